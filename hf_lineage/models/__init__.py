@@ -1,0 +1,34 @@
+"""The stations of the lineage in historical order, and their registration with the Auto classes."""
+
+from importlib import import_module
+
+import transformers
+from transformers import AutoConfig
+
+from .configuration_gpt import GPTConfig
+from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
+
+
+# a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
+LINEAGE = (RNNConfig, LSTMConfig, GRUConfig, GPTConfig)
+
+
+def register() -> list[str]:
+    """Registers every station's configuration and models with the Auto classes; returns their public names."""
+    names = []
+    for config_class in LINEAGE:
+        AutoConfig.register(config_class.model_type, config_class)
+        config_class.register_for_auto_class()
+        names.append(config_class.__name__)
+        globals()[config_class.__name__] = config_class
+        for auto_name, reference in config_class.auto_classes.items():
+            module_name, class_name = reference.split(".")
+            model_class = getattr(import_module(f".{module_name}", __name__), class_name)
+            getattr(transformers, auto_name).register(config_class, model_class)
+            model_class.register_for_auto_class(auto_name)
+            globals()[class_name] = model_class
+            names.append(class_name)
+    return names
+
+
+__all__ = ["LINEAGE", *register()]  # noqa: PLE0604 - all entries are strings

@@ -1,0 +1,70 @@
+"""Scaled dot-product attention with several heads (Vaswani et al., 2017, section 3.2), on transformers' interface."""
+
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, Tensor]:
+    """softmax(QKᵀ · scaling + mask) V, written out.
+
+    query [B, H, T, D/H], key and value [B, H, S, D/H], mask [B, 1, T, S] with −∞ where looking is forbidden.
+    Returns the mixed values [B, T, H, D/H] and the weights [B, H, T, S].
+    """
+    scores = query @ key.transpose(2, 3) * scaling  # [B, H, T, S]
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.softmax(scores, dim=-1)
+    weights = nn.functional.dropout(weights, dropout, module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class MultiHeadAttention(nn.Module):
+    """Every token looks at the others through `num_attention_heads` independent views."""
+
+    def __init__(self, config, layer_idx: int, is_causal: bool):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_causal = is_causal
+        self.dropout = config.attention_dropout
+        self.head_size = config.hidden_size // config.num_attention_heads
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [B, H, T, D/H]"""
+        return x.unflatten(2, (-1, self.head_size)).transpose(1, 2)
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, past_key_values=None, **kwargs
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden_states [B, T, D] -> mixed vectors [B, T, D], and the weights [B, H, T, S] when attention is eager."""
+        query = self.split_heads(self.q_proj(hidden_states))
+        key = self.split_heads(self.k_proj(hidden_states))
+        value = self.split_heads(self.v_proj(hidden_states))
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        mixed, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=self.head_size**-0.5,
+            dropout=self.dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return self.out_proj(mixed.flatten(2)), weights

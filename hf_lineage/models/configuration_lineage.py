@@ -1,0 +1,54 @@
+"""What every station's configuration shares: the family's `auto_map`, and limits that refuse absurd sizes."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+# A downloaded config is untrusted input: sizes beyond these would exhaust the machine before any weight is read.
+SIZE_LIMITS = {
+    "vocab_size": 10_000_000,
+    "embedding_size": 65_536,
+    "hidden_size": 65_536,
+    "intermediate_size": 1_048_576,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 1_024,
+    "max_position_embeddings": 10_000_000,
+}
+
+
+@strict
+class LineageConfig(PreTrainedConfig):
+    """Base of all station configurations.
+
+    A station lists its model classes once, in `auto_classes`; registration with the Auto classes and the `auto_map`
+    of every checkpoint follow from that list, so that any head loads from any checkpoint of the family.
+
+    Raises:
+        ValueError: a size is below 1 or above its limit, or a dropout lies outside [0, 1).
+    """
+
+    # not annotated: class attributes, neither fields nor part of config.json
+    auto_classes = {}
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        module = type(self).__module__.rpartition(".")[2]
+        self.auto_map = {"AutoConfig": f"{module}.{type(self).__name__}", **self.auto_classes}
+
+    def validate_sizes(self):
+        """Refuses sizes that no machine can hold, and zero or negative ones."""
+        for name, limit in SIZE_LIMITS.items():
+            size = getattr(self, name, None)
+            if size is not None and not 1 <= size <= limit:
+                raise ValueError(f"{name} is {size}; it must lie between 1 and {limit}")
+
+    def validate_dropouts(self):
+        """Refuses dropout probabilities outside [0, 1)."""
+        for name, probability in vars(self).items():
+            if name.endswith("dropout") and probability is not None and not 0 <= probability < 1:
+                raise ValueError(f"{name} is {probability}; a dropout probability lies in [0, 1)")

@@ -1,0 +1,92 @@
+"""Configurations of the three recurrent language models: RNN, LSTM and GRU."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from .configuration_lineage import LineageConfig
+
+
+HEADS = ("Model", "ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
+
+
+def recurrent_auto_classes(name: str) -> dict[str, str]:
+    """The family of `name` ("RNN", "LSTM", "GRU"): Auto class -> class in modeling_rnn.py."""
+    return {f"Auto{head if head == 'Model' else f'Model{head}'}": f"modeling_rnn.{name}{head}" for head in HEADS}
+
+
+@strict
+class RecurrentConfig(LineageConfig):
+    """What RNN, LSTM and GRU share; the defaults are the small model of Zaremba et al. (2014), section 4.1.
+
+    `hidden_size` counts the units of one direction: a bidirectional model's vectors are twice as long.
+    `embedding_size` is `hidden_size` when left out. `dropout` acts on the non-recurrent connections only: on the
+    embeddings, between the layers and on the last layer's output. `initializer_range` bounds the uniform distribution
+    all weights are drawn from.
+    """
+
+    vocab_size: int = 10_000
+    embedding_size: int | None = None
+    hidden_size: int = 200
+    num_hidden_layers: int = 2
+    bidirectional: bool = False
+    dropout: float | int = 0.0
+    classifier_dropout: float | int = 0.0
+    initializer_range: float = 0.1
+    tie_word_embeddings: bool = False
+    use_cache: bool = True
+
+    def __post_init__(self, **kwargs):
+        if self.embedding_size is None:
+            self.embedding_size = self.hidden_size
+        super().__post_init__(**kwargs)
+
+    @property
+    def output_size(self) -> int:
+        """Length of the vector a layer gives each token."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+    @property
+    def layer_types(self) -> list[str]:
+        """What `DynamicCache(config=...)` builds for each layer: the carried state in place of keys and values."""
+        return ["lineage_recurrent"] * self.num_hidden_layers
+
+    def validate_layer_type(self):
+        """The inherited check knows only transformers' own layer types; ours are a property and always right."""
+
+    def validate_tying(self):
+        """The output layer can reuse the embedding matrix only if both work on vectors of one length."""
+        if self.tie_word_embeddings and self.embedding_size != self.output_size:
+            raise ValueError(
+                f"tie_word_embeddings needs embedding_size equal to the output size, not {self.embedding_size} and "
+                f"{self.output_size}: change embedding_size or set tie_word_embeddings=False"
+            )
+
+
+@strict
+class RNNConfig(RecurrentConfig):
+    """Simple recurrent network (Elman, 1990; as a language model Mikolov et al., 2010, who used the sigmoid)."""
+
+    model_type = "lineage_rnn"
+    auto_classes = recurrent_auto_classes("RNN")
+
+    hidden_act: Literal["tanh", "relu", "sigmoid"] = "tanh"
+
+
+@strict
+class LSTMConfig(RecurrentConfig):
+    """Long short-term memory. `forget_gate_bias` starts the forget gate open (Jozefowicz et al., 2015, advise 1.0);
+    None draws it like every other weight, as Zaremba et al. did."""
+
+    model_type = "lineage_lstm"
+    auto_classes = recurrent_auto_classes("LSTM")
+
+    forget_gate_bias: float | int | None = None
+
+
+@strict
+class GRUConfig(RecurrentConfig):
+    """Gated recurrent unit (Cho et al., 2014)."""
+
+    model_type = "lineage_gru"
+    auto_classes = recurrent_auto_classes("GRU")

@@ -1,0 +1,48 @@
+"""What every station does first: check the inputs, then look up the token vectors."""
+
+import torch
+from torch import Tensor, nn
+
+
+def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+    """Token vectors [B, T, E] of `input_ids` [B, T], or `inputs_embeds` [B, T, E] as given.
+
+    Raises:
+        ValueError: both or neither are given, the shape or dtype is wrong, or an id lies outside the vocabulary.
+            (Ids are compared with the vocabulary on the CPU only: on a GPU it would stall every step.)
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give exactly one of input_ids and inputs_embeds")
+    if inputs_embeds is not None:
+        if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != embedding.embedding_dim:
+            raise ValueError(
+                f"inputs_embeds must have shape [batch, time, {embedding.embedding_dim}], not "
+                f"{list(inputs_embeds.shape)}"
+            )
+        return inputs_embeds
+    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or input_ids.is_floating_point():
+        found = f"{input_ids.dtype} {list(input_ids.shape)}" if isinstance(input_ids, Tensor) else type(input_ids)
+        raise ValueError(f"input_ids must be an integer tensor of shape [batch, time], not {found}")
+    if input_ids.device.type == "cpu" and not torch.compiler.is_compiling() and input_ids.numel():
+        outside = (input_ids < 0) | (input_ids >= embedding.num_embeddings)
+        if outside.any():
+            row, column = outside.nonzero()[0].tolist()
+            raise ValueError(
+                f"input_ids[{row}, {column}] is {input_ids[row, column].item()}; ids must lie between 0 and "
+                f"{embedding.num_embeddings - 1} (vocab_size {embedding.num_embeddings}): does the tokenizer belong "
+                "to this model?"
+            )
+    return embedding(input_ids)
+
+
+def check_mask_length(attention_mask: Tensor | None, seen: int, length: int):
+    """A 2-D mask [B, seen + T] must cover the tokens in the cache and the new ones.
+
+    Raises:
+        ValueError: it covers another number of tokens.
+    """
+    if attention_mask is not None and attention_mask.dim() == 2 and attention_mask.shape[1] != seen + length:
+        raise ValueError(
+            f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
+            + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")
+        )

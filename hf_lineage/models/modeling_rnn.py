@@ -1,0 +1,269 @@
+"""RNN, LSTM and GRU language models (Elman, 1990; Hochreiter & Schmidhuber, 1997; Cho et al., 2014).
+
+What changes from NNLM: a state carried from word to word replaces the fixed window, so that context has no end.
+input_ids [B, T] -> vectors [B, T, E] -> N recurrent layers [B, T, D] (state [B, D] carried over) -> logits [B, T, V]
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
+from .inputs import check_mask_length, embed_inputs
+from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RecurrentLayer, RNNCell
+
+
+class RecurrentPreTrainedModel(PreTrainedModel):
+    """What every head of the three families shares: all weights start uniform in ±initializer_range."""
+
+    config_class = RecurrentConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    # the state cannot be rolled back token by token: generate() must not try assisted decoding
+    _is_stateful = True
+    _no_split_modules = ["RecurrentLayer"]
+    _can_record_outputs = {"hidden_states": RecurrentLayer}
+
+    def _init_weights(self, module):
+        if isinstance(module, (nn.Embedding, nn.Linear, RecurrentCell)):
+            for parameter in module.parameters(recurse=False):
+                init.uniform_(parameter, -self.config.initializer_range, self.config.initializer_range)
+        if isinstance(module, LSTMCell) and self.config.forget_gate_bias is not None:
+            gates = torch.zeros(4, module.hidden_size)
+            gates[1] = self.config.forget_gate_bias
+            init.copy_(module.bias, gates.flatten())
+
+
+class RNNModel(RecurrentPreTrainedModel):
+    """Turns a token sequence into vectors, each made from the token and the state its predecessors left."""
+
+    config_class = RNNConfig
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.dropout = nn.Dropout(config.dropout)
+        sizes = [config.embedding_size] + [config.output_size] * (config.num_hidden_layers - 1)
+        self.layers = nn.ModuleList(
+            RecurrentLayer(self.new_cell(size), i, self.new_cell(size) if config.bidirectional else None)
+            for i, size in enumerate(sizes)
+        )
+        self.post_init()
+
+    def new_cell(self, input_size: int) -> RecurrentCell:
+        """The cell that gives the family its name."""
+        return RNNCell(input_size, self.config.hidden_size, self.config.hidden_act)
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values=None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        """input_ids [B, T], attention_mask [B, seen + T] (0 = padding, on any side) -> last_hidden_state [B, T, D].
+
+        `past_key_values` carries the state of each layer from call to call. Vectors over padding are zero.
+
+        Raises:
+            ValueError: a malformed input, or a cache given to a bidirectional model, which must see the whole text.
+        """
+        x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, E]
+        if past_key_values is not None and self.config.bidirectional:
+            raise ValueError("past_key_values cannot continue a bidirectional model: give it the whole text at once")
+        if use_cache and past_key_values is None and not self.config.bidirectional:
+            past_key_values = DynamicCache(config=self.config)
+        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        check_mask_length(attention_mask, seen, x.shape[1])
+
+        padding = Padding.of(attention_mask, x.shape[1])
+        for layer in self.layers:
+            # by keyword: gradient checkpointing drops the cache only if it can see its name
+            x = layer(self.dropout(x), padding, past_key_values=past_key_values)  # [B, T, D]
+        return BaseModelOutputWithPast(last_hidden_state=self.dropout(x), past_key_values=past_key_values)
+
+
+class LSTMModel(RNNModel):
+    """RNNModel whose cells keep a second state, guarded by gates, that gradients cross undamped."""
+
+    config_class = LSTMConfig
+
+    def new_cell(self, input_size: int) -> RecurrentCell:
+        return LSTMCell(input_size, self.config.hidden_size)
+
+
+class GRUModel(RNNModel):
+    """RNNModel whose cells choose, unit by unit, between keeping the state and replacing it."""
+
+    config_class = GRUConfig
+
+    def new_cell(self, input_size: int) -> RecurrentCell:
+        return GRUCell(input_size, self.config.hidden_size)
+
+
+class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
+    """Recurrent model with an output layer that turns each vector into a distribution over the next token."""
+
+    config_class = RNNConfig
+    model_class = RNNModel
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        if config.bidirectional:
+            raise ValueError("a causal language model cannot read backwards: set bidirectional=False")
+        self.model = self.model_class(config)
+        self.lm_head = nn.Linear(config.output_size, config.vocab_size)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values=None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """Logits [B, T, V] of the next token; with `labels` [B, T] (input_ids, −100 = not scored) the mean loss.
+
+        The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])  # [B, T, V]
+        loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
+        return CausalLMOutputWithPast(loss, logits, outputs.past_key_values, outputs.hidden_states)
+
+
+class LSTMForCausalLM(RNNForCausalLM, GenerationMixin):
+    """The LSTM language model (Zaremba et al., 2014)."""
+
+    config_class = LSTMConfig
+    model_class = LSTMModel
+
+
+class GRUForCausalLM(RNNForCausalLM, GenerationMixin):
+    """The GRU language model."""
+
+    config_class = GRUConfig
+    model_class = GRUModel
+
+
+class RNNForSequenceClassification(RecurrentPreTrainedModel):
+    """Recurrent model that labels a whole text by the vector after its last token, in each direction."""
+
+    config_class = RNNConfig
+    model_class = RNNModel
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.model = self.model_class(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.output_size, config.num_labels)
+        self.post_init()
+
+    def summary(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """x [B, T, D] -> [B, D]: the forward vector of the last token beside the backward vector of the first."""
+        if attention_mask is None:
+            first, last = x[:, 0], x[:, -1]
+        else:
+            rows, mask = torch.arange(x.shape[0], device=x.device), attention_mask.bool().int()
+            first, last = x[rows, mask.argmax(1)], x[rows, x.shape[1] - 1 - mask.flip(1).argmax(1)]
+        forward_half = self.config.hidden_size
+        return torch.cat([last[:, :forward_half], first[:, forward_half:]], dim=1)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """Scores [B, num_labels] of each text; with `labels` [B] the loss (regression if num_labels is 1)."""
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
+        logits = self.classifier(self.dropout(self.summary(outputs.last_hidden_state, attention_mask)))
+        loss = self.loss_function(labels, logits, self.config, **kwargs) if labels is not None else None
+        return SequenceClassifierOutput(loss, logits, outputs.hidden_states)
+
+
+class LSTMForSequenceClassification(RNNForSequenceClassification):
+    """RNNForSequenceClassification with LSTM cells."""
+
+    config_class = LSTMConfig
+    model_class = LSTMModel
+
+
+class GRUForSequenceClassification(RNNForSequenceClassification):
+    """RNNForSequenceClassification with GRU cells."""
+
+    config_class = GRUConfig
+    model_class = GRUModel
+
+
+class RNNForTokenClassification(RecurrentPreTrainedModel):
+    """Recurrent model that labels every token by its vector."""
+
+    config_class = RNNConfig
+    model_class = RNNModel
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.model = self.model_class(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.output_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = self.loss_function(logits, labels, self.config, **kwargs) if labels is not None else None
+        return TokenClassifierOutput(loss, logits, outputs.hidden_states)
+
+
+class LSTMForTokenClassification(RNNForTokenClassification):
+    """RNNForTokenClassification with LSTM cells."""
+
+    config_class = LSTMConfig
+    model_class = LSTMModel
+
+
+class GRUForTokenClassification(RNNForTokenClassification):
+    """RNNForTokenClassification with GRU cells."""
+
+    config_class = GRUConfig
+    model_class = GRUModel
