@@ -1,0 +1,55 @@
+# every target but help works in .venv, which is created on first use; PIP_* variables and pip.conf are honoured
+PYTHON ?= python3
+BIN := .venv/bin
+MINIMUM := $(shell sed -n 's/^python_requires = >=//p' setup.cfg)
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+
+# pip reads the constraints from more folders than this one (isolated builds)
+ifdef PIP_CONSTRAINT
+export PIP_CONSTRAINT := $(foreach file,$(PIP_CONSTRAINT),$(if $(findstring ://,$(file)),$(file),$(abspath $(file))))
+endif
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-slow quality style bench
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.installed-demo ## train every language model of the lineage on the same text and compare them (minutes)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/python recipes/lineage.py --output_dir runs/lineage
+	@echo "report: $(CURDIR)/runs/lineage/report.html"
+
+test: .venv/.installed-test ## run the tests
+	$(BIN)/python -m pytest
+
+test-slow: .venv/.installed-test ## run the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+quality: .venv/.installed-dev ## check style, change nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+style: .venv/.installed-dev ## mend style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.installed-test ## run every script of benchmarks/
+	@for script in $(sort $(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; \
+		OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/python $$script || exit 1; \
+	done
+
+.venv/.installed-%: setup.cfg pyproject.toml .venv/.created
+	$(BIN)/python -m pip install --editable '.[$*]'
+	@touch $@
+
+# --clear: a folder left by an interrupted attempt has no pip
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(MINIMUM)".split("."))))' || { \
+		echo "hf_lineage needs Python >= $(MINIMUM), as transformers does; $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
+		echo "name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; \
+		exit 1; \
+	}
+	$(PYTHON) -m venv --clear .venv
+	@touch $@

@@ -1,0 +1,111 @@
+"""Perplexity of a causal language model over a whole text, per token and in units that need no common vocabulary."""
+
+import math
+from dataclasses import asdict, dataclass
+from itertools import groupby
+
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+from transformers import DynamicCache, PreTrainedModel
+
+from ..data.streams import TokenStream
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Negative log-likelihood of a text (in nats, summed) and what it may be divided by.
+
+    Words and characters are counted on the raw text, an end mark per document included: models that cut the text into
+    different tokens compare by `per_word` and `bits_per_character`, not by `per_token`. Text that the tokenizer maps
+    to its unknown token is scored as that token, which flatters the model: see `num_unknown`.
+    """
+
+    nll: float
+    num_tokens: int
+    num_words: int
+    num_characters: int
+    num_unknown: int
+
+    @property
+    def per_token(self) -> float:
+        return math.exp(self.nll / self.num_tokens)
+
+    @property
+    def per_word(self) -> float:
+        return math.exp(self.nll / self.num_words)
+
+    @property
+    def bits_per_character(self) -> float:
+        return self.nll / math.log(2) / self.num_characters
+
+    def as_dict(self) -> dict[str, float]:
+        """Counts and derived numbers, ready for JSON."""
+        return asdict(self) | {
+            "perplexity_per_token": self.per_token,
+            "perplexity_per_word": self.per_word,
+            "bits_per_character": self.bits_per_character,
+        }
+
+
+@torch.no_grad()
+def measure_perplexity(
+    model: PreTrainedModel,
+    stream: TokenStream,
+    *,
+    block_size: int,
+    stride: int | None = None,
+    batch_size: int = 8,
+    show_progress: bool = True,
+) -> Perplexity:
+    """Scores every token of `stream` once, each given as much of the text before it as the model can use.
+
+    A recurrent model reads the text as one stream with its state carried over. Any other model reads windows of
+    `block_size` tokens that advance by `stride` (default: half a window), of which only the new predictions count.
+
+    Raises:
+        ValueError: stride is not in 1..block_size.
+    """
+    stride = max(block_size // 2, 1) if stride is None else stride
+    if not 1 <= stride <= block_size:
+        raise ValueError(f"stride is {stride}; it must lie between 1 and block_size {block_size}")
+    was_training = model.training
+    model.eval()
+    tokens = torch.from_numpy(stream.tokens).long()
+    score = (
+        _score_carried(model, tokens, block_size)
+        if model._is_stateful
+        else _score_windows(model, tokens, block_size, stride, batch_size)
+    )
+    with tqdm(total=len(tokens) - 1, desc="Perplexity", unit="tok", disable=not show_progress) as progress:
+        nll = 0.0
+        for losses in score:
+            nll += losses.double().sum().item()
+            progress.update(losses.numel())
+    model.train(was_training)
+    return Perplexity(nll, len(tokens) - 1, stream.num_words, stream.num_characters, stream.num_unknown)
+
+
+def _score_carried(model, tokens, block_size):
+    cache = DynamicCache(config=model.config)
+    for start in range(0, len(tokens) - 1, block_size):
+        targets = tokens[start + 1 : start + 1 + block_size].to(model.device)
+        inputs = tokens[start : start + len(targets)].to(model.device)
+        logits = model(inputs[None], past_key_values=cache, use_cache=True).logits[0]
+        yield cross_entropy(logits.float(), targets, reduction="none")
+
+
+def _score_windows(model, tokens, block_size, stride, batch_size):
+    windows, scored = [], 0  # of inputs [start, end), whose last `new` positions are scored
+    while scored < len(tokens) - 1:
+        new = min(stride if windows else block_size, len(tokens) - 1 - scored)
+        scored += new
+        windows.append((max(scored - block_size, 0), scored, new))
+    for (_, new), equal in groupby(windows, key=lambda window: (window[1] - window[0], window[2])):
+        equal = list(equal)
+        for first in range(0, len(equal), batch_size):
+            batch = equal[first : first + batch_size]
+            inputs = torch.stack([tokens[start:end] for start, end, _ in batch]).to(model.device)
+            targets = torch.stack([tokens[end - new + 1 : end + 1] for _, end, _ in batch]).to(model.device)
+            logits = model(inputs, logits_to_keep=new).logits
+            yield cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")

@@ -1,0 +1,283 @@
+"""Tokenizers of the lineage, trained reproducibly: WordPiece (GPT, BERT) and whole words (NNLM, word2vec, LSTM).
+
+The same words, as often, give the same bytes of tokenizer.json, on every run and with any number of threads. The
+trainer of `tokenizers` alone does not promise that: it numbers the `##` pieces in the order of a randomly seeded hash
+table, and breaks ties between merges by these numbers. Here they are numbered before it starts.
+
+texts -> chunks between white space, counted -> words, counted -> vocabulary -> PreTrainedTokenizerFast
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from hf_lineage.data.corpus import CorpusError, read_documents
+
+
+BERT_SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+ROLES = (*BERT_SPECIAL_TOKENS, "bos_token", "eos_token")
+CONTINUING_PREFIX = "##"
+MAX_WORD_LENGTH = 100
+# words per line of the text rebuilt for the trainer: long enough to be fast, short enough for the threads to share
+WORDS_PER_LINE = 1_000
+
+
+def train_wordpiece(
+    texts_or_files: str | Path | Iterable,
+    vocab_size: int = 30_000,
+    *,
+    min_frequency: int = 2,
+    limit_alphabet: int = 1_000,
+    lowercase: bool = True,
+    strip_accents: bool | None = None,
+    handle_chinese_chars: bool = True,
+    special_tokens: Mapping[str, str | None] | None = None,
+    model_max_length: int | None = None,
+    show_progress: bool = True,
+) -> PreTrainedTokenizerFast:
+    """Trains a WordPiece tokenizer with BERT's normalisation and the template `[CLS] A [SEP] B [SEP]`.
+
+    The vocabulary grows by merging the most frequent pair of neighbours (Sennrich et al., 2016), as in the
+    `WordPieceTrainer` of `tokenizers`, not by likelihood (Schuster and Nakajima, 2012). Ids: special tokens,
+    characters and then `##characters` by code point, merged pieces by age. A word of more than 100 characters, or
+    with a character beyond the alphabet, is the unk token.
+
+    Args:
+        texts_or_files: a path, a list of paths, or an iterable of strings or of lists of strings.
+        vocab_size: how many tokens there may be, special tokens included.
+        min_frequency: how often a pair must occur to be merged.
+        limit_alphabet: how many characters to keep, the most frequent ones; ties go to the smaller code point.
+        lowercase: lower-case the text.
+        strip_accents: remove accents; None means "if lowercase", as in BERT.
+        handle_chinese_chars: make each Chinese character a word.
+        special_tokens: role -> token for unk_token (demanded), pad_token, cls_token, sep_token, mask_token, bos_token
+            and eos_token; by default BERT's five. A role left out or None does not exist, except that bos_token and
+            eos_token, if left out, are the cls and sep tokens.
+        model_max_length: the longest input of the model, in tokens.
+        show_progress: show progress bars.
+
+    Raises:
+        ValueError: an argument is out of its range, or vocab_size is too small for the alphabet.
+        CorpusError: the corpus has no text, or holds something that is not text.
+        FileNotFoundError: a file is missing.
+    """
+    _check_at_least_one(vocab_size=vocab_size, min_frequency=min_frequency, limit_alphabet=limit_alphabet)
+    roles = _special_roles(special_tokens)
+    specials = list(dict.fromkeys(roles.values()))
+    normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=handle_chinese_chars
+    )
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
+    word_counts = {word: count for word, count in word_counts.items() if len(word) <= MAX_WORD_LENGTH}
+    if not word_counts:
+        raise CorpusError(f"the corpus has no text in words of at most {MAX_WORD_LENGTH} characters")
+
+    alphabet = _alphabet(word_counts, limit_alphabet)
+    continuing = sorted(set(chain.from_iterable(word[1:] for word in word_counts)).intersection(alphabet))
+    pieces = [*specials, *alphabet, *(CONTINUING_PREFIX + character for character in continuing)]
+    if len(pieces) > vocab_size:
+        raise ValueError(
+            f"vocab_size={vocab_size} is too small: special tokens and the characters of the corpus take {len(pieces)}"
+            f" tokens; raise vocab_size to at least {len(pieces)} or lower limit_alphabet={limit_alphabet}"
+        )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[token for token in pieces if len(token) > 1],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix=CONTINUING_PREFIX,
+        show_progress=show_progress,
+    )
+    merging = Tokenizer(models.WordPiece(unk_token=roles["unk_token"]))
+    merging.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    merging.train_from_iterator(_rebuilt_text(word_counts), trainer)
+    ids = merging.get_vocab()
+    merged = sorted(ids.keys() - set(pieces), key=ids.get)
+
+    vocabulary = {token: index for index, token in enumerate([*pieces, *merged])}
+    tokenizer = Tokenizer(
+        models.WordPiece(vocabulary, unk_token=roles["unk_token"], max_input_chars_per_word=MAX_WORD_LENGTH)
+    )
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.WordPiece(CONTINUING_PREFIX)
+    return _wrap(tokenizer, roles, model_max_length)
+
+
+def train_word_level(
+    texts_or_files: str | Path | Iterable,
+    vocab_size: int | None = None,
+    *,
+    min_frequency: int = 1,
+    lowercase: bool = False,
+    special_tokens: Mapping[str, str | None] | None = None,
+    model_max_length: int | None = None,
+    show_progress: bool = True,
+) -> PreTrainedTokenizerFast:
+    """Trains a tokenizer whose tokens are the words between white space, most frequent first.
+
+    Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
+    text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
+    `vocab_size` every word that occurs `min_frequency` times is kept.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        CorpusError: the corpus has no text, or holds something that is not text.
+        FileNotFoundError: a file is missing.
+    """
+    _check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
+    roles = _special_roles(special_tokens)
+    specials = list(dict.fromkeys(roles.values()))
+    if vocab_size is not None and vocab_size <= len(specials):
+        raise ValueError(f"vocab_size={vocab_size} leaves no room for words beside {len(specials)} special tokens")
+    normalizer = normalizers.Lowercase() if lowercase else normalizers.Sequence([])
+    pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
+    words = sorted(word_counts, key=lambda word: (-word_counts[word], word))
+    words = [word for word in words if word_counts[word] >= min_frequency]
+    vocabulary = {token: index for index, token in enumerate([*specials, *words][:vocab_size])}
+
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=roles["unk_token"]))
+    if lowercase:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    return _wrap(tokenizer, roles, model_max_length)
+
+
+def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A copy for causal language models, which read documents as `<eos> text <eos> text ...`.
+
+    A prompt starts with the end mark of the document before it and ends with its own last token: BERT's template
+    would end it with [SEP], after which there is nothing left to say. Text ids stay as they are.
+
+    Raises:
+        ValueError: the tokenizer has no eos_token.
+    """
+    if tokenizer.eos_token is None:
+        raise ValueError('the tokenizer has no eos_token to mark the end of a document: set tokenizer.eos_token = "…"')
+    tokenizer = copy.deepcopy(tokenizer)
+    eos = tokenizer.eos_token
+    tokenizer.bos_token = eos
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{eos} $A", pair=f"{eos} $A $B", special_tokens=[(eos, tokenizer.eos_token_id)]
+    )
+    # a causal model has no segments, and generate() refuses inputs that its model does not know
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return tokenizer
+
+
+def _check_at_least_one(**arguments):
+    for name, value in arguments.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+
+def _special_roles(special_tokens: Mapping[str, str | None] | None) -> dict[str, str]:
+    roles = dict(BERT_SPECIAL_TOKENS if special_tokens is None else special_tokens)
+    if unknown := roles.keys() - set(ROLES):
+        raise ValueError(f"special_tokens has unknown roles {sorted(unknown)}; there are {', '.join(ROLES)}")
+    for name, stand_in in (("bos_token", "cls_token"), ("eos_token", "sep_token")):
+        roles.setdefault(name, roles.get(stand_in))
+    roles = {name: token for name, token in roles.items() if token is not None}
+    for name, token in roles.items():
+        if not isinstance(token, str) or not token or any(character.isspace() for character in token):
+            raise ValueError(f"special_tokens[{name!r}] is {token!r}; a token is text without white space")
+    if "unk_token" not in roles:
+        raise ValueError('special_tokens has no unk_token; name one, such as {"unk_token": "[UNK]"}')
+    return roles
+
+
+def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
+    """Strings of a file, of files, or of an iterable whose entries may be batches."""
+    if isinstance(texts_or_files, str | Path):
+        texts_or_files = [Path(texts_or_files)]
+    if isinstance(texts_or_files, list | tuple) and texts_or_files and all(map(_is_file, texts_or_files)):
+        for path in texts_or_files:
+            yield from read_documents(path)
+        return
+    for index, entry in enumerate(texts_or_files):
+        for text in entry if isinstance(entry, list | tuple) else (entry,):
+            if not isinstance(text, str):
+                raise CorpusError(f"text {index} of the corpus is {text!r} ({type(text).__name__}), not a string")
+            yield text
+
+
+def _is_file(entry) -> bool:
+    # a Path that does not exist is a mistake to report, a str that does not exist is text
+    return isinstance(entry, Path) or (isinstance(entry, str) and len(entry) < 4_096 and Path(entry).is_file())
+
+
+def _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress) -> dict[str, int]:
+    """Word -> count, in the order of the words' code points.
+
+    Chunks between white space are counted first, and each different one is normalised and split only once: neither
+    the normalizers nor the pre-tokenizers used here look beyond white space.
+    """
+    chunks = Counter()
+    texts = tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress)
+    for text in texts:
+        # only the white space that all normalizers treat alike; str.split() knows more
+        chunks.update(text.replace("\n", " ").replace("\t", " ").replace("\r", " ").split(" "))
+    for token in ("", *specials):
+        chunks.pop(token, None)
+
+    words = Counter()
+    for chunk, count in tqdm(chunks.items(), desc="Splitting words", unit=" chunks", disable=not show_progress):
+        try:
+            normalized = normalizer.normalize_str(chunk)
+        except UnicodeEncodeError:
+            raise CorpusError(f"the corpus holds {chunk!r}, half of a surrogate pair, which is not text") from None
+        for word, _ in pre_tokenizer.pre_tokenize_str(normalized):
+            words[word] += count
+    if not words:
+        raise CorpusError("the corpus has no text")
+    return dict(sorted(words.items()))
+
+
+def _alphabet(word_counts: Mapping[str, int], limit: int) -> list[str]:
+    """The `limit` most frequent characters by code point; of equally frequent ones the smaller code points."""
+    counts = Counter()
+    for word, count in word_counts.items():
+        for character in word:
+            counts[character] += count
+    return sorted(sorted(counts, key=lambda character: (-counts[character], character))[:limit])
+
+
+def _rebuilt_text(word_counts: Mapping[str, int]) -> Iterator[str]:
+    """Every word as often as it occurs, in lines."""
+    for word, count in word_counts.items():
+        line = (word + " ") * min(count, WORDS_PER_LINE)
+        for _ in range(count // WORDS_PER_LINE):
+            yield line
+        yield line[: (len(word) + 1) * (count % WORDS_PER_LINE)]
+
+
+def _wrap(tokenizer: Tokenizer, roles: dict[str, str], model_max_length: int | None) -> PreTrainedTokenizerFast:
+    if "cls_token" in roles and "sep_token" in roles:
+        cls, sep = roles["cls_token"], roles["sep_token"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}",
+            pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
+        )
+    limits = {} if model_max_length is None else {"model_max_length": model_max_length}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **roles,
+        **limits,
+    )

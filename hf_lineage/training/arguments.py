@@ -1,0 +1,44 @@
+"""TrainingArguments with the defaults that exact resume and equal process counts need."""
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+
+@dataclass
+class LineageTrainingArguments(TrainingArguments):
+    """Hugging Face's TrainingArguments; changed defaults keep runs reproducible (see data/randomness.py).
+
+    Raises:
+        ValueError: only one of `flat_epochs` and `epoch_decay` is given, or one of them is out of range.
+    """
+
+    # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
+    train_sampling_strategy: str = field(default="sequential", metadata={"help": "The data sets shuffle themselves."})
+    # a last, smaller batch would differ between 1 process and 2
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch."})
+    # the filter would log a NaN loss as a number; LineageTrainer stops instead
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
+    flat_epochs: float | None = field(
+        default=None, metadata={"help": "Epochs at the full learning rate, after which `epoch_decay` sets in."}
+    )
+    epoch_decay: float | None = field(
+        default=None, metadata={"help": "Factor on the learning rate at the start of each epoch after `flat_epochs`."}
+    )
+    sum_over_time: bool = field(
+        default=False,
+        metadata={"help": "Truncated BPTT: sum the loss over a block's time steps, as Zaremba et al. (2014) do."},
+    )
+
+    def __post_init__(self):
+        if (self.flat_epochs is None) != (self.epoch_decay is None):
+            raise ValueError("flat_epochs and epoch_decay belong together: give both or neither")
+        if self.flat_epochs is not None and (self.flat_epochs < 0 or not 0 < self.epoch_decay <= 1):
+            raise ValueError(
+                f"flat_epochs is {self.flat_epochs} and epoch_decay {self.epoch_decay}; they must be at least 0 and "
+                "in (0, 1]"
+            )
+        # without this, processes started by accelerate on a machine without accelerator train independently
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        super().__post_init__()

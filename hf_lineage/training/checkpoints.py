@@ -1,0 +1,81 @@
+"""Sealed checkpoints: a run that is killed while saving resumes from the newest checkpoint that is whole."""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+
+SEAL = "seal.json"
+logger = logging.getLogger(__name__)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+def seal(checkpoint: Path, run: dict):
+    """Writes the list of the checkpoint's files with their digests, last and in one piece.
+
+    `run` says what the checkpoint may be continued by (seed, batch size, ...).
+    """
+    files = {
+        str(path.relative_to(checkpoint)): digest(path)
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name != SEAL
+    }
+    temporary = checkpoint / f"{SEAL}.tmp"
+    temporary.write_text(json.dumps({"run": run, "files": files}, indent=1), encoding="utf-8")
+    os.replace(temporary, checkpoint / SEAL)
+
+
+def flaw(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if every sealed file is there, byte for byte."""
+    try:
+        files = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return f"{SEAL} is missing (the run ended while saving)"
+    except (ValueError, KeyError, TypeError):
+        return f"{SEAL} is not a seal"
+    for name, expected in files.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if digest(checkpoint / name) != expected:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def last_complete_checkpoint(output_dir: str | Path) -> str | None:
+    """The newest whole checkpoint in `output_dir`, None if there is none; logs a warning for each one it skips."""
+    checkpoints = [
+        path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdecimal()
+    ]
+    for checkpoint in sorted(checkpoints, key=lambda path: int(path.name[11:]), reverse=True):
+        found = flaw(checkpoint)
+        if found is None:
+            return str(checkpoint)
+        logger.warning("skipping the incomplete checkpoint %s: %s", checkpoint, found)
+    return None
+
+
+def check_same_run(checkpoint: str | Path, run: dict):
+    """Refuses to continue a checkpoint with other settings, which would train something else without a word.
+
+    Raises:
+        ValueError: a setting differs; both values are named.
+    """
+    path = Path(checkpoint) / SEAL
+    if not path.is_file():
+        return
+    for name, before in json.loads(path.read_text(encoding="utf-8"))["run"].items():
+        if run.get(name) != before:
+            raise ValueError(
+                f"{checkpoint} was trained with {name}={before!r}, this run has {run.get(name)!r}: use the same "
+                "value, or another output_dir for a new run"
+            )

@@ -1,0 +1,76 @@
+"""Truncated backpropagation through time: the state goes on from block to block, the gradient does not."""
+
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import DynamicCache
+
+from .trainer import LineageTrainer
+
+
+class TruncatedBPTTTrainer(LineageTrainer):
+    """Trains a recurrent language model on `ParallelStreams`, carrying its state from one block to the next.
+
+    Each stream's state starts at zero with the stream, is cut from the gradient after every block, and is part of the
+    checkpoint. Every process, and every slot of gradient accumulation, keeps the states of its own streams, so that
+    1 process x batch 8, 2 x 4 and 4 accumulated batches of 2 train the same model. Evaluation carries states too.
+
+    With `args.sum_over_time` the gradient is that of the loss summed over a block's time steps (Zaremba et al., 2014:
+    their learning rates and clipping thresholds are meant for it); the logged loss stays the mean per token.
+
+    Raises:
+        ValueError: gradient checkpointing is on, which would drop the state.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.args.activation_checkpointing:
+            raise ValueError("activation_checkpointing drops the carried state: turn it off for truncated BPTT")
+        self.carried = {"train": {}, "eval": {}}  # first stream of a batch -> its cache
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        states = self.carried["train" if model.training else "eval"]
+        inputs = dict(inputs)
+        first_stream, step = inputs.pop("stream")[0].item(), inputs.pop("stream_step")[0].item()
+        # looked up in the dict, not with a default: a missing state must not silently become zeros
+        inputs["past_key_values"] = DynamicCache(config=self.model.config) if step == 0 else states[first_stream]
+        loss, outputs = super().compute_loss(
+            model, inputs | {"use_cache": True}, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        for layer in outputs.past_key_values.layers:
+            layer.detach()
+        states[first_stream] = outputs.past_key_values
+        if self.args.sum_over_time and model.training:
+            loss = loss * inputs["input_ids"].shape[1]
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        return loss / inputs["input_ids"].shape[1] if self.args.sum_over_time else loss
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = list({*self._signature_columns, "shift_labels", "stream", "stream_step"})
+
+    def _state_file(self, checkpoint: str) -> Path:
+        return Path(checkpoint) / f"recurrent_state_{self.args.process_index}.safetensors"
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        tensors, seen = {}, {}
+        for stream, cache in self.carried["train"].items():
+            for i, layer in enumerate(cache.layers):
+                tensors |= {f"{stream}.{i}.h": layer.keys, f"{stream}.{i}.c": layer.values}
+                seen[f"{stream}.{i}"] = str(layer.cumulative_length)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, self._state_file(output_dir), seen)
+
+    def _load_rng_state(self, checkpoint):
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        with safe_open(self._state_file(checkpoint), "pt", device=str(self.args.device)) as file:
+            for name, seen in file.metadata().items():
+                stream, i = map(int, name.split("."))
+                cache = self.carried["train"].setdefault(stream, DynamicCache(config=self.model.config))
+                cache.layers[i].update(file.get_tensor(f"{name}.h"), file.get_tensor(f"{name}.c"), int(seen))

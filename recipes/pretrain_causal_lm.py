@@ -1,0 +1,134 @@
+"""Pretrain a causal language model: any station that `AutoModelForCausalLM` opens.
+
+    python recipes/pretrain_causal_lm.py recipes/configs/lstm_tiny.yaml --output_dir runs/lstm
+    accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_causal_lm.py \
+        recipes/configs/gpt_tiny.yaml --output_dir runs/gpt --corpus my_texts/
+
+Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, default_data_collator, set_seed
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.data import ContiguousBlocks, PackedDocuments, ParallelStreams, encode_corpus, load_corpus
+from hf_lineage.metrics import measure_perplexity
+from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
+from hf_lineage.training import (
+    LineageTrainer,
+    LineageTrainingArguments,
+    TruncatedBPTTTrainer,
+    last_complete_checkpoint,
+)
+
+
+@dataclass
+class LanguageModelArguments:
+    """What only language-model pretraining needs."""
+
+    tokenizer_kind: str = field(
+        default="wordpiece", metadata={"help": "Trained here unless tokenizer_name is given: wordpiece or word_level."}
+    )
+    vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary size of the tokenizer trained here."})
+    special_tokens: dict | str | None = field(
+        default=None, metadata={"help": "Special tokens of the tokenizer trained here, by role; None = BERT's five."}
+    )
+    carry_state: bool | None = field(
+        default=None,
+        metadata={"help": "Truncated BPTT with the state carried on; default: whenever the model is recurrent."},
+    )
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    model_args, data_args, lm_args, training_args = parse(
+        ModelArguments, DataArguments, LanguageModelArguments, LineageTrainingArguments
+    )
+    set_seed(training_args.seed)
+    output_dir = Path(training_args.output_dir)
+
+    # 2. tokenizer and data: the first process does the work, the others read its cache
+    with training_args.main_process_first(desc="tokenizer and data"):
+        corpora = {
+            split: load_corpus(data_args.corpus, name, text_field=data_args.text_field, sample_by=data_args.sample_by)
+            for split, name in [
+                ("train", "train"),
+                ("validation", data_args.validation_split),
+                ("test", data_args.test_split),
+            ]
+        }
+        if model_args.tokenizer_name:
+            tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+        else:
+            train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[lm_args.tokenizer_kind]
+            tokenizer = train(corpora["train"]["text"], lm_args.vocab_size, special_tokens=lm_args.special_tokens)
+        tokenizer = causal_tokenizer(tokenizer)
+        streams = {
+            split: encode_corpus(corpus, tokenizer, num_proc=data_args.preprocessing_num_workers)
+            for split, corpus in corpora.items()
+        }
+
+    # 3. model
+    if model_args.model_name_or_path:
+        model = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path)
+    else:
+        overrides = {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_args.model_type, **overrides))
+    carry_state = model._is_stateful if lm_args.carry_state is None else lm_args.carry_state
+
+    # 4. trainer
+    block_size = data_args.block_size
+    if carry_state:
+        trainer_class = TruncatedBPTTTrainer
+        num_streams = training_args.train_batch_size * training_args.world_size
+        train_data = ParallelStreams(
+            streams["train"], num_streams * training_args.gradient_accumulation_steps, block_size
+        )
+        eval_data = ParallelStreams(
+            streams["validation"], training_args.eval_batch_size * training_args.world_size, block_size
+        )
+    else:
+        trainer_class = LineageTrainer
+        blocks = PackedDocuments if data_args.document_packing else ContiguousBlocks
+        train_data = blocks(streams["train"], block_size, seed=training_args.seed)
+        eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False)
+    trainer = trainer_class(
+        model=model,
+        args=training_args,
+        train_dataset=train_data,
+        eval_dataset=eval_data,
+        data_collator=default_data_collator,
+        processing_class=tokenizer,
+    )
+
+    # 5. train
+    started = time.perf_counter()
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    seconds = time.perf_counter() - started
+
+    # 6. save: AutoModelForCausalLM.from_pretrained(output_dir) opens it
+    trainer.save_model()
+
+    # 7. evaluate every token of the held-out texts once
+    if trainer.is_world_process_zero():
+        results = {
+            "model_type": model.config.model_type,
+            "parameters": model.num_parameters(),
+            "train_tokens": streams["train"].num_predictions,
+            "train_seconds": round(seconds, 1),
+        }
+        for split in ("validation", "test"):
+            results[split] = measure_perplexity(model, streams[split], block_size=block_size).as_dict()
+            print(f"{split}: {results[split]}")
+        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    main()
