@@ -8,4 +8,4 @@ from .models import __all__ as _stations
 
 
 __version__ = "0.1.0"
-__all__ = ["__version__", *_stations]  # noqa: PLE0604 - all entries are strings
+__all__ = ["__version__", *_stations]

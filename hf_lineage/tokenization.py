@@ -162,7 +162,7 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     """A copy for causal language models, which read documents as `<eos> text <eos> text ...`.
 
     A prompt starts with the end mark of the document before it and ends with its own last token: BERT's template
-    would end it with [SEP], after which there is nothing left to say. Text ids stay as they are.
+    would end it with [SEP], after which there is nothing left to say. Batches of prompts are padded on the left. Ids stay the same.
 
     Raises:
         ValueError: the tokenizer has no eos_token.
@@ -172,6 +172,7 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     tokenizer = copy.deepcopy(tokenizer)
     eos = tokenizer.eos_token
     tokenizer.bos_token = eos
+    tokenizer.padding_side = "left"
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{eos} $A", pair=f"{eos} $A $B", special_tokens=[(eos, tokenizer.eos_token_id)]
     )

@@ -8,6 +8,7 @@ Run the same command again after an interruption: it goes on from the last compl
 """
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,9 @@ class LanguageModelArguments:
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary size of the tokenizer trained here."})
     special_tokens: dict | str | None = field(
         default=None, metadata={"help": "Special tokens of the tokenizer trained here, by role; None = BERT's five."}
+    )
+    train_tokens: int | None = field(
+        default=None, metadata={"help": "Tokens to train on, instead of num_train_epochs: an equal budget for all."}
     )
     carry_state: bool | None = field(
         default=None,
@@ -83,6 +87,14 @@ def main():
 
     # 4. trainer
     block_size = data_args.block_size
+    tokens_per_update = (
+        block_size
+        * training_args.train_batch_size
+        * training_args.world_size
+        * training_args.gradient_accumulation_steps
+    )
+    if lm_args.train_tokens:
+        training_args.max_steps = math.ceil(lm_args.train_tokens / tokens_per_update)
     if carry_state:
         trainer_class = TruncatedBPTTTrainer
         num_streams = training_args.train_batch_size * training_args.world_size
@@ -116,15 +128,23 @@ def main():
 
     # 7. evaluate every token of the held-out texts once
     if trainer.is_world_process_zero():
+        log = trainer.state.log_history
         results = {
             "model_type": model.config.model_type,
             "parameters": model.num_parameters(),
-            "train_tokens": streams["train"].num_predictions,
+            "trained_tokens": trainer.state.global_step * tokens_per_update,
             "train_seconds": round(seconds, 1),
+            "train_curve": [(row["step"] * tokens_per_update, row["loss"]) for row in log if "loss" in row],
+            "validation_curve": [
+                (row["step"] * tokens_per_update, row["eval_loss"]) for row in log if "eval_loss" in row
+            ],
         }
         for split in ("validation", "test"):
-            results[split] = measure_perplexity(model, streams[split], block_size=block_size).as_dict()
-            print(f"{split}: {results[split]}")
+            perplexity = measure_perplexity(
+                model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
+            )
+            results[split] = perplexity.as_dict()
+            print(f"{split}: {json.dumps(results[split])}")
         (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     if training_args.push_to_hub:
         trainer.push_to_hub()

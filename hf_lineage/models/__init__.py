@@ -31,4 +31,4 @@ def register() -> list[str]:
     return names
 
 
-__all__ = ["LINEAGE", *register()]  # noqa: PLE0604 - all entries are strings
+__all__ = ["LINEAGE", *register()]

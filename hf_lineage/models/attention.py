@@ -50,6 +50,9 @@ class MultiHeadAttention(nn.Module):
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, past_key_values=None, **kwargs
     ) -> tuple[Tensor, Tensor | None]:
         """hidden_states [B, T, D] -> mixed vectors [B, T, D], and the weights [B, H, T, S] when attention is eager."""
+        if hidden_states.shape[0] == 0:
+            # an empty batch: transformers' sdpa cannot shape one
+            return hidden_states, None
         query = self.split_heads(self.q_proj(hidden_states))
         key = self.split_heads(self.k_proj(hidden_states))
         value = self.split_heads(self.v_proj(hidden_states))

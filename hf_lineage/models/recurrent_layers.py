@@ -127,6 +127,8 @@ class RecurrentCell(nn.Module):
                 outputs.append(state[0] * is_token[:, t])
         return torch.stack(outputs, dim=1), state
 
+    # torch.compile cannot trace packed sequences, and has nothing to add to one call of a kernel
+    @torch.compiler.disable
     def run_fused(self, kernel, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None):
         """The same through one call of torch's kernel, on a packed sequence where rows differ in length."""
         weights = [self.weight_ih, self.weight_hh, self.bias, self.hidden_bias()]
@@ -167,7 +169,7 @@ class RNNCell(RecurrentCell):
 
 
 class LSTMCell(RecurrentCell):
-    """c_t = f ⊙ c_{t−1} + i ⊙ g,  h_t = o ⊙ tanh(c_t)   (Hochreiter & Schmidhuber, 1997; forget gate Gers et al., 2000)
+    """c_t = f ⊙ c_{t−1} + i ⊙ g,  h_t = o ⊙ tanh(c_t)   (Hochreiter & Schmidhuber, 1997; Gers et al., 2000)
 
     The gates i, f, o = σ(…) and the candidate g = tanh(…) each read x_t and h_{t−1}.
     """
