@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
@@ -162,7 +162,9 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     """A copy for causal language models, which read documents as `<eos> text <eos> text ...`.
 
     A prompt starts with the end mark of the document before it and ends with its own last token: BERT's template
-    would end it with [SEP], after which there is nothing left to say. Batches of prompts are padded on the left. Ids stay the same.
+    would end it with [SEP], after which there is nothing left to say. Batches are padded on
+    the left, where generate() wants it. Every word is decoded with the blank before it, so that a continuation can
+    be appended to its prompt. Text ids stay as they are.
 
     Raises:
         ValueError: the tokenizer has no eos_token.
@@ -176,9 +178,25 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{eos} $A", pair=f"{eos} $A $B", special_tokens=[(eos, tokenizer.eos_token_id)]
     )
+    if isinstance(tokenizer.backend_tokenizer.model, models.WordPiece | models.WordLevel):
+        tokenizer.backend_tokenizer.decoder = _decoder_of_continuations(tokenizer.backend_tokenizer.model)
     # a causal model has no segments, and generate() refuses inputs that its model does not know
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     return tokenizer
+
+
+def _decoder_of_continuations(model: models.Model) -> decoders.Decoder:
+    """Blank before each word but not before `##` pieces and closing punctuation, at the start of the text too."""
+    if isinstance(model, models.WordLevel):
+        return decoders.Sequence([decoders.Replace(Regex("^"), " "), decoders.Fuse()])
+    return decoders.Sequence(
+        [
+            decoders.Replace(Regex(f"^(?!{CONTINUING_PREFIX})"), " "),
+            decoders.Replace(Regex(f"^{CONTINUING_PREFIX}"), ""),
+            *(decoders.Replace(f" {mark}", mark) for mark in ".,;:!?)%"),
+            decoders.Fuse(),
+        ]
+    )
 
 
 def _check_at_least_one(**arguments):

@@ -38,7 +38,7 @@ class LineageArguments:
         default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
     )
     vocab_size: int = field(default=4_000, metadata={"help": "WordPiece vocabulary, shared by all stations."})
-    tokens: int = field(default=500_000, metadata={"help": "Tokens each station is trained on."})
+    tokens: int = field(default=400_000, metadata={"help": "Tokens each station is trained on."})
     prompts: list[str] = field(
         default_factory=lambda: ["The first", "In the city of", "It is known that"],
         metadata={"help": "Texts that each model goes on from."},
@@ -64,7 +64,7 @@ def describe_station(model_type: str, folder: Path, prompts: list[str]) -> dict:
     samples = []
     for prompt in prompts:
         answer = generate(prompt, max_new_tokens=40, do_sample=True, top_p=0.9, return_full_text=False)
-        samples.append((prompt, " " + answer[0]["generated_text"].strip()))
+        samples.append((prompt, answer[0]["generated_text"]))
     return {
         "model": type(model).__name__,
         "parameters": results["parameters"],

@@ -11,14 +11,17 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf_lineage_tests_")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# models this small lose time to a second thread
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# models this small only lose to a second thread: tenfold where other processes are busy too
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import transformers
 
 from hf_lineage.tokenization import train_wordpiece
 
+
+# not a test module by its name, but its assertions shall say what differed all the same
+pytest.register_assert_rewrite("tests.models.common")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -27,7 +27,7 @@ ON_INVALID = ("error", "replace")
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 
 # raise it when the same file is read differently, so that no stale cache is served
-_READER_VERSION = 2
+_READER_VERSION = 3
 _FEATURES = datasets.Features(text=datasets.Value("string"))
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 # what JSON can write and a text must not hold: NUL and the halves of surrogate pairs
@@ -387,10 +387,14 @@ def _read_language_reference(python, version):
 
 
 def _split_by_article(articles):
-    """Paragraphs of at least 8 words; of 20 articles, 18 are for training, then one each to validate and to test."""
+    """Paragraphs of at least 8 words, each once; of 20 articles, 18 are to train, then one each to validate and test."""
+    seen = set()
     for number, paragraphs in enumerate(articles):
         split = {18: "validation", 19: "test"}.get(number % 20, "train")
         for paragraph in paragraphs:
             words = paragraph.split()
-            if len(words) >= _MIN_WORDS:
-                yield {"split": split, "text": " ".join(words)}
+            text = " ".join(words)
+            # articles share paragraphs, which must not be in two splits
+            if len(words) >= _MIN_WORDS and text not in seen:
+                seen.add(text)
+                yield {"split": split, "text": text}

@@ -4,8 +4,9 @@ import math
 from pathlib import Path
 
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers import Trainer, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
 from ..data.randomness import EpochCallback, EpochDataset
 from .checkpoints import check_same_run, seal
@@ -13,7 +14,7 @@ from .schedules import flat_then_decay
 
 
 class StopOnNonFinite(TrainerCallback):
-    """Ends the run as soon as a logged loss or gradient norm is NaN or infinite; nothing is saved after that."""
+    """Ends the run as soon as a logged loss or gradient norm is NaN or infinite."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         for name in ("loss", "grad_norm"):
@@ -30,6 +31,9 @@ class LineageTrainer(Trainer):
 
     Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one) and are refused by a run with other
     settings; an `EpochDataset` is told its epoch; the schedule may decay by epoch.
+
+    Raises:
+        FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
     """
 
     def __init__(self, model, *args, **kwargs):
@@ -50,18 +54,31 @@ class LineageTrainer(Trainer):
             "training_examples": len(self.train_dataset),
         }
 
+    def updates_per_epoch(self) -> int:
+        return math.ceil(len(self.get_train_dataloader()) / self.args.gradient_accumulation_steps)
+
     def train(self, resume_from_checkpoint=None, **kwargs):
-        """Trainer.train; raises ValueError if the checkpoint comes from a run with other settings."""
+        """Trainer.train; a checkpoint of the finished run is loaded and left alone.
+
+        Raises:
+            ValueError: the checkpoint comes from a run with other settings.
+        """
         if isinstance(resume_from_checkpoint, str | Path):
             check_same_run(resume_from_checkpoint, self.run_identity())
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            last = self.args.max_steps
+            if last <= 0:
+                last = math.ceil(self.args.num_train_epochs * self.updates_per_epoch())
+            if state.global_step >= last:
+                self._load_from_checkpoint(str(resume_from_checkpoint))
+                self.state = state
+                return TrainOutput(state.global_step, math.nan, {})
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if self.args.flat_epochs is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        batches = len(self.get_train_dataloader())
-        updates = math.ceil(batches / self.args.gradient_accumulation_steps)
-        factor = flat_then_decay(updates, self.args.flat_epochs, self.args.epoch_decay)
+        factor = flat_then_decay(self.updates_per_epoch(), self.args.flat_epochs, self.args.epoch_decay)
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -72,6 +89,12 @@ class LineageTrainer(Trainer):
         self.model.config.use_cache = in_training
 
     def _save_checkpoint(self, model, trial):
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise FloatingPointError(
+                    f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
+                    "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
+                )
         # older checkpoints may go only once the new one is sealed
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         super()._save_checkpoint(model, trial)

@@ -1,0 +1,66 @@
+"""Perplexity over a whole text against scoring token by token."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
+from hf_lineage.data import TokenStream
+from hf_lineage.metrics import Perplexity, measure_perplexity
+
+
+@pytest.fixture
+def stream():
+    tokens = np.random.default_rng(0).integers(1, 30, 43).astype(np.int32)
+    return TokenStream(tokens, np.array([1]), num_words=21, num_characters=100, num_unknown=2)
+
+
+def gpt():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    return GPTForCausalLM(GPTConfig(vocab_size=30, max_position_embeddings=8, initializer_range=0.5, **sizes))
+
+
+def test_units():
+    perplexity = Perplexity(nll=6 * math.log(2), num_tokens=3, num_words=2, num_characters=12, num_unknown=0)
+    assert perplexity.per_token == pytest.approx(4)
+    assert perplexity.per_word == pytest.approx(8)
+    assert perplexity.bits_per_character == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 42, 100])
+def test_recurrent_models_read_the_text_as_one_stream(stream, block_size):
+    model = LSTMForCausalLM(LSTMConfig(vocab_size=30, hidden_size=8, initializer_range=0.5)).train()
+    ids = torch.from_numpy(stream.tokens).long()[None]
+    expected = model.eval()(ids, labels=ids).loss.item() * 42
+    result = measure_perplexity(model, stream, block_size=block_size, show_progress=False)
+    assert result.nll == pytest.approx(expected, rel=1e-5)
+    assert (result.num_tokens, result.num_words, result.num_characters, result.num_unknown) == (42, 21, 100, 2)
+
+
+@pytest.mark.parametrize("stride", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_windows_score_every_token_once_with_its_context(stream, stride, batch_size):
+    model = gpt().eval()
+    tokens = torch.from_numpy(stream.tokens).long()
+    expected = 0.0
+    for target in range(1, 43):
+        # the first window scores 8 predictions, each later one the next `stride`
+        window = max(math.ceil((target - 8) / stride), 0)
+        end = min(8 + window * stride, 42)
+        context = tokens[max(end - 8, 0) : target]
+        expected -= model(context[None]).logits[0, -1].log_softmax(0)[tokens[target]].item()
+    result = measure_perplexity(model, stream, block_size=8, stride=stride, batch_size=batch_size, show_progress=False)
+    assert result.nll == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_mode_is_restored(stream):
+    model = gpt().train()
+    measure_perplexity(model, stream, block_size=8, show_progress=False)
+    assert model.training
+
+
+def test_bad_stride_is_named(stream):
+    with pytest.raises(ValueError, match="stride is 9; it must lie between 1 and block_size 8"):
+        measure_perplexity(gpt(), stream, block_size=8, stride=9)

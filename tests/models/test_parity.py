@@ -1,0 +1,97 @@
+"""Whole models against transformers' own, with copied weights."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+
+from hf_lineage import GPTConfig, GPTForCausalLM
+from tests.models.common import ragged_mask, random_ids
+
+
+def gpt_pair(**settings):
+    """Our GPT and transformers' OpenAI GPT with equal weights (theirs are transposed, query, key and value in one)."""
+    reference = OpenAIGPTLMHeadModel(
+        OpenAIGPTConfig(vocab_size=60, n_positions=32, n_embd=16, n_layer=3, n_head=4, initializer_range=0.3)
+    ).eval()
+    model = GPTForCausalLM(
+        GPTConfig(
+            vocab_size=60,
+            max_position_embeddings=32,
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=64,
+            **settings,
+        )
+    ).eval()
+    pairs = [
+        (model.model.embed_tokens.weight, reference.transformer.tokens_embed.weight, False),
+        (model.model.embed_positions.weight, reference.transformer.positions_embed.weight, False),
+    ]
+    for ours, theirs in zip(model.model.blocks, reference.transformer.h, strict=True):
+        for layer, conv in (
+            (ours.attention.out_proj, theirs.attn.c_proj),
+            (ours.feed_forward.up_proj, theirs.mlp.c_fc),
+            (ours.feed_forward.down_proj, theirs.mlp.c_proj),
+        ):
+            pairs += [(layer.weight, conv.weight, True), (layer.bias, conv.bias, False)]
+        for norm, theirs_norm in ((ours.attention_norm, theirs.ln_1), (ours.feed_forward_norm, theirs.ln_2)):
+            pairs += [(norm.weight, theirs_norm.weight, False), (norm.bias, theirs_norm.bias, False)]
+    with torch.no_grad():
+        for ours, theirs, transposed in pairs:
+            ours.copy_(theirs.T if transposed else theirs)
+        for ours, theirs in zip(model.model.blocks, reference.transformer.h, strict=True):
+            for part, name in enumerate(("q_proj", "k_proj", "v_proj")):
+                projection = getattr(ours.attention, name)
+                projection.weight.copy_(theirs.attn.c_attn.weight.T.chunk(3)[part])
+                projection.bias.copy_(theirs.attn.c_attn.bias.chunk(3)[part])
+    return model, reference, pairs
+
+
+@pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_gpt_equals_transformers_openai_gpt(padded, attn_implementation):
+    model, reference, pairs = gpt_pair(attn_implementation=attn_implementation)
+    ids, mask = random_ids(), ragged_mask() if padded else torch.ones(3, 7, dtype=torch.long)
+    labels = ids.masked_fill(mask == 0, -100)
+    ours = model(ids, attention_mask=mask, labels=labels)
+    theirs = reference(ids, attention_mask=mask, labels=labels)
+    assert_close(ours.logits[mask.bool()], theirs.logits[mask.bool()], atol=1e-5, rtol=1e-5)
+    assert_close(ours.loss, theirs.loss)
+
+    ours.loss.backward()
+    theirs.loss.backward()
+    for parameter, expected, transposed in pairs:
+        assert_close(parameter.grad, expected.grad.T if transposed else expected.grad, atol=1e-5, rtol=1e-4)
+    for block, their_block in zip(model.model.blocks, reference.transformer.h, strict=True):
+        packed = their_block.attn.c_attn.weight.grad.T.chunk(3)
+        for part, name in enumerate(("q_proj", "k_proj", "v_proj")):
+            assert_close(getattr(block.attention, name).weight.grad, packed[part], atol=1e-5, rtol=1e-4)
+
+
+def test_block_equals_torchs_post_norm_encoder_layer():
+    from hf_lineage.models.transformer_layers import SelfAttentionBlock
+
+    config = GPTConfig(hidden_size=16, num_attention_heads=4, intermediate_size=32, hidden_act="gelu", dropout=0.0)
+    config._attn_implementation = "sdpa"
+    block = SelfAttentionBlock(config, 0, is_causal=True).eval()
+    reference = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, activation="gelu", batch_first=True).eval()
+    with torch.no_grad():
+        attention = block.attention
+        packed = [attention.q_proj, attention.k_proj, attention.v_proj]
+        reference.self_attn.in_proj_weight.copy_(torch.cat([layer.weight for layer in packed]))
+        reference.self_attn.in_proj_bias.copy_(torch.cat([layer.bias for layer in packed]))
+        for theirs, ours in (
+            (reference.self_attn.out_proj, attention.out_proj),
+            (reference.linear1, block.feed_forward.up_proj),
+            (reference.linear2, block.feed_forward.down_proj),
+            (reference.norm1, block.attention_norm),
+            (reference.norm2, block.feed_forward_norm),
+        ):
+            theirs.weight.copy_(ours.weight)
+            theirs.bias.copy_(ours.bias)
+    x = torch.randn(2, 5, 16)
+    causal = nn.Transformer.generate_square_subsequent_mask(5)
+    assert_close(block(x), reference(x, src_mask=causal), atol=1e-5, rtol=1e-5)

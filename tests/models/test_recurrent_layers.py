@@ -1,0 +1,211 @@
+"""The recurrent bricks against torch.nn, which knows nothing of them."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.testing import assert_close
+from transformers import DynamicCache
+
+from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
+from hf_lineage.models.recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentLayer, RNNCell
+
+
+E, D = 5, 4
+CELLS = {
+    "tanh": (lambda size=E: RNNCell(size, D), RNNConfig, RNNModel, {}, nn.RNN, {}),
+    "relu": (
+        lambda size=E: RNNCell(size, D, "relu"),
+        RNNConfig,
+        RNNModel,
+        {"hidden_act": "relu"},
+        nn.RNN,
+        {"nonlinearity": "relu"},
+    ),
+    "lstm": (lambda size=E: LSTMCell(size, D), LSTMConfig, LSTMModel, {}, nn.LSTM, {}),
+    "gru": (lambda size=E: GRUCell(size, D), GRUConfig, GRUModel, {}, nn.GRU, {}),
+}
+
+
+def new_cell(kind, dtype=torch.float32):
+    cell = CELLS[kind][0]().to(dtype)
+    for parameter in cell.parameters():
+        nn.init.uniform_(parameter, -0.7, 0.7)
+    return cell
+
+
+def copy_into_cell(reference: nn.Module, suffix: str, cell):
+    """torch keeps two biases; ours is their sum, but for the candidate of the GRU."""
+    weight_ih, weight_hh, bias_ih, bias_hh = (
+        getattr(reference, f"{name}_{suffix}").detach() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    with torch.no_grad():
+        cell.weight_ih.copy_(weight_ih)
+        cell.weight_hh.copy_(weight_hh)
+        if isinstance(cell, GRUCell):
+            cell.bias.copy_(torch.cat([(bias_ih + bias_hh)[: 2 * cell.hidden_size], bias_ih[2 * cell.hidden_size :]]))
+            cell.bias_hn.copy_(bias_hh[2 * cell.hidden_size :])
+        else:
+            cell.bias.copy_(bias_ih + bias_hh)
+
+
+def assert_gradients_agree(reference: nn.Module, suffix: str, cell, **tolerance):
+    assert_close(cell.weight_ih.grad, getattr(reference, f"weight_ih_{suffix}").grad, **tolerance)
+    assert_close(cell.weight_hh.grad, getattr(reference, f"weight_hh_{suffix}").grad, **tolerance)
+    assert_close(cell.bias.grad, getattr(reference, f"bias_ih_{suffix}").grad, **tolerance)
+    if isinstance(cell, GRUCell):
+        expected = getattr(reference, f"bias_hh_{suffix}").grad[2 * cell.hidden_size :]
+        assert_close(cell.bias_hn.grad, expected, **tolerance)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("kind", CELLS)
+def test_models_equal_torch(kind, num_layers, bidirectional, ragged):
+    _, config_class, model_class, fields, torch_class, torch_fields = CELLS[kind]
+    reference = torch_class(
+        E, D, num_layers=num_layers, batch_first=True, bidirectional=bidirectional, **torch_fields
+    ).double()
+    config = config_class(
+        vocab_size=3,
+        embedding_size=E,
+        hidden_size=D,
+        num_hidden_layers=num_layers,
+        bidirectional=bidirectional,
+        **fields,
+    )
+    model = model_class(config).double()
+    cells = {}
+    for i, layer in enumerate(model.layers):
+        cells[f"l{i}"] = layer.cell
+        if bidirectional:
+            cells[f"l{i}_reverse"] = layer.backward_cell
+    for suffix, cell in cells.items():
+        copy_into_cell(reference, suffix, cell)
+
+    x = torch.randn(4, 6, E, dtype=torch.double, requires_grad=True)
+    lengths = torch.tensor([6, 2, 5, 1]) if ragged else torch.tensor([6, 6, 6, 6])
+    mask = (torch.arange(6) < lengths[:, None]).long()
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    expected = pad_packed_sequence(reference(packed)[0], batch_first=True, total_length=6)[0]
+    output = model(inputs_embeds=x, attention_mask=mask).last_hidden_state
+    assert_close(output, expected)
+
+    probe = torch.randn_like(expected)
+    (expected_gradient,) = torch.autograd.grad((expected * probe).sum(), x, retain_graph=True)
+    (gradient,) = torch.autograd.grad((output * probe).sum(), x, retain_graph=True)
+    assert_close(gradient, expected_gradient)
+    (expected * probe).sum().backward()
+    (output * probe).sum().backward()
+    for suffix, cell in cells.items():
+        assert_gradients_agree(reference, suffix, cell)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_float32_within_1e_6(kind):
+    cell = new_cell(kind)
+    reference = CELLS[kind][4](E, D, batch_first=True, **CELLS[kind][5])
+    copy_into_cell(reference, "l0", cell)
+    x = torch.randn(3, 9, E)
+    expected, _ = reference(x)
+    output, _ = cell(x)
+    assert_close(output, expected, atol=1e-6, rtol=1e-6)
+    expected.sum().backward()
+    output.sum().backward()
+    assert_gradients_agree(reference, "l0", cell, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 3, 0, 5]])
+@pytest.mark.parametrize("kind", CELLS)
+def test_kernel_equals_the_equations(kind, lengths):
+    cell, x = new_cell(kind, torch.double), torch.randn(4, 7, E, dtype=torch.double)
+    state = tuple(torch.randn(4, D, dtype=torch.double) for _ in range(cell.num_states))
+    lengths = None if lengths is None else torch.tensor(lengths)
+    fused, fused_state = cell.run_fused(cell.fused_kernel(), x, state, lengths)
+    stepped, stepped_state = cell.run_steps(x, state, lengths)
+    assert_close(fused, stepped)
+    assert_close(fused_state, stepped_state)
+    if lengths is not None:
+        assert all(torch.equal(new[2], old[2]) for new, old in zip(fused_state, state, strict=True))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_state_carried_over_halves_equals_the_whole(kind):
+    cell, x = new_cell(kind, torch.double), torch.randn(2, 8, E, dtype=torch.double)
+    whole, whole_state = cell(x)
+    first, state = cell(x[:, :3])
+    second, state = cell(x[:, 3:], state)
+    assert_close(torch.cat([first, second], dim=1), whole)
+    assert_close(state, whole_state)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_gradcheck(kind):
+    if kind == "relu":
+        pytest.skip("not differentiable at 0, where gradcheck looks")
+    cell = new_cell(kind, torch.double)
+    x = torch.randn(2, 3, E, dtype=torch.double, requires_grad=True)
+    state = tuple(torch.randn(2, D, dtype=torch.double, requires_grad=True) for _ in range(cell.num_states))
+    lengths = torch.tensor([3, 2])
+    assert torch.autograd.gradcheck(lambda x, *state: cell(x, state, lengths)[0], (x, *state))
+    assert torch.autograd.gradcheck(lambda x, *state: cell.run_steps(x, state, lengths)[0], (x, *state))
+
+
+def test_sigmoid_cell_is_elmans_equation():
+    cell, x = RNNCell(E, D, "sigmoid"), torch.randn(2, 4, E)
+    for parameter in cell.parameters():
+        nn.init.uniform_(parameter, -0.7, 0.7)
+    h = torch.zeros(2, D)
+    for t in range(4):
+        h = 1 / (1 + torch.exp(-(x[:, t] @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias)))
+    assert_close(cell(x)[0][:, -1], h)
+
+
+@pytest.mark.parametrize("side", ["left", "middle", "scattered"])
+def test_padding_anywhere_is_skipped(side):
+    layer = RecurrentLayer(new_cell("lstm"), 0, new_cell("lstm"))
+    x = torch.randn(2, 6, E)
+    mask = torch.ones(2, 6, dtype=torch.long)
+    mask[0, {"left": [0, 1], "middle": [2, 3], "scattered": [1, 4]}[side]] = 0
+    padded = layer(x, Padding.of(mask, 6))
+    assert not padded[0, ~mask[0].bool()].any()
+    assert_close(padded[0, mask[0].bool()], layer(x[:1, mask[0].bool()])[0])
+    assert_close(padded[1:], layer(x[1:]))
+
+
+def filled_cache():
+    model = LSTMModel(LSTMConfig(vocab_size=9, hidden_size=D))
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    with torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+    return model, ids, cache
+
+
+def test_cache_reorders_repeats_and_selects_rows():
+    model, ids, cache = filled_cache()
+    next_token = torch.tensor([[7], [8]])
+    expected = model(next_token, past_key_values=copy.deepcopy(cache), use_cache=True).last_hidden_state
+    for change, rows in (
+        (lambda c: c.reorder_cache(torch.tensor([1, 0])), [1, 0]),
+        (lambda c: c.batch_repeat_interleave(2), [0, 0, 1, 1]),
+        (lambda c: c.batch_select_indices(torch.tensor([1])), [1]),
+    ):
+        changed = copy.deepcopy(cache)
+        change(changed)
+        output = model(next_token[rows], past_key_values=changed, use_cache=True).last_hidden_state
+        assert_close(output, expected[rows])
+
+
+def test_reset_cache_starts_anew():
+    model, ids, cache = filled_cache()
+    cache.reset()
+    assert cache.get_seq_length() == 0
+    assert_close(model(ids, past_key_values=cache).last_hidden_state, model(ids).last_hidden_state)
+
+
+def test_plain_dynamic_cache_serves_recurrent_models():
+    cache = DynamicCache(config=LSTMConfig(num_hidden_layers=3))
+    assert [type(layer).__name__ for layer in cache.layers] == ["RecurrentStateLayer"] * 3

@@ -1,0 +1,114 @@
+"""Checkpoints carry their code: every head of every station opens where hf_lineage is not installed."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers.dynamic_module_utils import get_imports, get_relative_import_files
+
+import hf_lineage
+from tests.models.test_modeling_gpt import TestGPT as GPTTable
+
+
+MODELS = Path(hf_lineage.__file__).parent / "models"
+FILES = sorted(path for path in MODELS.glob("*.py") if path.name != "__init__.py")
+
+# run where the package cannot be imported; prints one line a head that opened and answered alike
+WITHOUT_PACKAGE = """
+import json, sys
+sys.modules["hf_lineage"] = None  # makes any import of it fail
+import torch, transformers
+from safetensors.torch import load_file
+torch.set_num_threads(1)
+folder, heads = sys.argv[1], json.loads(sys.argv[2])
+ids = torch.tensor(json.loads(sys.argv[3]))
+for head in heads:
+    auto = getattr(transformers, head)
+    for saved in heads:
+        model = auto.from_pretrained(f"{folder}/{saved}", trust_remote_code=True).eval()
+        assert model.config.auto_map.keys() == {"AutoConfig", *heads}
+        if saved == head:
+            output = model(ids)
+            output = output.logits if "logits" in output else output.last_hidden_state
+            assert torch.equal(output, load_file(f"{folder}/{head}.safetensors")["output"])
+            if head == "AutoModelForCausalLM":
+                cached = model.generate(ids, max_new_tokens=5, num_beams=2, pad_token_id=0)
+                assert torch.equal(cached, load_file(f"{folder}/{head}.safetensors")["generated"])
+            model.save_pretrained(f"{folder}/again")
+            again = auto.from_pretrained(f"{folder}/again", trust_remote_code=True)
+            assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters()))
+    print("opened", head)
+"""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_models_import_only_siblings(path):
+    source = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1, ast.unparse(node)
+            assert node.module, ast.unparse(node)
+            assert "." not in node.module, ast.unparse(node)
+            importer, imported = path.stem.split("_")[0], node.module.split("_")[0]
+            assert imported != "modeling", "a station never imports another station"
+            if importer == "configuration":
+                assert node.module == "configuration_lineage"
+            elif importer != "modeling":
+                assert imported != "configuration", "a brick takes the config as an argument"
+    assert set(get_imports(path)) - set(sys.stdlib_module_names) <= {"torch", "transformers", "huggingface_hub"}
+    assert all(Path(file).is_file() for file in get_relative_import_files(path))
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if f.stem.startswith("modeling_")], ids=lambda path: path.stem)
+def test_stations_open_with_three_lines(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    what, _, change, flow = docstring.splitlines()[:4]
+    assert re.search(r"\(.*\d{4}.*\)", what), "the paper"
+    assert change.startswith("What changes from ")
+    assert re.search(r"\[.*B.*\].*->", flow), "the data flow with shapes"
+
+
+@pytest.mark.parametrize("config_class", hf_lineage.LINEAGE, ids=lambda c: c.model_type)
+def test_every_head_opens_without_the_package(config_class, tmp_path):
+    sizes = GPTTable.tiny if config_class is hf_lineage.GPTConfig else {"hidden_size": 16}
+    config = config_class(**sizes | {"vocab_size": 60, "initializer_range": 0.3})
+    ids = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    for head in config_class.auto_classes:
+        model = getattr(transformers, head).from_config(config).eval()
+        model.save_pretrained(tmp_path / head)
+        output = model(ids)
+        tensors = {"output": output.logits if "logits" in output else output.last_hidden_state}
+        if head == "AutoModelForCausalLM":
+            tensors["generated"] = model.generate(ids, max_new_tokens=5, num_beams=2, pad_token_id=0)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / f"{head}.safetensors")
+    heads = list(config_class.auto_classes)
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PACKAGE, str(tmp_path), json.dumps(heads), json.dumps(ids.tolist())],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""},
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.split("\n")[:-1] == [f"opened {head}" for head in heads]
+
+
+def test_code_is_not_run_without_trust(tmp_path):
+    config = hf_lineage.GPTConfig(**GPTTable.tiny, vocab_size=60)
+    hf_lineage.GPTModel(config).save_pretrained(tmp_path)
+    script = (
+        "import sys; sys.modules['hf_lineage'] = None\n"
+        "from transformers import AutoModel\n"
+        f"AutoModel.from_pretrained({str(tmp_path)!r}, trust_remote_code=False)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode != 0
+    assert "trust_remote_code=True" in result.stderr

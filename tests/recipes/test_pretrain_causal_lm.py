@@ -1,0 +1,173 @@
+"""recipes/pretrain_causal_lm.py: killed runs, equal process counts, and what it leaves behind."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+from hf_lineage.training import last_complete_checkpoint
+
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "pretrain_causal_lm.py"
+TINY_GPT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 16,
+}
+STATIONS = {
+    "lstm": ["--model_type", "lineage_lstm", "--config_overrides", '{"hidden_size": 16, "dropout": 0.2}'],
+    "gpt": ["--model_type", "lineage_gpt", "--config_overrides", json.dumps(TINY_GPT)],
+}
+SETTINGS = {
+    "vocab_size": 200,
+    "block_size": 8,
+    "per_device_train_batch_size": 4,
+    "max_steps": 40,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+    "save_steps": 3,
+    "save_total_limit": 2,
+    "disable_tqdm": True,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, tiny_corpus):
+    """A folder of three splits; the training text lasts for about a dozen updates, so that runs see several epochs."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for split, sentences in (
+        ("train", tiny_corpus[:40]),
+        ("validation", tiny_corpus[40:60]),
+        ("test", tiny_corpus[60:80]),
+    ):
+        (folder / f"{split}.txt").write_text("\n".join(sentences), encoding="utf-8")
+    return folder
+
+
+def arguments(corpus, output_dir, station, **changes) -> list[str]:
+    settings = SETTINGS | {"corpus": corpus, "output_dir": output_dir} | changes
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return [str(RECIPE), *STATIONS[station], *flags]
+
+
+def run(command, **options):
+    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, **options)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return result
+
+
+def logged_losses(output_dir) -> list[float]:
+    last = last_complete_checkpoint(output_dir)
+    log = json.loads((Path(last) / "trainer_state.json").read_text())["log_history"]
+    return [row["loss"] for row in log if "loss" in row]
+
+
+def kill_at_random_steps_until_done(command, output_dir, kills: int, seed: int):
+    """Starts the recipe again and again; SIGKILLs it `kills` times, each at a random step further on."""
+    draw, killed = random.Random(seed), 0
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+        )
+        steps_to_live = draw.randint(1, 6)
+        output = []
+        for line in process.stdout:
+            output.append(line)
+            steps_to_live -= "'loss'" in line
+            if steps_to_live <= 0 and killed < kills:
+                # between two log lines: now and then in the middle of a save
+                time.sleep(draw.random() * 0.02)
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+                break
+        process.stdout.close()
+        if process.wait() == 0:
+            return killed
+        assert process.returncode == -signal.SIGKILL, "".join(output)[-4000:]
+
+
+def check_killed_run(corpus, tmp_path, station, workers, kills):
+    settings = {"dataloader_num_workers": workers, "logging_strategy": "steps"}
+    run(arguments(corpus, tmp_path / "whole", station, **settings))
+    command = arguments(corpus, tmp_path / "killed", station, **settings)
+    killed = kill_at_random_steps_until_done(command, tmp_path / "killed", kills, seed=workers)
+    assert killed == kills
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert [name for name in whole if not whole[name].equal(resumed[name])] == []
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("station", STATIONS)
+def test_a_killed_run_resumes_bit_identically(corpus, tmp_path, station):
+    check_killed_run(corpus, tmp_path, station, workers=0, kills=2)
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("station", STATIONS)
+def test_ten_kills(corpus, tmp_path, station, workers):
+    check_killed_run(corpus, tmp_path, station, workers=workers, kills=10)
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("station", STATIONS)
+def test_two_processes_train_like_one(corpus, tmp_path, station):
+    no_dropout = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
+    overrides = {"hidden_size": 16} if station == "lstm" else TINY_GPT | no_dropout
+    common = {"config_overrides": json.dumps(overrides), "max_steps": 8, "save_steps": 8, "learning_rate": 1e-3}
+    run(arguments(corpus, tmp_path / "one", station, per_device_train_batch_size=8, **common))
+    launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
+    launch += ["--main_process_port", str(29_600 + os.getpid() % 300)]
+    run([*launch, *arguments(corpus, tmp_path / "two", station, per_device_train_batch_size=4, **common)])
+    one, two = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "two")
+    assert len(one) == 8
+    assert two == pytest.approx(one, abs=1e-5)
+    assert_close(
+        load_file(tmp_path / "one" / "model.safetensors"),
+        load_file(tmp_path / "two" / "model.safetensors"),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.recipe
+def test_the_folder_opens_as_users_would(corpus, tmp_path):
+    run(arguments(corpus, tmp_path, "lstm", max_steps=5))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert model.config.use_cache
+    assert model.config.vocab_size == len(tokenizer)
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    text = pipeline("text-generation", model=str(tmp_path), device="cpu")("The baker", max_new_tokens=3)
+    assert text[0]["generated_text"].startswith("The baker")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["parameters"] == model.num_parameters()
+    assert results["trained_tokens"] == 5 * 4 * 8
+
+
+@pytest.mark.recipe
+def test_a_finished_run_is_left_alone_and_other_settings_are_refused(corpus, tmp_path):
+    run(arguments(corpus, tmp_path, "gpt", max_steps=6))
+    before = {path.name: path.stat().st_mtime_ns for path in Path(last_complete_checkpoint(tmp_path)).iterdir()}
+    run(arguments(corpus, tmp_path, "gpt", max_steps=6))
+    last = Path(last_complete_checkpoint(tmp_path))
+    assert json.loads((last / "trainer_state.json").read_text())["global_step"] == 6
+    assert {path.name: path.stat().st_mtime_ns for path in last.iterdir()} == before
+
+    command = arguments(corpus, tmp_path, "gpt", max_steps=9, seed=7)
+    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode != 0
+    assert "seed=42, this run has 7" in result.stderr
