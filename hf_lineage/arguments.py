@@ -24,8 +24,11 @@ def parse(*dataclass_types, argv=None):
         if unknown := settings.keys() - actions.keys():
             parser.error(f"unknown keys in the recipe file {path}: {sorted(unknown)}")
         for key, value in settings.items():
-            # argparse converts defaults that are strings, so that `3e-4`, a string to YAML, becomes a number
-            actions[key].default, actions[key].required = value, False
+            if isinstance(value, list | dict) and actions[key].nargs is None and actions[key].type in (int, float):
+                parser.error(f"{key} in the recipe file {path} is {value!r}; it must be one number")
+            # argparse converts and checks defaults that are strings: `3e-4`, a string to YAML, becomes a number
+            is_scalar = isinstance(value, int | float)
+            actions[key].default, actions[key].required = str(value) if is_scalar else value, False
     return parser.parse_args_into_dataclasses(argv)
 
 

@@ -387,7 +387,7 @@ def _read_language_reference(python, version):
 
 
 def _split_by_article(articles):
-    """Paragraphs of at least 8 words, each once; of 20 articles, 18 are to train, then one each to validate and test."""
+    """Paragraphs of at least 8 words, each once; of 20 articles 18 train, one validates and one tests."""
     seen = set()
     for number, paragraphs in enumerate(articles):
         split = {18: "validation", 19: "test"}.get(number % 20, "train")

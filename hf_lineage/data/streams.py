@@ -131,7 +131,7 @@ def _check_block_size(block_size):
 
 
 class ContiguousBlocks(randomness.EpochDataset):
-    """The stream in blocks of `block_size` tokens that ignore the documents' bounds (GPT-2, section 2.1).
+    """The stream in blocks of `block_size` tokens that ignore the documents' bounds.
 
     Gives {"input_ids": [T], "labels": [T]}, equal, for models that shift the labels themselves. Neighbouring blocks
     share one token: the last of a block, which is only predicted, is the first of the next, which is only read. So
@@ -173,7 +173,7 @@ class ParallelStreams(torch.utils.data.Dataset):
     Accelerate deals consecutive batches of num_streams / W examples to W processes in turn, so that each process
     keeps its own streams from step to step.
 
-    The last `num_dropped` predictions, which do not fill a step of each stream, are left out (Zaremba et al. 2014
+    The last `num_dropped` predictions, which do not fill a step of each stream, are left out (Zaremba et al., 2014,
     do the same). Raises ValueError for num_streams or block_size below 1, CorpusError for a stream that is too short.
     """
 

@@ -7,10 +7,13 @@ from .configuration_lineage import LineageConfig
 
 @strict
 class GPTConfig(LineageConfig):
-    """Sizes of GPT (Radford et al., 2018, section 4.1).
+    """GPT, generative pre-training (Radford et al., 2018).
 
-    `dropout` acts after every sub-layer, `embedding_dropout` on the sum of token and position vectors and
-    `attention_dropout` on the attention weights. `hidden_act="gelu_new"` is the tanh form of the GELU, as released.
+    New: the Transformer's decoder alone, pretrained on plain text and then fine-tuned to any task.
+
+    The defaults are the sizes of section 4.1. `dropout` acts after every sub-layer, `embedding_dropout` on the sum of
+    token and position vectors and `attention_dropout` on the attention weights. `hidden_act="gelu_new"` is the tanh
+    form of the GELU, as released.
     """
 
     model_type = "lineage_gpt"

@@ -65,7 +65,10 @@ class RecurrentConfig(LineageConfig):
 
 @strict
 class RNNConfig(RecurrentConfig):
-    """Simple recurrent network (Elman, 1990; as a language model Mikolov et al., 2010, who used the sigmoid)."""
+    """Simple recurrent network (Elman, 1990; as a language model Mikolov et al., 2010).
+
+    New: a state carried from word to word, so that context has no fixed length.
+    """
 
     model_type = "lineage_rnn"
     auto_classes = recurrent_auto_classes("RNN")
@@ -75,8 +78,13 @@ class RNNConfig(RecurrentConfig):
 
 @strict
 class LSTMConfig(RecurrentConfig):
-    """Long short-term memory. `forget_gate_bias` starts the forget gate open (Jozefowicz et al., 2015, advise 1.0);
-    None draws it like every other weight, as Zaremba et al. did."""
+    """Long short-term memory (Hochreiter & Schmidhuber, 1997; forget gate Gers et al., 2000).
+
+    New: a cell that gates write, keep and read, so that gradients survive many steps.
+
+    `forget_gate_bias` starts the forget gate open (Jozefowicz et al., 2015, advise 1.0); None draws it like every
+    other weight, as Zaremba et al. did.
+    """
 
     model_type = "lineage_lstm"
     auto_classes = recurrent_auto_classes("LSTM")
@@ -86,7 +94,10 @@ class LSTMConfig(RecurrentConfig):
 
 @strict
 class GRUConfig(RecurrentConfig):
-    """Gated recurrent unit (Cho et al., 2014)."""
+    """Gated recurrent unit (Cho et al., 2014).
+
+    New: two gates on the one state do what the LSTM's three do with a cell.
+    """
 
     model_type = "lineage_gru"
     auto_classes = recurrent_auto_classes("GRU")

@@ -280,7 +280,7 @@ PAGE = "<page><title>T</title>{redirect}<revision><text>{text}</text></revision>
 def test_wikipedia_pages_are_cleaned_and_split_by_article(tmp_path):
     pytest.importorskip("gensim")
     article = """{{{{Infobox}}}}
-'''Article {number}''' (; or ) is one [[link|of]] the , [http://x.org twenty] that ''are'' here.&lt;ref&gt;x&lt;/ref&gt;
+'''Article {number}''' (; or ) is one [[a|of]] the , [http://x.org twenty] that ''are'' here.&lt;ref&gt;x&lt;/ref&gt;
 ==A heading that has rather many words in it, or so==
 * an item of a list that has rather many words, or so
 Few words.

@@ -1,5 +1,6 @@
 """Every draw is a function of (seed, epoch, index), and a resumed run on the stock Trainer equals an unbroken one."""
 
+import functools
 import multiprocessing
 import subprocess
 import sys
@@ -185,6 +186,12 @@ def train(folder, *, size=20, stop_at=None, resume=None, num_workers=0, **argume
     return trainer.model.state_dict(), recorder.tags
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Weights and tags of the run that nothing stops, without workers, for a number of examples."""
+    return functools.cache(lambda size: train(tmp_path_factory.mktemp("unbroken"), size=size))
+
+
 def assert_identical(weights, expected):
     for name, tensor in expected.items():
         assert torch.equal(weights[name], tensor), name
@@ -195,8 +202,8 @@ def assert_identical(weights, expected):
     ("stop_at", "size", "num_workers"),
     [(2, 20, 0), (12, 20, 0), (5, 20, 0), (13, 18, 0), (10, 18, 0), (2, 20, 2), (12, 20, 2), (5, 20, 2)],
 )
-def test_resumed_run_is_bit_identical(tmp_path, stop_at, size, num_workers):
-    expected, unbroken_tags = train(tmp_path / "unbroken", size=size, num_workers=num_workers)
+def test_resumed_run_is_bit_identical(tmp_path, unbroken, stop_at, size, num_workers):
+    expected, unbroken_tags = unbroken(size)
     stopped, _ = train(tmp_path / "run", size=size, num_workers=num_workers, stop_at=stop_at)
     resumed, resumed_tags = train(
         tmp_path / "run", size=size, num_workers=num_workers, resume=str(tmp_path / "run" / f"checkpoint-{stop_at}")
@@ -211,8 +218,8 @@ def test_resumed_run_is_bit_identical(tmp_path, stop_at, size, num_workers):
         assert len(resumed_tags) == (3 - epoch) * size - step * 4
 
 
-def test_workers_change_nothing(tmp_path):
-    assert_identical(train(tmp_path / "a")[0], train(tmp_path / "b", num_workers=2)[0])
+def test_workers_change_nothing(tmp_path, unbroken):
+    assert_identical(train(tmp_path, num_workers=2)[0], unbroken(20)[0])
 
 
 def test_a_generator_with_a_state_would_not_resume(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard, IterableDatasetShard
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
-from transformers import PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 
 from hf_lineage.data import streams
 from hf_lineage.data.corpus import CorpusError
@@ -246,6 +246,28 @@ def test_without_end(tokenizer, streamed):
     endless = iter(StreamedBlocks(streamed, tokenizer, 6, passes=None))
     read = ids(next(endless) for _ in range(2 * len(one_pass) + 5))
     assert read == one_pass + one_pass + one_pass[:5]
+
+
+def test_resumed_run_on_streamed_blocks_is_bit_identical(tokenizer, tmp_path):
+    """The step where it stops lies in the second pass through the corpus."""
+    corpus = corpus_of(*TEXTS[:10]).to_iterable_dataset()
+    assert len(ids(StreamedBlocks(corpus, tokenizer, 6))) < 7 * 2
+
+    def train(folder, resume=None):
+        set_seed(0)
+        trainer = Trainer(
+            GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=1, n_head=2)),
+            TrainingArguments(
+                str(folder), max_steps=12, per_device_train_batch_size=2, save_steps=7, disable_tqdm=True, use_cpu=True
+            ),
+            train_dataset=StreamedBlocks(corpus, tokenizer, 6, shuffle_buffer=4, passes=None),
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer.model.state_dict()
+
+    unbroken = train(tmp_path / "unbroken")
+    resumed = train(tmp_path / "resumed", resume=str(tmp_path / "unbroken" / "checkpoint-7"))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in unbroken.items())
 
 
 def document_tokens(blocks):

@@ -1,5 +1,8 @@
 """The registration of the stations."""
 
+import inspect
+import re
+
 import pytest
 import transformers
 from transformers import AutoConfig
@@ -26,3 +29,10 @@ def test_transformers_own_models_are_untouched():
     assert all(config_class.model_type.startswith("lineage_") for config_class in LINEAGE)
     public = {name for name in hf_lineage.__all__ if name not in ("LINEAGE", "__version__")}
     assert not {name for name in public if getattr(transformers, name, None)}
+
+
+@pytest.mark.parametrize("config_class", LINEAGE, ids=lambda config_class: config_class.model_type)
+def test_configurations_say_their_paper_and_idea(config_class):
+    name, _, idea = inspect.getdoc(config_class).splitlines()[:3]
+    assert re.search(r"\(.*(19|20)\d\d.*\)\.$", name)
+    assert re.fullmatch(r"New: .*\.", idea)

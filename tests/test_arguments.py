@@ -1,0 +1,95 @@
+"""Recipe arguments: flags beat the file, the file beats the defaults, and mistakes are named."""
+
+import re
+import runpy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import TrainingArguments
+
+from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.training import LineageTrainingArguments
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Settings:
+    name: str = field(metadata={"help": "demanded"})
+    rate: float = 0.1
+    steps: int = 10
+    sizes: list[int] = field(default_factory=lambda: [1])
+    quick: bool = False
+
+
+def parse_file(tmp_path, text, *flags, types=(Settings,)):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    parsed = parse(*types, argv=[str(path), *flags])
+    return parsed[0] if len(types) == 1 else parsed
+
+
+def test_flags_beat_the_file_and_the_file_beats_the_defaults(tmp_path):
+    settings = parse_file(tmp_path, "name: x\nrate: 3e-4\nsizes: [2, 3]\nquick: true", "--rate", "0.5")
+    assert settings == Settings(name="x", rate=0.5, steps=10, sizes=[2, 3], quick=True)
+
+
+def test_a_float_without_a_dot_is_a_number(tmp_path):
+    assert parse_file(tmp_path, "name: x\nrate: 3e-4").rate == 3e-4
+
+
+def test_without_a_file():
+    assert parse(Settings, argv=["--name", "x"])[0] == Settings(name="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\nlerning_rate: 1", "unknown keys .*lerning_rate"),
+        ("- name", "must hold `key: value` lines, not a list"),
+        ("name: [", "cannot read the recipe file"),
+        ("rate: 1", "required: --name"),
+        ("name: x\nsteps: many", "steps"),
+        ("name: x\nsteps: 1.5", "steps"),
+        ("name: x\nsteps: [1, 2]", "steps"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(tmp_path, capsys, text, message):
+    with pytest.raises(SystemExit) as stop:
+        parse_file(tmp_path, text)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+
+
+def test_a_missing_file_is_named(capsys):
+    with pytest.raises(SystemExit):
+        parse(Settings, argv=["nowhere.yaml"])
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["file", "flag"])
+def test_nested_settings_come_from_file_and_command_line(tmp_path, way):
+    types = (ModelArguments, TrainingArguments)
+    if way == "file":
+        text = "config_overrides: {hidden_size: 8}\nlr_scheduler_kwargs: {num_cycles: 2}\noutput_dir: x"
+        model, training = parse_file(tmp_path, text, types=types)
+    else:
+        flags = ["--config_overrides", '{"hidden_size": 8}', "--lr_scheduler_kwargs", '{"num_cycles": 2}']
+        model, training = parse(*types, argv=["--output_dir", "x", *flags])
+    assert model.config_overrides == {"hidden_size": 8}
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_parses(path, tmp_path):
+    recipe = runpy.run_path(str(ROOT / "recipes" / "pretrain_causal_lm.py"))
+    types = (ModelArguments, DataArguments, recipe["LanguageModelArguments"], LineageTrainingArguments)
+    model, _, _, training = parse(*types, argv=[str(path), "--output_dir", str(tmp_path)])
+    settings = yaml.safe_load(path.read_text())
+    assert training.learning_rate == float(settings["learning_rate"])
+    assert model.config_overrides == settings["config_overrides"]
+    assert path.read_text().startswith("# ")
