@@ -1,45 +1,57 @@
 """Arguments of the recipes: flags beat the YAML file, the file beats the defaults."""
 
+import argparse
+import dataclasses
+import difflib
+import inspect
 import json
+import re
 import sys
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
 
 
-def parse(*dataclass_types, argv=None):
+def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
     """`recipe.py [config.yaml] [--key value ...]` -> one object of each dataclass.
 
-    Exits with status 2 and a message, as argparse does, for an unknown key, a file that is not a YAML mapping, or a
-    value of the wrong type.
+    Keys of the file are fields of the dataclasses. A field that holds a dict is a mapping in the file and JSON on the
+    command line. Exits with status 2 and a message, as argparse does, for an unknown key or flag, a value of the
+    wrong type, a missing argument, or a file that is not a YAML mapping.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(dataclass_types)
-    if argv and not argv[0].startswith("--"):
+    hints = {}
+    for dataclass_type in dataclass_types:
+        types = get_type_hints(dataclass_type)
+        hints |= {item.name: types[item.name] for item in dataclasses.fields(dataclass_type) if item.init}
+    # an abbreviated flag would be an unknown key that passes
+    parser = HfArgumentParser(
+        dataclass_types, allow_abbrev=False, usage="%(prog)s [config.yaml] [--key value ...]    (-h lists the keys)"
+    )
+    settings = {}
+    if argv and not argv[0].startswith("-"):
         path = Path(argv.pop(0))
-        settings = _read_settings(parser, path)
-        actions = {action.dest: action for action in parser._actions}
-        if unknown := settings.keys() - actions.keys():
-            parser.error(f"unknown keys in the recipe file {path}: {sorted(unknown)}")
-        for key, value in settings.items():
-            if isinstance(value, list | dict) and actions[key].nargs is None and actions[key].type in (int, float):
-                parser.error(f"{key} in the recipe file {path} is {value!r}; it must be one number")
-            # argparse converts and checks defaults that are strings: `3e-4`, a string to YAML, becomes a number
-            is_scalar = isinstance(value, int | float)
-            actions[key].default, actions[key].required = str(value) if is_scalar else value, False
-    return parser.parse_args_into_dataclasses(argv)
-
-
-def _read_settings(parser, path):
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        parser.error(f"cannot read the recipe file {path}: {error}")
-    if not isinstance(settings, dict):
-        parser.error(f"the recipe file {path} must hold `key: value` lines, not a {type(settings).__name__}")
-    return settings
+        try:
+            settings = _read_settings(path, hints)
+        except ValueError as error:
+            parser.error(str(error))
+    parser.set_defaults(**settings)
+    for action in parser._actions:
+        if action.dest in settings:
+            action.required = False
+        if dict in _options(hints.get(action.dest)):
+            action.type = _mapping if str not in _options(hints[action.dest]) else _mapping_or_text
+    *objects, unknown = parser.parse_args_into_dataclasses(
+        argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)} (a YAML file must come first)")
+    return tuple(objects)
 
 
 @dataclass
@@ -48,14 +60,10 @@ class ModelArguments:
 
     model_type: str | None = field(default=None, metadata={"help": "A station, such as lineage_lstm."})
     model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to go on from."})
-    config_overrides: dict | str | None = field(
+    config_overrides: dict | None = field(
         default=None, metadata={"help": "Fields of the new model's configuration (JSON on the command line)."}
     )
     tokenizer_name: str | None = field(default=None, metadata={"help": "A saved tokenizer (folder or Hub name)."})
-
-    def __post_init__(self):
-        if isinstance(self.config_overrides, str):
-            self.config_overrides = json.loads(self.config_overrides)
 
 
 @dataclass
@@ -66,9 +74,97 @@ class DataArguments:
         default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
     )
     text_field: str = field(default="text", metadata={"help": "Field that holds the text in jsonl and parquet."})
-    sample_by: str = field(default="line", metadata={"help": "A document of a text file: line, paragraph, document."})
+    sample_by: Literal["line", "paragraph", "document"] = field(
+        default="line", metadata={"help": "What a document of a text file is."}
+    )
     validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
     test_split: str = field(default="test", metadata={"help": "Name of the test split."})
     block_size: int = field(default=128, metadata={"help": "Tokens in a block (truncated BPTT: time steps)."})
     document_packing: bool = field(default=False, metadata={"help": "Keep documents apart within a block."})
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
+
+
+class _SettingsLoader(yaml.SafeLoader):
+    """Reads `3e-4` as a number, as YAML 1.2 and Python do, and refuses a key that comes twice."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} comes twice", problem_mark=key.start_mark
+                )
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_SettingsLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
+
+
+def _read_settings(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
+    """Returns field -> value of a YAML file, each of the type that the field asks for."""
+    try:
+        settings = _SettingsLoader(path.read_text(encoding="utf-8")).get_single_data()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the recipe file {path}: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"the recipe file {path} must hold `key: value` lines, not a {type(settings).__name__}")
+    if unknown := [_with_suggestion(str(key), hints) for key in settings if key not in hints]:
+        raise ValueError(f"unknown keys in the recipe file {path}: {', '.join(unknown)}")
+    return {key: _checked(value, hints[key], f"{key} in the recipe file {path}") for key, value in settings.items()}
+
+
+def _with_suggestion(key: str, known: dict[str, Any]) -> str:
+    similar = difflib.get_close_matches(key, known, n=1)
+    return f"{key} (did you mean {similar[0]}?)" if similar else key
+
+
+def _checked(value, hint, name: str):
+    if not _fits(value, hint):
+        wanted = " or ".join(_describe(option) for option in _options(hint))
+        remedy = "; put it in quotes" if _fits(str(value), hint) and not isinstance(value, (dict, list)) else ""
+        raise ValueError(f"{name} is {value!r} ({type(value).__name__}) and must be {wanted}{remedy}")
+    wants_float = float in _options(hint) and int not in _options(hint)
+    return float(value) if wants_float and type(value) is int else value
+
+
+def _options(hint) -> tuple:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _fits(value, hint) -> bool:
+    if len(options := _options(hint)) > 1:
+        return any(_fits(value, option) for option in options)
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, *get_args(hint)) for item in value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return value in [choice.value for choice in hint]
+    return isinstance(value, hint)
+
+
+def _describe(hint) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return " or ".join(repr(choice.value) for choice in hint)
+    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint)) if not get_args(hint) else str(hint)
+
+
+def _mapping(text: str) -> dict:
+    try:
+        mapping = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from error
+    if not isinstance(mapping, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON mapping such as {{"hidden_size": 64}}')
+    return mapping
+
+
+def _mapping_or_text(text: str) -> dict | str:
+    return _mapping(text) if text.lstrip().startswith("{") else text

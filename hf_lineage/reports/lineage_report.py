@@ -52,13 +52,18 @@ def table_rows(results: Sequence[dict]) -> list[list[str]]:
     return [list(COLUMNS.values()), *([format_cell(result[key]) for key in COLUMNS] for result in results)]
 
 
+def columns(curve: Sequence[tuple[int, float]]) -> tuple[list, list]:
+    """(tokens, loss) pairs, possibly none, as two lists."""
+    return [tokens for tokens, _ in curve], [loss for _, loss in curve]
+
+
 def learning_curves(results: Sequence[dict]) -> bytes:
     """PNG of training loss (line) and validation loss (dots), in nats a token, over the training tokens."""
     figure = Figure(figsize=(9, 4.5), dpi=110, layout="constrained")
     axes = figure.subplots()
     for result in results:
-        (line,) = axes.plot(*zip(*result["train_curve"], strict=True), alpha=0.8, label=result["model"])
-        axes.plot(*zip(*result["validation_curve"], strict=True), "o", color=line.get_color())
+        (line,) = axes.plot(*columns(result["train_curve"]), alpha=0.8, label=result["model"])
+        axes.plot(*columns(result["validation_curve"]), "o", color=line.get_color())
     axes.set(xlabel="training tokens", ylabel="loss, nats per token")
     axes.grid(alpha=0.3)
     axes.legend()
