@@ -80,6 +80,9 @@ class DataArguments:
     validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
     test_split: str = field(default="test", metadata={"help": "Name of the test split."})
     block_size: int = field(default=128, metadata={"help": "Tokens in a block (truncated BPTT: time steps)."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read and tokenize the training text while training, in constant memory."}
+    )
     document_packing: bool = field(default=False, metadata={"help": "Keep documents apart within a block."})
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
 

@@ -17,7 +17,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, defaul
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
-from hf_lineage.data import ContiguousBlocks, PackedDocuments, ParallelStreams, encode_corpus, load_corpus
+from hf_lineage.data import (
+    ContiguousBlocks,
+    PackedDocuments,
+    ParallelStreams,
+    StreamedBlocks,
+    encode_corpus,
+    load_corpus,
+)
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
 from hf_lineage.training import (
@@ -58,23 +65,28 @@ def main():
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
+        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
         corpora = {
-            split: load_corpus(data_args.corpus, name, text_field=data_args.text_field, sample_by=data_args.sample_by)
-            for split, name in [
-                ("train", "train"),
-                ("validation", data_args.validation_split),
-                ("test", data_args.test_split),
-            ]
+            split: load_corpus(
+                data_args.corpus,
+                name,
+                text_field=data_args.text_field,
+                sample_by=data_args.sample_by,
+                streaming=data_args.streaming and split == "train",
+            )
+            for split, name in splits.items()
         }
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
         else:
             train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[lm_args.tokenizer_kind]
-            tokenizer = train(corpora["train"]["text"], lm_args.vocab_size, special_tokens=lm_args.special_tokens)
+            texts = (row["text"] for row in corpora["train"])
+            tokenizer = train(texts, lm_args.vocab_size, special_tokens=lm_args.special_tokens)
         tokenizer = causal_tokenizer(tokenizer)
         streams = {
             split: encode_corpus(corpus, tokenizer, num_proc=data_args.preprocessing_num_workers)
             for split, corpus in corpora.items()
+            if not (data_args.streaming and split == "train")
         }
 
     # 3. model
@@ -83,7 +95,9 @@ def main():
     else:
         overrides = {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_args.model_type, **overrides))
-    carry_state = model._is_stateful if lm_args.carry_state is None else lm_args.carry_state
+    carry_state = lm_args.carry_state
+    if carry_state is None:
+        carry_state = model._is_stateful and not data_args.streaming
 
     # 4. trainer
     block_size = data_args.block_size
@@ -104,11 +118,17 @@ def main():
         eval_data = ParallelStreams(
             streams["validation"], training_args.eval_batch_size * training_args.world_size, block_size
         )
+    elif data_args.streaming:
+        trainer_class = LineageTrainer
+        train_data = StreamedBlocks(corpora["train"], tokenizer, block_size, passes=None)
+        eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False)
     else:
         trainer_class = LineageTrainer
         blocks = PackedDocuments if data_args.document_packing else ContiguousBlocks
         train_data = blocks(streams["train"], block_size, seed=training_args.seed)
         eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False)
+    if data_args.streaming and training_args.max_steps <= 0:
+        raise ValueError("a streamed corpus has no known end: set train_tokens or max_steps")
     trainer = trainer_class(
         model=model,
         args=training_args,

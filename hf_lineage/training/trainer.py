@@ -1,6 +1,7 @@
 """Trainer whose runs survive a kill: sealed checkpoints, the right epoch after a resume, no training on NaN."""
 
 import math
+from collections.abc import Sized
 from pathlib import Path
 
 from torch.optim.lr_scheduler import LambdaLR
@@ -51,7 +52,7 @@ class LineageTrainer(Trainer):
             "processes": self.args.world_size,
             "per_device_train_batch_size": self.args.per_device_train_batch_size,
             "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
-            "training_examples": len(self.train_dataset),
+            "training_examples": len(self.train_dataset) if isinstance(self.train_dataset, Sized) else None,
         }
 
     def updates_per_epoch(self) -> int:

@@ -159,6 +159,21 @@ def test_the_folder_opens_as_users_would(corpus, tmp_path):
 
 
 @pytest.mark.recipe
+def test_streamed_text_needs_an_end(corpus, tmp_path):
+    run(arguments(corpus, tmp_path, "gpt", streaming=True, max_steps=6))
+    assert len(logged_losses(tmp_path)) == 6
+    command = arguments(corpus, tmp_path / "endless", "gpt", streaming=True, max_steps=-1)
+    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    assert "a streamed corpus has no known end: set train_tokens or max_steps" in result.stderr
+
+
+@pytest.mark.recipe
+def test_documents_are_packed(corpus, tmp_path):
+    run(arguments(corpus, tmp_path, "gpt", document_packing=True, max_steps=3, block_size=16))
+    assert len(logged_losses(tmp_path)) == 3
+
+
+@pytest.mark.recipe
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(corpus, tmp_path):
     run(arguments(corpus, tmp_path, "gpt", max_steps=6))
     before = {path.name: path.stat().st_mtime_ns for path in Path(last_complete_checkpoint(tmp_path)).iterdir()}
