@@ -2,8 +2,8 @@
 
     python benchmarks/tokenizer_training.py --corpus my_texts/ --vocab_size 30000
 
-Both read the same strings in memory, on as many threads as RAYON_NUM_THREADS allows. Wall seconds; the last line is the
-ratio of the medians (above 1: slower than the stock trainer).
+Both read the same strings in memory, on as many threads as RAYON_NUM_THREADS allows. Wall seconds; the last line is
+the ratio of the medians (above 1: slower than the stock trainer).
 """
 
 import time

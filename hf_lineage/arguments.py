@@ -56,7 +56,11 @@ def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
 
 @dataclass
 class ModelArguments:
-    """Which model: a new one of `model_type`, or a saved one."""
+    """Which model: a new one of `model_type`, or a saved one.
+
+    Raises:
+        ValueError: both or neither are given.
+    """
 
     model_type: str | None = field(default=None, metadata={"help": "A station, such as lineage_lstm."})
     model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to go on from."})
@@ -64,6 +68,10 @@ class ModelArguments:
         default=None, metadata={"help": "Fields of the new model's configuration (JSON on the command line)."}
     )
     tokenizer_name: str | None = field(default=None, metadata={"help": "A saved tokenizer (folder or Hub name)."})
+
+    def __post_init__(self):
+        if (self.model_type is None) == (self.model_name_or_path is None):
+            raise ValueError("give exactly one of model_type (a new model) and model_name_or_path (a saved one)")
 
 
 @dataclass

@@ -7,6 +7,7 @@
 Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
 """
 
+import inspect
 import json
 import math
 import time
@@ -109,6 +110,12 @@ def main():
     )
     if lm_args.train_tokens:
         training_args.max_steps = math.ceil(lm_args.train_tokens / tokens_per_update)
+    if data_args.streaming and training_args.max_steps <= 0:
+        raise ValueError("a streamed corpus has no known end: set train_tokens or max_steps")
+    if data_args.document_packing and "position_ids" not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"document_packing needs a model that takes position_ids, which {type(model).__name__} does not"
+        )
     if carry_state:
         trainer_class = TruncatedBPTTTrainer
         num_streams = training_args.train_batch_size * training_args.world_size
@@ -127,8 +134,6 @@ def main():
         blocks = PackedDocuments if data_args.document_packing else ContiguousBlocks
         train_data = blocks(streams["train"], block_size, seed=training_args.seed)
         eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False)
-    if data_args.streaming and training_args.max_steps <= 0:
-        raise ValueError("a streamed corpus has no known end: set train_tokens or max_steps")
     trainer = trainer_class(
         model=model,
         args=training_args,

@@ -75,11 +75,12 @@ def test_a_missing_file_is_named(capsys):
 def test_nested_settings_come_from_file_and_command_line(tmp_path, way):
     types = (ModelArguments, TrainingArguments)
     if way == "file":
-        text = "config_overrides: {hidden_size: 8}\nlr_scheduler_kwargs: {num_cycles: 2}\noutput_dir: x"
+        text = "model_type: lineage_rnn\nconfig_overrides: {hidden_size: 8}\n"
+        text += "lr_scheduler_kwargs: {num_cycles: 2}\noutput_dir: x"
         model, training = parse_file(tmp_path, text, types=types)
     else:
         flags = ["--config_overrides", '{"hidden_size": 8}', "--lr_scheduler_kwargs", '{"num_cycles": 2}']
-        model, training = parse(*types, argv=["--output_dir", "x", *flags])
+        model, training = parse(*types, argv=["--output_dir", "x", "--model_type", "lineage_rnn", *flags])
     assert model.config_overrides == {"hidden_size": 8}
     assert training.lr_scheduler_kwargs == {"num_cycles": 2}
 
@@ -93,3 +94,15 @@ def test_every_preset_parses(path, tmp_path):
     assert training.learning_rate == float(settings["learning_rate"])
     assert model.config_overrides == settings["config_overrides"]
     assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "exactly one of model_type"),
+        ({"model_type": "lineage_rnn", "model_name_or_path": "x"}, "exactly one of model_type"),
+    ],
+)
+def test_bad_model_arguments_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ModelArguments(**settings)

@@ -171,6 +171,9 @@ def test_streamed_text_needs_an_end(corpus, tmp_path):
 def test_documents_are_packed(corpus, tmp_path):
     run(arguments(corpus, tmp_path, "gpt", document_packing=True, max_steps=3, block_size=16))
     assert len(logged_losses(tmp_path)) == 3
+    command = arguments(corpus, tmp_path / "lstm", "lstm", document_packing=True)
+    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    assert "document_packing needs a model that takes position_ids, which LSTMForCausalLM does not" in result.stderr
 
 
 @pytest.mark.recipe
