@@ -8,6 +8,8 @@ texts -> chunks between white space, counted -> words, counted -> vocabulary -> 
 """
 
 import copy
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -32,6 +34,9 @@ CONTINUING_PREFIX = "##"
 MAX_WORD_LENGTH = 100
 # words per line of the text rebuilt for the trainer: long enough to be fast, short enough for the threads to share
 WORDS_PER_LINE = 1_000
+# white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
+CHUNK = re.compile(r"[^ \t\n\r]+")
+MAX_CHUNKS_IN_MEMORY = 1_000_000
 
 
 def train_wordpiece(
@@ -74,6 +79,11 @@ def train_wordpiece(
         FileNotFoundError: a file is missing.
     """
     _check_at_least_one(vocab_size=vocab_size, min_frequency=min_frequency, limit_alphabet=limit_alphabet)
+    _check_boolean(lowercase=lowercase, handle_chinese_chars=handle_chinese_chars)
+    if strip_accents is not None:
+        _check_boolean(strip_accents=strip_accents)
+    if model_max_length is not None:
+        _check_at_least_one(model_max_length=model_max_length)
     roles = _special_roles(special_tokens)
     specials = list(dict.fromkeys(roles.values()))
     normalizer = normalizers.BertNormalizer(
@@ -87,7 +97,9 @@ def train_wordpiece(
 
     alphabet = _alphabet(word_counts, limit_alphabet)
     continuing = sorted(set(chain.from_iterable(word[1:] for word in word_counts)).intersection(alphabet))
-    pieces = [*specials, *alphabet, *(CONTINUING_PREFIX + character for character in continuing)]
+    continuing = [CONTINUING_PREFIX + character for character in continuing]
+    # a special token may be a single character
+    pieces = list(dict.fromkeys([*specials, *alphabet, *continuing]))
     if len(pieces) > vocab_size:
         raise ValueError(
             f"vocab_size={vocab_size} is too small: special tokens and the characters of the corpus take {len(pieces)}"
@@ -96,7 +108,7 @@ def train_wordpiece(
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        special_tokens=[token for token in pieces if len(token) > 1],
+        special_tokens=[*specials, *continuing],
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         continuing_subword_prefix=CONTINUING_PREFIX,
@@ -132,24 +144,38 @@ def train_word_level(
 
     Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
     text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
-    `vocab_size` every word that occurs `min_frequency` times is kept.
+    `vocab_size` every word that occurs `min_frequency` times is kept. BERT's template and token_type_ids come with
+    the roles cls_token and sep_token only.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or no word is frequent enough.
         CorpusError: the corpus has no text, or holds something that is not text.
         FileNotFoundError: a file is missing.
     """
     _check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
+    _check_boolean(lowercase=lowercase)
+    if model_max_length is not None:
+        _check_at_least_one(model_max_length=model_max_length)
     roles = _special_roles(special_tokens)
     specials = list(dict.fromkeys(roles.values()))
     if vocab_size is not None and vocab_size <= len(specials):
-        raise ValueError(f"vocab_size={vocab_size} leaves no room for words beside {len(specials)} special tokens")
+        raise ValueError(
+            f"vocab_size={vocab_size} leaves no room for words beside {len(specials)} special tokens; raise it to at "
+            f"least {len(specials) + 1}"
+        )
     normalizer = normalizers.Lowercase() if lowercase else normalizers.Sequence([])
     pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
     words = sorted(word_counts, key=lambda word: (-word_counts[word], word))
+    if word_counts[words[0]] < min_frequency:
+        raise ValueError(
+            f"min_frequency={min_frequency} leaves no word: the most frequent one, {words[0]!r}, occurs "
+            f"{word_counts[words[0]]} times; lower it to at most that"
+        )
     words = [word for word in words if word_counts[word] >= min_frequency]
-    vocabulary = {token: index for index, token in enumerate([*specials, *words][:vocab_size])}
+    # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
+    tokens = list(dict.fromkeys([*specials, *words]))[:vocab_size]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
 
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=roles["unk_token"]))
     if lowercase:
@@ -171,18 +197,23 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     """
     if tokenizer.eos_token is None:
         raise ValueError('the tokenizer has no eos_token to mark the end of a document: set tokenizer.eos_token = "…"')
-    tokenizer = copy.deepcopy(tokenizer)
     eos = tokenizer.eos_token
-    tokenizer.bos_token = eos
-    tokenizer.padding_side = "left"
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.post_processor = processors.TemplateProcessing(
         single=f"{eos} $A", pair=f"{eos} $A $B", special_tokens=[(eos, tokenizer.eos_token_id)]
     )
-    if isinstance(tokenizer.backend_tokenizer.model, models.WordPiece | models.WordLevel):
-        tokenizer.backend_tokenizer.decoder = _decoder_of_continuations(tokenizer.backend_tokenizer.model)
-    # a causal model has no segments, and generate() refuses inputs that its model does not know
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    return tokenizer
+    if isinstance(backend.model, models.WordPiece | models.WordLevel):
+        backend.decoder = _decoder_of_continuations(backend.model)
+    # a new object of the plain class: a BertTokenizer would come back from disk with BERT's template
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        # a causal model has no segments, and generate() refuses inputs that its model does not know
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=tokenizer.model_max_length,
+        padding_side="left",
+        truncation_side=tokenizer.truncation_side,
+        **tokenizer.special_tokens_map | {"bos_token": eos},
+    )
 
 
 def _decoder_of_continuations(model: models.Model) -> decoders.Decoder:
@@ -205,7 +236,15 @@ def _check_at_least_one(**arguments):
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
 
 
+def _check_boolean(**arguments):
+    for name, value in arguments.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}; it must be True or False")
+
+
 def _special_roles(special_tokens: Mapping[str, str | None] | None) -> dict[str, str]:
+    if not isinstance(special_tokens, Mapping | None):
+        raise ValueError(f"special_tokens is {special_tokens!r}; it must map roles to tokens: {BERT_SPECIAL_TOKENS}")
     roles = dict(BERT_SPECIAL_TOKENS if special_tokens is None else special_tokens)
     if unknown := roles.keys() - set(ROLES):
         raise ValueError(f"special_tokens has unknown roles {sorted(unknown)}; there are {', '.join(ROLES)}")
@@ -224,47 +263,73 @@ def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
     """Strings of a file, of files, or of an iterable whose entries may be batches."""
     if isinstance(texts_or_files, str | Path):
         texts_or_files = [Path(texts_or_files)]
-    if isinstance(texts_or_files, list | tuple) and texts_or_files and all(map(_is_file, texts_or_files)):
-        for path in texts_or_files:
-            yield from read_documents(path)
-        return
-    for index, entry in enumerate(texts_or_files):
-        for text in entry if isinstance(entry, list | tuple) else (entry,):
-            if not isinstance(text, str):
-                raise CorpusError(f"text {index} of the corpus is {text!r} ({type(text).__name__}), not a string")
-            yield text
+    if isinstance(texts_or_files, list | tuple) and any(map(_is_file, texts_or_files[:100])):
+        # a missing one among them is a slip of the pen, and no text to train on
+        if missing := [str(path) for path in texts_or_files if not os.path.isfile(path)]:
+            raise FileNotFoundError(f"no such file to train on: {', '.join(missing)}")
+        texts_or_files = chain.from_iterable(map(read_documents, texts_or_files))
+    if not isinstance(texts_or_files, Iterable):
+        raise ValueError(f"texts_or_files is {texts_or_files!r}; give a path, a list of paths or an iterable of texts")
+    batches = (entry if isinstance(entry, list | tuple) else (entry,) for entry in texts_or_files)
+    for index, text in enumerate(chain.from_iterable(batches)):
+        if not isinstance(text, str):
+            raise CorpusError(
+                f"text {index} of the corpus is {text!r:.60} ({type(text).__name__}), not a string; leave it out, or "
+                "give only the column with the text"
+            )
+        if not text.isascii():
+            _refuse_surrogates(text, index)
+        yield text
 
 
 def _is_file(entry) -> bool:
     # a Path that does not exist is a mistake to report, a str that does not exist is text
-    return isinstance(entry, Path) or (isinstance(entry, str) and len(entry) < 4_096 and Path(entry).is_file())
+    return isinstance(entry, Path) or (isinstance(entry, str) and os.path.isfile(entry))
+
+
+def _refuse_surrogates(text: str, index: int):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"text {index} of the corpus (str) holds {text[error.start]!r} at character {error.start}, half of a "
+            'surrogate pair, which is not text; replace it by text.encode(errors="replace").decode()'
+        ) from error
 
 
 def _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress) -> dict[str, int]:
-    """Word -> count, in the order of the words' code points.
+    """Word -> count, in the order of the words' code points; special tokens in the text are not words.
 
-    Chunks between white space are counted first, and each different one is normalised and split only once: neither
-    the normalizers nor the pre-tokenizers used here look beyond white space.
+    Chunks between white space are counted first, so that each different one is normalised only once, and what that
+    gives (Chinese characters stand alone now) is counted again and split only once: neither the normalizers nor the
+    pre-tokenizers used here look beyond white space.
     """
-    chunks = Counter()
-    texts = tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress)
-    for text in texts:
-        # only the white space that all normalizers treat alike; str.split() knows more
-        chunks.update(text.replace("\n", " ").replace("\t", " ").replace("\r", " ").split(" "))
-    for token in ("", *specials):
-        chunks.pop(token, None)
-
+    # the longest first, as the tokenizer itself looks for them
+    special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
+    normalized = Counter()
+    for chunks in _count_chunks(texts_or_files, show_progress):
+        for chunk, count in chunks.items():
+            for part in special.split(chunk):
+                for normalized_chunk in CHUNK.findall(normalizer.normalize_str(part)):
+                    normalized[normalized_chunk] += count
     words = Counter()
-    for chunk, count in tqdm(chunks.items(), desc="Splitting words", unit=" chunks", disable=not show_progress):
-        try:
-            normalized = normalizer.normalize_str(chunk)
-        except UnicodeEncodeError:
-            raise CorpusError(f"the corpus holds {chunk!r}, half of a surrogate pair, which is not text") from None
-        for word, _ in pre_tokenizer.pre_tokenize_str(normalized):
+    for chunk, count in normalized.items():
+        for word, _ in pre_tokenizer.pre_tokenize_str(chunk):
             words[word] += count
     if not words:
         raise CorpusError("the corpus has no text")
     return dict(sorted(words.items()))
+
+
+def _count_chunks(texts_or_files, show_progress) -> Iterator[Counter]:
+    """Chunk -> count, for one stretch of the corpus after the other: chunks of Chinese text hardly ever repeat."""
+    chunks = Counter()
+    for text in tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress):
+        chunks.update(CHUNK.findall(text))
+        if len(chunks) > MAX_CHUNKS_IN_MEMORY:
+            yield chunks
+            chunks = Counter()
+    yield chunks
 
 
 def _alphabet(word_counts: Mapping[str, int], limit: int) -> list[str]:
@@ -286,6 +351,7 @@ def _rebuilt_text(word_counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def _wrap(tokenizer: Tokenizer, roles: dict[str, str], model_max_length: int | None) -> PreTrainedTokenizerFast:
+    input_names = ["input_ids", "attention_mask"]
     if "cls_token" in roles and "sep_token" in roles:
         cls, sep = roles["cls_token"], roles["sep_token"]
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -293,10 +359,6 @@ def _wrap(tokenizer: Tokenizer, roles: dict[str, str], model_max_length: int | N
             pair=f"{cls} $A {sep} $B:1 {sep}:1",
             special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
         )
+        input_names.insert(1, "token_type_ids")
     limits = {} if model_max_length is None else {"model_max_length": model_max_length}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **roles,
-        **limits,
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=input_names, **roles, **limits)

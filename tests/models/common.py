@@ -1,457 +1,676 @@
-"""Tests that every station inherits: give a configuration class and its tiny sizes, and the rest follows.
+"""What must hold for every station: its test table inherits `ModelTests`.
 
-A station's table is a class `TestX(ModelTests)`, or `(CausalLMTests, ModelTests)` if it generates text. What does not
-apply is switched off by an attribute that says why.
+A table names its configuration, the sizes of a tiny model and how its weights start:
+
+    class TestLSTM(ModelTests):
+        config_class = LSTMConfig
+        tiny = {"vocab_size": 60, "hidden_size": 16, ...}
+
+        def initialization(self, name, config):
+            return uniform(config.initializer_range)
+
+and overrides `inputs`, `labels` or `expected_shape` where its heads differ from the usual ones. What a station cannot
+do stands in a `no_...` attribute as the reason, with which the tests concerned are skipped.
+
+A test that asks for `head` runs once for each of the station's Auto classes.
 """
 
+import functools
 import json
 import math
+import time
+from dataclasses import dataclass
 
-import datasets
 import pytest
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from safetensors.torch import load_file
-from torch.testing import assert_close
-from transformers import AutoConfig, DynamicCache, Trainer, TrainingArguments, default_data_collator
+from transformers import AutoConfig, Trainer, TrainingArguments
+
+from hf_lineage.tokenization import causal_tokenizer
 
 
-VOCAB_SIZE = 60
+@dataclass
+class Distribution:
+    """What a parameter starts from: its mean, its standard deviation and the largest distance from the mean."""
+
+    mean: float
+    std: float
+    reach: float
+
+    def check(self, name: str, parameter: torch.Tensor):
+        distance = (parameter - self.mean).abs().max().item()
+        assert distance <= self.reach, f"{name} lies {distance} from {self.mean}"
+        n = parameter.numel()
+        assert abs(parameter.mean().item() - self.mean) <= 6 * self.std / math.sqrt(n), f"mean of {name}"
+        if n >= 100:
+            assert abs(parameter.std().item() - self.std) <= 6 * self.std / math.sqrt(n), f"spread of {name}"
 
 
-def random_ids(batch: int = 3, length: int = 7, seed: int = 0) -> torch.Tensor:
-    """Token ids [B, T], never 0, which the tests pad with."""
-    return torch.randint(1, VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(seed))
+def uniform(bound: float) -> Distribution:
+    return Distribution(0.0, bound / math.sqrt(3), bound)
 
 
-def ragged_mask(batch: int = 3, length: int = 7, side: str = "right") -> torch.Tensor:
-    """A mask [B, T] whose rows have length, length − 2, length − 4, ... tokens."""
-    mask = torch.ones(batch, length, dtype=torch.long)
-    for row in range(1, batch):
-        padding = slice(length - 2 * row, None) if side == "right" else slice(0, 2 * row)
-        mask[row, padding] = 0
-    return mask
+def normal(std: float) -> Distribution:
+    return Distribution(0.0, std, 6 * std)
 
 
-def quiet_arguments(folder, **settings) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(folder), report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", **settings
-    )
+def constant(value: float) -> Distribution:
+    return Distribution(value, 0.0, 0.0)
+
+
+def unless(attribute: str):
+    """Skips the test where the station's table gives a reason in `attribute`."""
+
+    def decorate(test):
+        @functools.wraps(test)
+        def run(self, *args, **kwargs):
+            if reason := getattr(self, attribute):
+                pytest.skip(reason)
+            return test(self, *args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+def main_output(outputs) -> torch.Tensor:
+    """Logits of a head, last_hidden_state of a base model."""
+    return outputs.logits if "logits" in outputs else outputs.last_hidden_state
+
+
+def tensors(values) -> list[torch.Tensor]:
+    """All tensors of a model's output in their order; caches have their own tests."""
+    if isinstance(values, torch.Tensor):
+        return [values]
+    return [tensor for value in values if isinstance(value, torch.Tensor | tuple) for tensor in tensors(value)]
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def assert_same_state(model, reference):
+    """Equal parameters and buffers, bit by bit, those that are not saved included."""
+    for members in ("named_parameters", "named_buffers"):
+        found, expected = dict(getattr(model, members)()), dict(getattr(reference, members)())
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert torch.equal(found[name], expected[name]), name
 
 
 class ModelTests:
-    """Tests of every head in `config_class.auto_classes`."""
+    """Tests of every head of one station."""
 
     config_class = None
     tiny = {}
-    has_attention = False
-    supports_checkpointing = True
+    # the Auto classes to test, in place of all of the station's
+    only_heads = None
+
+    no_attention = None
+    no_attention_mask = None
+    no_inputs_embeds = None
+    no_gradient_checkpointing = None
+    no_resizing = None
+
+    padding_sides = ("left", "right", "middle")
+    # the tensor that counts one entry a token
+    token_input = "input_ids"
 
     def pytest_generate_tests(self, metafunc):
         if "head" in metafunc.fixturenames:
-            metafunc.parametrize("head", list(self.config_class.auto_classes))
+            metafunc.parametrize("head", self.heads)
+        if "side" in metafunc.fixturenames:
+            metafunc.parametrize("side", self.padding_sides)
+
+    @pytest.fixture
+    def poisoned_memory(self):
+        """Memory that nobody initialised reads as NaN."""
+        torch.use_deterministic_algorithms(True)
+        yield
+        torch.use_deterministic_algorithms(False)
+
+    # what a table gives
+
+    def initialization(self, name: str, config) -> Distribution:
+        """The distribution that the parameter `name` starts from."""
+        raise NotImplementedError
+
+    def inputs(self, head: str, batch: int = 4, length: int = 7) -> dict[str, torch.Tensor]:
+        """Arguments of the head's forward: no two rows begin with the same token, so that a causal LM can learn it."""
+        ids = torch.randint(self.tiny["vocab_size"], (batch, length))
+        ids[:, :1] = torch.arange(batch)[:, None]
+        return {"input_ids": ids}
+
+    def labels(self, head: str, inputs: dict) -> dict[str, torch.Tensor]:
+        """What the head learns to answer to these inputs; nothing for a base model."""
+        ids = inputs[self.token_input]
+        return {
+            "AutoModelForCausalLM": {"labels": ids.clone()},
+            "AutoModelForSequenceClassification": {"labels": torch.arange(ids.shape[0]) % self.tiny["num_labels"]},
+            "AutoModelForTokenClassification": {"labels": ids % self.tiny["num_labels"]},
+        }.get(head, {})
+
+    def expected_shape(self, head: str, config, batch: int, length: int) -> tuple[int, ...]:
+        """Shape of the head's main output."""
+        return {
+            "AutoModel": (batch, length, config.hidden_size),
+            "AutoModelForCausalLM": (batch, length, config.vocab_size),
+            "AutoModelForSequenceClassification": (batch, config.num_labels),
+            "AutoModelForTokenClassification": (batch, length, config.num_labels),
+        }[head]
+
+    # tools
+
+    @property
+    def heads(self) -> list[str]:
+        return self.only_heads or list(self.config_class.auto_classes)
 
     def config(self, **changes):
-        return self.config_class(**({"vocab_size": VOCAB_SIZE} | self.tiny | changes))
+        return self.config_class(**{**self.tiny, **changes})
 
-    def model(self, head, seed=0, **changes):
-        torch.manual_seed(seed)
-        return getattr(transformers, head).from_config(self.config(**changes)).eval()
+    def model(self, head: str, seed: int = 0, **changes):
+        """A model with weights of its own for each seed, without dropout."""
+        implementation = {"attn_implementation": changes.pop("attn_implementation", None)}
+        transformers.set_seed(seed)
+        return getattr(transformers, head).from_config(self.config(**changes), **implementation).eval()
 
-    def labels(self, head, input_ids):
-        if "SequenceClassification" in head:
-            return torch.arange(len(input_ids)) % 2
-        return input_ids % 2 if "TokenClassification" in head else input_ids.clone()
+    def changed_model(self, head: str, **changes):
+        """A model of which no parameter has the value it starts from."""
+        model = self.model(head, **changes)
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor += 0.01 * torch.randn_like(tensor) if tensor.is_floating_point() else 0
+        return model
 
-    def output(self, model, *args, **kwargs):
-        """The head's own tensor: logits, or the last hidden state."""
-        outputs = model(*args, **kwargs)
-        return outputs.logits if "logits" in outputs else outputs.last_hidden_state
+    def dropouts(self, probability: float) -> dict[str, float]:
+        return {name: probability for name in vars(self.config()) if name.endswith("dropout")}
 
-    def loss(self, model, head, input_ids, **kwargs):
-        return model(input_ids, labels=self.labels(head, input_ids), **kwargs).loss
+    def objective(self, model, head: str, inputs: dict) -> torch.Tensor:
+        """The head's loss, or for a base model a sum that gives every output its own weight."""
+        labels = self.labels(head, inputs)
+        outputs = model(**inputs, **labels)
+        if labels:
+            return outputs.loss
+        weights = torch.linspace(-1, 1, outputs[0].numel()).view_as(outputs[0])
+        return (outputs[0] * weights.to(outputs[0].dtype)).sum()
 
-    def token_output(self, model, head, *args, **kwargs):
-        """A head's output with one vector a token [B, T, ...], or one a text as [B, 1, ...]."""
-        output = self.output(model, *args, **kwargs)
-        return output[:, None] if "SequenceClassification" in head else output
+    def padded(self, inputs: dict, lengths: list[int], side: str) -> tuple[dict, list[torch.Tensor]]:
+        """The inputs with only `lengths[b]` tokens left in row b, and where each row's tokens now stand."""
+        ids = inputs[self.token_input]
+        columns = torch.arange(ids.shape[1])
+        kept = {
+            "left": [columns[ids.shape[1] - length :] for length in lengths],
+            "right": [columns[:length] for length in lengths],
+            "middle": [torch.randperm(ids.shape[1])[:length].sort().values for length in lengths],
+        }[side]
+        mask = torch.zeros_like(ids)
+        for row, positions in enumerate(kept):
+            mask[row, positions] = 1
+        return {**inputs, "attention_mask": mask}, kept
 
-    def hidden_size(self, config):
-        return config.hidden_size
+    def alone(self, inputs: dict, row: int, positions: torch.Tensor) -> dict:
+        """One row of the inputs without its padding."""
+        return {self.token_input: inputs[self.token_input][row, positions][None]}
 
-    # shapes and forms
+    def at_tokens(self, output: torch.Tensor, row: int, positions: torch.Tensor) -> torch.Tensor:
+        """What one row's tokens gave: their vectors, or the row's only one."""
+        return output[row, positions] if output.dim() == 3 else output[row]
+
+    # configuration
+
+    def test_configuration_survives_dictionaries_and_files(self, tmp_path):
+        config = self.config(pad_token_id=3)
+        assert self.config_class.from_dict(config.to_dict()).to_dict() == config.to_dict()
+        config.save_pretrained(tmp_path)
+        loaded = AutoConfig.from_pretrained(tmp_path)
+        assert type(loaded) is self.config_class
+        assert loaded.to_dict() == {**config.to_dict(), "_name_or_path": str(tmp_path)}
+        saved = json.loads((tmp_path / "config.json").read_text())
+        assert saved["model_type"] == self.config_class.model_type
+        assert saved["auto_map"].items() >= self.config_class.auto_classes.items()
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("vocab_size", -5),
+            ("vocab_size", 0),
+            ("vocab_size", "thirty"),
+            ("vocab_size", 10**11),
+            ("hidden_size", 16.5),
+            ("num_hidden_layers", 1_000_000),
+            ("no_such_dropout", 1.5),
+        ],
+    )
+    def test_bad_configuration_is_refused_at_once(self, field, value, tmp_path):
+        if field == "no_such_dropout":
+            field = next(iter(self.dropouts(0.0)))
+        start = time.monotonic()
+        with pytest.raises(StrictDataclassError, match=f"{field}[\\s\\S]*{value}"):
+            self.config(**{field: value})
+
+        settings = {**self.config().to_dict(), field: value}
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+        with pytest.raises(StrictDataclassError, match=f"{field}[\\s\\S]*{value}"):
+            transformers.AutoModel.from_pretrained(tmp_path)
+        assert time.monotonic() - start < 1
+
+    # initialisation
+
+    def test_weights_start_as_configured(self, head, poisoned_memory):
+        model = self.model(head)
+        for name, parameter in model.named_parameters():
+            self.initialization(name, model.config).check(name, parameter)
+
+    def test_head_over_base_checkpoint_starts_as_configured(self, head, tmp_path, poisoned_memory):
+        base = self.changed_model("AutoModel")
+        base.save_pretrained(tmp_path)
+        model = getattr(transformers, head).from_pretrained(tmp_path)
+        assert_same_state(model.base_model, base)
+        for name, parameter in model.named_parameters():
+            if not name.startswith(f"{model.base_model_prefix}.") and model is not model.base_model:
+                self.initialization(name, model.config).check(name, parameter)
+
+    def test_seed_decides_initialization(self, head):
+        model = self.model(head, seed=1)
+        assert_same_state(self.model(head, seed=1), model)
+        other = dict(self.model(head, seed=2).named_parameters())
+        drawn = [name for name in other if self.initialization(name, model.config).std > 0]
+        assert all(not torch.equal(other[name], model.get_parameter(name)) for name in drawn)
+
+    # outputs
 
     def test_output_shapes(self, head):
-        model, ids = self.model(head), random_ids()
-        config = model.config
-        expected = {
-            "AutoModel": (3, 7, self.hidden_size(config)),
-            "AutoModelForCausalLM": (3, 7, config.vocab_size),
-            "AutoModelForSequenceClassification": (3, config.num_labels),
-            "AutoModelForTokenClassification": (3, 7, config.num_labels),
-        }
-        assert self.output(model, ids).shape == expected[head]
-        assert self.output(model, ids[:0]).shape == (0, *expected[head][1:])
+        model, inputs = self.model(head), self.inputs(head, batch=3, length=5)
+        outputs = model(**inputs, **self.labels(head, inputs))
+        assert main_output(outputs).shape == self.expected_shape(head, model.config, 3, 5)
+        if self.labels(head, inputs):
+            assert outputs.loss.shape == ()
+            assert model(**inputs).loss is None
 
-    def test_tuple_and_dict_outputs_agree(self, head):
-        model, ids = self.model(head), random_ids()
-        as_tuple, as_dict = model(ids, return_dict=False), model(ids)
-        assert isinstance(as_tuple, tuple)
-        assert_close(as_tuple[0], next(iter(as_dict.values())))
+    def test_tuple_is_dictionary(self, head):
+        model, inputs = self.model(head), self.inputs(head)
+        arguments = {**inputs, **self.labels(head, inputs), "output_hidden_states": True}
+        named, plain = model(**arguments), model(**arguments, return_dict=False)
+        assert isinstance(plain, tuple)
+        torch.testing.assert_close(tensors(plain), tensors(named.to_tuple()), rtol=0, atol=0)
+
+    def test_rows_do_not_see_each_other(self, head):
+        model, inputs = self.model(head), self.inputs(head)
+        together = main_output(model(**inputs))
+        for row in range(4):
+            alone = main_output(model(**{name: value[row : row + 1] for name, value in inputs.items()}))
+            torch.testing.assert_close(alone[0], together[row], rtol=1e-5, atol=1e-5)
+
+    def test_empty_batch(self, head):
+        model = self.model(head)
+        inputs = {name: value[:0] for name, value in self.inputs(head, length=5).items()}
+        assert main_output(model(**inputs)).shape == self.expected_shape(head, model.config, 0, 5)
+
+    @unless("no_inputs_embeds")
+    def test_inputs_embeds_are_input_ids(self, head):
+        model, inputs = self.model(head), self.inputs(head)
+        expected = main_output(model(**inputs))
+        vectors = model.get_input_embeddings()(inputs.pop("input_ids"))
+        torch.testing.assert_close(main_output(model(**inputs, inputs_embeds=vectors)), expected, rtol=0, atol=0)
 
     def test_hidden_states(self, head):
-        model, ids = self.model(head), random_ids()
-        states = model(ids, output_hidden_states=True).hidden_states
+        model, inputs = self.model(head), self.inputs(head)
+        states = model(**inputs, output_hidden_states=True).hidden_states
+        last = model.base_model(**inputs).last_hidden_state
         assert len(states) == model.config.num_hidden_layers + 1
-        assert all(state.shape[:2] == ids.shape for state in states)
-        assert_close(states[-1], model.base_model(ids).last_hidden_state)
+        assert all(state.shape[:2] == last.shape[:2] for state in states)
+        assert torch.equal(states[-1], last)
 
-    def test_inputs_embeds_replace_input_ids(self, head):
-        model, ids = self.model(head), random_ids()
-        vectors = model.get_input_embeddings()(ids)
-        assert_close(self.output(model, inputs_embeds=vectors), self.output(model, ids))
+    # attention
+
+    @unless("no_attention")
+    def test_attentions(self, head):
+        model, inputs = self.model(head, attn_implementation="eager"), self.inputs(head)
+        attentions = model(**inputs, output_attentions=True).attentions
+        assert len(attentions) == model.config.num_hidden_layers
+        for weights in attentions:  # [B, H, T, S]
+            assert weights.shape == (4, model.config.num_attention_heads, 7, 7)
+            torch.testing.assert_close(weights.sum(3), torch.ones(weights.shape[:3]))
+            if head == "AutoModelForCausalLM":
+                assert weights.triu(1).abs().max() == 0
+
+    @unless("no_attention")
+    @pytest.mark.parametrize("padding", [False, True])
+    def test_eager_is_sdpa(self, head, padding):
+        inputs = self.inputs(head)
+        if padding:
+            inputs, _ = self.padded(inputs, [7, 4, 1, 0], "left")
+        results = []
+        for implementation in ("eager", "sdpa"):
+            model = self.model(head, attn_implementation=implementation)
+            assert model.config._attn_implementation == implementation
+            output = main_output(model(**inputs))
+            # a row without tokens has no defined vectors
+            read = output * inputs["attention_mask"].unsqueeze(2) if padding and output.dim() == 3 else output
+            (read * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+            results.append({"output": read.detach(), **gradients(model)})
+        torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
 
     # padding
 
-    @pytest.mark.parametrize("side", ["left", "right"])
+    @unless("no_attention_mask")
     def test_padding_changes_nothing(self, head, side):
-        model, ids, mask = self.model(head), random_ids(), ragged_mask(side=side)
-        padded = self.token_output(model, head, ids, attention_mask=mask)
-        for row in range(len(ids)):
-            alone = self.token_output(model, head, ids[row : row + 1, mask[row].bool()])[0]
-            tokens = padded[row] if padded.shape[1] == 1 else padded[row, mask[row].bool()]
-            assert_close(tokens, alone, atol=1e-5, rtol=1e-5)
+        model = self.model(head)
+        inputs, kept = self.padded(self.inputs(head), [7, 5, 2, 1], side)
+        batch = main_output(model(**inputs))
+        for row, positions in enumerate(kept):
+            alone = main_output(model(**self.alone(inputs, row, positions)))[0]
+            torch.testing.assert_close(self.at_tokens(batch, row, positions), alone, rtol=1e-5, atol=1e-5)
 
-    @pytest.mark.parametrize("side", ["left", "right"])
-    def test_content_of_padding_is_never_read(self, head, side):
-        model, ids, mask = self.model(head), random_ids(), ragged_mask(side=side)
-        other = torch.where(mask.bool(), ids, 1 + (ids + 5) % (VOCAB_SIZE - 1))
-        first = self.token_output(model, head, ids, attention_mask=mask)
-        second = self.token_output(model, head, other, attention_mask=mask)
-        if first.shape[1] > 1:
-            first, second = first[mask.bool()], second[mask.bool()]
-        assert torch.equal(first, second)
+    @unless("no_attention_mask")
+    def test_content_of_padding_is_not_read(self, head, side):
+        model = self.model(head)
+        inputs, kept = self.padded(self.inputs(head), [7, 5, 2, 1], side)
+        ids, mask = inputs[self.token_input], inputs["attention_mask"]
+        other = {**inputs, self.token_input: torch.where(mask.bool(), ids, (ids + 11) % self.tiny["vocab_size"])}
+        first, second = main_output(model(**inputs)), main_output(model(**other))
+        for row, positions in enumerate(kept):
+            assert torch.equal(self.at_tokens(first, row, positions), self.at_tokens(second, row, positions))
 
-    def test_row_of_padding_alone_is_finite(self, head):
-        if head == "AutoModel":
-            pytest.skip("the base model has no loss")
-        model, ids, mask = self.model(head).train(), random_ids(), ragged_mask()
-        mask[0] = 0
-        loss = self.loss(model, head, ids, attention_mask=mask)
+    @unless("no_attention_mask")
+    def test_row_of_padding_is_harmless(self, head):
+        model = self.model(head)
+        inputs, kept = self.padded(self.inputs(head), [7, 0, 3, 0], "right")
+        loss = self.objective(model, head, inputs)
         loss.backward()
         assert loss.isfinite()
-        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+        assert all(gradient.isfinite().all() for gradient in gradients(model).values())
+        output = main_output(model(**inputs))
+        assert output.isfinite().all()
+        for row in (0, 2):
+            alone = main_output(model(**self.alone(inputs, row, kept[row])))[0]
+            torch.testing.assert_close(self.at_tokens(output, row, kept[row]), alone, rtol=1e-5, atol=1e-5)
 
-    # saving and loading
+    @unless("no_attention_mask")
+    def test_batch_of_nothing_but_padding_is_harmless(self, head):
+        model = self.model(head)
+        inputs, _ = self.padded(self.inputs(head), [0, 0, 0, 0], "right")
+        assert main_output(model(**inputs)).isfinite().all()
 
-    def test_save_and_load_are_exact(self, head, tmp_path):
-        model, ids = self.model(head), random_ids()
+    # bad inputs
+
+    @pytest.mark.parametrize(
+        ("ids", "message"),
+        [
+            ([[1, 2, 60]], r"\[0, 2\] is 60\b.*0 and 59"),
+            ([[1, 2], [-1, 2]], r"\[1, 0\] is -1\b.*0 and 59"),
+            ([[1.0, 2.0]], r"integer.*\[batch, time\].*float32 \[1, 2\]"),
+            ([1, 2], r"integer.*\[batch, time\].*int64 \[2\]"),
+        ],
+    )
+    def test_bad_ids_are_named(self, head, ids, message):
+        assert self.tiny["vocab_size"] == 60
+        model, ids = self.model(head), torch.tensor(ids)
+        with pytest.raises(ValueError, match=f"{self.token_input}.*{message}"):
+            model(**{**self.inputs(head), self.token_input: ids})
+
+    def test_ids_must_be_a_tensor(self, head):
+        with pytest.raises(ValueError, match=f"{self.token_input}.*\\[batch, time\\].*list"):
+            self.model(head)(**{**self.inputs(head), self.token_input: [[1, 2]]})
+
+    @unless("no_inputs_embeds")
+    def test_ids_or_embeds_but_not_both(self, head):
+        model, inputs = self.model(head), self.inputs(head)
+        vectors = model.get_input_embeddings()(inputs["input_ids"])
+        with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
+            model(**inputs, inputs_embeds=vectors)
+        inputs.pop("input_ids")
+        with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
+            model(**inputs)
+        with pytest.raises(ValueError, match=rf"inputs_embeds.*{vectors.shape[2]}.*\[4, 7, 3\]"):
+            model(**inputs, inputs_embeds=vectors[..., :3])
+
+    @unless("no_attention_mask")
+    @pytest.mark.parametrize("length", [5, 9])
+    def test_mask_of_wrong_length_is_named(self, head, length):
+        inputs = {**self.inputs(head), "attention_mask": torch.ones(4, length, dtype=torch.long)}
+        with pytest.raises(ValueError, match=f"attention_mask covers {length} tokens.*7"):
+            self.model(head)(**inputs)
+
+    # files
+
+    def test_saved_is_loaded_bit_by_bit(self, head, tmp_path, poisoned_memory):
+        model, inputs = self.changed_model(head), self.inputs(head)
         model.save_pretrained(tmp_path)
-        loaded, info = getattr(transformers, head).from_pretrained(tmp_path, output_loading_info=True)
-        assert type(loaded) is type(model)
-        assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-        before = dict(model.named_parameters()) | dict(model.named_buffers())
-        after = dict(loaded.named_parameters()) | dict(loaded.named_buffers())
-        assert before.keys() == after.keys()
-        assert all(torch.equal(before[name], after[name]) for name in before)
-        assert torch.equal(self.output(model, ids), self.output(loaded.eval(), ids))
+        for loader in (type(model), getattr(transformers, head)):
+            loaded, report = loader.from_pretrained(tmp_path, output_loading_info=True)
+            assert type(loaded) is type(model)
+            assert not any(report.values()), report
+            assert not loaded.training
+            assert_same_state(loaded, model)
+            assert torch.equal(main_output(loaded(**inputs)), main_output(model(**inputs)))
 
-    def test_every_head_opens_every_checkpoint(self, head, tmp_path):
-        model, ids = self.model(head), random_ids()
+    def test_every_head_opens_every_checkpoint(self, head, tmp_path, poisoned_memory):
+        model = self.changed_model(head)
+        model.save_pretrained(tmp_path / "checkpoint")
+        for other in self.heads:
+            loaded, report = getattr(transformers, other).from_pretrained(
+                tmp_path / "checkpoint", output_loading_info=True
+            )
+            assert_same_state(loaded.base_model, model.base_model)
+            body = () if loaded is loaded.base_model else (f"{loaded.base_model_prefix}.",)
+            assert not [name for name in report["missing_keys"] if name.startswith(body) or not body], report
+            own = set(model.state_dict()) - {f"{model.base_model_prefix}.{name}" for name in loaded.state_dict()}
+            assert set(report["unexpected_keys"]) <= own - set(loaded.state_dict()), report
+            assert not report["mismatched_keys"]
+
+            loaded.save_pretrained(tmp_path / other)
+            again = getattr(transformers, head).from_pretrained(tmp_path / other)
+            assert_same_state(again.base_model, model.base_model)
+
+    def test_bfloat16(self, head, tmp_path):
+        model, inputs = self.changed_model(head), self.inputs(head)
         model.save_pretrained(tmp_path)
-        expected = model.base_model(ids).last_hidden_state
-        for other in self.config_class.auto_classes:
-            loaded = getattr(transformers, other).from_pretrained(tmp_path).eval()
-            assert torch.equal(loaded.base_model(ids).last_hidden_state, expected), other
+        loaded = getattr(transformers, head).from_pretrained(tmp_path, dtype=torch.bfloat16)
+        assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+        loss = self.objective(loaded, head, inputs)
+        loss.backward()
+        assert loss.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients(loaded).values())
+        output, expected = main_output(loaded(**inputs)), main_output(model(**inputs))
+        assert output.dtype is torch.bfloat16
+        torch.testing.assert_close(output.float(), expected, rtol=0, atol=0.1 * expected.abs().max().item())
 
-    def test_loads_in_another_dtype(self, head, tmp_path):
-        self.model(head).save_pretrained(tmp_path)
-        loaded = getattr(transformers, head).from_pretrained(tmp_path, dtype=torch.float64)
-        stored = load_file(tmp_path / "model.safetensors")
-        assert all(parameter.dtype == torch.float64 for parameter in loaded.parameters())
-        assert all(torch.equal(dict(loaded.named_parameters())[name], t.double()) for name, t in stored.items())
-        assert self.output(loaded.eval(), random_ids()).isfinite().all()
+    def test_mixed_precision(self, head):
+        model, inputs = self.model(head).train(), self.inputs(head)
+        expected = main_output(model(**inputs))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self.objective(model, head, inputs)
+            output = main_output(model(**inputs))
+        loss.backward()
+        assert all(gradient.isfinite().all() for gradient in gradients(model).values())
+        torch.testing.assert_close(output.float(), expected, rtol=0, atol=0.1 * expected.abs().max().item())
 
-    def test_config_survives_json(self):
-        config = self.config()
-        again = self.config_class.from_dict(json.loads(config.to_json_string(use_diff=False)))
-        assert again.to_dict() == config.to_dict()
-        assert type(AutoConfig.for_model(config.model_type, **self.tiny)) is self.config_class
+    # vocabulary
 
-    def test_initialisation_follows_the_seed(self, head):
-        first, same, other = self.model(head, seed=1), self.model(head, seed=1), self.model(head, seed=2)
-        state = first.state_dict()
-        assert all(torch.equal(state[name], tensor) for name, tensor in same.state_dict().items())
-        assert any(not torch.equal(state[name], tensor) for name, tensor in other.state_dict().items())
+    @unless("no_resizing")
+    @pytest.mark.parametrize("size", [67, 50])
+    def test_resized_vocabulary(self, head, size, tmp_path):
+        model = self.changed_model(head)
+        inputs = {name: value % 50 for name, value in self.inputs(head).items()}
+        expected = main_output(model(**inputs))
+        model.resize_token_embeddings(size)
+        assert model.config.vocab_size == size
+        assert model.get_input_embeddings().weight.shape[0] == size
 
-    def check_initial(self, name, parameter, config):
-        """Asserts that a fresh parameter is drawn as the station's paper says."""
-        raise NotImplementedError
+        output = main_output(model(**inputs))
+        assert output.shape == self.expected_shape(head, model.config, 4, 7)
+        shared = min(output.shape[-1], expected.shape[-1])
+        torch.testing.assert_close(output[..., :shared], expected[..., :shared], rtol=0, atol=1e-6)
 
-    def test_initialisation_follows_the_config(self, head):
-        model = self.model(head, initializer_range=0.05)
-        for name, parameter in model.named_parameters():
-            self.check_initial(name, parameter, model.config)
+        model.save_pretrained(tmp_path)
+        loaded, report = getattr(transformers, head).from_pretrained(tmp_path, output_loading_info=True)
+        assert not any(report.values()), report
+        assert_same_state(loaded, model)
 
     # training
 
     def test_every_parameter_gets_a_gradient(self, head):
-        model, ids = self.model(head), random_ids()
-        self.output(model, ids).square().sum().backward()
-        assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+        model = self.model(head).train()
+        self.objective(model, head, self.inputs(head)).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, name
 
-    def test_overfits_one_batch(self, head):
-        if head == "AutoModel":
-            pytest.skip("the base model has no loss")
-        model, ids = self.model(head), random_ids()
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        for _ in range(800):
-            loss = self.loss(model, head, ids)
+    def test_learns_one_batch_by_heart(self, head):
+        model, inputs = self.model(head).train(), self.inputs(head)
+        if not self.labels(head, inputs):
+            pytest.skip("a base model has no objective")
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        for _ in range(200):
+            loss = self.objective(model, head, inputs)
             if loss < 0.1:
                 return
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        pytest.fail(f"the loss is still {loss.item():.3f} after 800 steps")
+        pytest.fail(f"loss {loss.item():.3f} after 200 steps")
 
+    @unless("no_gradient_checkpointing")
     def test_gradient_checkpointing_changes_nothing(self, head):
-        if not self.supports_checkpointing or head == "AutoModel":
-            pytest.skip("no loss, or no layers to checkpoint")
-        gradients = []
+        model, inputs = self.model(head, **self.dropouts(0.2)).train(), self.inputs(head)
+        results = []
         for checkpointing in (False, True):
-            model = self.model(head)
             if checkpointing:
                 model.activation_checkpointing_enable()
-            model.train()
-            loss = self.loss(model, head, random_ids(), attention_mask=ragged_mask())
+                assert model.is_activation_checkpointing
+            model.zero_grad()
+            transformers.set_seed(3)
+            loss = self.objective(model, head, inputs)
             loss.backward()
-            gradients.append([loss.detach(), *(p.grad for p in model.parameters())])
-        assert_close(*gradients)
+            results.append({"loss": loss.detach(), **gradients(model)})
+        torch.testing.assert_close(results[1], results[0], rtol=1e-6, atol=1e-7)
 
-    def test_accumulating_4_times_2_trains_like_1_times_8(self, head, tmp_path):
-        if head == "AutoModel":
-            pytest.skip("the base model has no loss")
-        ids = random_ids(batch=8)
-        labels = self.labels(head, ids)
-        if labels.dim() == 2:
-            labels = labels.masked_fill(ragged_mask(batch=8, length=7) == 0, -100)[:, : ids.shape[1]]
-            labels[4:] = labels[:4]
-        rows = datasets.Dataset.from_dict({"input_ids": ids.tolist(), "labels": labels.tolist()})
-        runs = []
-        for batch_size, accumulation in ((8, 1), (2, 4)):
-            arguments = quiet_arguments(
-                tmp_path,
-                per_device_train_batch_size=batch_size,
-                gradient_accumulation_steps=accumulation,
-                max_steps=2,
-                optim="sgd",
-                learning_rate=0.5,
-                max_grad_norm=0.0,
-                logging_steps=1,
-                train_sampling_strategy="sequential",
-            )
-            model = self.model(head)
-            trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=default_data_collator)
-            trainer.train()
-            losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-            runs.append((losses, dict(model.named_parameters())))
-        (losses, parameters), (accumulated_losses, accumulated) = runs
-        assert losses == pytest.approx(accumulated_losses, abs=1e-5)
-        assert_close(parameters, accumulated, atol=1e-6, rtol=1e-5)
+    def test_compiled_is_eager(self, head):
+        self.check_compiled(head, self.inputs(head), "aot_eager")
 
-    def test_resizing_embeddings(self, head):
-        model, ids = self.model(head), random_ids()
-        before = self.output(model, ids)
-        model.resize_token_embeddings(VOCAB_SIZE + 5)
-        assert model.config.vocab_size == VOCAB_SIZE + 5 == model.get_input_embeddings().num_embeddings
-        after = self.output(model, ids)
-        assert_close(after[..., :VOCAB_SIZE] if head == "AutoModelForCausalLM" else after, before)
-        if head == "AutoModelForCausalLM":
-            assert after.shape[-1] == VOCAB_SIZE + 5
-            assert model(ids, labels=ids).loss.isfinite()
+    @unless("no_attention_mask")
+    def test_compiled_is_eager_on_padding(self):
+        inputs, _ = self.padded(self.inputs("AutoModel"), [7, 5, 0, 1], "left")
+        self.check_compiled("AutoModel", inputs, "aot_eager")
 
-    # attention and compilation
+    @pytest.mark.slow
+    def test_compiled_by_inductor_is_eager(self, head):
+        self.check_compiled(head, self.inputs(head), "inductor")
 
-    def test_eager_equals_sdpa(self, head):
-        if not self.has_attention:
-            pytest.skip("no attention")
+    def check_compiled(self, head: str, inputs: dict, backend: str):
+        torch.compiler.reset()
+        model = self.model(head).train()
         results = []
-        for implementation in ("eager", "sdpa"):
-            model = self.model(head, attn_implementation=implementation)
-            assert model.config._attn_implementation == implementation
-            output = self.token_output(model, head, random_ids(), attention_mask=ragged_mask())
-            output = output[ragged_mask().bool()] if output.shape[1] > 1 else output
-            output.square().sum().backward()
-            results.append([output, *(p.grad for p in model.parameters())])
-        assert_close(*results, atol=1e-4, rtol=1e-4)
+        for compiled in (False, True):
+            if compiled:
+                model.forward = torch.compile(model.forward, backend=backend)
+            model.zero_grad()
+            loss = self.objective(model, head, inputs)
+            loss.backward()
+            results.append({"loss": loss.detach(), **gradients(model)})
+        torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-6)
 
-    def test_attentions_are_distributions(self, head):
-        if not self.has_attention:
-            pytest.skip("no attention")
-        model = self.model(head, attn_implementation="eager")
-        attentions = model(random_ids(), attention_mask=ragged_mask(), output_attentions=True).attentions
-        assert len(attentions) == model.config.num_hidden_layers
-        for weights in attentions:
-            assert weights.shape == (3, model.config.num_attention_heads, 7, 7)
-            assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
-            assert not weights[1, :, :5, 5:].any()  # row 1 holds 5 tokens: nothing looks at its padding
+    def test_accumulated_gradients_are_those_of_the_whole_batch(self, head, tmp_path):
+        inputs = self.inputs(head, batch=16)
+        labels = self.labels(head, inputs)
+        if not labels:
+            pytest.skip("a base model has no objective")
+        for value in labels.values():
+            if value.dim() == 2:
+                # between one and seven labels a row
+                value.masked_fill_(torch.arange(7) > torch.arange(16)[:, None] % 7, -100)
+        self.check_accumulation(lambda: self.model(head), {**inputs, **labels}, tmp_path)
 
-    def test_torch_compile_changes_nothing(self, head):
-        model, ids, mask = self.model(head), random_ids(), ragged_mask()
-        expected = self.output(model, ids, attention_mask=mask)
-        torch._dynamo.reset()
-        compiled = torch.compile(model, backend="aot_eager")
-        assert_close(self.output(compiled, ids, attention_mask=mask), expected)
+    @pytest.mark.parametrize(("problem", "num_labels"), [("regression", 1), ("multi_label_classification", 3)])
+    def test_accumulated_gradients_of_other_classification_losses(self, problem, num_labels, tmp_path):
+        head = "AutoModelForSequenceClassification"
+        if head not in self.heads:
+            pytest.skip("the station does not classify texts")
+        labels = torch.rand(16, num_labels).round() if num_labels > 1 else torch.rand(16)
+        self.check_accumulation(
+            lambda: self.model(head, problem_type=problem, num_labels=num_labels),
+            {**self.inputs(head, batch=16), "labels": labels},
+            tmp_path,
+        )
 
-    # bad input
+    def check_accumulation(self, new_model, data: dict[str, torch.Tensor], folder):
+        """Batches of 8 and accumulated batches of 4 x 2 give the same losses and the same model."""
+        examples = [{name: value[row] for name, value in data.items()} for row in range(16)]
+        (whole, whole_losses), (parts, parts_losses) = (
+            self.train(new_model(), examples, folder, batch_size, accumulation)
+            for batch_size, accumulation in ((8, 1), (2, 4))
+        )
+        assert parts_losses == pytest.approx(whole_losses, abs=1e-5)
+        torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
 
-    @pytest.mark.parametrize(
-        ("inputs", "message"),
-        [
-            ({"input_ids": torch.tensor([[1, VOCAB_SIZE]])}, rf"\[0, 1\] is {VOCAB_SIZE}.*0 and {VOCAB_SIZE - 1}"),
-            ({"input_ids": torch.tensor([[-1, 1]])}, r"\[0, 0\] is -1"),
-            ({"input_ids": torch.tensor([1, 2])}, r"\[batch, time\], not torch.int64 \[2\]"),
-            ({"input_ids": torch.tensor([[1.0, 2.0]])}, "not torch.float32"),
-            ({"input_ids": [[1, 2]]}, "integer tensor"),
-            ({}, "exactly one of input_ids and inputs_embeds"),
-            ({"inputs_embeds": torch.zeros(1, 2, 3)}, r"\[batch, time, \d+\], not \[1, 2, 3\]"),
-            ({"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 3)}, "covers 3 tokens"),
-        ],
-    )
-    def test_bad_inputs_are_named(self, inputs, message):
-        model = self.model(next(iter(self.config_class.auto_classes)))
-        with pytest.raises(ValueError, match=message):
-            model(**inputs)
+    def train(self, model, examples: list[dict], folder, batch_size: int, accumulation: int):
+        """State and logged losses after two passes over the examples by plain gradient descent."""
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            num_train_epochs=2,
+            learning_rate=0.1,
+            lr_scheduler_type="constant",
+            optim="sgd",
+            train_sampling_strategy="sequential",
+            logging_steps=1,
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+        )
+        trainer = Trainer(model, arguments, train_dataset=examples)
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        assert len(losses) == 2 * len(examples) // (batch_size * accumulation)
+        assert any(not torch.equal(start[name], tensor) for name, tensor in model.state_dict().items())
+        return model.state_dict(), losses
 
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"vocab_size": -5},
-            {"vocab_size": 100_000_000_000},
-            {"hidden_size": "thirty"},
-            {"num_hidden_layers": 1_000_000},
-            {"dropout": 1.5},
-        ],
-    )
-    def test_bad_configs_are_refused(self, changes):
-        with pytest.raises(StrictDataclassError, match=next(iter(changes))):
-            self.config(**changes)
+    # pipelines
 
+    def test_pipeline(self, head, tiny_tokenizer):
+        checks = {
+            "AutoModel": ("feature-extraction", self.check_feature_extraction),
+            "AutoModelForCausalLM": ("text-generation", self.check_text_generation),
+            "AutoModelForSequenceClassification": ("text-classification", self.check_text_classification),
+            "AutoModelForTokenClassification": ("token-classification", self.check_token_classification),
+        }
+        if head not in checks:
+            pytest.skip(f"no pipeline of transformers is meant for {head}")
+        task, check = checks[head]
+        tokenizer = causal_tokenizer(tiny_tokenizer) if head == "AutoModelForCausalLM" else tiny_tokenizer
+        model = self.model(head, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+        pipe = transformers.pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
+        check(pipe, ["The dog", "Ada watches the quiet river near the harbour."])
 
-class CausalLMTests:
-    """Tests of `AutoModelForCausalLM`: the loss, the cache and generate()."""
+    def check_feature_extraction(self, pipe, texts: list[str]):
+        for text in texts:
+            vectors = torch.tensor(pipe(text))
+            expected = pipe.model(**pipe.tokenizer(text, return_tensors="pt")).last_hidden_state
+            torch.testing.assert_close(vectors, expected, rtol=1e-5, atol=1e-5)
 
-    generation_settings = {
-        "greedy": {},
-        "beams": {"num_beams": 3, "num_return_sequences": 2},
-        "sampling": {"do_sample": True},
-    }
+    def check_text_generation(self, pipe, texts: list[str]):
+        options = {"max_new_tokens": 4, "do_sample": False}
+        alone = [pipe(text, **options) for text in texts]
+        assert pipe(texts, **options, batch_size=2) == alone
+        for text, [answer] in zip(texts, alone, strict=True):
+            assert answer["generated_text"].startswith(text)
+            assert len(answer["generated_text"]) > len(text)
 
-    def causal(self, seed=0, **changes):
-        # a wide initialisation: logits that lie apart, so that no rounding decides between two tokens
-        return self.model("AutoModelForCausalLM", seed, **({"initializer_range": 0.4} | changes))
+    def check_text_classification(self, pipe, texts: list[str]):
+        names = set(pipe.model.config.id2label.values())
+        for text, answer in zip(texts, pipe(texts, batch_size=2), strict=True):
+            assert answer["label"] in names
+            assert pipe(text) == [{"label": answer["label"], "score": pytest.approx(answer["score"], abs=1e-5)}]
 
-    def generate(self, model, ids, seed=0, **settings):
-        torch.manual_seed(seed)
-        return model.generate(ids, max_new_tokens=10, pad_token_id=0, **settings)
-
-    def test_loss_is_the_mean_over_the_next_tokens(self):
-        model, ids = self.causal(), random_ids()
-        log_probabilities = model(ids).logits.log_softmax(-1)
-        expected = [-log_probabilities[b, t, ids[b, t + 1]] for b in range(3) for t in range(6)]
-        assert_close(model(ids, labels=ids).loss, torch.stack(expected).mean())
-        shifted = ids.roll(-1, dims=1)
-        last = [-log_probabilities[b, 6, shifted[b, 6]] for b in range(3)]
-        assert_close(model(ids, labels=ids, shift_labels=shifted).loss, torch.stack([*expected, *last]).mean())
-
-    def test_no_token_sees_its_future(self):
-        model, ids = self.causal(), random_ids()
-        vectors = model.get_input_embeddings()(ids).detach().requires_grad_()
-        model(inputs_embeds=vectors).logits[:, 3].sum().backward()
-        assert vectors.grad[:, :4].any(dim=2).all()
-        assert not vectors.grad[:, 4:].any()
-
-    @pytest.mark.parametrize("chunk", [1, 2, 3])
-    @pytest.mark.parametrize("side", [None, "left"])
-    def test_reading_in_pieces_with_a_cache(self, chunk, side):
-        model, ids = self.causal(), random_ids()
-        mask = torch.ones_like(ids) if side is None else ragged_mask(side=side)
-        expected = model(ids, attention_mask=mask).logits
-        cache, pieces = DynamicCache(config=model.config), []
-        for start in range(0, ids.shape[1], chunk):
-            seen = mask[:, : start + chunk]
-            outputs = model(ids[:, start : start + chunk], attention_mask=seen, past_key_values=cache, use_cache=True)
-            pieces.append(outputs.logits)
-        assert outputs.past_key_values.get_seq_length() == 7
-        assert_close(torch.cat(pieces, dim=1)[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-5)
-
-    @pytest.mark.parametrize("settings", generation_settings)
-    @pytest.mark.parametrize("side", [None, "left"])
-    def test_generating_with_a_cache_equals_without(self, settings, side):
-        settings = self.generation_settings[settings]
-        for seed in range(10):
-            model, ids = self.causal(seed), random_ids(seed=seed)
-            mask = torch.ones_like(ids) if side is None else ragged_mask(side=side)
-            settings = settings | {"attention_mask": mask, "seed": seed}
-            cached = self.generate(model, ids, use_cache=True, **settings)
-            assert torch.equal(cached, self.generate(model, ids, use_cache=False, **settings))
-            assert torch.equal(
-                cached, self.generate(model, ids, past_key_values=DynamicCache(config=model.config), **settings)
-            )
-
-    def test_left_padded_batch_generates_what_each_row_does_alone(self):
-        for seed in range(5):
-            model, ids, mask = self.causal(seed), random_ids(seed=seed), ragged_mask(side="left")
-            together = self.generate(model, ids, attention_mask=mask)[:, 7:]
-            for row in range(3):
-                alone = ids[row : row + 1, mask[row].bool()]
-                assert torch.equal(together[row], self.generate(model, alone)[0, alone.shape[1] :])
-
-    def test_prefill_in_chunks(self):
-        model, ids = self.causal(), random_ids()
-        assert torch.equal(self.generate(model, ids, prefill_chunk_size=3), self.generate(model, ids))
-
-    def test_going_on_from_a_returned_cache(self):
-        model, ids = self.causal(), random_ids()
-        whole = self.generate(model, ids)
-        first = model.generate(ids, max_new_tokens=4, pad_token_id=0, return_dict_in_generate=True)
-        rest = model.generate(first.sequences, max_new_tokens=6, pad_token_id=0, past_key_values=first.past_key_values)
-        assert torch.equal(rest, whole)
-
-    def test_tied_embeddings_stay_tied(self, tmp_path):
-        model = self.causal(tie_word_embeddings=True)
-        assert model.lm_head.weight is model.get_input_embeddings().weight
-        model.save_pretrained(tmp_path)
-        loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
-        assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
-        loaded.resize_token_embeddings(VOCAB_SIZE + 3)
-        assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
-        assert loaded(random_ids()).logits.shape[-1] == VOCAB_SIZE + 3
-
-    def test_text_generation_pipeline(self, tiny_tokenizer):
-        from hf_lineage.tokenization import causal_tokenizer
-
-        tokenizer = causal_tokenizer(tiny_tokenizer)
-        model = self.causal(vocab_size=len(tokenizer), eos_token_id=None)
-        generate = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, device="cpu")
-        prompts = ["The baker", "Every brave dog"]
-        together = generate(prompts, max_new_tokens=5, do_sample=False, batch_size=2)
-        for prompt, answers in zip(prompts, together, strict=True):
-            ids = tokenizer(prompt, return_tensors="pt").input_ids
-            expected = model.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-            text = tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True)
-            assert answers[0]["generated_text"] == prompt + text
-
-
-def uniform_within(parameter: torch.Tensor, bound: float):
-    """Asserts that a parameter looks drawn uniformly from ±bound."""
-    assert parameter.abs().max() <= bound
-    if parameter.numel() >= 100:
-        assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.2)
-
-
-def normal_with(parameter: torch.Tensor, std: float):
-    """Asserts that a parameter looks drawn from a normal distribution of mean 0."""
-    assert parameter.std().item() == pytest.approx(std, rel=0.25)
-    assert abs(parameter.mean().item()) < 5 * std / math.sqrt(parameter.numel())
+    def check_token_classification(self, pipe, texts: list[str]):
+        for text, entities in zip(texts, pipe(texts, batch_size=2), strict=True):
+            for entity in entities:
+                assert text[entity["start"] : entity["end"]].lower() == entity["word"].removeprefix("##")
+            scores = [pytest.approx(entity["score"], abs=1e-5) for entity in entities]
+            assert [entity["score"] for entity in pipe(text)] == scores
+            assert len(entities) == len(pipe.tokenizer.tokenize(text))

@@ -1,11 +1,12 @@
-"""RNN, LSTM and GRU: the common tests, in one direction and in both, and the limits of a carried state."""
+"""RNN, LSTM and GRU: the common tests, in one direction and in both, and what only recurrent models have."""
 
 import pytest
 import torch
-from transformers import DynamicCache
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from hf_lineage import GRUConfig, LSTMConfig, RNNConfig
-from tests.models.common import ModelTests, constant, main_output, uniform
+from tests.models.common import ModelTests, main_output, uniform
 from tests.models.common_generation import HEAD, CausalLMTests
 
 
@@ -14,7 +15,7 @@ SIZES = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_labels": 3,
-    "initializer_range": 0.5,
+    "initializer_range": 0.7,
 }
 
 
@@ -27,9 +28,58 @@ class RecurrentTests(CausalLMTests):
     def initialization(self, name, config):
         return uniform(config.initializer_range)
 
+    def test_outputs_over_padding_are_zero(self, side):
+        inputs, _ = self.padded(self.inputs("AutoModel"), [7, 5, 2, 0], side)
+        output = main_output(self.model("AutoModel")(**inputs))
+        assert output[inputs["attention_mask"] == 0].abs().sum() == 0
+
+    def test_dropout_acts_between_the_layers_and_not_on_the_state(self):
+        model, inputs = self.model("AutoModel", dropout=0.5).train(), self.inputs("AutoModel", batch=50)
+        read, given = [], []
+        for layer in model.layers:
+            layer.register_forward_pre_hook(lambda layer, args: read.append(args[0]))
+            layer.register_forward_hook(lambda layer, args, output: given.append(output))
+        last = model(**inputs).last_hidden_state
+        sources = [model.embed_tokens(inputs["input_ids"]), *given]
+        for source, dropped in zip(sources, [*read, last], strict=True):
+            kept = (dropped != 0)[source != 0]
+            assert kept.float().mean().item() == pytest.approx(0.5, abs=0.05)
+            torch.testing.assert_close(dropped[dropped != 0], 2 * source[dropped != 0])
+        # given its input, a layer is the same in training and without
+        expected = list(given)
+        for layer, layer_input, output in zip(model.eval().layers, list(read), expected, strict=True):
+            torch.testing.assert_close(layer(layer_input), output)
+
+    def test_embeddings_of_another_length(self):
+        model = self.model(HEAD, embedding_size=12)
+        assert model.get_input_embeddings().weight.shape == (60, 12)
+        assert model(**self.inputs(HEAD)).logits.shape == (4, 7, 60)
+        with pytest.raises(StrictDataclassError, match=r"tie_word_embeddings[\s\S]*12 and 16"):
+            self.config(embedding_size=12, tie_word_embeddings=True)
+
+    def test_assistant_is_refused(self):
+        # guesses that turn out wrong cannot be taken back from a state
+        model = self.model(HEAD)
+        with pytest.raises(ValueError, match="assisted generation is not supported with stateful models"):
+            self.generate(model, self.inputs(HEAD, batch=1), assistant_model=self.model(HEAD, seed=1))
+
 
 class TestRNN(RecurrentTests):
     config_class = RNNConfig
+
+
+class TestReLURNN(RecurrentTests):
+    config_class = RNNConfig
+    tiny = {**SIZES, "hidden_act": "relu", "initializer_range": 0.4}
+    only_heads = [HEAD]
+
+
+class TestSigmoidRNN(RecurrentTests):
+    """Mikolov's activation, which has no fused kernel."""
+
+    config_class = RNNConfig
+    tiny = {**SIZES, "hidden_act": "sigmoid"}
+    only_heads = [HEAD]
 
 
 class TestLSTM(RecurrentTests):
@@ -38,3 +88,47 @@ class TestLSTM(RecurrentTests):
 
 class TestGRU(RecurrentTests):
     config_class = GRUConfig
+
+
+class BidirectionalTests(ModelTests):
+    """Both directions: no causal head, and nothing to carry over."""
+
+    tiny = {**SIZES, "bidirectional": True}
+    only_heads = ["AutoModel"]
+    no_attention = RecurrentTests.no_attention
+    initialization = RecurrentTests.initialization
+
+    def expected_shape(self, head, config, batch, length):
+        return (batch, length, 32) if head == "AutoModel" else super().expected_shape(head, config, batch, length)
+
+    def test_causal_head_is_refused(self):
+        with pytest.raises(ValueError, match="bidirectional=False"):
+            AutoModelForCausalLM.from_config(self.config())
+
+    def test_cache_is_refused(self):
+        model, inputs = self.model("AutoModel"), self.inputs("AutoModel")
+        with pytest.raises(ValueError, match="past_key_values.*bidirectional"):
+            model(**inputs, past_key_values=DynamicCache(config=model.config))
+        assert model(**inputs, use_cache=True).past_key_values is None
+
+
+class TestBidirectionalRNN(BidirectionalTests):
+    config_class = RNNConfig
+
+
+class TestBidirectionalLSTM(BidirectionalTests):
+    config_class = LSTMConfig
+    only_heads = ["AutoModel", "AutoModelForSequenceClassification", "AutoModelForTokenClassification"]
+
+
+class TestBidirectionalGRU(BidirectionalTests):
+    config_class = GRUConfig
+
+
+def test_forget_gate_bias():
+    """Jozefowicz et al. (2015): the forget gate starts open, and no other."""
+    model = AutoModelForCausalLM.from_config(LSTMConfig(**SIZES, forget_gate_bias=1.5))
+    for layer in model.model.layers:
+        gates = layer.cell.bias.view(4, 16)
+        assert torch.equal(gates[1], torch.full((16,), 1.5))
+        assert gates[[0, 2, 3]].abs().sum() == 0

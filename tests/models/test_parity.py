@@ -6,8 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
-from hf_lineage import GPTConfig, GPTForCausalLM
-from tests.models.common import ragged_mask, random_ids
+from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
 
 
 def gpt_pair(**settings):
@@ -54,7 +53,8 @@ def gpt_pair(**settings):
 @pytest.mark.parametrize("padded", [False, True])
 def test_gpt_equals_transformers_openai_gpt(padded, attn_implementation):
     model, reference, pairs = gpt_pair(attn_implementation=attn_implementation)
-    ids, mask = random_ids(), ragged_mask() if padded else torch.ones(3, 7, dtype=torch.long)
+    lengths = torch.tensor([[7], [5], [3]] if padded else [[7], [7], [7]])
+    ids, mask = torch.randint(60, (3, 7)), (torch.arange(7) < lengths).long()
     labels = ids.masked_fill(mask == 0, -100)
     ours = model(ids, attention_mask=mask, labels=labels)
     theirs = reference(ids, attention_mask=mask, labels=labels)
@@ -95,3 +95,25 @@ def test_block_equals_torchs_post_norm_encoder_layer():
     x = torch.randn(2, 5, 16)
     causal = nn.Transformer.generate_square_subsequent_mask(5)
     assert_close(block(x), reference(x, src_mask=causal), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
+def test_packed_documents_do_not_see_each_other(attn_implementation):
+    model, _, _ = gpt_pair(attn_implementation=attn_implementation)
+    first, second = torch.randint(60, (1, 5)), torch.randint(60, (1, 4))
+    positions = torch.cat([torch.arange(5), torch.arange(4)])[None]
+    packed = model(torch.cat([first, second], dim=1), position_ids=positions, use_cache=False).logits
+    assert_close(packed[:, :5], model(first).logits)
+    assert_close(packed[:, 5:], model(second).logits)
+
+
+def test_gpt_has_the_papers_size():
+    with torch.device("meta"):
+        model = GPTForCausalLM(GPTConfig())
+    assert model.num_parameters() == model.model.num_parameters() == 116_534_784
+
+
+def test_zaremba_small_has_the_papers_size():
+    # one bias a gate; torch's nn.LSTM counts a second, redundant one
+    embedding, layer, softmax = 10_000 * 200, 4 * (200 * 200 + 200 * 200 + 200), 200 * 10_000 + 10_000
+    assert LSTMForCausalLM(LSTMConfig()).num_parameters() == embedding + 2 * layer + softmax == 4_651_600
