@@ -178,6 +178,8 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
 
     config_class = RNNConfig
     model_class = RNNModel
+    # transformers' regression and multi-label losses are means over the batch, whatever num_items_in_batch says
+    accepts_loss_kwargs = False
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
