@@ -5,8 +5,8 @@
         --special_tokens '{"unk_token": "<unk>", "eos_token": "<eos>"}'
 """
 
-import json
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus
@@ -22,41 +22,38 @@ class TokenizerArguments:
         default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
     )
     text_field: str = field(default="text", metadata={"help": "Field that holds the text in jsonl and parquet."})
-    kind: str = field(default="wordpiece", metadata={"help": "The tokens.", "choices": ["wordpiece", "word_level"]})
-    vocab_size: int = field(default=30_000, metadata={"help": "Tokens at most, special ones included."})
-    min_frequency: int = field(
-        default=2, metadata={"help": "Pairs (wordpiece) or words seen less often are left out."}
+    kind: Literal["wordpiece", "word_level"] = field(default="wordpiece", metadata={"help": "Word pieces or words."})
+    vocab_size: int | None = field(
+        default=None, metadata={"help": "Tokens at most, special ones too; default: 30,000 (wordpiece) or all words."}
     )
-    limit_alphabet: int = field(default=1_000, metadata={"help": "Characters at most (wordpiece)."})
-    lowercase: bool = field(default=True, metadata={"help": "Lower-case the text."})
-    special_tokens: dict | str | None = field(
+    min_frequency: int | None = field(
+        default=None,
+        metadata={"help": "Pairs (wordpiece, default 2) or words (default 1) seen less often are left out."},
+    )
+    limit_alphabet: int | None = field(default=None, metadata={"help": "Characters at most (wordpiece), 1,000."})
+    lowercase: bool | None = field(
+        default=None, metadata={"help": "Lower-case the text; default: true (wordpiece) or false (word_level)."}
+    )
+    special_tokens: dict | None = field(
         default=None, metadata={"help": "Special tokens by role (JSON on the command line); default: BERT's five."}
     )
     push_to_hub: str | None = field(default=None, metadata={"help": "Hub name to push the tokenizer to."})
-
-    def __post_init__(self):
-        if isinstance(self.special_tokens, str):
-            self.special_tokens = json.loads(self.special_tokens)
 
 
 def main():
     # 1. arguments
     (args,) = parse(TokenizerArguments)
+    if args.kind == "word_level" and args.limit_alphabet is not None:
+        raise ValueError("limit_alphabet is for kind wordpiece: whole words have no alphabet")
 
     # 2. text
     corpus = load_corpus(args.corpus, "train", text_field=args.text_field)
 
-    # 3. train
-    options = {
-        "vocab_size": args.vocab_size,
-        "min_frequency": args.min_frequency,
-        "lowercase": args.lowercase,
-        "special_tokens": args.special_tokens,
-    }
-    if args.kind == "wordpiece":
-        tokenizer = train_wordpiece(corpus["text"], limit_alphabet=args.limit_alphabet, **options)
-    else:
-        tokenizer = train_word_level(corpus["text"], **options)
+    # 3. train: what was not given stays as the trainer of that kind has it
+    names = ["vocab_size", "min_frequency", "limit_alphabet", "lowercase", "special_tokens"]
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[args.kind]
+    tokenizer = train(corpus["text"], **options)
 
     # 4. save
     tokenizer.save_pretrained(args.output_dir)

@@ -4,10 +4,12 @@ import re
 import runpy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
 from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.training import LineageTrainingArguments
@@ -23,11 +25,16 @@ class Settings:
     steps: int = 10
     sizes: list[int] = field(default_factory=lambda: [1])
     quick: bool = False
+    exact: bool = True
+    limit: float | None = None
+    mode: Literal["old", "new"] = "old"
+    interval: IntervalStrategy = IntervalStrategy.STEPS
+    options: dict | None = None
 
 
 def parse_file(tmp_path, text, *flags, types=(Settings,)):
     path = tmp_path / "recipe.yaml"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="latin-1")
     parsed = parse(*types, argv=[str(path), *flags])
     return parsed[0] if len(types) == 1 else parsed
 
@@ -55,11 +62,66 @@ def test_without_a_file():
         ("name: x\nsteps: many", "steps"),
         ("name: x\nsteps: 1.5", "steps"),
         ("name: x\nsteps: [1, 2]", "steps"),
+        ("name: x\nsteps: true", r"steps in the recipe file .*recipe.yaml is True \(bool\) and must be int"),
+        ("name: x\nsteps:", "steps .* is None"),
+        ("name: x\nrate: fast", "rate .* is 'fast' .* must be float"),
+        ("name: x\nsizes: 3", r"sizes .* must be list\[int\]"),
+        ("name: x\nsizes: [3, x]", "sizes"),
+        ("name: 1e5", r"name .* is 100000.0 \(float\) and must be str; put it in quotes"),
+        ("name: x\nquick: 1", "quick .* must be bool"),
+        ("name: x\nmode: newer", "mode .* must be 'old' or 'new'"),
+        ("name: x\ninterval: never", "interval .* must be 'no' or 'steps' or 'epoch'"),
+        ("name: x\noptions: 3", "options .* must be dict or null"),
+        ("name: x\nhelp: 1", "unknown keys .*help"),
+        ("name: x\nratte: 1", r"ratte \(did you mean rate\?\)"),
+        ("name: x\nname: y", "name comes twice"),
+        ("", "not a NoneType"),
+        ("\xff", "cannot read the recipe file"),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path, capsys, text, message):
     with pytest.raises(SystemExit) as stop:
         parse_file(tmp_path, text)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+
+
+def test_the_file_sets_what_is_true_by_default(tmp_path):
+    assert not parse_file(tmp_path, "name: x\nexact: false").exact
+    assert parse_file(tmp_path, "name: x\nexact: false", "--exact").exact
+    assert not parse_file(tmp_path, "name: x", "--no_exact").exact
+
+
+def test_values_of_the_file_have_the_types_of_the_fields(tmp_path):
+    settings = parse_file(tmp_path, "name: x\nrate: 1\nlimit: null\nmode: new\ninterval: epoch\noptions: {a: 1e-2}")
+    assert isinstance(settings.rate, float)
+    assert (settings.limit, settings.mode, settings.options) == (None, "new", {"a": 0.01})
+    assert settings.interval == IntervalStrategy.EPOCH
+
+
+@pytest.mark.parametrize("number", ["3e-4", "3E-4", "3.e-4", ".3e-3", "+3e-4", "0.0003"])
+def test_every_spelling_of_a_float_is_a_number(tmp_path, number):
+    assert parse_file(tmp_path, f"name: x\nrate: {number}\noptions: {{a: {number}}}") == Settings(
+        name="x", rate=3e-4, options={"a": 3e-4}
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--name", "x", "--stepz", "1"], "unknown arguments: --stepz 1"),
+        # an abbreviation would be an unknown key that passes
+        (["--name", "x", "--step", "1"], "unknown arguments: --step 1"),
+        (["--name", "x", "late.yaml"], "late.yaml .a YAML file must come first"),
+        (["--name", "x", "--options", "{a"], "options.*'{a'"),
+        (["--name", "x", "--options", "[1]"], "options.*JSON mapping"),
+        ([], "required: --name"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_named(capsys, flags, message):
+    with pytest.raises(SystemExit) as stop:
+        parse(Settings, argv=flags)
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert re.search(message, error), error

@@ -1,5 +1,6 @@
 """Tokenizers: the same bytes each time, the stock trainer's vocabulary, BERT's normalisation, and what loads back."""
 
+import gzip
 import hashlib
 import os
 import subprocess
@@ -10,7 +11,8 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer
 
-from hf_lineage.data import CorpusError
+from hf_lineage import tokenization
+from hf_lineage.data import CorpusError, read_documents
 from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
 
 
@@ -65,6 +67,12 @@ def test_twenty_trainings_give_the_same_bytes():
     assert len(set(digests)) == 1
 
 
+def test_chunks_counted_in_stretches_give_the_same(monkeypatch, tiny_corpus):
+    expected = quiet_wordpiece(tiny_corpus).backend_tokenizer.to_str()
+    monkeypatch.setattr(tokenization, "MAX_CHUNKS_IN_MEMORY", 3)
+    assert quiet_wordpiece(tiny_corpus).backend_tokenizer.to_str() == expected
+
+
 def test_order_of_the_texts_does_not_matter():
     forwards, backwards = (quiet_wordpiece(texts, 90).backend_tokenizer.to_str() for texts in (TIES, TIES[::-1]))
     assert forwards == backwards
@@ -79,8 +87,6 @@ def test_without_ties_the_vocabulary_is_the_stock_trainers():
 
 
 def test_real_text_is_encoded_as_short_as_with_the_stock_trainer(shared_data):
-    import gzip
-
     text = gzip.open(shared_data / "lm_tinyshakespeare" / "train.txt.gz", "rt", encoding="utf-8").read()[:300_000]
     lines = text.splitlines()
     ours = quiet_wordpiece(lines, 2_000)
@@ -162,9 +168,43 @@ def test_word_level_counts_words():
     assert quiet_words(["B b"], lowercase=True).tokenize("B x") == ["b", "[UNK]"]
 
 
-def test_penn_treebank_has_ten_thousand_words(shared_data):
-    from hf_lineage.data import read_documents
+def test_special_tokens_in_the_text_are_not_words():
+    roles = {"unk_token": "<unk>", "eos_token": "<eos>"}
+    tokenizer = quiet_words(["<UNK> a<eos>b <unk> a"], lowercase=True, special_tokens=roles)
+    assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == ["<unk>", "<eos>", "a", "b"]
+    assert tokenizer("A<eos>b <UNK> c").input_ids == [2, 1, 3, 0, 0]
+    # without cls and sep there is no template, and there are no segments to tell apart
+    assert set(tokenizer("a", "b")) == {"input_ids", "attention_mask"}
+    assert tokenizer.special_tokens_map == roles
 
+
+def test_special_tokens_of_one_character():
+    tokenizer = quiet_wordpiece(["a_b ab ab cd"] * 3, 11, special_tokens={"unk_token": "_", "pad_token": "c"})
+    vocab = tokenizer.get_vocab()
+    assert sorted(vocab.values()) == list(range(len(vocab)))
+    assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3, 4]) == ["_", "c", "a", "b", "d"]
+    assert tokenizer("ab _ x").input_ids == [vocab["ab"], 0, 0]
+
+
+def test_roles():
+    names = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+    tokenizer = quiet_wordpiece(["a b"], 20)
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[CLS]", "[SEP]"]
+    assert [getattr(tokenizer, f"{name}_token") for name in names] == tokens
+    without = quiet_wordpiece(["a b"], 20, special_tokens={"unk_token": "?", "sep_token": "|", "eos_token": None})
+    assert without.special_tokens_map == {"unk_token": "?", "sep_token": "|"}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding(tiny_tokenizer, side):
+    batch = tiny_tokenizer(["the dog near the mill", "the dog"], padding=True, padding_side=side)
+    length = sum(batch.attention_mask[1])
+    kept = slice(-length, None) if side == "left" else slice(length)
+    assert batch.input_ids[1][kept] == tiny_tokenizer("the dog").input_ids
+    assert batch.input_ids[1].count(tiny_tokenizer.pad_token_id) == len(batch.input_ids[0]) - length
+
+
+def test_penn_treebank_has_ten_thousand_words(shared_data):
     texts = list(read_documents(shared_data / "lm_ptb" / "train.txt.gz"))
     tokenizer = quiet_words(texts, special_tokens={"unk_token": "<unk>", "eos_token": "<eos>"})
     assert len(tokenizer) == 10_000
@@ -194,6 +234,22 @@ def test_causal_tokenizer_leaves_the_original_alone(tiny_tokenizer):
     assert hashlib.sha256(tiny_tokenizer.backend_tokenizer.to_str().encode()).digest() == before
 
 
+def test_causal_tokenizers_load_back(tmp_path, tiny_tokenizer):
+    texts = ["the dog", "every quiet river"]
+    # transformers rebuilds a BertTokenizer with BERT's template, whatever stands in tokenizer.json
+    for original in (tiny_tokenizer, BertTokenizer(vocab=tiny_tokenizer.get_vocab(), eos_token="[SEP]")):
+        causal = causal_tokenizer(original)
+        causal.save_pretrained(tmp_path)
+        again = AutoTokenizer.from_pretrained(tmp_path)
+        assert again(texts, padding=True) == causal(texts, padding=True)
+        assert again("the dog").input_ids == [original.sep_token_id, *original("the dog").input_ids[1:-1]]
+
+
+def test_causal_tokenizers_need_an_end_mark():
+    with pytest.raises(ValueError, match="no eos_token"):
+        causal_tokenizer(quiet_words(["a"], special_tokens={"unk_token": "<unk>"}))
+
+
 def test_continuations_can_be_appended(tiny_tokenizer):
     causal = causal_tokenizer(tiny_tokenizer)
     text = "the dog remembered the lantern slowly."
@@ -210,18 +266,44 @@ def test_continuations_can_be_appended(tiny_tokenizer):
         (["", " \n"], {}, CorpusError, "no text"),
         (["a", None], {}, CorpusError, r"text 1 of the corpus is None \(NoneType\)"),
         (["a", float("nan")], {}, CorpusError, r"text 1 .* nan \(float\)"),
-        (["a \ud800"], {}, CorpusError, "surrogate"),
+        ([["a", "b"], ["c", b"d"]], {}, CorpusError, r"text 3 .* b'd' \(bytes\)"),
+        ([{"text": "a"}], {}, CorpusError, r"text 0 .*\(dict\).*only the column"),
+        (["a", "a \ud800"], {}, CorpusError, r"text 1 .* \(str\) .*character 2, half of a surrogate pair"),
+        (5, {}, ValueError, "texts_or_files is 5"),
         (["a"], {"vocab_size": 0}, ValueError, "vocab_size is 0"),
+        (["a"], {"vocab_size": True}, ValueError, "vocab_size is True"),
         (["a"], {"min_frequency": "2"}, ValueError, "min_frequency is '2'"),
+        (["a"], {"lowercase": "no"}, ValueError, "lowercase is 'no'"),
+        (["a"], {"model_max_length": 0}, ValueError, "model_max_length is 0"),
+        (["a"], {"special_tokens": "[UNK]"}, ValueError, r"special_tokens is '\[UNK\]'; it must map"),
         (["a"], {"special_tokens": {"pad_token": "[PAD]"}}, ValueError, "no unk_token"),
         (["a"], {"special_tokens": {"unk": "?"}}, ValueError, r"unknown roles \['unk'\]"),
         (["a"], {"special_tokens": {"unk_token": "a b"}}, ValueError, "without white space"),
         (Path("nowhere.txt"), {}, FileNotFoundError, "nowhere.txt"),
+        ("nowhere.txt", {}, FileNotFoundError, "nowhere.txt"),
+        # not a corpus of two file names
+        ([__file__, "nowhere.txt"], {}, FileNotFoundError, "nowhere.txt"),
     ],
 )
 def test_bad_input_is_named(train, texts, options, error, message):
     with pytest.raises(error, match=message):
         train(texts, **({"vocab_size": 50} | options))
+
+
+@pytest.mark.parametrize("option", ["limit_alphabet", "strip_accents", "handle_chinese_chars"])
+def test_bad_wordpiece_options_are_named(option):
+    with pytest.raises(ValueError, match=f"{option} is 'x'"):
+        quiet_wordpiece(["a"], 50, **{option: "x"})
+
+
+def test_corpora_without_usable_words_are_named(tmp_path):
+    with pytest.raises(CorpusError, match="no text in words of at most 100"):
+        quiet_wordpiece(["a" * 101])
+    with pytest.raises(ValueError, match="min_frequency=3 leaves no word.*'a', occurs 2 times"):
+        quiet_words(["a b a"], min_frequency=3)
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(CorpusError, match="empty.txt has no text"):
+        quiet_wordpiece(tmp_path / "empty.txt")
 
 
 def test_too_small_vocabularies_are_named():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.testing import assert_close
-from transformers import DynamicCache
+from transformers import AutoModel, DynamicCache
 
 from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
 from hf_lineage.models.recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentLayer, RNNCell
@@ -132,6 +132,55 @@ def test_kernel_equals_the_equations(kind, lengths):
         assert all(torch.equal(new[2], old[2]) for new, old in zip(fused_state, state, strict=True))
 
 
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_continue_from_a_state_like_torch(kind, ragged):
+    cell = new_cell(kind, torch.double)
+    reference = CELLS[kind][4](E, D, batch_first=True, **CELLS[kind][5]).double()
+    copy_into_cell(reference, "l0", cell)
+    x = torch.randn(4, 6, E, dtype=torch.double)
+    state = [torch.randn(4, D, dtype=torch.double) for _ in range(cell.num_states)]
+    lengths = torch.tensor([6, 2, 5, 1])
+
+    ours, theirs = ([tensor.clone().requires_grad_() for tensor in (x, *state)] for _ in range(2))
+    output, last = cell(ours[0], tuple(ours[1:]), lengths if ragged else None)
+    stacked = tuple(tensor[None] for tensor in theirs[1:])
+    their_input = pack_padded_sequence(theirs[0], lengths, batch_first=True, enforce_sorted=False)
+    expected, expected_last = reference(
+        their_input if ragged else theirs[0], stacked if kind == "lstm" else stacked[0]
+    )
+    if ragged:
+        expected = pad_packed_sequence(expected, batch_first=True, total_length=6)[0]
+    expected_last = [tensor[0] for tensor in (expected_last if kind == "lstm" else (expected_last,))]
+    assert_close(output, expected)
+    assert_close(list(last), expected_last)
+
+    probes = [torch.randn_like(tensor) for tensor in (output, *last)]
+    for found in ((output, *last), (expected, *expected_last)):
+        sum((tensor * probe).sum() for tensor, probe in zip(found, probes, strict=True)).backward()
+    assert_close([tensor.grad for tensor in ours], [tensor.grad for tensor in theirs])
+    assert_gradients_agree(reference, "l0", cell)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_rows_without_tokens_hand_on_state_and_gradient(kind):
+    cell, x = new_cell(kind, torch.double), torch.randn(3, 4, E, dtype=torch.double, requires_grad=True)
+    state = tuple(torch.randn(3, D, dtype=torch.double, requires_grad=True) for _ in range(cell.num_states))
+    lengths = torch.tensor([4, 0, 2])
+    gradients = []
+    for outputs, last in (
+        cell.run_fused(cell.fused_kernel(), x, state, lengths),
+        cell.run_steps(x, state, lengths),
+    ):
+        assert outputs[1].abs().sum() == 0
+        assert all(torch.equal(new[1], old[1]) for new, old in zip(last, state, strict=True))
+        total = outputs.square().sum() + sum(tensor.square().sum() for tensor in last)
+        gradients.append(torch.autograd.grad(total, (x, *state, *cell.parameters())))
+        assert gradients[-1][0][1].abs().sum() == 0
+        assert_close(gradients[-1][1][1], 2 * state[0][1])
+    assert_close(*gradients)
+
+
 @pytest.mark.parametrize("kind", CELLS)
 def test_state_carried_over_halves_equals_the_whole(kind):
     cell, x = new_cell(kind, torch.double), torch.randn(2, 8, E, dtype=torch.double)
@@ -152,6 +201,58 @@ def test_gradcheck(kind):
     lengths = torch.tensor([3, 2])
     assert torch.autograd.gradcheck(lambda x, *state: cell(x, state, lengths)[0], (x, *state))
     assert torch.autograd.gradcheck(lambda x, *state: cell.run_steps(x, state, lengths)[0], (x, *state))
+
+
+@pytest.mark.parametrize("kind", ["tanh", "lstm", "gru"])
+def test_gradcheck_of_weights(kind):
+    cell, x = new_cell(kind, torch.double), torch.randn(2, 3, E, dtype=torch.double)
+    names, weights = zip(*cell.named_parameters(), strict=True)
+
+    def outputs(*weights):
+        by_name = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(cell, by_name, (x, None, torch.tensor([3, 2])))[0]
+
+    assert torch.autograd.gradcheck(outputs, weights)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_cells_equal_the_onnx_standard(kind):
+    """ONNX defines LSTM and GRU by formulas of its own; onnxruntime computes them without torch."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    cell, lengths = new_cell(kind), torch.tensor([5, 2, 4])
+    # the gates in ONNX's order: input, output, forget, candidate, or update, reset, candidate
+    gates = [0, 3, 1, 2] if kind == "lstm" else [1, 0, 2]
+
+    def reordered(tensor):
+        return tensor.detach().unflatten(0, (-1, D))[gates].flatten(0, 1)
+
+    x, state = torch.randn(3, 5, E), tuple(torch.randn(3, D) for _ in range(cell.num_states))
+    inputs = {
+        "X": x.transpose(0, 1),
+        "W": reordered(cell.weight_ih)[None],
+        "R": reordered(cell.weight_hh)[None],
+        "B": torch.cat([reordered(cell.bias), reordered(cell.hidden_bias())])[None],
+        "sequence_lens": lengths.int(),
+        **{f"initial_{name}": tensor[None] for name, tensor in zip("hc", state, strict=False)},
+    }
+    inputs = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
+    outputs = ["Y", "Y_h", "Y_c"][: 1 + cell.num_states]
+    attributes = {"hidden_size": D} | ({"linear_before_reset": 1} if kind == "gru" else {})
+    types = {name: onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(kind.upper(), list(inputs), outputs, **attributes)],
+        kind,
+        [onnx.helper.make_tensor_value_info(name, types[name], array.shape) for name, array in inputs.items()],
+        [onnx.helper.make_tensor_value_info(name, types["X"], None) for name in outputs],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected, *expected_state = (torch.from_numpy(array).squeeze(-3) for array in session.run(outputs, inputs))
+
+    found, found_state = cell(x, state, lengths)
+    assert_close(found, expected.transpose(0, 1), atol=1e-6, rtol=1e-6)
+    assert_close(list(found_state), expected_state, atol=1e-6, rtol=1e-6)
 
 
 def test_sigmoid_cell_is_elmans_equation():
@@ -209,3 +310,33 @@ def test_reset_cache_starts_anew():
 def test_plain_dynamic_cache_serves_recurrent_models():
     cache = DynamicCache(config=LSTMConfig(num_hidden_layers=3))
     assert [type(layer).__name__ for layer in cache.layers] == ["RecurrentStateLayer"] * 3
+
+
+def test_copied_cache_goes_its_own_way():
+    model, _, cache = filled_cache()
+    kept = [layer.keys.clone() for layer in cache.layers]
+    model(torch.tensor([[7], [8]]), past_key_values=copy.deepcopy(cache))
+    assert all(torch.equal(layer.keys, keys) for layer, keys in zip(cache.layers, kept, strict=True))
+    assert cache.get_seq_length() == 3
+
+
+def test_detached_cache_stops_the_gradient_and_keeps_the_state():
+    model, ids, _ = filled_cache()
+    first = torch.randn(2, 3, D, requires_grad=True)
+    cache = model(inputs_embeds=first, use_cache=True).past_key_values
+    states = [layer.state() for layer in cache.layers]
+    for layer in cache.layers:
+        layer.detach()
+    assert_close([layer.state() for layer in cache.layers], states, rtol=0, atol=0)
+    model(ids, past_key_values=cache).last_hidden_state.sum().backward()
+    assert first.grad is None
+
+
+@pytest.mark.parametrize("config_class", [RNNConfig, LSTMConfig, GRUConfig])
+def test_offloading_cache_gives_the_same(config_class):
+    model = AutoModel.from_config(config_class(vocab_size=9, hidden_size=D)).eval()
+    ids = torch.randint(9, (2, 5))
+    expected = model(ids).last_hidden_state
+    cache = DynamicCache(config=model.config, offloading=True)
+    pieces = [model(piece, past_key_values=cache).last_hidden_state for piece in ids.split(2, dim=1)]
+    assert_close(torch.cat(pieces, dim=1), expected)

@@ -1,0 +1,50 @@
+"""recipes/train_tokenizer.py: the commands of its docstring leave a folder that AutoTokenizer opens."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from hf_lineage.tokenization import train_word_level, train_wordpiece
+
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = '{"unk_token": "<unk>", "eos_token": "<eos>"}'
+
+
+def train(*flags):
+    command = [sys.executable, "recipes/train_tokenizer.py", *map(str, flags)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--vocab_size", 150], lambda texts: train_wordpiece(texts, 150, show_progress=False)),
+        (
+            ["--kind", "word_level", "--special_tokens", WORDS],
+            lambda texts: train_word_level(
+                texts, special_tokens={"unk_token": "<unk>", "eos_token": "<eos>"}, show_progress=False
+            ),
+        ),
+    ],
+    ids=["wordpiece", "word_level"],
+)
+def test_the_recipe_trains_what_the_function_trains(tmp_path, tiny_corpus, flags, expected):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(tiny_corpus), encoding="utf-8")
+    result = train("--corpus", corpus, "--output_dir", tmp_path / "out", *flags)
+    assert result.returncode == 0, result.stderr
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert f"{len(tokenizer)} tokens" in result.stdout
+    assert tokenizer.backend_tokenizer.to_str() == expected(tiny_corpus).backend_tokenizer.to_str()
+
+
+def test_an_empty_corpus_leaves_nothing_behind(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    result = train("--corpus", tmp_path / "empty.txt", "--output_dir", tmp_path / "out")
+    assert result.returncode != 0
+    assert "empty.txt has no text" in result.stderr
+    assert not (tmp_path / "out").exists()
