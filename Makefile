@@ -17,7 +17,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.installed-demo ## train every language model of the lineage on the same text; ends with the report's name
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/python recipes/lineage.py
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python recipes/lineage.py
 
 test: .venv/.installed-test ## run the tests
 	$(BIN)/python -m pytest

@@ -59,7 +59,7 @@ class ModelArguments:
     """Which model: a new one of `model_type`, or a saved one.
 
     Raises:
-        ValueError: both or neither are given.
+        ValueError: both or neither are given, or config_overrides with a saved model.
     """
 
     model_type: str | None = field(default=None, metadata={"help": "A station, such as lineage_lstm."})
@@ -72,6 +72,8 @@ class ModelArguments:
     def __post_init__(self):
         if (self.model_type is None) == (self.model_name_or_path is None):
             raise ValueError("give exactly one of model_type (a new model) and model_name_or_path (a saved one)")
+        if self.config_overrides and self.model_name_or_path:
+            raise ValueError("config_overrides is for a new model (model_type); a saved one keeps its configuration")
 
 
 @dataclass

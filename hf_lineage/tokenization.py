@@ -188,9 +188,9 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     """A copy for causal language models, which read documents as `<eos> text <eos> text ...`.
 
     A prompt starts with the end mark of the document before it and ends with its own last token: BERT's template
-    would end it with [SEP], after which there is nothing left to say. Batches are padded on
-    the left, where generate() wants it. Every word is decoded with the blank before it, so that a continuation can
-    be appended to its prompt. Text ids stay as they are.
+    would end it with [SEP], after which there is nothing left to say. Batches are padded on the left, where
+    generate() wants it. Every word is decoded with the blank before it, so that a continuation can be appended to its
+    prompt. Text ids stay as they are.
 
     Raises:
         ValueError: the tokenizer has no eos_token.

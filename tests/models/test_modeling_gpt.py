@@ -25,6 +25,8 @@ class TestGPT(CausalLMTests):
         "num_labels": 3,
     }
 
+    without_effect = {"k_proj.bias": "softmax does not change when all scores of a query rise alike"}
+
     def initialization(self, name, config):
         if name.endswith("bias"):
             return constant(0.0)
@@ -37,7 +39,11 @@ class TestGPT(CausalLMTests):
             inputs = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
         with pytest.raises(ValueError, match=r"33 tokens.*32 positions.*max_position_embeddings.*truncation=True"):
             model(**inputs)
-        # padding takes no position
+        with pytest.raises(ValueError, match="33 tokens.*32 positions"):
+            self.generate(self.model(HEAD), self.inputs(HEAD, length=30), max_new_tokens=5, eos_token_id=None)
+
+    def test_padding_takes_no_position(self, head):
+        model = self.model(head)
         inputs, _ = self.padded(self.inputs(head, length=33), [32, 5, 2, 1], "left")
         assert model(**inputs)[0].shape[1] == 33
 

@@ -57,6 +57,16 @@ class RecurrentTests(CausalLMTests):
         with pytest.raises(StrictDataclassError, match=r"tie_word_embeddings[\s\S]*12 and 16"):
             self.config(embedding_size=12, tie_word_embeddings=True)
 
+    def test_cache_of_another_batch_is_named(self):
+        model, inputs = self.model(HEAD), self.inputs(HEAD)
+        cache = model(**inputs, use_cache=True).past_key_values
+        with pytest.raises(ValueError, match=r"past_key_values.*\b4\b.*\b2\b"):
+            model(inputs["input_ids"][:2], past_key_values=cache)
+
+    def test_cache_of_another_kind_is_named(self):
+        with pytest.raises(ValueError, match=r"DynamicCache\(config=model\.config\)"):
+            self.model(HEAD)(**self.inputs(HEAD), past_key_values=DynamicCache())
+
     def test_assistant_is_refused(self):
         # guesses that turn out wrong cannot be taken back from a state
         model = self.model(HEAD)
