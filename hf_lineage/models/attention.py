@@ -50,8 +50,8 @@ class MultiHeadAttention(nn.Module):
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, past_key_values=None, **kwargs
     ) -> tuple[Tensor, Tensor | None]:
         """hidden_states [B, T, D] -> mixed vectors [B, T, D], and the weights [B, H, T, S] when attention is eager."""
-        if hidden_states.shape[0] == 0:
-            # an empty batch: transformers' sdpa cannot shape one
+        if hidden_states.numel() == 0:
+            # no rows, or no tokens: transformers' sdpa cannot shape that
             return hidden_states, None
         query = self.split_heads(self.q_proj(hidden_states))
         key = self.split_heads(self.k_proj(hidden_states))

@@ -35,13 +35,20 @@ def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
     return embedding(input_ids)
 
 
-def check_mask_length(attention_mask: Tensor | None, seen: int, length: int):
-    """A 2-D mask [B, seen + T] must cover the tokens in the cache and the new ones.
+def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int):
+    """A mask [B, seen + T] must cover the tokens in the cache and the new ones; 4-D masks pass through.
 
     Raises:
-        ValueError: it covers another number of tokens.
+        ValueError: it covers another number of rows or tokens.
     """
-    if attention_mask is not None and attention_mask.dim() == 2 and attention_mask.shape[1] != seen + length:
+    if attention_mask is None or attention_mask.dim() == 4:
+        return
+    if attention_mask.dim() != 2 or attention_mask.shape[0] != batch:
+        raise ValueError(
+            f"attention_mask must have shape [{batch}, {seen + length}] (batch, tokens), not "
+            f"{list(attention_mask.shape)}"
+        )
+    if attention_mask.shape[1] != seen + length:
         raise ValueError(
             f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
             + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")

@@ -14,7 +14,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .configuration_gpt import GPTConfig
-from .inputs import check_mask_length, embed_inputs
+from .inputs import check_mask, embed_inputs
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -82,7 +82,7 @@ class GPTModel(GPTPreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         seen, length = past_key_values.get_seq_length() if past_key_values is not None else 0, vectors.shape[1]
-        check_mask_length(attention_mask, seen, length)
+        check_mask(attention_mask, vectors.shape[0], seen, length)
         # packing is read off restarting positions that the caller gave, never off those computed here
         mask = create_causal_mask(
             self.config, vectors, attention_mask, past_key_values=past_key_values, position_ids=position_ids

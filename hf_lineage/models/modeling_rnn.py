@@ -18,8 +18,8 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .inputs import check_mask_length, embed_inputs
-from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RecurrentLayer, RNNCell
+from .inputs import check_mask, embed_inputs
+from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RecurrentLayer, RNNCell, check_states
 
 
 class RecurrentPreTrainedModel(PreTrainedModel):
@@ -86,8 +86,11 @@ class RNNModel(RecurrentPreTrainedModel):
             raise ValueError("past_key_values cannot continue a bidirectional model: give it the whole text at once")
         if use_cache and past_key_values is None and not self.config.bidirectional:
             past_key_values = DynamicCache(config=self.config)
-        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-        check_mask_length(attention_mask, seen, x.shape[1])
+        seen = 0
+        if past_key_values is not None:
+            check_states(past_key_values, x.shape[0])
+            seen = past_key_values.get_seq_length()
+        check_mask(attention_mask, x.shape[0], seen, x.shape[1])
 
         padding = Padding.of(attention_mask, x.shape[1])
         for layer in self.layers:
@@ -190,6 +193,8 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
 
     def summary(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         """x [B, T, D] -> [B, D]: the forward vector of the last token beside the backward vector of the first."""
+        if x.shape[1] == 0:
+            return x.new_zeros(x.shape[0], x.shape[2])
         if attention_mask is None:
             first, last = x[:, 0], x[:, -1]
         else:

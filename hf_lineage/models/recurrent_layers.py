@@ -68,6 +68,24 @@ class RecurrentStateLayer(CacheLayerMixin):
             self.keys, self.values = self.keys[indices], self.values[indices]
 
 
+def check_states(past_key_values, batch: int):
+    """A cache for recurrent models holds `RecurrentStateLayer`s, with a state for each row of the batch.
+
+    Raises:
+        ValueError: it was made for attention, or for another batch.
+    """
+    layers = past_key_values.layers
+    # by name: code loaded from the Hub has a class of its own
+    if not layers or any(type(layer).__name__ != RecurrentStateLayer.__name__ for layer in layers):
+        raise ValueError(
+            "past_key_values holds keys and values, not the states of a recurrent model: make it with "
+            "DynamicCache(config=model.config)"
+        )
+    state = layers[0].state()
+    if state is not None and state[0].shape[0] != batch:
+        raise ValueError(f"past_key_values holds the states of {state[0].shape[0]} rows, but the input has {batch}")
+
+
 class RecurrentCell(nn.Module):
     """One direction of one recurrent layer: weight_ih [G·D, E], weight_hh [G·D, D], bias [G·D] for G gates."""
 

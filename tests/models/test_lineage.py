@@ -36,3 +36,11 @@ def test_configurations_say_their_paper_and_idea(config_class):
     name, _, idea = inspect.getdoc(config_class).splitlines()[:3]
     assert re.search(r"\(.*(19|20)\d\d.*\)\.$", name)
     assert re.fullmatch(r"New: .*\.", idea)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "bert", "openai-gpt"])
+def test_transformers_own_names_still_mean_its_models(model_type):
+    config = AutoConfig.for_model(model_type)
+    assert type(config).__module__.startswith("transformers.models.")
+    model_class = transformers.AutoModel._model_mapping[type(config)]
+    assert model_class.__module__.startswith("transformers.models.")
