@@ -24,7 +24,8 @@ class LineageConfig(PreTrainedConfig):
     of every checkpoint follow from that list, so that any head loads from any checkpoint of the family.
 
     Raises:
-        ValueError: a size is below 1 or above its limit, or a dropout lies outside [0, 1).
+        huggingface_hub.errors.StrictDataclassError: a field has the wrong type, a size is below 1 or above its limit,
+            or a dropout lies outside [0, 1); the message names the field and the value.
     """
 
     # not annotated: class attributes, neither fields nor part of config.json
