@@ -56,24 +56,31 @@ def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
 
 @dataclass
 class ModelArguments:
-    """Which model: a new one of `model_type`, or a saved one.
+    """Which model: a new one of `model_type` or of a saved configuration, or a saved model.
 
     Raises:
-        ValueError: both or neither are given, or config_overrides with a saved model.
+        ValueError: none or several of the three are given, or config_overrides with a saved model.
     """
 
     model_type: str | None = field(default=None, metadata={"help": "A station, such as lineage_lstm."})
     model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to go on from."})
+    config_name: str | None = field(
+        default=None, metadata={"help": "A saved configuration (folder or Hub name) of a new model."}
+    )
     config_overrides: dict | None = field(
         default=None, metadata={"help": "Fields of the new model's configuration (JSON on the command line)."}
     )
     tokenizer_name: str | None = field(default=None, metadata={"help": "A saved tokenizer (folder or Hub name)."})
 
     def __post_init__(self):
-        if (self.model_type is None) == (self.model_name_or_path is None):
-            raise ValueError("give exactly one of model_type (a new model) and model_name_or_path (a saved one)")
+        if [self.model_type, self.config_name, self.model_name_or_path].count(None) != 2:
+            raise ValueError(
+                "give exactly one of model_type or config_name (a new model) and model_name_or_path (a saved one)"
+            )
         if self.config_overrides and self.model_name_or_path:
-            raise ValueError("config_overrides is for a new model (model_type); a saved one keeps its configuration")
+            raise ValueError(
+                "config_overrides is for a new model (model_type, config_name); a saved one keeps its configuration"
+            )
 
 
 @dataclass

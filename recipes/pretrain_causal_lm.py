@@ -94,8 +94,11 @@ def main():
     if model_args.model_name_or_path:
         model = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path)
     else:
-        overrides = {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_args.model_type, **overrides))
+        fields = {"model_type": model_args.model_type}
+        if model_args.config_name:
+            fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
+        fields |= {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
     carry_state = lm_args.carry_state
     if carry_state is None:
         carry_state = model._is_stateful and not data_args.streaming

@@ -2,15 +2,17 @@
 
 import re
 import runpy
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import yaml
-from transformers import TrainingArguments
+from transformers import AutoTokenizer, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from hf_lineage import LSTMConfig
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.training import LineageTrainingArguments
 
@@ -163,8 +165,37 @@ def test_every_preset_parses(path, tmp_path):
     [
         ({}, "exactly one of model_type"),
         ({"model_type": "lineage_rnn", "model_name_or_path": "x"}, "exactly one of model_type"),
+        ({"model_type": "lineage_rnn", "config_name": "x"}, "exactly one of model_type or config_name"),
+        ({"config_name": "x", "model_name_or_path": "x"}, "exactly one of model_type or config_name"),
+        ({"model_name_or_path": "x", "config_overrides": {"a": 1}}, "config_overrides is for a new model"),
     ],
 )
 def test_bad_model_arguments_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         ModelArguments(**settings)
+
+
+@pytest.mark.recipe
+def test_a_new_model_of_a_saved_configuration(tmp_path, tiny_corpus, monkeypatch):
+    LSTMConfig(hidden_size=16, embedding_size=12, forget_gate_bias=1.5).save_pretrained(tmp_path / "configuration")
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.txt").write_text("\n".join(tiny_corpus[:20]), encoding="utf-8")
+    settings = {
+        "config_name": tmp_path / "configuration",
+        "config_overrides": '{"num_hidden_layers": 3}',
+        "corpus": tmp_path,
+        "output_dir": tmp_path / "model",
+        "vocab_size": 150,
+        "block_size": 4,
+        "per_device_train_batch_size": 2,
+        "max_steps": 1,
+        "disable_tqdm": True,
+    }
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    recipe = runpy.run_path(str(ROOT / "recipes" / "pretrain_causal_lm.py"))
+    monkeypatch.setattr(sys, "argv", ["pretrain_causal_lm.py", *flags])
+    recipe["main"]()
+    config = LSTMConfig.from_pretrained(tmp_path / "model")
+    assert (config.hidden_size, config.embedding_size, config.forget_gate_bias) == (16, 12, 1.5)
+    assert config.num_hidden_layers == 3
+    assert config.vocab_size == len(AutoTokenizer.from_pretrained(tmp_path / "model"))

@@ -16,6 +16,7 @@ An evaluation dataset needs no callback: it stays in epoch 0, so each evaluation
 """
 
 import hashlib
+from collections.abc import Sized
 
 import numpy as np
 import torch
@@ -35,6 +36,11 @@ def generator(seed: int, epoch: int, index: int, purpose: str = "") -> np.random
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     """The order of `size` examples in `epoch`, int64 [size]."""
     return generator(seed, epoch, size, "permutation").permutation(size)
+
+
+def updates_per_epoch(train_dataloader: Sized, gradient_accumulation_steps: int) -> int:
+    """How often the Trainer updates the weights in an epoch; the last update may take fewer batches."""
+    return -(-len(train_dataloader) // gradient_accumulation_steps)
 
 
 class EpochDataset(torch.utils.data.Dataset):
@@ -104,9 +110,8 @@ class EpochCallback(TrainerCallback):
                 "(starting workers draws from torch's random state, and so changes dropout): "
                 "set dataloader_persistent_workers=False."
             )
-        # the Trainer's own rule; state.epoch is a rounded fraction
-        updates_per_epoch = -(-len(train_dataloader) // args.gradient_accumulation_steps)
-        self._next_epoch = state.global_step // updates_per_epoch
+        # state.epoch is a rounded fraction
+        self._next_epoch = state.global_step // updates_per_epoch(train_dataloader, args.gradient_accumulation_steps)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.dataset.epoch = self._next_epoch

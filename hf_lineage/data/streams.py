@@ -13,6 +13,8 @@ from hf_lineage.data import randomness
 from hf_lineage.data.corpus import CorpusError
 
 
+# raise it when the same text is encoded differently, so that no stale cache is served
+_ENCODING_VERSION = 1
 # documents tokenized at a time when streaming
 _READ_AHEAD = 256
 
@@ -61,7 +63,7 @@ def encode_corpus(
         _encode_batch,
         batched=True,
         with_indices=True,
-        fn_kwargs={"tokenizer": tokenizer},
+        fn_kwargs={"tokenizer": tokenizer, "version": _ENCODING_VERSION},
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")),
@@ -95,7 +97,8 @@ def _end_mark(tokenizer):
     return tokenizer.eos_token_id
 
 
-def _encode_batch(batch, indices, tokenizer):
+def _encode_batch(batch, indices, tokenizer, version):
+    """Columns of the encoded corpus; the version only tells the cache's entries apart."""
     texts = batch["text"]
     for index, text in zip(indices, texts, strict=True):
         _check_text(index, text)

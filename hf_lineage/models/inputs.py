@@ -35,13 +35,15 @@ def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
     return embedding(input_ids)
 
 
-def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int):
-    """A mask [B, seen + T] must cover the tokens in the cache and the new ones; 4-D masks pass through.
+def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int, *, padding_only: bool = False):
+    """A mask [B, seen + T] must cover the tokens in the cache and the new ones.
+
+    4-D masks, which say what each position may look at, pass through, unless the model can only skip padding.
 
     Raises:
-        ValueError: it covers another number of rows or tokens.
+        ValueError: it covers another number of rows or tokens, or is 4-D though `padding_only`.
     """
-    if attention_mask is None or attention_mask.dim() == 4:
+    if attention_mask is None or (attention_mask.dim() == 4 and not padding_only):
         return
     if attention_mask.dim() != 2 or attention_mask.shape[0] != batch:
         raise ValueError(

@@ -90,7 +90,7 @@ class RNNModel(RecurrentPreTrainedModel):
         if past_key_values is not None:
             check_states(past_key_values, x.shape[0])
             seen = past_key_values.get_seq_length()
-        check_mask(attention_mask, x.shape[0], seen, x.shape[1])
+        check_mask(attention_mask, x.shape[0], seen, x.shape[1], padding_only=True)
 
         padding = Padding.of(attention_mask, x.shape[1])
         for layer in self.layers:
@@ -131,6 +131,10 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         self.model = self.model_class(config)
         self.lm_head = nn.Linear(config.output_size, config.vocab_size)
         self.post_init()
+
+    def _get_static_cache_init_shape(self):
+        # generate() would set aside room for heads, which a state does not have
+        return None
 
     @can_return_tuple
     def forward(

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers.cache_utils import CacheLayerMixin
+from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 class RecurrentStateLayer(CacheLayerMixin):
-    """One layer's carried state inside a `DynamicCache`: h in `keys` [B, D], c in `values` ([B, 0] without a c)."""
+    """One layer's carried state inside a cache: h in `keys` [B, D], c in `values` ([B, 0] without a c)."""
 
     _layer_type = "lineage_recurrent"
     is_sliding = False
@@ -66,6 +66,10 @@ class RecurrentStateLayer(CacheLayerMixin):
     def batch_select_indices(self, indices: Tensor):
         if self.is_initialized:
             self.keys, self.values = self.keys[indices], self.values[indices]
+
+
+# a state never grows: it serves `StaticCache` as it is (transformers itself adds it to `DynamicCache` only)
+STATIC_LAYER_TYPE_MAPPING[RecurrentStateLayer._layer_type] = RecurrentStateLayer
 
 
 def check_states(past_key_values, batch: int):

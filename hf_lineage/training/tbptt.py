@@ -20,7 +20,8 @@ class TruncatedBPTTTrainer(LineageTrainer):
     their learning rates and clipping thresholds are meant for it); the logged loss stays the mean per token.
 
     Raises:
-        ValueError: gradient checkpointing is on, which would drop the state.
+        ValueError: gradient checkpointing is on, which would drop the state; in `train`, streams that the batches of
+            all processes do not hold side by side, or that would be shuffled.
     """
 
     def __init__(self, *args, **kwargs):
@@ -28,6 +29,20 @@ class TruncatedBPTTTrainer(LineageTrainer):
         if self.args.activation_checkpointing:
             raise ValueError("activation_checkpointing drops the carried state: turn it off for truncated BPTT")
         self.carried = {"train": {}, "eval": {}}  # first stream of a batch -> its cache
+
+    def check_data(self):
+        super().check_data()
+        num_streams, batch_size = self.train_dataset.num_streams, self.args.train_batch_size * self.args.world_size
+        if num_streams % batch_size:
+            raise ValueError(
+                f"num_streams is {num_streams}; it must be a multiple of {batch_size}, the batches of all processes "
+                "together, so that each holds the same streams from step to step"
+            )
+        if self.args.train_sampling_strategy != "sequential":
+            raise ValueError(
+                f"train_sampling_strategy is {self.args.train_sampling_strategy!r}, but a stream must be read in "
+                'order: set train_sampling_strategy="sequential"'
+            )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         states = self.carried["train" if model.training else "eval"]

@@ -1,17 +1,29 @@
 """Trainer whose runs survive a kill: sealed checkpoints, the right epoch after a resume, no training on NaN."""
 
+import logging
 import math
+import os
+import re
+import shutil
 from collections.abc import Sized
 from pathlib import Path
 
+import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
-from ..data.randomness import EpochCallback, EpochDataset
-from .checkpoints import check_same_run, seal
+from ..data.packing import IGNORED
+from ..data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from .checkpoints import check_same_run, last_complete_checkpoint, seal
 from .schedules import flat_then_decay
+from .signals import StopOnSignal
+
+
+# what a save in another number of files would leave beside the new ones
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+logger = logging.getLogger(__name__)
 
 
 class StopOnNonFinite(TrainerCallback):
@@ -27,6 +39,18 @@ class StopOnNonFinite(TrainerCallback):
                 )
 
 
+def replace_files(source: Path, target: Path):
+    """Moves all files below `source` into `target`, each in one piece; weights that none of them replaces go."""
+    written = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    for path in written:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source / path, target / path)
+    if any(WEIGHTS.fullmatch(path.name) for path in written):
+        for path in list(target.iterdir()):
+            if WEIGHTS.fullmatch(path.name) and path.relative_to(target) not in written:
+                path.unlink()
+
+
 class LineageTrainer(Trainer):
     """transformers' Trainer for `LineageTrainingArguments`.
 
@@ -38,12 +62,15 @@ class LineageTrainer(Trainer):
     """
 
     def __init__(self, model, *args, **kwargs):
-        # Trainer turns the cache off for training, and would save that for good
-        self.saved_use_cache = model.config.use_cache
+        # Trainer turns the cache off for training, even of a model that has none, and would save that for good
+        self.saved_use_cache = getattr(model.config, "use_cache", False)
         super().__init__(model, *args, **kwargs)
         if isinstance(self.train_dataset, EpochDataset):
             self.add_callback(EpochCallback(self.train_dataset))
         self.add_callback(StopOnNonFinite())
+        self.stop_on_signal = StopOnSignal(self)
+        self.add_callback(self.stop_on_signal)
+        self.unlabelled_updates = 0
 
     def run_identity(self) -> dict:
         """What must not change when a run is continued."""
@@ -56,14 +83,20 @@ class LineageTrainer(Trainer):
         }
 
     def updates_per_epoch(self) -> int:
-        return math.ceil(len(self.get_train_dataloader()) / self.args.gradient_accumulation_steps)
+        return updates_per_epoch(self.get_train_dataloader(), self.args.gradient_accumulation_steps)
 
     def train(self, resume_from_checkpoint=None, **kwargs):
-        """Trainer.train; a checkpoint of the finished run is loaded and left alone.
+        """Trainer.train; True resumes from the newest whole checkpoint, and that of a finished run is left alone.
 
         Raises:
-            ValueError: the checkpoint comes from a run with other settings.
+            ValueError: the checkpoint comes from a run with other settings, or there is none; the training set has no
+                full batch, or no label.
+            SystemExit: SIGTERM or SIGINT came (`StopOnSignal`).
         """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"resume_from_checkpoint is True, but {self.args.output_dir} has no whole checkpoint")
         if isinstance(resume_from_checkpoint, str | Path):
             check_same_run(resume_from_checkpoint, self.run_identity())
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
@@ -74,7 +107,51 @@ class LineageTrainer(Trainer):
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
                 return TrainOutput(state.global_step, math.nan, {})
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if isinstance(self.train_dataset, Sized):
+            self.check_data()
+        with self.stop_on_signal.listening():
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def check_data(self):
+        """Refuses a training set without a full batch, or without a label (which it reads up to the first one)."""
+        size, batch_size = len(self.train_dataset), self.args.train_batch_size * self.args.world_size
+        if self.args.dataloader_drop_last and size < batch_size:
+            raise ValueError(
+                f"the {size} training examples do not fill one batch of {batch_size}: lower "
+                "per_device_train_batch_size, use more text, or set dataloader_drop_last=False"
+            )
+        for position in range(size):
+            labels = self.train_dataset[position].get("labels")
+            if labels is None or torch.as_tensor(labels).ne(IGNORED).any():
+                return
+        raise ValueError(
+            f"every label of the {size} training examples is {IGNORED}, which is not scored: there is nothing to "
+            "learn; look at how the labels are made"
+        )
+
+    def get_batch_samples(self, *args, **kwargs):
+        batches, num_items = super().get_batch_samples(*args, **kwargs)
+        if num_items is not None:
+            # counted on the device, where looking would stall every update, and read when the loss is logged
+            self.unlabelled_updates += (num_items == 0).any()
+        return batches, num_items
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if num_items_in_batch is not None:
+            # the sum over no label is 0, but divided by their number NaN
+            num_items_in_batch = num_items_in_batch.clamp(min=1)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def log(self, logs, *args, **kwargs):
+        if self.is_world_process_zero() and self.unlabelled_updates:
+            logger.warning(
+                "%d updates up to step %d had no label to learn from (all were %d): their loss and gradient were 0",
+                self.unlabelled_updates,
+                self.state.global_step,
+                IGNORED,
+            )
+            self.unlabelled_updates = 0
+        super().log(logs, *args, **kwargs)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if self.args.flat_epochs is None or self.lr_scheduler is not None:
@@ -85,9 +162,21 @@ class LineageTrainer(Trainer):
         return self.lr_scheduler
 
     def _save(self, output_dir=None, state_dict=None):
+        """Trainer._save; the files of an earlier save are replaced only once all the new ones are written."""
+        if not self.args.should_save:
+            super()._save(output_dir, state_dict)
+            return
+        output_dir = Path(output_dir or self.args.output_dir)
+        temporary = output_dir / ".saving"
+        # what a killed run left
+        shutil.rmtree(temporary, ignore_errors=True)
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
-        super()._save(output_dir, state_dict)
-        self.model.config.use_cache = in_training
+        try:
+            super()._save(str(temporary), state_dict)
+            replace_files(temporary, output_dir)
+        finally:
+            self.model.config.use_cache = in_training
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def _save_checkpoint(self, model, trial):
         for name, parameter in self.model.named_parameters():

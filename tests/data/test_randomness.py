@@ -13,7 +13,7 @@ from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
+from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation, updates_per_epoch
 
 
 class RandomText(EpochDataset):
@@ -265,3 +265,8 @@ def test_other_sampling_is_refused(tmp_path, strategy):
 def test_persistent_workers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="dataloader_persistent_workers=False"):
         train(tmp_path, num_workers=1, dataloader_persistent_workers=True)
+
+
+@pytest.mark.parametrize(("batches", "accumulation", "updates"), [(10, 1, 10), (10, 2, 5), (9, 2, 5), (1, 4, 1)])
+def test_updates_per_epoch(batches, accumulation, updates):
+    assert updates_per_epoch(range(batches), accumulation) == updates

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard, IterableDatasetShard
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 
@@ -62,14 +62,42 @@ def test_long_corpus_in_processes_and_a_selection_keep_the_order(tokenizer, capl
     assert "longer than" not in caplog.text
 
 
-def test_a_second_call_reads_the_cache(tokenizer, tmp_path, monkeypatch):
+@pytest.fixture
+def corpus_on_disk(tmp_path):
+    """Only what was read from a file has a cache that outlives the process."""
     corpus_of("a b", "c").to_parquet(tmp_path / "corpus.parquet")
-    corpus = datasets.load_dataset("parquet", data_files=str(tmp_path / "corpus.parquet"), cache_dir=str(tmp_path))[
-        "train"
-    ]
-    first = encode_corpus(corpus, tokenizer)
+    files = {"train": str(tmp_path / "corpus.parquet")}
+    return datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))["train"]
+
+
+def test_a_second_call_reads_the_cache(tokenizer, corpus_on_disk, monkeypatch):
+    first = encode_corpus(corpus_on_disk, tokenizer)
     monkeypatch.setattr(streams, "_tokenize", lambda *_: pytest.fail("tokenized again"))
-    assert encode_corpus(corpus, tokenizer).tokens.tolist() == first.tokens.tolist()
+    assert encode_corpus(corpus_on_disk, tokenizer).tokens.tolist() == first.tokens.tolist()
+
+
+def test_the_cache_is_of_one_tokenizer(tokenizer, corpus_on_disk):
+    # the same class, settings and number of tokens; only the ids of two letters differ
+    swapped = Tokenizer(models.WordLevel(WORDS | {"a": WORDS["b"], "b": WORDS["a"]}, unk_token="<unk>"))
+    swapped.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    other = PreTrainedTokenizerFast(
+        tokenizer_object=swapped, unk_token="<unk>", eos_token="<eos>", model_max_length=4, truncation_side="left"
+    )
+    a, b, c = (WORDS[letter] for letter in "abc")
+    assert encode_corpus(corpus_on_disk, tokenizer).tokens.tolist() == [EOS, a, b, EOS, c, EOS]
+    assert encode_corpus(corpus_on_disk, other).tokens.tolist() == [EOS, b, a, EOS, c, EOS]
+    assert encode_corpus(corpus_on_disk, tokenizer).tokens.tolist() == [EOS, a, b, EOS, c, EOS]
+    # nor is it of a tokenizer that has changed since
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("c", "b")
+    assert encode_corpus(corpus_on_disk, tokenizer).tokens.tolist() == [EOS, a, b, EOS, b, EOS]
+
+
+def test_a_new_encoding_rule_does_not_read_the_old_cache(tokenizer, corpus_on_disk, monkeypatch):
+    encode_corpus(corpus_on_disk, tokenizer)
+    monkeypatch.setattr(streams, "_tokenize", lambda texts, _: [[EOS] for _ in texts])
+    monkeypatch.setattr(streams, "_ENCODING_VERSION", streams._ENCODING_VERSION + 1)
+    with pytest.raises(CorpusError, match="no text"):
+        encode_corpus(corpus_on_disk, tokenizer)
 
 
 def test_tokenizer_without_end_mark(tokenizer):

@@ -67,6 +67,21 @@ class RecurrentTests(CausalLMTests):
         with pytest.raises(ValueError, match=r"DynamicCache\(config=model\.config\)"):
             self.model(HEAD)(**self.inputs(HEAD), past_key_values=DynamicCache())
 
+    @pytest.mark.parametrize("length", [1, 7])
+    def test_mask_of_each_query_is_refused(self, length):
+        mask = torch.ones(4, 1, length, 7, dtype=torch.bool).tril(7 - length)
+        for head in self.heads:
+            with pytest.raises(ValueError, match=rf"attention_mask must have shape \[4, 7\].*\[4, 1, {length}, 7\]"):
+                self.model(head)(**self.inputs(head), attention_mask=mask)
+
+    @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"prefill_chunk_size": 3}], ids=str)
+    def test_generation_with_a_static_cache(self, options):
+        model, prompts = self.model(HEAD), self.prompts()
+        for length in (8, 3, 12):
+            options = {**options, "max_new_tokens": length}
+            expected = self.generate(model, prompts, **options)
+            assert torch.equal(self.generate(model, prompts, cache_implementation="static", **options), expected)
+
     def test_assistant_is_refused(self):
         # guesses that turn out wrong cannot be taken back from a state
         model = self.model(HEAD)

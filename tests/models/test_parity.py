@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
@@ -71,30 +70,15 @@ def test_gpt_equals_transformers_openai_gpt(padded, attn_implementation):
             assert_close(getattr(block.attention, name).weight.grad, packed[part], atol=1e-5, rtol=1e-4)
 
 
-def test_block_equals_torchs_post_norm_encoder_layer():
-    from hf_lineage.models.transformer_layers import SelfAttentionBlock
-
-    config = GPTConfig(hidden_size=16, num_attention_heads=4, intermediate_size=32, hidden_act="gelu", dropout=0.0)
-    config._attn_implementation = "sdpa"
-    block = SelfAttentionBlock(config, 0, is_causal=True).eval()
-    reference = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, activation="gelu", batch_first=True).eval()
-    with torch.no_grad():
-        attention = block.attention
-        packed = [attention.q_proj, attention.k_proj, attention.v_proj]
-        reference.self_attn.in_proj_weight.copy_(torch.cat([layer.weight for layer in packed]))
-        reference.self_attn.in_proj_bias.copy_(torch.cat([layer.bias for layer in packed]))
-        for theirs, ours in (
-            (reference.self_attn.out_proj, attention.out_proj),
-            (reference.linear1, block.feed_forward.up_proj),
-            (reference.linear2, block.feed_forward.down_proj),
-            (reference.norm1, block.attention_norm),
-            (reference.norm2, block.feed_forward_norm),
-        ):
-            theirs.weight.copy_(ours.weight)
-            theirs.bias.copy_(ours.bias)
-    x = torch.randn(2, 5, 16)
-    causal = nn.Transformer.generate_square_subsequent_mask(5)
-    assert_close(block(x), reference(x, src_mask=causal), atol=1e-5, rtol=1e-5)
+def test_masks_of_each_query_reach_the_attention():
+    model, _, _ = gpt_pair(attn_implementation="sdpa")
+    ids = torch.randint(60, (1, 7))
+    # two documents, by a mask instead of positions
+    document = torch.tensor([0, 0, 0, 0, 1, 1, 1])
+    mask = (document == document[:, None]).tril()[None, None]
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2]])
+    found = model(ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    assert_close(found[:, 4:], model(ids[:, 4:]).logits)
 
 
 @pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])

@@ -1,12 +1,15 @@
 """The trainers: schedules, carried state, truncated gradients, accumulation and NaN."""
 
+import errno
+import logging
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import TrainerCallback, default_data_collator
+from transformers import DistilBertConfig, DistilBertForMaskedLM, TrainerCallback, default_data_collator
 
 from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM
 from hf_lineage.data import ContiguousBlocks, ParallelStreams, TokenStream
@@ -188,6 +191,16 @@ def test_saved_models_keep_their_cache_setting(tmp_path):
     assert not trainer.model.config.use_cache
 
 
+def test_models_without_a_cache_are_trained_too(tmp_path):
+    config = DistilBertConfig(vocab_size=30, dim=8, n_layers=1, n_heads=2, hidden_dim=8, max_position_embeddings=8)
+    trainer = LineageTrainer(
+        DistilBertForMaskedLM(config), arguments(tmp_path), train_dataset=ContiguousBlocks(stream(), BLOCK)
+    )
+    trainer.train()
+    trainer.save_model()
+    assert (tmp_path / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"flat_epochs": 4}, "belong together"), ({"flat_epochs": 4, "epoch_decay": 2}, r"in \(0, 1\]")],
@@ -199,3 +212,149 @@ def test_bad_schedules_are_named(tmp_path, settings, message):
 
 def test_last_rate_of_zaremba_small():
     assert math.isclose(flat_then_decay(2_323, 4, 0.5)(2_323 * 12), 0.5**9)
+
+
+def examples(*labelled):
+    """Rows of six tokens, of which those said are scored."""
+    ids = torch.arange(6).repeat(len(labelled), 1)
+    labels = [row.clone() if scored else torch.full((6,), -100) for row, scored in zip(ids, labelled, strict=True)]
+    return [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_batch_without_labels_has_no_loss_and_no_gradient(tmp_path, caplog, accumulation):
+    # two updates: the first without a label
+    data = examples(*[False] * 4 * accumulation, *[True] * 4 * accumulation)
+    model = lstm()
+    start = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    after = []
+
+    class Look(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
+            after.append(max(parameter.grad.abs().max().item() for parameter in model.parameters()))
+
+        def on_step_end(self, args, state, control, **kwargs):
+            after.append(all(torch.equal(start[name], parameter) for name, parameter in model.named_parameters()))
+
+    settings = arguments(tmp_path, gradient_accumulation_steps=accumulation)
+    trainer = LineageTrainer(model, settings, train_dataset=data, callbacks=[Look()])
+    with caplog.at_level(logging.WARNING, "hf_lineage"):
+        trainer.train()
+    first_gradient, first_unchanged, second_gradient, second_unchanged = after
+    assert first_gradient == 0
+    assert first_unchanged
+    assert second_gradient > 0
+    assert not second_unchanged
+    assert losses(trainer)[0] == 0
+    assert math.isfinite(losses(trainer)[1])
+    warnings = [record.message for record in caplog.records if "no label to learn from" in record.message]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("1 updates up to step 1")
+
+
+def test_row_without_labels_does_not_count(tmp_path):
+    # the loss is the mean over the scored tokens of the whole accumulated batch
+    model = lstm()
+    with torch.no_grad():
+        expected = model(torch.arange(6)[None], labels=torch.arange(6)[None]).loss.item()
+    settings = arguments(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=2)
+    trainer = LineageTrainer(model, settings, train_dataset=examples(False, True))
+    trainer.train()
+    assert losses(trainer) == [pytest.approx(expected, abs=1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (examples(*[False] * 8), "every label of the 8 training examples is -100"),
+        (examples(*[True] * 3), "the 3 training examples do not fill one batch of 4: lower per_device_train"),
+    ],
+)
+def test_data_that_teach_nothing_are_refused(tmp_path, data, message):
+    trainer = LineageTrainer(lstm(), arguments(tmp_path), train_dataset=data)
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+class FullDisk:
+    """Stands for a tokenizer whose files do not fit on the disk: the second one is torn."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def save_pretrained(self, folder):
+        self.tokenizer.save_pretrained(folder)
+        path = os.path.join(folder, "tokenizer.json")
+        os.truncate(path, os.path.getsize(path) // 2)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_full_disk_leaves_the_saved_model_as_it_was(tmp_path, tiny_tokenizer):
+    trainer = LineageTrainer(lstm(), arguments(tmp_path / "run"), processing_class=tiny_tokenizer)
+    trainer.save_model(str(tmp_path / "model"))
+    before = contents(tmp_path / "model")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= before.keys()
+
+    trainer.model.config.hidden_act = "relu"
+    trainer.processing_class = FullDisk(tiny_tokenizer)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save_model(str(tmp_path / "model"))
+    assert contents(tmp_path / "model") == before
+    assert not trainer.model.config.use_cache
+
+    trainer.processing_class = tiny_tokenizer
+    with torch.no_grad():
+        trainer.model.lm_head.bias.zero_()
+    trainer.save_model(str(tmp_path / "model"))
+    assert contents(tmp_path / "model").keys() == before.keys()
+    assert not LSTMForCausalLM.from_pretrained(tmp_path / "model").lm_head.bias.any()
+
+
+def test_save_in_other_files_leaves_no_old_weights(tmp_path, monkeypatch):
+    # from_pretrained() takes model.safetensors before the shards
+    trainer = LineageTrainer(lstm(), arguments(tmp_path))
+    (tmp_path / "model-notes.txt").write_text("not weights")
+    save = LSTMForCausalLM.save_pretrained
+    for bias, options in ((1.0, {}), (2.0, {"max_shard_size": "1KB"}), (3.0, {})):
+        monkeypatch.setattr(LSTMForCausalLM, "save_pretrained", lambda *a, o=options, **k: save(*a, **k, **o))
+        with torch.no_grad():
+            trainer.model.lm_head.bias.fill_(bias)
+        trainer.save_model()
+        assert len(list(tmp_path.glob("*.safetensors"))) == 1 or options
+        assert (LSTMForCausalLM.from_pretrained(tmp_path).lm_head.bias == bias).all()
+    assert (tmp_path / "model-notes.txt").is_file()
+
+
+@pytest.mark.parametrize("num_streams", [2, 6])
+def test_streams_that_do_not_fill_the_batches_are_refused(tmp_path, num_streams):
+    with pytest.raises(ValueError, match=f"num_streams is {num_streams}.*multiple of 4"):
+        train(tmp_path, lstm(), num_streams=num_streams)
+
+
+def test_shuffled_streams_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="train_sampling_strategy is 'random'.*\"sequential\""):
+        train(tmp_path, lstm(), train_sampling_strategy="random")
+
+
+def test_resuming_takes_the_newest_whole_checkpoint(tmp_path):
+    expected = train(tmp_path, lstm(), save_strategy="steps", save_steps=3).model.state_dict()
+    # the run was killed while it saved its last checkpoint, after step 8
+    (tmp_path / "checkpoint-8" / "seal.json").unlink()
+    (tmp_path / "checkpoint-8" / "trainer_state.json").unlink()
+    data = ParallelStreams(stream(), 4, BLOCK)
+    trainer = TruncatedBPTTTrainer(
+        lstm(), arguments(tmp_path), train_dataset=data, data_collator=default_data_collator
+    )
+    trainer.train(resume_from_checkpoint=True)
+    assert_close(trainer.model.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_resuming_without_a_whole_checkpoint_is_refused(tmp_path):
+    trainer = LineageTrainer(lstm(), arguments(tmp_path), train_dataset=ContiguousBlocks(stream(), BLOCK))
+    with pytest.raises(ValueError, match="has no whole checkpoint"):
+        trainer.train(resume_from_checkpoint=True)
