@@ -1,8 +1,9 @@
 """hf_lineage: the lineage of neural language models, each a Hugging Face model.
 
-Importing the package registers every station with the Auto classes of transformers.
+Importing the package registers every station with the Auto classes of transformers, and our tasks with `pipeline`.
 """
 
+from . import pipelines  # noqa: F401 - registers the tasks
 from .models import *  # noqa: F403 - the stations' public names are listed in models.__all__
 from .models import __all__ as _stations
 

@@ -1,6 +1,19 @@
-"""Metrics that make models of different kinds and vocabularies comparable."""
+"""Metrics: perplexities that compare across vocabularies, and what word vectors know of words."""
 
 from .perplexity import Perplexity, measure_perplexity
+from .word_analogy import WordAnalogy, answer_analogies, load_analogies, measure_word_analogy
+from .word_similarity import WordSimilarity, load_similarities, measure_word_similarity, pair_similarities
 
 
-__all__ = ["Perplexity", "measure_perplexity"]
+__all__ = [
+    "Perplexity",
+    "WordAnalogy",
+    "WordSimilarity",
+    "answer_analogies",
+    "load_analogies",
+    "load_similarities",
+    "measure_perplexity",
+    "measure_word_analogy",
+    "measure_word_similarity",
+    "pair_similarities",
+]

@@ -1,0 +1,127 @@
+"""Pipelines for word vectors: the input embeddings of any model whose tokens are words.
+
+Importing this file registers "word-analogy" and "word-similarity" for `transformers.pipeline`. It travels to the Hub
+with `pipeline.save_pretrained`, so it needs nothing of this package.
+"""
+
+import torch
+from torch.nn.functional import normalize
+from transformers import AutoModel, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+
+class WordVectorPipeline(Pipeline):
+    """What both pipelines share: words in, the rows of the embedding matrix compared, the best words out."""
+
+    _load_tokenizer = True
+    _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
+
+    def _word_ids(self, words: list[str]) -> torch.Tensor:
+        """Words -> token ids [1, W], cut and lower-cased as the tokenizer does it.
+
+        Raises:
+            ValueError: a word is not exactly one known token.
+        """
+        ids = []
+        for word in words:
+            tokens = self.tokenizer.tokenize(word)
+            token_ids = self.tokenizer.convert_tokens_to_ids(tokens)
+            if len(tokens) != 1 or token_ids[0] in self.tokenizer.all_special_ids:
+                raise ValueError(f"{word!r} is not a word of the model's vocabulary; its tokens are {tokens}")
+            ids += token_ids
+        return torch.tensor([ids])
+
+    def _sanitize_parameters(self, **parameters):
+        return {}, parameters, {}
+
+    def _unit_vectors(self, ids: torch.Tensor) -> torch.Tensor:
+        return normalize(self.model.get_input_embeddings().weight[ids].float(), dim=-1)
+
+    def _cosines(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Unit vectors [..., D] -> cosines with all tokens [..., V], 0 with a zero vector."""
+        weight = self.model.get_input_embeddings().weight.float()
+        return vectors @ weight.T / torch.linalg.vector_norm(weight, dim=1).clamp(min=1e-12)
+
+    def _best(self, scores: torch.Tensor, ids: torch.Tensor, top_k: int, restrict_vocab: int | None) -> dict:
+        """scores [B, V] -> the best words that are neither special tokens nor among ids [B, W]."""
+        for name, value in {"top_k": top_k, "restrict_vocab": restrict_vocab}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        is_word = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+        is_word[: len(self.tokenizer)] = True  # rows beyond are padding
+        is_word[self.tokenizer.all_special_ids] = False
+        candidates = is_word.nonzero()[:restrict_vocab, 0]
+        scores = scores.scatter(1, ids, -torch.inf)[:, candidates]
+        best = scores.topk(min(top_k, len(candidates)))
+        return {"scores": best.values, "best_ids": candidates[best.indices]}
+
+    def _named(self, scores: torch.Tensor, ids: torch.Tensor) -> list[dict]:
+        words = self.tokenizer.convert_ids_to_tokens(ids.tolist())
+        pairs = zip(words, scores.tolist(), strict=True)
+        return [{"word": word, "score": score} for word, score in pairs if score > -torch.inf]
+
+
+class WordAnalogyPipeline(WordVectorPipeline):
+    """Finds the `top_k` (default 5) words d such that a is to b as c is to d; input "a b c" or a dict of a, b, c.
+
+    `method` is "3CosAdd", cos(d, b − a + c) of unit vectors (Mikolov et al., 2013c), or "3CosMul", cosines multiplied
+    and divided (Levy and Goldberg, 2014, eq. 4). `restrict_vocab` keeps to the first, most frequent, words.
+
+    Raises:
+        ValueError: a word is not in the vocabulary, there are not three, or a parameter is out of its range.
+    """
+
+    def preprocess(self, inputs):
+        words = [inputs[key] for key in "abc"] if isinstance(inputs, dict) else inputs.split()
+        if len(words) != 3:
+            raise ValueError(f"an analogy is asked with three words, got {inputs!r}")
+        return {"word_ids": self._word_ids(words)}
+
+    def _forward(self, inputs, top_k=5, method="3CosAdd", restrict_vocab=None):
+        ids = inputs["word_ids"]  # [B, 3]
+        vectors = self._unit_vectors(ids)  # [B, 3, D]
+        if method == "3CosAdd":
+            scores = self._cosines(normalize(vectors[:, 1] - vectors[:, 0] + vectors[:, 2], dim=-1))  # [B, V]
+        elif method == "3CosMul":
+            a, b, c = ((1 + self._cosines(vectors)) / 2).unbind(1)
+            scores = b * c / (a + 1e-6)
+        else:
+            raise ValueError(f'method is {method!r}; it must be "3CosAdd" or "3CosMul"')
+        return self._best(scores, ids, top_k, restrict_vocab)
+
+    def postprocess(self, outputs):
+        return self._named(outputs["scores"][0], outputs["best_ids"][0])
+
+
+class WordSimilarityPipeline(WordVectorPipeline):
+    """Finds the `top_k` (default 10) nearest words to a word by cosine, or {"score": cosine} of a pair "a b".
+
+    A pair may also be a dict of a and b. `restrict_vocab` keeps to the first, most frequent, words.
+
+    Raises:
+        ValueError: a word is not in the vocabulary, there are not one or two, or a parameter is out of its range.
+    """
+
+    def preprocess(self, inputs):
+        words = [inputs[key] for key in "ab"] if isinstance(inputs, dict) else inputs.split()
+        if len(words) not in (1, 2):
+            raise ValueError(f"one word or a pair of words is needed, got {inputs!r}")
+        # a word alone is paired with itself, so that both kinds go into one batch
+        return {"word_ids": self._word_ids((words * 2)[:2]), "is_pair": torch.tensor([len(words) == 2])}
+
+    def _forward(self, inputs, top_k=10, restrict_vocab=None):
+        ids = inputs["word_ids"]  # [B, 2]
+        cosines = self._cosines(self._unit_vectors(ids[:, 0]))  # [B, V]
+        best = self._best(cosines, ids[:, :1], top_k, restrict_vocab)
+        return best | {"cosine": cosines.gather(1, ids[:, 1:])[:, 0], "is_pair": inputs["is_pair"]}
+
+    def postprocess(self, outputs):
+        if outputs["is_pair"].item():
+            return {"score": outputs["cosine"].item()}
+        return self._named(outputs["scores"][0], outputs["best_ids"][0])
+
+
+for task, pipeline_class in {"word-analogy": WordAnalogyPipeline, "word-similarity": WordSimilarityPipeline}.items():
+    # a copy that came with a model must not replace the installed one
+    if task not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(task, pipeline_class, pt_model=AutoModel, type="text")

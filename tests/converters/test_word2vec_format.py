@@ -1,0 +1,269 @@
+"""Files of word vectors: both ways against gensim, from the authors' C tool, and broken in every way."""
+
+import importlib.util
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_lineage.converters import from_gensim, read_word_vectors, to_gensim, write_word_vectors
+from hf_lineage.word_vectors import WordVectors
+
+
+FIXTURES = Path(__file__).parent / "fixtures"
+# what the authors' tool was trained on to write the fixtures: -size 5 -min-count 1 -iter 3 -negative 2 -threads 1
+CORPUS = """the miller grinds the corn and the baker bakes the bread
+the baker sells the bread and the miller eats the bread
+der müller mahlt das korn und der bäcker bäckt das brot
+the miller knows the baker and der müller kennt den bäcker
+"""
+
+
+@pytest.fixture
+def vectors():
+    """Words of several scripts; numbers over the whole range of float32."""
+    words = ["</s>", "the", "Straße", "磨坊主", "no\u00a0break", "-1.5", "🍞", "a,b"]
+    rng = np.random.default_rng(0)
+    return WordVectors(words, rng.normal(size=(8, 5)) * 10.0 ** rng.integers(-40, 38, (8, 5)))
+
+
+def written(folder, content, name="vectors.txt"):
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt", "vectors.vec"])
+def test_written_and_read_again_exactly(vectors, tmp_path, name):
+    write_word_vectors(tmp_path / name, vectors)
+    back = read_word_vectors(tmp_path / name, show_progress=False)
+    assert back.words == vectors.words
+    assert back.vectors.tobytes() == vectors.vectors.tobytes()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt"])
+def test_gensim_reads_what_we_write(vectors, tmp_path, name):
+    keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
+    write_word_vectors(tmp_path / name, vectors)
+    keyed = keyed_vectors.load_word2vec_format(str(tmp_path / name), binary=name.endswith("bin"))
+    assert keyed.index_to_key == vectors.words
+    assert keyed.vectors.tobytes() == vectors.vectors.tobytes()
+
+
+@pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt"])
+def test_we_read_what_gensim_writes(vectors, tmp_path, name):
+    pytest.importorskip("gensim")
+    keyed = to_gensim(vectors)
+    keyed.save_word2vec_format(str(tmp_path / name), binary=name.endswith("bin"))
+    back = read_word_vectors(tmp_path / name, show_progress=False)
+    assert back.words == keyed.index_to_key
+    np.testing.assert_allclose(back.vectors, keyed.vectors, rtol=1e-6)
+
+
+def test_objects_of_gensim_both_ways(vectors):
+    pytest.importorskip("gensim")
+    back = from_gensim(to_gensim(vectors))
+    assert back.words == vectors.words
+    assert (back.vectors == vectors.vectors).all()
+
+
+def test_reads_what_the_authors_tool_wrote(tmp_path):
+    binary = read_word_vectors(FIXTURES / "c_tool.bin", show_progress=False)
+    text = read_word_vectors(FIXTURES / "c_tool.txt", show_progress=False)
+    assert binary.words == text.words
+    counts = Counter(CORPUS.replace("\n", " </s> ").split())
+    assert sorted(binary.words[1:]) == sorted(counts.keys() - {"</s>"})
+    assert binary.words[0] == "</s>"
+    falling = [counts[word] for word in binary.words[1:]]
+    assert falling == sorted(falling, reverse=True)
+    assert text.vector("the").tolist() == pytest.approx([0.060567, 0.018834, 0.004079, -0.072019, 0.044408])
+    # text has six decimals
+    np.testing.assert_allclose(binary.vectors, text.vectors, atol=6e-7)
+    write_word_vectors(tmp_path / "ours.bin", binary)
+    assert (tmp_path / "ours.bin").read_bytes() == (FIXTURES / "c_tool.bin").read_bytes()
+
+
+def test_reads_what_the_authors_tool_writes_now(tmp_path):
+    tool = shutil.which("word2vec") or Path(sys.prefix) / "bin" / "word2vec"
+    if not shutil.which("word2vec") and not importlib.util.find_spec("word2vec"):
+        pytest.skip("needs the original program: pip install --no-build-isolation word2vec==0.10.6")
+    corpus = written(tmp_path, CORPUS * 30, "corpus")
+    for name, is_binary in {"v.bin": "1", "v.txt": "0"}.items():
+        command = f"-train {corpus} -output {tmp_path / name} -size 7 -threads 1 -binary {is_binary}"
+        subprocess.run([tool, *command.split()], check=True, capture_output=True)
+    binary, text = (read_word_vectors(tmp_path / name, show_progress=False) for name in ("v.bin", "v.txt"))
+    assert sorted(binary.words) == sorted(text.words)
+    assert set(binary.words) == {*CORPUS.split(), "</s>"}
+    np.testing.assert_allclose(binary.vectors, text.vectors, atol=6e-7)
+
+
+def test_first_rows_only(vectors, tmp_path):
+    for name in ("vectors.bin", "vectors.txt"):
+        write_word_vectors(tmp_path / name, vectors)
+        part = read_word_vectors(tmp_path / name, limit=3, show_progress=False)
+        assert part.words == vectors.words[:3]
+        assert (part.vectors == vectors.vectors[:3]).all()
+        assert len(read_word_vectors(tmp_path / name, limit=100, show_progress=False)) == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"vectors.txt, line 1: b'' is not a header"),
+        ("\n", r"line 1: b'\\n' is not a header"),
+        ("-2 3\na 1 2 3\n", "line 1: b'-2 3.n' is not a header"),
+        ("2 0\na\nb\n", "line 1: .* is not a header"),
+        ("2.0 3\na 1 2 3\n", "line 1: .* is not a header"),
+        ("the 0.1 0.2\nof 0.3 0.4\n", "line 1: .* is not a header.*GloVe"),
+        ("3 2\na 1 2\nb 3 4\n", "line 1: 3 words of 2 dimensions take at least 17 bytes, but 12 follow"),
+        ("3 2\na 1.0000 2\nb 3 4.000\n", "line 3: the file ends, before line 4"),
+        ("2 3\na 1 2 3\nb 44 55\n", "line 3: 2 numbers after b'b'; the header says 3"),
+        ("2 3\na 1 2 3\nb 4 5 6 7\n", "line 3: 4 numbers after b'b'; the header says 3"),
+        ("2 2\na 1 2\nb c 3 4\n", "line 3: "),
+        ("2 2\na 1 2\n\nb 3 4\n", "line 3: 0 numbers after b''"),
+        ("2 2\na 1 x2\nb 3 4\n", "line 2: "),
+        ("2 2\na 1 2x\nb 3 4\n", "line 2: "),
+        ("2 2\na 1 2,5\nb 3 4\n", "line 2: "),
+        ("2 2\na 1 1_0\nb 3 4\n", "line 2: "),
+        ("2 2\na 1 2\nb 3 nan\n", "vectors.txt: the vector of word 1 .*'b', holds nan"),
+        ("2 2\na inf 2\nb 3 4\n", "vectors.txt: the vector of word 0 .*'a', holds nan, inf"),
+        ("2 2\na 1 2\na 3 4\n", "line 3: 'a' stands already at .*line 2"),
+        ("2 2\n 1 2\nb 3 4\n", "line 2: '' is empty or has white space"),
+        ("2 2\na 1 2\nb 3 4\nc 5 6\n", "vectors.txt: goes on after the 2 words"),
+        (b"2 2\na 1 2\n\xffb 3 4\n", r"line 3: b'\\xffb' is not UTF-8"),
+        (b"\x80\x04\x95\x00\x00", "is not a header"),
+    ],
+)
+def test_broken_text_is_named_with_file_and_line(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_word_vectors(written(tmp_path, content), show_progress=False)
+
+
+def binary_file(*rows, header=b"2 2\n", end=b"\n"):
+    return header + b"".join(word + b" " + np.array(numbers, "<f4").tobytes() + end for word, numbers in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (binary_file((b"a", [1, 2]), (b"a", [3, 4])), "word 2: 'a' stands already at .*word 1"),
+        (binary_file((b"a", [1, 2]), (b"\xff", [3, 4])), r"word 2: b'\\xff' is not UTF-8"),
+        (binary_file((b"a", [1, 2]), (b"b", [3, np.nan])), "vectors.bin: .*word 1 .*'b', holds nan"),
+        (binary_file((b"a", [1, 2]), (b"b", [3, 4]), (b"c", [5, 6])), "goes on after the 2 words"),
+        (binary_file((b"a", [1, 2]), (b"b" * 20_000, [3, 4])), r"word 2: b'\\nb+' is not followed by a blank"),
+        (binary_file((b"a", [1, 2, 3]), (b"b", [3, 4])), "word 2: '.*' is empty or has white space"),
+        (binary_file((b"a", [1, 2]), header=b"-1 2\n"), "is not a header"),
+        (binary_file((b"aaaaaaaaaaa", [1, 2])), "word 2: b'.*' is not followed by a blank and 2 numbers before byte"),
+    ],
+)
+def test_broken_binary_is_named_with_file_and_word(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_word_vectors(written(tmp_path, content, "vectors.bin"), show_progress=False)
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_binary_cut_anywhere_is_refused(tmp_path, end):
+    content = binary_file((b"one", [1, 2]), (b"two", [3, 4]), end=end)
+    for length in range(len(content) - len(end)):
+        with pytest.raises(ValueError, match=r"vectors\.bin"):
+            read_word_vectors(written(tmp_path, content[:length], "vectors.bin"), show_progress=False)
+    assert read_word_vectors(written(tmp_path, content, "vectors.bin"), show_progress=False).words == ["one", "two"]
+
+
+def test_windows_lines_and_blanks_at_the_end_are_read(tmp_path):
+    path = written(tmp_path, "2 2\r\na 1 2 \r\nb -3e-1 4\r\n\n")
+    assert read_word_vectors(path, show_progress=False).vectors.tolist() == [[1, 2], [np.float32(-0.3), 4]]
+
+
+def test_first_of_repeated_words_is_kept_on_request(tmp_path):
+    path = written(tmp_path, "3 2\na 1 2\na 3 4\nb 5 6\n")
+    with pytest.warns(UserWarning, match=r"of 1 repeated words the first vector was kept: \['a'\]"):
+        vectors = read_word_vectors(path, on_duplicate="first", show_progress=False)
+    assert vectors.words == ["a", "b"]
+    assert vectors.vectors.tolist() == [[1, 2], [5, 6]]
+
+
+def test_header_that_lies_costs_neither_time_nor_memory(tmp_path):
+    paths = [str(written(tmp_path, "1000000000 300\nthe 0.1 0.2 0.3", name)) for name in ("bomb.txt", "bomb.bin")]
+    script = f"""
+import resource, time
+from hf_lineage.converters import read_word_vectors
+for path in {paths!r}:
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    try:
+        read_word_vectors(path)
+    except ValueError as error:
+        print(error)
+    seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert seconds < 1, seconds
+    assert used * 1024 < 50e6, used
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.count("1000000000 words of 300 dimensions take at least") == 2
+
+
+@pytest.mark.parametrize("name", ["v.kv", "v.pkl", "v.model", "v.npy", "v.bin", "v.txt"])
+def test_nothing_in_a_file_is_run(tmp_path, name):
+    mark = tmp_path / "was_run"
+
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (mark,)
+
+    path = written(tmp_path, pickle.dumps(Trap()), name)
+    with pytest.raises(ValueError, match="save_word2vec_format|is not a header"):
+        read_word_vectors(path)
+    assert not mark.exists()
+    pickle.loads(path.read_bytes())
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("word", ["two words", "line\nbreak", "tab\t", "\r"])
+def test_word_that_the_format_cannot_hold_leaves_the_old_file(tmp_path, word):
+    path = written(tmp_path, b"old", "v.bin")
+    with pytest.raises(ValueError, match="has white space"):
+        write_word_vectors(path, WordVectors(["a", word], np.ones((2, 2))))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_leaves_the_old_file(tmp_path):
+    path = written(tmp_path, b"old", "v.bin")
+    vectors = WordVectors([f"w{i}" for i in range(100)], np.ones((100, 100)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"not written.*v\.bin"):
+            write_word_vectors(path, vectors)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("v.gz", {}, "format is None"),
+        ("v.txt", {"format": "glove"}, "format is 'glove'"),
+        ("v.txt", {"limit": 0}, "limit is 0"),
+        ("v.txt", {"on_duplicate": "last"}, "on_duplicate is 'last'"),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        read_word_vectors(written(tmp_path, "1 1\na 1\n", name), **options)
+
+
+def test_missing_file_and_folder_are_named(tmp_path, vectors):
+    with pytest.raises(FileNotFoundError, match="absent.txt"):
+        read_word_vectors(tmp_path / "absent.txt")
+    with pytest.raises(FileNotFoundError, match="absent"):
+        write_word_vectors(tmp_path / "absent" / "v.txt", vectors)
