@@ -4,6 +4,7 @@ from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
+from hf_lineage.data.windows import WordFile, WordWindows
 
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "ParallelStreams",
     "StreamedBlocks",
     "TokenStream",
+    "WordFile",
+    "WordWindows",
     "encode_corpus",
     "generator",
     "load_corpus",

@@ -1,0 +1,137 @@
+"""word2vec: speed and quality against gensim, with the same settings on the same text.
+
+    python benchmarks/word2vec.py                                         # speed, on the default corpus
+    python benchmarks/word2vec.py --corpus text.txt --seeds 3 --analogies questions-words.txt --similarities ws353.tsv
+
+--corpus: a sentence a line, words and blanks. Words (as they stand in the corpus, before subsampling) per CPU-second of training, on one thread; gensim reads the
+corpus from its file (`corpus_file`), hf_lineage from the file of word ids that it has made of it, whose making is
+shown apart. Window 5, 5 negatives, subsampling 1e-3, learning rate 0.025 falling to 0. Rounds alternate.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+import gensim
+import torch
+
+from hf_lineage import Word2VecConfig, Word2VecForPreTraining
+from hf_lineage.data import WordFile, WordWindows, load_corpus
+from hf_lineage.metrics import (
+    load_analogies,
+    load_similarities,
+    measure_word_analogy,
+    measure_word_similarity,
+)
+from hf_lineage.tokenization import train_word_level
+from hf_lineage.training.word2vec_fast import FastPath, update
+from hf_lineage.word_vectors import WordVectors
+
+
+class Text:
+    """The corpus as a file for gensim and as word ids for hf_lineage."""
+
+    def __init__(self, path, folder):
+        self.path = str(path)
+        with open(path, encoding="utf-8") as file:
+            self.tokenizer = train_word_level(file, min_frequency=5, special_tokens={"unk_token": "<unk>"})
+        started = time.process_time()
+        with open(path, encoding="utf-8") as file:
+            self.words = WordFile.write(Path(folder) / "ids", file, self.tokenizer, show_progress=False)
+        self.encoding_seconds = time.process_time() - started
+        with open(path, encoding="utf-8") as file:
+            self.num_words, self.num_sentences = 0, 0
+            for line in file:
+                self.num_words += len(line.split())
+                self.num_sentences += 1
+
+
+def train_gensim(text, architecture, size, epochs, seed):
+    model = gensim.models.Word2Vec(
+        vector_size=size, sg=int(architecture == "skip_gram"), min_count=5, workers=1, epochs=epochs, seed=seed
+    )
+    model.build_vocab(corpus_file=text.path)
+    started = time.process_time()
+    model.train(corpus_file=text.path, total_words=text.num_words, total_examples=text.num_sentences, epochs=epochs)
+    return WordVectors(model.wv.index_to_key, model.wv.vectors), time.process_time() - started
+
+
+def train_ours(text, architecture, size, epochs, seed, backend):
+    torch.manual_seed(seed)
+    config = Word2VecConfig(vocab_size=len(text.tokenizer), hidden_size=size, architecture=architecture)
+    model = Word2VecForPreTraining(config)
+    model.set_word_counts(torch.from_numpy(text.words.counts))
+    path = FastPath.of(config, backend)
+    data = WordWindows(text.words, chunk=path.chunk, negatives_per_chunk=path.negatives_per_chunk, seed=seed)
+    steps, step = epochs * len(data), 0
+    started = time.process_time()
+    for data.epoch in range(epochs):
+        for position in range(len(data)):
+            batch = {name: torch.from_numpy(values) for name, values in data[position].items()}
+            update(model, batch, path, 0.025 * (1 - step / steps))
+            step += 1
+    seconds = time.process_time() - started
+    return WordVectors.from_model(model, text.tokenizer), seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", help="default: the package's, in lower case")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 300])
+    parser.add_argument("--seeds", type=int, default=0, help="how many seeds to measure the quality of, 5 epochs each")
+    parser.add_argument("--analogies")
+    parser.add_argument("--similarities")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if args.corpus is None:
+            args.corpus = Path(folder) / "corpus.txt"
+            lines = (line.lower() for row in load_corpus(None, "train") for line in row["text"].splitlines())
+            args.corpus.write_text("\n".join(lines), encoding="utf-8")
+        text = Text(args.corpus, folder)
+        known = text.words.num_words
+        print(f"{text.num_words:,} words, {known:,} in the vocabulary of {len(text.tokenizer):,}")
+        print(f"encoding, once: {text.num_words / text.encoding_seconds:,.0f} words per CPU-second")
+        systems = {
+            "gensim": train_gensim,
+            "numba": lambda *arguments: train_ours(*arguments, "numba"),
+            "torch": lambda *arguments: train_ours(*arguments, "torch"),
+        }
+        ratios = []
+        print(f"{'':24}{'gensim':>12}{'numba':>12}{'torch':>12}   words per CPU-second, median of {args.rounds}")
+        for size in args.sizes:
+            for architecture in ("skip_gram", "cbow"):
+                seconds = {name: [] for name in systems}
+                train_ours(text, architecture, size, 1, 0, "numba")  # compiles
+                for seed in range(args.rounds):
+                    for name, train in systems.items():
+                        seconds[name].append(train(text, architecture, size, 1, seed)[1])
+                median = {name: statistics.median(values) for name, values in seconds.items()}
+                speeds = "".join(f"{text.num_words / median[name]:>12,.0f}" for name in systems)
+                print(f"{architecture + f', {size} dimensions':24}{speeds}", flush=True)
+                ratios.append(f"{architecture} {size}: numba {median['gensim'] / median['numba']:.2f}")
+                ratios[-1] += f", torch {median['gensim'] / median['torch']:.2f}"
+        if args.seeds:
+            analogies, pairs = load_analogies(args.analogies), load_similarities(args.similarities)
+            print(f"{'quality, 5 epochs':24}{'analogies':>12}{'similarity':>12}   medians and all seeds")
+        for architecture in ("skip_gram", "cbow") if args.seeds else ():
+            for name, train in systems.items():
+                vectors = [train(text, architecture, 100, 5, seed)[0] for seed in range(1, args.seeds + 1)]
+                accuracy = [
+                    100 * measure_word_analogy(v, analogies, restrict_vocab=30_000)["accuracy"] for v in vectors
+                ]
+                spearman = [measure_word_similarity(v, pairs)["spearman"] for v in vectors]
+                both = f"{statistics.median(accuracy):>12.2f}{statistics.median(spearman):>12.3f}"
+                every = " ".join(f"{a:.2f}/{s:.3f}" for a, s in zip(accuracy, spearman, strict=True))
+                print(f"{name + ' ' + architecture:24}{both}   {every}", flush=True)
+    print(f"times as fast as gensim: {'; '.join(ratios)}")
+
+
+if __name__ == "__main__":
+    main()

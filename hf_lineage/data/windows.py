@@ -1,0 +1,174 @@
+"""word2vec's view of a text: blocks of words, subsampled, each word with a window of neighbours and noise words.
+
+The text lies on disk as word ids (`WordFile`), so that it may be larger than memory.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.randomness import EpochDataset
+
+
+# stands between sentences in a WordFile
+SENTENCE_END = -1
+
+
+class WordFile:
+    """Word ids on disk, int32, SENTENCE_END after each sentence: `ids` maps the file; `counts` [V]."""
+
+    def __init__(self, path: str | Path, vocab_size: int):
+        self.path = Path(path)
+        self.ids = np.memmap(self.path, dtype=np.int32, mode="r")
+        self.counts = np.zeros(vocab_size, dtype=np.int64)
+        for start in range(0, len(self.ids), 2**22):
+            # shifted by one, so that SENTENCE_END counts as 0
+            counts = np.bincount(self.ids[start : start + 2**22] + 1, minlength=vocab_size + 1)
+            if len(counts) > vocab_size + 1:
+                raise ValueError(f"{path} holds word {len(counts) - 2}, but the vocabulary has {vocab_size} words")
+            self.counts += counts[1:]
+
+    @property
+    def num_words(self) -> int:
+        """Words that the vocabulary knows."""
+        return int(self.counts.sum())
+
+    @classmethod
+    def write(
+        cls, path: str | Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, show_progress: bool = True
+    ) -> "WordFile":
+        """Encodes `texts`, a sentence each, and leaves out special tokens and unknown words, as word2vec does.
+
+        Raises:
+            CorpusError: no word of the texts is in the vocabulary.
+        """
+        path, batch, num_words = Path(path), [], 0
+        special = np.array(tokenizer.all_special_ids, dtype=np.int32)
+        temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+
+        def encoded(batch):
+            for ids in tokenizer(
+                batch, add_special_tokens=False, return_attention_mask=False, verbose=False
+            ).input_ids:
+                ids = np.array(ids, dtype=np.int32)
+                yield np.append(ids[~np.isin(ids, special)], np.int32(SENTENCE_END))
+
+        try:
+            with open(temporary, "wb") as file:
+                for text in tqdm(texts, desc="Words to ids", unit=" texts", disable=not show_progress):
+                    batch.append(text)
+                    if len(batch) == 1_000:
+                        num_words += sum(file.write(ids.tobytes()) // 4 - 1 for ids in encoded(batch))
+                        batch.clear()
+                if batch:
+                    num_words += sum(file.write(ids.tobytes()) // 4 - 1 for ids in encoded(batch))
+            if num_words == 0:
+                raise CorpusError("no word of the corpus is in the tokenizer's vocabulary")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return cls(path, len(tokenizer))
+
+
+def keep_probabilities(counts: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Probability that an occurrence of each word survives subsampling, float32 [V]; 1 if `threshold` is None or 0.
+
+    (√(f/t) + 1) · t/f for a word of frequency f, as in the authors' code; the paper's 1 − √(t/f) (Mikolov et al.,
+    2013b, eq. 5) is the probability of being left out in a form that keeps fewer words.
+    """
+    if not threshold:
+        return np.ones(len(counts), dtype=np.float32)
+    frequency = np.maximum(counts, 1) / counts.sum()
+    return np.minimum(1, (np.sqrt(frequency / threshold) + 1) * threshold / frequency).astype(np.float32)
+
+
+class AliasTable:
+    """Draws from a fixed distribution in constant time (Walker, 1977): a slot, or the slot's alias."""
+
+    def __init__(self, probabilities: np.ndarray):
+        size = len(probabilities)
+        share, self.alias = probabilities / probabilities.sum() * size, np.arange(size, dtype=np.int32)
+        small, large = [*np.flatnonzero(share < 1)], [*np.flatnonzero(share >= 1)]
+        while small and large:
+            low, high = small.pop(), large[-1]
+            self.alias[low] = high
+            share[high] -= 1 - share[low]
+            if share[high] < 1:
+                small.append(large.pop())
+        share[small + large] = 1  # what rounding left over
+        self.share = share.astype(np.float32)
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """int32 of `shape`."""
+        slots = generator.integers(len(self.share), size=shape, dtype=np.int32)
+        return np.where(generator.random(shape, dtype=np.float32) < self.share[slots], slots, self.alias[slots])
+
+
+class WordWindows(EpochDataset):
+    """Blocks of `block_size` words of a `WordFile`, prepared for `Word2VecTrainer`.
+
+    An example holds the n words that survive subsampling, `ids` int32 [n]; the neighbours of word i,
+    low[i] ... high[i] − 1 without i, at most `window` away on each side and, as in the authors' code, at a distance
+    that is drawn for each word after subsampling; and `negatives` int32 [⌈n / chunk⌉, negatives_per_chunk], drawn in
+    proportion to count ** noise_exponent. All draws depend on (seed, epoch, example) only.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        words: WordFile,
+        *,
+        window: int = 5,
+        subsample: float | None = 1e-3,
+        noise_exponent: float = 0.75,
+        chunk: int = 1,
+        negatives_per_chunk: int = 5,
+        block_size: int = 50_000,
+        seed: int = 0,
+        shuffle: bool = True,
+    ):
+        super().__init__(seed, shuffle)
+        at_least_one = {"window": window, "chunk": chunk, "block_size": block_size}
+        for name, value in at_least_one.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if subsample is not None and not 0 <= subsample < 1:
+            raise ValueError(
+                f"subsample is {subsample}; it is a frequency in [0, 1), 0 for none (usual: 1e-3 to 1e-5)"
+            )
+        self.words, self.window, self.chunk, self.block_size = words, window, chunk, block_size
+        self.negatives_per_chunk = negatives_per_chunk
+        self.keep = keep_probabilities(words.counts, subsample)
+        noise = words.counts.astype(np.float64) ** noise_exponent * (words.counts > 0)
+        self.noise = AliasTable(noise) if negatives_per_chunk else None
+
+    def __len__(self) -> int:
+        return -(-len(self.words.ids) // self.block_size)
+
+    def example(self, index: int, generator: np.random.Generator) -> dict:
+        block = np.array(self.words.ids[index * self.block_size : (index + 1) * self.block_size])
+        is_word = block != SENTENCE_END
+        sentence = np.cumsum(~is_word)[is_word]
+        ids = block[is_word]
+        survives = generator.random(len(ids), dtype=np.float32) < self.keep[ids]
+        ids, sentence = ids[survives], sentence[survives]
+
+        ends = np.cumsum(np.bincount(sentence, minlength=1))
+        begins = np.append(0, ends[:-1])
+        position = np.arange(len(ids))
+        reach = generator.integers(1, self.window + 1, size=len(ids))
+        example = {
+            "ids": ids,
+            "low": np.maximum(position - reach, begins[sentence]).astype(np.int32),
+            "high": np.minimum(position + reach + 1, ends[sentence]).astype(np.int32),
+        }
+        shape = (-(-len(ids) // self.chunk), self.negatives_per_chunk)
+        example["negatives"] = self.noise.draw(generator, shape) if self.noise else np.empty(shape, np.int32)
+        return example

@@ -1,0 +1,271 @@
+"""word2vec (Mikolov et al., 2013a, b): word vectors learned from words that occur together.
+
+What changes from NNLM: no hidden layer; neighbours on both sides; a few binary decisions in place of the softmax.
+input_ids [B, T], the words around one -> vectors [B, T, D] -> their mean [B, D] -> a score of each word [B, V]
+"""
+
+import heapq
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, logsigmoid
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_word2vec import Word2VecConfig
+from .inputs import check_mask, embed_inputs
+
+
+@dataclass
+class HuffmanTree:
+    """A binary code of each word, short for frequent ones: `nodes` and `signs` [V, depth], 0 in `signs` = no node.
+
+    Word w has probability Π_i σ(signs[w, i] · v_{nodes[w, i]} · h): one factor a turn on the way from the root.
+    """
+
+    nodes: Tensor
+    signs: Tensor
+
+    @classmethod
+    def of(cls, counts: list[int]) -> "HuffmanTree":
+        """The tree of V word counts; inner node n of V − 1 is the n-th pair that was joined, the rarest first."""
+        size = len(counts)
+        heap = [(count, word) for word, count in enumerate(counts)]
+        heapq.heapify(heap)
+        parent, sign = [0] * (2 * size - 1), [0] * (2 * size - 1)
+        for joined in range(size, 2 * size - 1):
+            (first, left), (second, right) = heapq.heappop(heap), heapq.heappop(heap)
+            parent[left] = parent[right] = joined
+            # the authors' code bit 1 (σ of minus the score) is the more frequent child's
+            sign[left], sign[right] = 1, -1
+            heapq.heappush(heap, (first + second, joined))
+        paths = []
+        for word in range(size):
+            path, node = [], word
+            while node != 2 * size - 2:
+                path.append((parent[node] - size, sign[node]))
+                node = parent[node]
+            paths.append(path[::-1])
+        depth = max(map(len, paths))
+        padded = torch.tensor([path + [(0, 0)] * (depth - len(path)) for path in paths]).view(size, depth, 2)
+        return cls(padded[..., 0], padded[..., 1])
+
+
+@dataclass
+class Word2VecForPreTrainingOutput(ModelOutput):
+    """`logits` [P, V]: scores of all words; for hierarchical softmax their log-probabilities."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class Word2VecPreTrainedModel(PreTrainedModel):
+    """What every head shares: vectors start uniform in ±0.5/D, context vectors at zero, as in the authors' code."""
+
+    config: Word2VecConfig
+    base_model_prefix = "model"
+
+    def _init_weights(self, module):
+        bound = 0.5 / self.config.hidden_size
+        if isinstance(module, nn.Embedding):
+            init.uniform_(module.weight, -bound, bound)
+        elif isinstance(module, nn.Linear):
+            init.uniform_(module.weight, -bound, bound)
+            init.zeros_(module.bias)
+        elif isinstance(module, Word2VecForPreTraining):
+            init.zeros_(module.context_embeddings)
+            init.ones_(module.word_counts)
+
+
+class Word2VecModel(Word2VecPreTrainedModel):
+    """Looks up the vector of each word; the rest of word2vec is how these vectors are learned."""
+
+    def __init__(self, config: Word2VecConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens.weight.requires_grad_(not config.freeze_embeddings)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """input_ids [B, T], attention_mask [B, T] (0 = padding) -> last_hidden_state [B, T, D], zero over padding.
+
+        They are the only hidden states: there is no layer.
+        """
+        x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, D]
+        check_mask(attention_mask, x.shape[0], 0, x.shape[1])
+        if attention_mask is not None:
+            x = x * attention_mask[..., None].to(x.dtype)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return BaseModelOutput(x, (x,) if output_hidden_states else None)
+
+
+def mean_of_words(x: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """x [B, T, D], zero over padding -> the mean of each row's words [B, D]; zero where a row has none."""
+    count = x.shape[1] if attention_mask is None else attention_mask.sum(1, keepdim=True)
+    return x.sum(1) / torch.as_tensor(count, device=x.device).clamp(min=1)
+
+
+class Word2VecForPreTraining(Word2VecPreTrainedModel):
+    """word2vec with its second matrix: a context vector for each word or, in a Huffman tree, for each inner node.
+
+    `model` alone is what the papers keep: `Word2VecModel.from_pretrained(folder)` drops the context vectors, and
+    `pretraining.model.save_pretrained(folder)` writes a checkpoint without them. `word_counts` [V] belongs to the
+    checkpoint: the noise distribution and the tree follow from it.
+
+    The forward pass is the objective written out, for any optimizer and for evaluation; `Word2VecTrainer` computes the
+    same gradients many times faster.
+    """
+
+    # every pair counts once: the mean needs no number of items
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: Word2VecConfig):
+        super().__init__(config)
+        self.model = Word2VecModel(config)
+        self.context_embeddings = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.register_buffer("word_counts", torch.ones(config.vocab_size, dtype=torch.int64))
+        self._tree = None
+        self.post_init()
+
+    def set_word_counts(self, counts: Tensor):
+        """Takes how often each word of the vocabulary occurs in the training text, int [V].
+
+        Raises:
+            ValueError: the number of words is not vocab_size, a count is negative, or all are zero.
+        """
+        if counts.shape != self.word_counts.shape or counts.min() < 0 or counts.sum() == 0:
+            raise ValueError(
+                f"counts must be {self.config.vocab_size} numbers of at least 0, not all 0; got shape "
+                f"{list(counts.shape)} from {counts.min().item()} to {counts.max().item()}"
+            )
+        self.word_counts.copy_(counts)
+        self._tree = None
+
+    def noise(self) -> Tensor:
+        """The distribution that negative words are drawn from, float64 [V]."""
+        weights = self.word_counts.double() ** self.config.noise_exponent * (self.word_counts > 0)
+        return weights / weights.sum()
+
+    def huffman_tree(self) -> HuffmanTree:
+        """The tree of `word_counts`, built once."""
+        if self._tree is None:
+            self._tree = HuffmanTree.of(self.word_counts.tolist())
+        return self._tree
+
+    def resize_token_embeddings(self, new_num_tokens=None, *args, **kwargs):
+        """Resizes both matrices; new words have count 0 until `set_word_counts`, and context vectors of zero.
+
+        Raises:
+            ValueError: the objective is hierarchical softmax, whose tree belongs to one vocabulary.
+        """
+        old_size = self.config.vocab_size
+        if self.config.objective == "hierarchical_softmax" and new_num_tokens not in (None, old_size):
+            raise ValueError("a Huffman tree cannot grow: train a new model, or use objective='negative_sampling'")
+        embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        size, kept = self.config.vocab_size, min(old_size, self.config.vocab_size)
+        grown = self.context_embeddings.new_zeros(size, self.config.hidden_size)
+        grown[:kept] = self.context_embeddings.detach()[:kept]
+        self.context_embeddings = nn.Parameter(grown)
+        counts = self.word_counts.new_zeros(size)
+        counts[:kept] = self.word_counts[:kept]
+        self.word_counts = counts
+        self._tree = None
+        return embeddings
+
+    def combine(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Vectors of the words that predict [P, C, D] -> one vector [P, D], with the gradient of config.cbow_grad."""
+        total = x.sum(1)
+        if not self.config.cbow_mean:
+            return total
+        mean = mean_of_words(x, attention_mask)
+        return mean if self.config.cbow_grad == "corrected" else total + (mean - total).detach()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        negative_ids: Tensor | None = None,
+        **kwargs,
+    ) -> Word2VecForPreTrainingOutput:
+        """Scores [P, V] of all words from the words that predict them, `input_ids` [P, C] (skip-gram: C = 1).
+
+        With `labels` [P], the loss is the mean over the P pairs in nats. `negative_ids` [P, K] are words drawn from
+        `noise()`, of which those equal to the label do not count; without them, negative sampling's loss is its
+        expectation over the noise, exactly. With `negative_ids` no logits are computed.
+        """
+        outputs = self.model(input_ids, attention_mask, inputs_embeds, **kwargs)
+        h = self.combine(outputs.last_hidden_state, attention_mask)  # [P, D]
+        if labels is not None and negative_ids is not None:
+            loss = self.negative_sampling_loss(h, labels, negative_ids)
+            return Word2VecForPreTrainingOutput(loss, None, outputs.hidden_states)
+
+        scores = h @ self.context_embeddings.T  # [P, V]
+        if self.config.objective == "hierarchical_softmax":
+            tree = self.huffman_tree()
+            signs = tree.signs.to(h.device)
+            turns = logsigmoid(signs * scores[:, tree.nodes.to(h.device)]) * (signs != 0)  # [P, V, depth]
+            scores = turns.sum(2)
+        loss = None
+        if labels is not None and self.config.objective == "negative_sampling":
+            noise = self.noise().to(scores).expand_as(scores).scatter(1, labels[:, None], 0.0)
+            positive = logsigmoid(scores.gather(1, labels[:, None]))[:, 0]
+            negative = (noise * logsigmoid(-scores)).sum(1)
+            loss = -(positive + self.config.num_negatives * negative).mean()
+        elif labels is not None:
+            loss = cross_entropy(scores, labels)
+        return Word2VecForPreTrainingOutput(loss, scores, outputs.hidden_states)
+
+    def negative_sampling_loss(self, h: Tensor, labels: Tensor, negative_ids: Tensor) -> Tensor:
+        """−log σ(u_o · h) − Σ_k log σ(−u_k · h), eq. 4 of Mikolov et al. (2013b), mean over the pairs."""
+        positive = logsigmoid((self.context_embeddings[labels] * h).sum(1))
+        scores = torch.einsum("pkd,pd->pk", self.context_embeddings[negative_ids], h)
+        negative = (logsigmoid(-scores) * (negative_ids != labels[:, None])).sum(1)
+        return -(positive + negative).mean()
+
+
+class Word2VecForSequenceClassification(Word2VecPreTrainedModel):
+    """Labels a text by the mean of its words' vectors, which are tuned too unless `freeze_embeddings`."""
+
+    # transformers' regression and multi-label losses are means over the batch, whatever num_items_in_batch says
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: Word2VecConfig):
+        super().__init__(config)
+        self.model = Word2VecModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """Logits [B, num_labels]; `labels` [B] (classes or, for one label, numbers), or [B, num_labels] of 0 and 1."""
+        outputs = self.model(input_ids, attention_mask, inputs_embeds, **kwargs)
+        logits = self.classifier(self.dropout(mean_of_words(outputs.last_hidden_state, attention_mask)))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        return SequenceClassifierOutput(loss, logits, outputs.hidden_states)

@@ -1,0 +1,205 @@
+"""word2vec's updates without autograd, the same rule in torch (anywhere) and in numba (on a CPU, extra `fast`).
+
+`update` changes both matrices of a `Word2VecForPreTraining` in place. Skip-gram with negative sampling takes `chunk`
+centres at a time, which share their negatives; see word2vec_numba.py, which is fastest. torch takes several chunks at
+once, all from the same state of the matrices, and sums their changes.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ..models import Word2VecConfig, Word2VecForPreTraining
+
+
+# one step in so many measures the loss: a logarithm a pair would cost as much as the training
+LOSS_INTERVAL = 16
+
+
+@dataclass(frozen=True)
+class FastPath:
+    """How the updates are computed: `backend` "numba" or "torch", `chunk` centres, `negatives_per_chunk`.
+
+    In torch, `chunk` · `chunks_at_once` centres see none of each other's changes: beyond 512 quality suffers.
+    """
+
+    backend: str
+    chunk: int
+    negatives_per_chunk: int
+    chunks_at_once: int = 1
+
+    @classmethod
+    def of(cls, config: Word2VecConfig, backend: str | None = None) -> "FastPath":
+        """The measured best settings; `backend` None is numba if it is installed.
+
+        Raises:
+            ValueError: another backend, or numba without the package or for a full softmax.
+        """
+        if backend is None:
+            backend = "numba" if find_spec("numba") and config.objective != "softmax" else "torch"
+        if backend not in ("numba", "torch"):
+            raise ValueError(f"backend is {backend!r}; it must be 'numba' or 'torch'")
+        if backend == "numba" and not find_spec("numba"):
+            raise ValueError("backend is 'numba', which is not installed: pip install 'hf_lineage[fast]'")
+        if backend == "numba" and config.objective == "softmax":
+            raise ValueError("backend is 'numba', which has no full softmax: use 'torch'")
+        # words that come often in one step would be moved too far: fewer centres for a small vocabulary
+        at_once = max(1, min(512, config.vocab_size // 20))
+        if config.objective != "negative_sampling":
+            return cls(backend, 1, 0, min(64, at_once))
+        if backend == "torch":
+            return cls(backend, 32, 32, max(1, at_once // 32))
+        return cls(backend, 16, 16) if config.architecture == "skip_gram" else cls(backend, 1, config.num_negatives)
+
+
+def update(
+    model: Word2VecForPreTraining, batch: dict[str, Tensor], path: FastPath, rate: float, num_threads: int = 1
+) -> tuple[float, int]:
+    """One pass over a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, pairs it counts).
+
+    With `num_threads` > 1 the threads change the matrices without locks (Hogwild; Niu et al., 2011): as fast as there
+    are cores, but no two runs are equal.
+    """
+    count = len(batch["ids"])
+    step = path.chunk * path.chunks_at_once
+    share = -(-count // (num_threads * step)) * step
+    parts = [(begin, min(begin + share, count)) for begin in range(0, count, max(share, 1))]
+    run = _numba if path.backend == "numba" else _torch
+    matrices = model.get_input_embeddings().weight.detach(), model.context_embeddings.detach()
+    if num_threads == 1:
+        sums = [run(model, *matrices, batch, path, rate, *part) for part in parts]
+    else:
+        with ThreadPoolExecutor(num_threads) as pool:
+            sums = list(pool.map(lambda part: run(model, *matrices, batch, path, rate, *part), parts))
+    return sum(loss for loss, _ in sums), sum(pairs for _, pairs in sums)
+
+
+def _numba(model, embedding, context, batch, path, rate, begin, end):
+    from . import word2vec_numba  # numba is an extra
+
+    config = model.config
+    matrices = embedding.numpy(), context.numpy()
+    ids, low, high, negatives = (batch[name].numpy() for name in ("ids", "low", "high", "negatives"))
+    rate = np.float32(rate)
+    if config.architecture == "skip_gram" and config.objective == "negative_sampling":
+        return word2vec_numba.skip_gram(
+            *matrices, ids, low, high, negatives, path.chunk, config.num_negatives, rate, begin, end
+        )
+    nodes, signs = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
+    if config.objective == "hierarchical_softmax":
+        tree = model.huffman_tree()
+        nodes, signs = tree.nodes.int().numpy(), tree.signs.float().numpy()
+    options = config.architecture == "cbow", config.cbow_mean, config.cbow_mean and config.cbow_grad == "corrected"
+    return word2vec_numba.word_by_word(*matrices, ids, low, high, negatives, nodes, signs, *options, rate, begin, end)
+
+
+def _torch(model, embedding, context, batch, path, rate, begin, end):
+    batch = {name: tensor.to(embedding.device) for name, tensor in batch.items()}
+    learn = _blocks if model.config.objective == "negative_sampling" else _vectors
+    loss, pairs, step = torch.zeros((), device=embedding.device), 0, path.chunk * path.chunks_at_once
+    for start in range(begin, end, step):
+        group_loss, group_pairs = learn(
+            model,
+            embedding,
+            context,
+            batch,
+            path,
+            rate,
+            start,
+            min(start + step, end),
+            start // step % LOSS_INTERVAL == 0,
+        )
+        loss, pairs = loss + group_loss, pairs + group_pairs
+    return float(loss), int(pairs)
+
+
+def _bands(batch, path, window, start, stop):
+    """For chunks of L centres [G, L]: their neighbourhood [G, R] and who is whose neighbour, bool [G, L, R]."""
+    device, last = batch["ids"].device, len(batch["ids"]) - 1
+    chunks = -(-(stop - start) // path.chunk)
+    centres = start + torch.arange(chunks * path.chunk, device=device).view(chunks, path.chunk)
+    around = centres[:, :1] - window + torch.arange(path.chunk + 2 * window, device=device)  # [G, R]
+    exists, centres = centres < stop, centres.clamp(max=last)
+    low, high, position = batch["low"][centres][..., None], batch["high"][centres][..., None], around[:, None]
+    band = (position >= low) & (position < high) & (position != centres[..., None]) & exists[..., None]
+    return centres, around.clamp(0, last), band
+
+
+def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
+    """Negative sampling on chunks: G chunks of L centres, R words around them, N negatives shared in each."""
+    config = model.config
+    centres, around, band = _bands(batch, path, config.window, start, stop)
+    inputs, targets = batch["ids"][around], batch["ids"][centres]  # [G, R], [G, L]
+    noise = batch["negatives"][start // path.chunk : start // path.chunk + len(centres)]  # [G, N]
+    x, y, z = embedding[inputs], context[targets], context[noise]
+    band, is_noise = band.to(x.dtype), (targets[..., None] != noise[:, None]).to(x.dtype)  # [G, L, R], [G, L, N]
+    share = config.num_negatives / path.negatives_per_chunk
+
+    if config.architecture == "skip_gram":
+        weights = share * (band.transpose(1, 2) @ is_noise)  # [G, R, N]
+        positive, negative = y @ x.transpose(1, 2), x @ z.transpose(1, 2)
+        for_positive, for_negative = rate * band * (-positive).sigmoid(), -rate * weights * negative.sigmoid()
+        dx = for_positive.transpose(1, 2) @ y + for_negative @ z
+        dy, dz = for_positive @ x, for_negative.transpose(1, 2) @ x
+        of_pairs = band
+    else:
+        count = band.sum(2, keepdim=True)  # [G, L, 1]
+        divisor = count.clamp(min=1) if config.cbow_mean else torch.ones_like(count)
+        h = band @ x / divisor
+        weights, some = share * is_noise * (count > 0), (count > 0).to(x.dtype)
+        positive, negative = (h * y).sum(2, keepdim=True), h @ z.transpose(1, 2)
+        for_positive, for_negative = rate * some * (-positive).sigmoid(), -rate * weights * negative.sigmoid()
+        error = for_positive * y + for_negative @ z
+        dx = band.transpose(1, 2) @ (error / divisor if config.cbow_grad == "corrected" else error)
+        dy, dz = for_positive * h, for_negative.transpose(1, 2) @ h
+        of_pairs = some
+
+    embedding.index_add_(0, inputs.flatten(), dx.flatten(0, 1))
+    context.index_add_(0, targets.flatten(), dy.flatten(0, 1))
+    context.index_add_(0, noise.flatten(), dz.flatten(0, 1))
+    if not measure:
+        return 0, 0
+    return -(of_pairs * logsigmoid(positive)).sum() - (weights * logsigmoid(-negative)).sum(), of_pairs.sum()
+
+
+def _vectors(model, embedding, context, batch, path, rate, start, stop, measure):
+    """Hierarchical and full softmax: P vectors h, each against the nodes of its centre's path or all words."""
+    config = model.config
+    centres, around, band = _bands(batch, path, config.window, start, stop)
+    inputs, band = batch["ids"][around], band[:, 0]  # [G, R] with one centre a chunk
+    if config.architecture == "skip_gram":
+        rows, columns = band.nonzero(as_tuple=True)
+        h, targets = embedding[inputs[rows, columns]], batch["ids"][centres[rows, 0]]
+    else:
+        rows = band.any(1).nonzero()[:, 0]
+        inputs, band, targets = inputs[rows], band[rows].to(embedding.dtype), batch["ids"][centres[rows, 0]]
+        divisor = band.sum(1, keepdim=True) if config.cbow_mean else torch.ones_like(band[:, :1])
+        h = (band[:, None] @ embedding[inputs])[:, 0] / divisor
+
+    if config.objective == "softmax":
+        logs = (h @ context.T).log_softmax(1)
+        loss = -logs.gather(1, targets[:, None].long()).sum()
+        gradient = -rate * logs.exp()  # [P, V]
+        gradient[torch.arange(len(h)), targets] += rate
+        error, change = gradient @ context, gradient.T @ h
+        context += change
+    else:
+        tree = model.huffman_tree()
+        nodes, signs = (t.to(h.device)[targets] for t in (tree.nodes, tree.signs.to(h.dtype)))  # [P, depth]
+        scores = signs * torch.einsum("pnd,pd->pn", context[nodes], h)
+        loss = -(signs.abs() * logsigmoid(scores)).sum()
+        gradient = rate * signs * (-scores).sigmoid()
+        error = torch.einsum("pn,pnd->pd", gradient, context[nodes])
+        context.index_add_(0, nodes.flatten(), (gradient[..., None] * h[:, None]).flatten(0, 1))
+
+    if config.architecture == "skip_gram":
+        embedding.index_add_(0, inputs[rows, columns], error)
+    else:
+        error = error / divisor if config.cbow_grad == "corrected" else error
+        embedding.index_add_(0, inputs.flatten(), (band[..., None] * error[:, None]).flatten(0, 1))
+    return (loss, len(h)) if measure else (0, 0)

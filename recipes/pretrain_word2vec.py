@@ -1,0 +1,132 @@
+"""Train word2vec: skip-gram or CBOW with negative sampling, hierarchical or full softmax.
+
+    python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/word2vec
+    python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/word2vec \
+        --corpus my_texts/ --num_threads 2 --analogies questions-words.txt --similarities wordsim353.tsv
+
+Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+`AutoModel.from_pretrained(output_dir)` opens the word vectors; word_vectors.bin holds them for other programs.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.data import WordFile, WordWindows, load_corpus
+from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
+from hf_lineage.tokenization import train_word_level
+from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer, last_complete_checkpoint
+from hf_lineage.word_vectors import WordVectors
+
+
+@dataclass
+class Word2VecArguments:
+    """What only word2vec needs."""
+
+    min_count: int = field(default=5, metadata={"help": "Rarer words are left out of the text."})
+    vocab_size: int | None = field(default=None, metadata={"help": "At most so many words, the most frequent ones."})
+    lowercase: bool = field(default=True, metadata={"help": "Train on lower-cased words."})
+    subsample: float = field(default=1e-3, metadata={"help": "Words above this frequency are thinned out; 0 = none."})
+    words_per_step: int = field(
+        default=50_000, metadata={"help": "Words of a block; the rate changes block by block."}
+    )
+    backend: str | None = field(default=None, metadata={"help": "numba or torch; default: numba where installed."})
+    num_threads: int = field(default=1, metadata={"help": "Threads without locks; more than 1: not reproducible."})
+    analogies: str | None = field(default=None, metadata={"help": "A file of questions, such as questions-words.txt."})
+    similarities: str | None = field(
+        default=None, metadata={"help": "A file of word pairs with scores, tab-separated."}
+    )
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    model_args, data_args, word_args, training_args = parse(
+        ModelArguments, DataArguments, Word2VecArguments, LineageTrainingArguments
+    )
+    set_seed(training_args.seed)
+    output_dir = Path(training_args.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+
+    # 2. vocabulary and text: the first process writes the word ids to disk, all processes read them from there
+    corpus = load_corpus(
+        data_args.corpus,
+        "train",
+        text_field=data_args.text_field,
+        sample_by=data_args.sample_by,
+        streaming=data_args.streaming,
+    )
+    ids_file = output_dir / "train.ids"
+    with training_args.main_process_first(desc="vocabulary and word ids"):
+        if model_args.tokenizer_name or model_args.model_name_or_path:
+            tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name or model_args.model_name_or_path)
+        else:
+            tokenizer = train_word_level(
+                (row["text"] for row in corpus),
+                word_args.vocab_size,
+                min_frequency=word_args.min_count,
+                lowercase=word_args.lowercase,
+                special_tokens={"unk_token": "<unk>", "pad_token": "<pad>"},
+            )
+        if training_args.process_index == 0:
+            WordFile.write(ids_file, (row["text"] for row in corpus), tokenizer)
+        words = WordFile(ids_file, len(tokenizer))
+
+    # 3. model
+    if model_args.model_name_or_path:
+        model = AutoModelForPreTraining.from_pretrained(model_args.model_name_or_path)
+    else:
+        fields = {"model_type": model_args.model_type, "vocab_size": len(tokenizer)}
+        fields |= model_args.config_overrides or {}
+        model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
+    model.set_word_counts(torch.from_numpy(words.counts))
+
+    # 4. trainer
+    path = FastPath.of(model.config, word_args.backend)
+    train_data = WordWindows(
+        words,
+        window=model.config.window,
+        subsample=word_args.subsample,
+        noise_exponent=model.config.noise_exponent,
+        chunk=path.chunk,
+        negatives_per_chunk=path.negatives_per_chunk,
+        block_size=word_args.words_per_step,
+        seed=training_args.seed,
+    )
+    trainer = Word2VecTrainer(
+        model,
+        training_args,
+        train_dataset=train_data,
+        path=path,
+        num_threads=word_args.num_threads,
+        processing_class=tokenizer,
+    )
+
+    # 5. train
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+
+    # 6. save: the whole model, and the vectors alone in word2vec's own format
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        vectors = WordVectors.from_model(model, tokenizer)
+        vectors.save(output_dir / "word_vectors.bin")
+
+        # 7. evaluate
+        results = {"words": words.num_words, "vocabulary": len(vectors)}
+        results["losses"] = [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
+        if word_args.analogies:
+            results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
+        if word_args.similarities:
+            results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
+        print(json.dumps(results, indent=1))
+        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    main()
