@@ -4,8 +4,8 @@
     python benchmarks/word2vec.py --corpus text.txt --seeds 3 --analogies questions-words.txt --similarities ws353.tsv
 
 --corpus is a text file, a sentence a line, words between blanks. Counted are words as they stand in the corpus, before
-subsampling, per CPU-second of training, on one thread; gensim reads the corpus from its file (`corpus_file`), hf_lineage
-from the file of word ids that it has made of it, whose making is shown apart. Window 5, 5 negatives, subsampling 1e-3,
+subsampling, per CPU-second of training, on one thread; gensim reads the corpus file (`corpus_file`), hf_lineage reads
+the file of word ids that it has made of it, whose making is shown apart. Window 5, 5 negatives, subsampling 1e-3,
 learning rate 0.025 falling to 0. Rounds alternate.
 """
 
