@@ -56,11 +56,12 @@ class LanguageModelArguments:
     )
 
 
+ARGUMENTS = (ModelArguments, DataArguments, LanguageModelArguments, LineageTrainingArguments)
+
+
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, lm_args, training_args = parse(
-        ModelArguments, DataArguments, LanguageModelArguments, LineageTrainingArguments
-    )
+    model_args, data_args, lm_args, training_args = parse(*ARGUMENTS)
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
 

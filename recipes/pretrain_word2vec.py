@@ -43,11 +43,12 @@ class Word2VecArguments:
     )
 
 
+ARGUMENTS = (ModelArguments, DataArguments, Word2VecArguments, LineageTrainingArguments)
+
+
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, word_args, training_args = parse(
-        ModelArguments, DataArguments, Word2VecArguments, LineageTrainingArguments
-    )
+    model_args, data_args, word_args, training_args = parse(*ARGUMENTS)
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ def _score_carried(model, tokens, block_size):
     for start in range(0, len(tokens) - 1, block_size):
         targets = tokens[start + 1 : start + 1 + block_size].to(model.device)
         inputs = tokens[start : start + len(targets)].to(model.device)
-        logits = model(inputs[None], past_key_values=cache, use_cache=True).logits[0]
+        logits = model(inputs[None], cache=cache, use_cache=True).logits[0]
         yield cross_entropy(logits.float(), targets, reduction="none")
 
 

@@ -47,7 +47,7 @@ class MultiHeadAttention(nn.Module):
         return x.unflatten(2, (-1, self.head_size)).transpose(1, 2)
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, past_key_values=None, **kwargs
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, cache=None, **kwargs
     ) -> tuple[Tensor, Tensor | None]:
         """hidden_states [B, T, D] -> mixed vectors [B, T, D], and the weights [B, H, T, S] when attention is eager."""
         if hidden_states.numel() == 0:
@@ -56,8 +56,8 @@ class MultiHeadAttention(nn.Module):
         query = self.split_heads(self.q_proj(hidden_states))
         key = self.split_heads(self.k_proj(hidden_states))
         value = self.split_heads(self.v_proj(hidden_states))
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
 
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         mixed, weights = attend(

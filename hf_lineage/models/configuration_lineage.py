@@ -30,7 +30,7 @@ class LineageConfig(PreTrainedConfig):
 
     # not annotated: class attributes, neither fields nor part of config.json
     auto_classes = {}
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]
 
     pad_token_id: int | None = None
     bos_token_id: int | None = None

@@ -13,6 +13,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
+from .cache_name import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
 from .inputs import check_mask, embed_inputs
 from .transformer_layers import SelfAttentionBlock
@@ -40,6 +41,7 @@ class GPTModel(GPTPreTrainedModel):
         self.blocks = nn.ModuleList(
             SelfAttentionBlock(config, i, is_causal=True) for i in range(config.num_hidden_layers)
         )
+        self.gradient_checkpointing = False
         self.post_init()
 
     def positions(self, attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
@@ -58,6 +60,7 @@ class GPTModel(GPTPreTrainedModel):
                     "(max_position_embeddings): shorten the text, or tokenize with truncation=True"
                 )
 
+    @takes_cache
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -65,7 +68,7 @@ class GPTModel(GPTPreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values=None,
+        cache=None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
@@ -79,23 +82,20 @@ class GPTModel(GPTPreTrainedModel):
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
         """
         vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, D]
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        seen, length = past_key_values.get_seq_length() if past_key_values is not None else 0, vectors.shape[1]
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        seen, length = cache.get_seq_length() if cache is not None else 0, vectors.shape[1]
         check_mask(attention_mask, vectors.shape[0], seen, length)
         # packing is read off restarting positions that the caller gave, never off those computed here
-        mask = create_causal_mask(
-            self.config, vectors, attention_mask, past_key_values=past_key_values, position_ids=position_ids
-        )
+        mask = create_causal_mask(self.config, vectors, attention_mask, cache, position_ids=position_ids)
         if position_ids is None:
             position_ids = self.positions(attention_mask, seen, length, vectors.device)
         self.check_positions(position_ids)
 
         hidden_states = self.dropout(vectors + self.embed_positions(position_ids))  # [B, T, D]
         for block in self.blocks:
-            # by keyword: gradient checkpointing drops the cache only if it can see its name
-            hidden_states = block(hidden_states, mask, past_key_values=past_key_values, **kwargs)
-        return BaseModelOutputWithPast(last_hidden_state=hidden_states, past_key_values=past_key_values)
+            hidden_states = block(hidden_states, mask, cache=cache, **kwargs)
+        return BaseModelOutputWithPast(hidden_states, cache)
 
 
 class GPTForCausalLM(GPTPreTrainedModel, GenerationMixin):
@@ -109,13 +109,14 @@ class GPTForCausalLM(GPTPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values=None,
+        cache=None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -130,7 +131,7 @@ class GPTForCausalLM(GPTPreTrainedModel, GenerationMixin):
             input_ids,
             attention_mask,
             position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -138,4 +139,4 @@ class GPTForCausalLM(GPTPreTrainedModel, GenerationMixin):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])  # [B, T, V]
         loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
-        return CausalLMOutputWithPast(loss, logits, outputs.past_key_values, outputs.hidden_states, outputs.attentions)
+        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .cache_name import cache_of, takes_cache
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .inputs import check_mask, embed_inputs
 from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RecurrentLayer, RNNCell, check_states
@@ -57,46 +58,47 @@ class RNNModel(RecurrentPreTrainedModel):
             RecurrentLayer(self.new_cell(size), i, self.new_cell(size) if config.bidirectional else None)
             for i, size in enumerate(sizes)
         )
+        self.gradient_checkpointing = False
         self.post_init()
 
     def new_cell(self, input_size: int) -> RecurrentCell:
         """The cell that gives the family its name."""
         return RNNCell(input_size, self.config.hidden_size, self.config.hidden_act)
 
+    @takes_cache
     @merge_with_config_defaults
     @capture_outputs
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        past_key_values=None,
+        cache=None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """input_ids [B, T], attention_mask [B, seen + T] (0 = padding, on any side) -> last_hidden_state [B, T, D].
 
-        `past_key_values` carries the state of each layer from call to call. Vectors over padding are zero.
+        `cache` carries the state of each layer from call to call. Vectors over padding are zero.
 
         Raises:
             ValueError: a malformed input, or a cache given to a bidirectional model, which must see the whole text.
         """
         x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, E]
-        if past_key_values is not None and self.config.bidirectional:
-            raise ValueError("past_key_values cannot continue a bidirectional model: give it the whole text at once")
-        if use_cache and past_key_values is None and not self.config.bidirectional:
-            past_key_values = DynamicCache(config=self.config)
+        if cache is not None and self.config.bidirectional:
+            raise ValueError("cache cannot continue a bidirectional model: give it the whole text at once")
+        if use_cache and cache is None and not self.config.bidirectional:
+            cache = DynamicCache(config=self.config)
         seen = 0
-        if past_key_values is not None:
-            check_states(past_key_values, x.shape[0])
-            seen = past_key_values.get_seq_length()
+        if cache is not None:
+            check_states(cache, x.shape[0])
+            seen = cache.get_seq_length()
         check_mask(attention_mask, x.shape[0], seen, x.shape[1], padding_only=True)
 
         padding = Padding.of(attention_mask, x.shape[1])
         for layer in self.layers:
-            # by keyword: gradient checkpointing drops the cache only if it can see its name
-            x = layer(self.dropout(x), padding, past_key_values=past_key_values)  # [B, T, D]
-        return BaseModelOutputWithPast(last_hidden_state=self.dropout(x), past_key_values=past_key_values)
+            x = layer(self.dropout(x), padding, cache=cache)  # [B, T, D]
+        return BaseModelOutputWithPast(self.dropout(x), cache)
 
 
 class LSTMModel(RNNModel):
@@ -136,12 +138,13 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         # generate() would set aside room for heads, which a state does not have
         return None
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        past_key_values=None,
+        cache=None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -155,7 +158,7 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         outputs = self.model(
             input_ids,
             attention_mask,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -163,7 +166,7 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])  # [B, T, V]
         loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
-        return CausalLMOutputWithPast(loss, logits, outputs.past_key_values, outputs.hidden_states)
+        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
 
 
 class LSTMForCausalLM(RNNForCausalLM, GenerationMixin):

@@ -19,6 +19,7 @@ class RecurrentStateLayer(CacheLayerMixin):
 
     _layer_type = "lineage_recurrent"
     is_sliding = False
+    is_croppable = False  # the state before the last token is gone
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -72,22 +73,22 @@ class RecurrentStateLayer(CacheLayerMixin):
 STATIC_LAYER_TYPE_MAPPING[RecurrentStateLayer._layer_type] = RecurrentStateLayer
 
 
-def check_states(past_key_values, batch: int):
+def check_states(cache, batch: int):
     """A cache for recurrent models holds `RecurrentStateLayer`s, with a state for each row of the batch.
 
     Raises:
         ValueError: it was made for attention, or for another batch.
     """
-    layers = past_key_values.layers
+    layers = cache.layers
     # by name: code loaded from the Hub has a class of its own
     if not layers or any(type(layer).__name__ != RecurrentStateLayer.__name__ for layer in layers):
         raise ValueError(
-            "past_key_values holds keys and values, not the states of a recurrent model: make it with "
+            "cache holds keys and values, not the states of a recurrent model: make it with "
             "DynamicCache(config=model.config)"
         )
     state = layers[0].state()
     if state is not None and state[0].shape[0] != batch:
-        raise ValueError(f"past_key_values holds the states of {state[0].shape[0]} rows, but the input has {batch}")
+        raise ValueError(f"cache holds the states of {state[0].shape[0]} rows, but the input has {batch}")
 
 
 class RecurrentCell(nn.Module):
@@ -279,18 +280,18 @@ class RecurrentLayer(GradientCheckpointingLayer):
         self.cell = cell
         self.backward_cell = backward_cell
 
-    def forward(self, x: Tensor, padding: Padding | None = None, past_key_values=None) -> Tensor:
+    def forward(self, x: Tensor, padding: Padding | None = None, cache=None) -> Tensor:
         """x [B, T, E] -> [B, T, D], or [B, T, 2·D] with both directions."""
         length = x.shape[1]
         if padding is not None:
             x = reorder_time(x, padding.order)
         lengths = padding.lengths if padding is not None else None
 
-        state = past_key_values.layers[self.layer_idx].state() if past_key_values is not None else None
+        state = cache.layers[self.layer_idx].state() if cache is not None else None
         outputs, state = self.cell(x, state, lengths)
-        if past_key_values is not None:
+        if cache is not None:
             h, c = state if len(state) == 2 else (*state, state[0].new_zeros(x.shape[0], 0))
-            past_key_values.layers[self.layer_idx].update(h, c, length)
+            cache.layers[self.layer_idx].update(h, c, length)
 
         if self.backward_cell is not None:
             backwards = padding.backwards() if padding is not None else None

@@ -32,7 +32,7 @@ class SelfAttentionBlock(GradientCheckpointingLayer):
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, attention_mask: Tensor | None = None, past_key_values=None, **kwargs) -> Tensor:
+    def forward(self, x: Tensor, attention_mask: Tensor | None = None, cache=None, **kwargs) -> Tensor:
         """[B, T, D] -> [B, T, D]"""
-        x = self.attention_norm(x + self.dropout(self.attention(x, attention_mask, past_key_values, **kwargs)[0]))
+        x = self.attention_norm(x + self.dropout(self.attention(x, attention_mask, cache, **kwargs)[0]))
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))

@@ -6,6 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import DynamicCache
 
+from ..models.cache_name import cache_of
 from .trainer import LineageTrainer
 
 
@@ -49,13 +50,13 @@ class TruncatedBPTTTrainer(LineageTrainer):
         inputs = dict(inputs)
         first_stream, step = inputs.pop("stream")[0].item(), inputs.pop("stream_step")[0].item()
         # looked up in the dict, not with a default: a missing state must not silently become zeros
-        inputs["past_key_values"] = DynamicCache(config=self.model.config) if step == 0 else states[first_stream]
+        inputs["cache"] = DynamicCache(config=self.model.config) if step == 0 else states[first_stream]
         loss, outputs = super().compute_loss(
             model, inputs | {"use_cache": True}, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
-        for layer in outputs.past_key_values.layers:
+        states[first_stream] = cache_of(outputs)
+        for layer in states[first_stream].layers:
             layer.detach()
-        states[first_stream] = outputs.past_key_values
         if self.args.sum_over_time and model.training:
             loss = loss * inputs["input_ids"].shape[1]
         return (loss, outputs) if return_outputs else loss

@@ -8,6 +8,7 @@ import transformers
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
+from hf_lineage.models.cache_name import CACHE_FIELD, cache_of
 from tests.models.common import ModelTests, gradients, unless
 
 
@@ -104,10 +105,8 @@ class CausalLMTests(ModelTests):
                 logits, seen, cache = [], 0, DynamicCache(config=model.config) if masked else None
                 for length in chunks:
                     chunk, seen = slice(seen, seen + length), seen + length
-                    outputs = model(
-                        ids[:, chunk], mask[:, :seen] if masked else None, past_key_values=cache, use_cache=True
-                    )
-                    cache = outputs.past_key_values
+                    outputs = model(ids[:, chunk], mask[:, :seen] if masked else None, cache=cache, use_cache=True)
+                    cache = cache_of(outputs)
                     assert cache.get_seq_length() == seen
                     logits.append(outputs.logits)
                 read = mask.bool() if masked else torch.ones(4, 7, dtype=torch.bool)
@@ -117,8 +116,8 @@ class CausalLMTests(ModelTests):
     def test_no_cache_unless_asked(self):
         inputs = self.inputs(HEAD)
         model = self.model(HEAD, use_cache=False)
-        assert model(**inputs).past_key_values is None
-        assert model(**inputs, use_cache=True).past_key_values.get_seq_length() == 7
+        assert cache_of(model(**inputs)) is None
+        assert cache_of(model(**inputs, use_cache=True)).get_seq_length() == 7
 
     @unless("no_cache")
     @unless("no_gradient_checkpointing")
@@ -153,7 +152,7 @@ class CausalLMTests(ModelTests):
         for seed in range(3):
             model, prompts = self.model(HEAD, seed), self.prompts()
             expected = self.generate(model, prompts, use_cache=False, **WAYS[way])
-            given = self.generate(model, prompts, past_key_values=DynamicCache(config=model.config), **WAYS[way])
+            given = self.generate(model, prompts, **{CACHE_FIELD: DynamicCache(config=model.config)}, **WAYS[way])
             assert torch.equal(given, expected)
             assert torch.equal(self.generate(model, prompts, prefill_chunk_size=3, **WAYS[way]), expected)
 
@@ -181,9 +180,9 @@ class CausalLMTests(ModelTests):
             first = self.generate(model, prompts, max_new_tokens=3, return_dict_in_generate=True, **options)
             mask = torch.cat([prompts["attention_mask"], torch.ones(4, 3, dtype=torch.long)], dim=1)
             continued = {"input_ids": first.sequences, "attention_mask": mask}
-            cache = first.past_key_values
+            cache = cache_of(first)
             assert torch.equal(
-                self.generate(model, continued, past_key_values=copy.deepcopy(cache), max_new_tokens=5, **options),
+                self.generate(model, continued, **{CACHE_FIELD: copy.deepcopy(cache)}, max_new_tokens=5, **options),
                 expected,
             )
             # the next turn of a conversation
@@ -192,6 +191,6 @@ class CausalLMTests(ModelTests):
                 "attention_mask": torch.cat([mask, torch.ones(4, 2, dtype=torch.long)], dim=1),
             }
             assert torch.equal(
-                self.generate(model, asked, past_key_values=cache, **options),
+                self.generate(model, asked, **{CACHE_FIELD: cache}, **options),
                 self.generate(model, asked, use_cache=False, **options),
             )

@@ -112,7 +112,7 @@ def test_keys_and_values_of_the_past_come_from_the_cache(implementation):
     expected = attention(x, mask)[0]
     cache = DynamicCache(config=attention.config)
     pieces = [
-        attention(x[:, start:end], mask[:, :, start:end, :end], past_key_values=cache)[0]
+        attention(x[:, start:end], mask[:, :, start:end, :end], cache=cache)[0]
         for start, end in ((0, 3), (3, 4), (4, 6))
     ]
     assert_close(torch.cat(pieces, dim=1), expected)

@@ -6,6 +6,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from hf_lineage import GRUConfig, LSTMConfig, RNNConfig
+from hf_lineage.models.cache_name import cache_of
 from tests.models.common import ModelTests, main_output, uniform
 from tests.models.common_generation import HEAD, CausalLMTests
 
@@ -59,13 +60,13 @@ class RecurrentTests(CausalLMTests):
 
     def test_cache_of_another_batch_is_named(self):
         model, inputs = self.model(HEAD), self.inputs(HEAD)
-        cache = model(**inputs, use_cache=True).past_key_values
-        with pytest.raises(ValueError, match=r"past_key_values.*\b4\b.*\b2\b"):
-            model(inputs["input_ids"][:2], past_key_values=cache)
+        cache = cache_of(model(**inputs, use_cache=True))
+        with pytest.raises(ValueError, match=r"cache.*\b4\b.*\b2\b"):
+            model(inputs["input_ids"][:2], cache=cache)
 
     def test_cache_of_another_kind_is_named(self):
         with pytest.raises(ValueError, match=r"DynamicCache\(config=model\.config\)"):
-            self.model(HEAD)(**self.inputs(HEAD), past_key_values=DynamicCache())
+            self.model(HEAD)(**self.inputs(HEAD), cache=DynamicCache())
 
     @pytest.mark.parametrize("length", [1, 7])
     def test_mask_of_each_query_is_refused(self, length):
@@ -132,9 +133,9 @@ class BidirectionalTests(ModelTests):
 
     def test_cache_is_refused(self):
         model, inputs = self.model("AutoModel"), self.inputs("AutoModel")
-        with pytest.raises(ValueError, match="past_key_values.*bidirectional"):
-            model(**inputs, past_key_values=DynamicCache(config=model.config))
-        assert model(**inputs, use_cache=True).past_key_values is None
+        with pytest.raises(ValueError, match="cache.*bidirectional"):
+            model(**inputs, cache=DynamicCache(config=model.config))
+        assert cache_of(model(**inputs, use_cache=True)) is None
 
 
 class TestBidirectionalRNN(BidirectionalTests):

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from transformers import AutoModel, DynamicCache
 
 from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
+from hf_lineage.models.cache_name import cache_of
 from hf_lineage.models.recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentLayer, RNNCell
 
 
@@ -281,14 +282,14 @@ def filled_cache():
     model = LSTMModel(LSTMConfig(vocab_size=9, hidden_size=D))
     ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
     with torch.no_grad():
-        cache = model(ids, use_cache=True).past_key_values
+        cache = cache_of(model(ids, use_cache=True))
     return model, ids, cache
 
 
 def test_cache_reorders_repeats_and_selects_rows():
     model, ids, cache = filled_cache()
     next_token = torch.tensor([[7], [8]])
-    expected = model(next_token, past_key_values=copy.deepcopy(cache), use_cache=True).last_hidden_state
+    expected = model(next_token, cache=copy.deepcopy(cache), use_cache=True).last_hidden_state
     for change, rows in (
         (lambda c: c.reorder_cache(torch.tensor([1, 0])), [1, 0]),
         (lambda c: c.batch_repeat_interleave(2), [0, 0, 1, 1]),
@@ -296,7 +297,7 @@ def test_cache_reorders_repeats_and_selects_rows():
     ):
         changed = copy.deepcopy(cache)
         change(changed)
-        output = model(next_token[rows], past_key_values=changed, use_cache=True).last_hidden_state
+        output = model(next_token[rows], cache=changed, use_cache=True).last_hidden_state
         assert_close(output, expected[rows])
 
 
@@ -304,7 +305,7 @@ def test_reset_cache_starts_anew():
     model, ids, cache = filled_cache()
     cache.reset()
     assert cache.get_seq_length() == 0
-    assert_close(model(ids, past_key_values=cache).last_hidden_state, model(ids).last_hidden_state)
+    assert_close(model(ids, cache=cache).last_hidden_state, model(ids).last_hidden_state)
 
 
 def test_plain_dynamic_cache_serves_recurrent_models():
@@ -315,7 +316,7 @@ def test_plain_dynamic_cache_serves_recurrent_models():
 def test_copied_cache_goes_its_own_way():
     model, _, cache = filled_cache()
     kept = [layer.keys.clone() for layer in cache.layers]
-    model(torch.tensor([[7], [8]]), past_key_values=copy.deepcopy(cache))
+    model(torch.tensor([[7], [8]]), cache=copy.deepcopy(cache))
     assert all(torch.equal(layer.keys, keys) for layer, keys in zip(cache.layers, kept, strict=True))
     assert cache.get_seq_length() == 3
 
@@ -323,12 +324,12 @@ def test_copied_cache_goes_its_own_way():
 def test_detached_cache_stops_the_gradient_and_keeps_the_state():
     model, ids, _ = filled_cache()
     first = torch.randn(2, 3, D, requires_grad=True)
-    cache = model(inputs_embeds=first, use_cache=True).past_key_values
+    cache = cache_of(model(inputs_embeds=first, use_cache=True))
     states = [layer.state() for layer in cache.layers]
     for layer in cache.layers:
         layer.detach()
     assert_close([layer.state() for layer in cache.layers], states, rtol=0, atol=0)
-    model(ids, past_key_values=cache).last_hidden_state.sum().backward()
+    model(ids, cache=cache).last_hidden_state.sum().backward()
     assert first.grad is None
 
 
@@ -342,5 +343,5 @@ def test_offloading_cache_gives_the_same(config_class):
     ids = torch.randint(9, (2, 5))
     expected = model(ids).last_hidden_state
     cache = DynamicCache(config=model.config, offloading=True)
-    pieces = [model(piece, past_key_values=cache).last_hidden_state for piece in ids.split(2, dim=1)]
+    pieces = [model(piece, cache=cache).last_hidden_state for piece in ids.split(2, dim=1)]
     assert_close(torch.cat(pieces, dim=1), expected)

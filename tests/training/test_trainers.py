@@ -13,6 +13,7 @@ from transformers import DistilBertConfig, DistilBertForMaskedLM, TrainerCallbac
 
 from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM
 from hf_lineage.data import ContiguousBlocks, ParallelStreams, TokenStream
+from hf_lineage.models.cache_name import cache_of
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -89,8 +90,8 @@ def test_state_is_carried_and_gradient_is_cut(tmp_path):
     for step in range(8):
         inputs = rows[:, step * BLOCK : (step + 1) * BLOCK]
         targets = rows[:, step * BLOCK + 1 : (step + 1) * BLOCK + 1]
-        outputs = reference(inputs, past_key_values=cache, use_cache=True)
-        cache = outputs.past_key_values
+        outputs = reference(inputs, cache=cache, use_cache=True)
+        cache = cache_of(outputs)
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
         loss = torch.nn.functional.cross_entropy(outputs.logits.flatten(0, 1), targets.flatten())
