@@ -5,7 +5,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from hf_lineage import GPTConfig
-from tests.models.common import constant, normal
+from tests.models.common import constant, main_output, normal
 from tests.models.common_generation import HEAD, CausalLMTests
 
 
@@ -21,6 +21,7 @@ class TestGPT(CausalLMTests):
         "dropout": 0.0,
         "embedding_dropout": 0.0,
         "attention_dropout": 0.0,
+        "classifier_dropout": 0.0,
         "initializer_range": 0.3,
         "num_labels": 3,
     }
@@ -45,7 +46,7 @@ class TestGPT(CausalLMTests):
     def test_padding_takes_no_position(self, head):
         model = self.model(head)
         inputs, _ = self.padded(self.inputs(head, length=33), [32, 5, 2, 1], "left")
-        assert model(**inputs)[0].shape[1] == 33
+        assert main_output(model(**inputs)).shape == self.expected_shape(head, model.config, 4, 33)
 
     def test_hidden_size_is_a_multiple_of_heads(self):
         with pytest.raises(StrictDataclassError, match="hidden_size 65.*num_attention_heads 2"):
