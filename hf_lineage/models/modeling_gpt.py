@@ -210,14 +210,13 @@ class GPTWithClassifier(GPTWithOutputLayer):
 
     def language_model_loss(self, vectors: Tensor, ids: Tensor, mask: Tensor | None, tables) -> Tensor:
         """Mean over the texts of each one's mean loss over its tokens but the first: vectors [B, T, D], ids [B, T]."""
-        mask = torch.ones_like(ids) if mask is None else mask
-        predicts = (mask[:, :-1] * mask[:, 1:]).bool()  # [B, T - 1]
-        row = predicts.nonzero()[:, 0]
-        # only these have scores: those of the padding would be the larger part of the work
-        scores = self.next_token_scores(vectors[:, :-1][predicts], tables)  # [tokens, V]
-        losses = cross_entropy(scores.float(), ids[:, 1:][predicts], reduction="none")
-        share = 1 / (predicts.sum(1).clamp(min=1) * max(len(ids), 1))  # [B]
-        return (losses * share[row]).sum()
+        row, column = (torch.ones_like(ids) if mask is None else mask).nonzero(as_tuple=True)
+        follows = row[1:] == row[:-1]
+        row, read, predicted = row[1:][follows], column[:-1][follows], column[1:][follows]
+        # padding has no scores: they would be the larger part of the work
+        scores = self.next_token_scores(vectors[row, read], tables)  # [tokens, V]
+        losses = cross_entropy(scores.float(), ids[row, predicted], reduction="none")
+        return (losses / (row.bincount(minlength=len(ids))[row] * len(ids))).sum()
 
 
 def in_rows(x: Tensor | None, dimensions: int) -> Tensor | None:
