@@ -48,7 +48,8 @@ for head in heads:
         assert model.config.auto_map.keys() == {"AutoConfig", *heads}
         if saved == head:
             output = model(ids[None] if head == "AutoModelForMultipleChoice" else ids)[0]
-            assert torch.equal(output, load_file(f"{folder}/{head}.safetensors")["output"])
+            # not bit by bit: weights lie elsewhere in memory, which changes the order in which a dot product is summed
+            torch.testing.assert_close(output, load_file(f"{folder}/{head}.safetensors")["output"], rtol=0, atol=1e-6)
             if head == "AutoModelForCausalLM":
                 cached = model.generate(ids, max_new_tokens=5, num_beams=2, pad_token_id=0)
                 assert torch.equal(cached, load_file(f"{folder}/{head}.safetensors")["generated"])
