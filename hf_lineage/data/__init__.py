@@ -1,6 +1,7 @@
 """Corpora and the datasets made of them."""
 
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
+from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
@@ -15,6 +16,7 @@ __all__ = [
     "PackedDocuments",
     "ParallelStreams",
     "StreamedBlocks",
+    "TextEncoder",
     "TokenStream",
     "WordFile",
     "WordWindows",

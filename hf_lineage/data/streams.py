@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.data import randomness
 from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.encoding import TextEncoder
 
 
 # raise it when the same text is encoded differently, so that no stale cache is served
@@ -63,7 +64,7 @@ def encode_corpus(
         _encode_batch,
         batched=True,
         with_indices=True,
-        fn_kwargs={"tokenizer": tokenizer, "version": _ENCODING_VERSION},
+        fn_kwargs={"encode": TextEncoder(tokenizer), "eos_token_id": eos_token_id, "version": _ENCODING_VERSION},
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")),
@@ -97,13 +98,13 @@ def _end_mark(tokenizer):
     return tokenizer.eos_token_id
 
 
-def _encode_batch(batch, indices, tokenizer, version):
+def _encode_batch(batch, indices, encode, eos_token_id, version):
     """Columns of the encoded corpus; the version only tells the cache's entries apart."""
     texts = batch["text"]
     for index, text in zip(indices, texts, strict=True):
         _check_text(index, text)
     return {
-        "tokens": _tokenize(texts, tokenizer),
+        "tokens": [np.append(ids, np.int32(eos_token_id)) for ids in encode(texts)],
         "num_words": [len(text.split()) + 1 for text in texts],
         "num_characters": [len(text) + 1 for text in texts],
     }
@@ -112,20 +113,6 @@ def _encode_batch(batch, indices, tokenizer, version):
 def _check_text(row, text):
     if not isinstance(text, str):
         raise CorpusError(f"row {row} of the corpus is {text!r} ({type(text).__name__}), not text")
-
-
-def _tokenize(texts, tokenizer):
-    # verbose=False: a document may be longer than the model's longest input
-    encoded = tokenizer(
-        texts,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    return [ids + [tokenizer.eos_token_id] for ids in encoded["input_ids"]]
 
 
 def _check_block_size(block_size):
@@ -251,6 +238,7 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
             raise ValueError(f"passes is {passes}; it must be at least 1, or None to read without end")
         self.corpus = corpus
         self.tokenizer = tokenizer
+        self.encode = TextEncoder(tokenizer)
         self.block_size = block_size
         self.seed = seed
         self.shuffle_buffer = shuffle_buffer
@@ -273,9 +261,10 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
                 return
 
     def _blocks(self):
-        pending = np.array([self.tokenizer.eos_token_id])
+        end = np.array([self.tokenizer.eos_token_id], np.int32)
+        pending = end
         for texts in self._batches_of_texts():
-            pending = np.concatenate([pending, *_tokenize(texts, self.tokenizer)])
+            pending = np.concatenate([pending, *(part for ids in self.encode(texts) for part in (ids, end))])
             num_blocks = (len(pending) - 1) // (self.block_size - 1)
             for start in range(0, num_blocks * (self.block_size - 1), self.block_size - 1):
                 yield _as_tensor(pending[start : start + self.block_size])
