@@ -47,10 +47,11 @@ for head in heads:
         model = auto.from_pretrained(f"{folder}/{saved}", trust_remote_code=True).eval()
         assert model.config.auto_map.keys() == {"AutoConfig", *heads}
         if saved == head:
-            output = model(ids)
+            decoder_ids = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+            output = model(ids, **decoder_ids)
             output = output.logits if "logits" in output else output.last_hidden_state
             assert torch.equal(output, load_file(f"{folder}/{head}.safetensors")["output"])
-            if head == "AutoModelForCausalLM":
+            if head in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM"):
                 cached = model.generate(ids, max_new_tokens=5, num_beams=2, pad_token_id=0)
                 assert torch.equal(cached, load_file(f"{folder}/{head}.safetensors")["generated"])
             model.save_pretrained(f"{folder}/again")
@@ -99,9 +100,9 @@ def test_every_head_opens_without_the_package(config_class, tmp_path):
     for head in config_class.auto_classes:
         model = getattr(transformers, head).from_config(config).eval()
         model.save_pretrained(tmp_path / head)
-        output = model(ids)
+        output = model(ids, **({"decoder_input_ids": ids} if config.is_encoder_decoder else {}))
         tensors = {"output": output.logits if "logits" in output else output.last_hidden_state}
-        if head == "AutoModelForCausalLM":
+        if head in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM"):
             tensors["generated"] = model.generate(ids, max_new_tokens=5, num_beams=2, pad_token_id=0)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / f"{head}.safetensors")
     heads = list(config_class.auto_classes)
