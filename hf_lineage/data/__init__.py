@@ -3,8 +3,11 @@
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.packing import PackedDocuments
+from hf_lineage.data.parallel import load_parallel_corpus
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
+from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
+from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
 
 
@@ -14,15 +17,21 @@ __all__ = [
     "EpochCallback",
     "EpochDataset",
     "PackedDocuments",
+    "PairCollator",
     "ParallelStreams",
     "StreamedBlocks",
     "TextEncoder",
+    "TokenBuckets",
     "TokenStream",
+    "TranslationGrammar",
+    "TranslationPairs",
     "WordFile",
     "WordWindows",
     "encode_corpus",
     "generator",
+    "grammar_corpus",
     "load_corpus",
+    "load_parallel_corpus",
     "permutation",
     "read_documents",
 ]
