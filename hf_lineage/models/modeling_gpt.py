@@ -23,7 +23,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .cache_name import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
-from .inputs import check_mask, embed_inputs
+from .inputs import check_mask, check_positions, embed_inputs, token_positions
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -52,28 +52,12 @@ class GPTModel(GPTPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def positions(self, attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
-        """Position of each new token in its row [B or 1, T]: padding is not counted."""
-        if attention_mask is not None and attention_mask.dim() == 2:
-            return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
-        return torch.arange(seen, seen + length, device=device)[None]
-
     def dropped_tables(self) -> tuple[Tensor, Tensor] | None:
         """The token and position tables [V, D], [P, D] of one training step, where their entries are dropped."""
         if not self.training or self.config.embedding_dropout_of != "tables":
             return None
         tables = (self.embed_tokens.weight, self.embed_positions.weight)
         return tuple(dropout(table, self.config.embedding_dropout) for table in tables)
-
-    def check_positions(self, position_ids: Tensor):
-        """Refuses positions that have no vector (on the CPU only: on a GPU looking would stall every step)."""
-        if position_ids.device.type == "cpu" and not torch.compiler.is_compiling() and position_ids.numel():
-            largest, limit = position_ids.max().item(), self.config.max_position_embeddings
-            if largest >= limit:
-                raise ValueError(
-                    f"{largest + 1} tokens are more than the {limit} positions of this model "
-                    "(max_position_embeddings): shorten the text, or tokenize with truncation=True"
-                )
 
     @takes_cache
     @merge_with_config_defaults
@@ -105,8 +89,8 @@ class GPTModel(GPTPreTrainedModel):
         # packing is read off restarting positions that the caller gave, never off those computed here
         mask = create_causal_mask(self.config, vectors, attention_mask, cache, position_ids=position_ids)
         if position_ids is None:
-            position_ids = self.positions(attention_mask, seen, length, vectors.device)
-        self.check_positions(position_ids)
+            position_ids = token_positions(attention_mask, seen, length, vectors.device)
+        check_positions(position_ids, self.config.max_position_embeddings)
 
         tables = tables or self.dropped_tables()
         if tables is None:
