@@ -12,6 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding as rows_of
 from torch.nn.functional import logsigmoid
 
 from ..models import Word2VecConfig, Word2VecForPreTraining
@@ -100,6 +101,8 @@ def _numba(model, embedding, context, batch, path, rate, begin, end):
 
 def _torch(model, embedding, context, batch, path, rate, begin, end):
     batch = {name: tensor.to(embedding.device) for name, tensor in batch.items()}
+    # by int32 rows are taken and added at half the speed
+    batch |= {name: batch[name].long() for name in ("ids", "negatives")}
     learn = _blocks if model.config.objective == "negative_sampling" else _vectors
     loss, pairs, step = torch.zeros((), device=embedding.device), 0, path.chunk * path.chunks_at_once
     for start in range(begin, end, step):
@@ -131,40 +134,41 @@ def _bands(batch, path, window, start, stop):
 
 
 def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
-    """Negative sampling on chunks: G chunks of L centres, R words around them, N negatives shared in each."""
+    """Negative sampling on chunks: G chunks of L centres, R words around them, N negatives shared in each.
+
+    The P vectors h that predict are the R words themselves or, for CBOW, the L means of neighbours. Each is scored
+    against the K = L + N centres and negatives at once; `weights` [G, P, K] says how many pairs a score stands for.
+    """
     config = model.config
     centres, around, band = _bands(batch, path, config.window, start, stop)
     inputs, targets = batch["ids"][around], batch["ids"][centres]  # [G, R], [G, L]
     noise = batch["negatives"][start // path.chunk : start // path.chunk + len(centres)]  # [G, N]
-    x, y, z = embedding[inputs], context[targets], context[noise]
-    band, is_noise = band.to(x.dtype), (targets[..., None] != noise[:, None]).to(x.dtype)  # [G, L, R], [G, L, N]
-    share = config.num_negatives / path.negatives_per_chunk
+    outputs = torch.cat([targets, noise], 1)  # [G, K]
+    x, y = rows_of(inputs, embedding), rows_of(outputs, context)
+    band = band.to(x.dtype)  # [G, L, R]
 
     if config.architecture == "skip_gram":
-        weights = share * (band.transpose(1, 2) @ is_noise)  # [G, R, N]
-        positive, negative = y @ x.transpose(1, 2), x @ z.transpose(1, 2)
-        for_positive, for_negative = rate * band * (-positive).sigmoid(), -rate * weights * negative.sigmoid()
-        dx = for_positive.transpose(1, 2) @ y + for_negative @ z
-        dy, dz = for_positive @ x, for_negative.transpose(1, 2) @ x
-        of_pairs = band
+        h, pairs = x, band.transpose(1, 2)  # [G, R, L]
     else:
         count = band.sum(2, keepdim=True)  # [G, L, 1]
         divisor = count.clamp(min=1) if config.cbow_mean else torch.ones_like(count)
-        h = band @ x / divisor
-        weights, some = share * is_noise * (count > 0), (count > 0).to(x.dtype)
-        positive, negative = (h * y).sum(2, keepdim=True), h @ z.transpose(1, 2)
-        for_positive, for_negative = rate * some * (-positive).sigmoid(), -rate * weights * negative.sigmoid()
-        error = for_positive * y + for_negative @ z
-        dx = band.transpose(1, 2) @ (error / divisor if config.cbow_grad == "corrected" else error)
-        dy, dz = for_positive * h, for_negative.transpose(1, 2) @ h
-        of_pairs = some
+        h, pairs = band @ x / divisor, (count > 0) * torch.eye(path.chunk, dtype=x.dtype, device=x.device)
+    # a pair's own centre is no negative of it
+    is_noise = (targets[..., None] != noise[:, None]).to(x.dtype)  # [G, L, N]
+    share = config.num_negatives / path.negatives_per_chunk
+    weights = torch.cat([pairs, share * (pairs @ is_noise)], 2)
+    labels = (torch.arange(weights.shape[2], device=x.device) < path.chunk).to(x.dtype)
 
+    scores = h @ y.transpose(1, 2)  # [G, P, K]
+    gradient = rate * weights * (labels - scores.sigmoid())
+    dx, dy = gradient @ y, gradient.transpose(1, 2) @ h
+    if config.architecture == "cbow":
+        dx = band.transpose(1, 2) @ (dx / divisor if config.cbow_grad == "corrected" else dx)
     embedding.index_add_(0, inputs.flatten(), dx.flatten(0, 1))
-    context.index_add_(0, targets.flatten(), dy.flatten(0, 1))
-    context.index_add_(0, noise.flatten(), dz.flatten(0, 1))
+    context.index_add_(0, outputs.flatten(), dy.flatten(0, 1))
     if not measure:
         return 0, 0
-    return -(of_pairs * logsigmoid(positive)).sum() - (weights * logsigmoid(-negative)).sum(), of_pairs.sum()
+    return -(weights * logsigmoid((2 * labels - 1) * scores)).sum(), pairs.sum()
 
 
 def _vectors(model, embedding, context, batch, path, rate, start, stop, measure):
