@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding as rows_of
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, pad
 
 from ..models import Word2VecConfig, Word2VecForPreTraining
 
@@ -100,9 +100,7 @@ def _numba(model, embedding, context, batch, path, rate, begin, end):
 
 
 def _torch(model, embedding, context, batch, path, rate, begin, end):
-    batch = {name: tensor.to(embedding.device) for name, tensor in batch.items()}
-    # by int32 rows are taken and added at half the speed
-    batch |= {name: batch[name].long() for name in ("ids", "negatives")}
+    batch = _padded({name: tensor.to(embedding.device) for name, tensor in batch.items()}, path, model.config.window)
     learn = _blocks if model.config.objective == "negative_sampling" else _vectors
     loss, pairs, step = torch.zeros((), device=embedding.device), 0, path.chunk * path.chunks_at_once
     for start in range(begin, end, step):
@@ -121,16 +119,35 @@ def _torch(model, embedding, context, batch, path, rate, begin, end):
     return float(loss), int(pairs)
 
 
+def _padded(batch, path, window):
+    """The block with a window of words before and after it, full chunks, and neighbours counted from each centre.
+
+    The words added have no neighbours, so that nothing is learned from them. Rows are taken by int64: by int32 they
+    are taken and added at half the speed.
+    """
+    ragged = -len(batch["ids"]) % path.chunk
+    position = torch.arange(len(batch["ids"]), device=batch["ids"].device)
+    return {
+        "ids": pad(batch["ids"].long(), (window, window + ragged)),
+        "before": pad(position - batch["low"], (0, ragged)),
+        "after": pad(batch["high"] - 1 - position, (0, ragged)),
+        "negatives": batch["negatives"].long(),
+    }
+
+
 def _bands(batch, path, window, start, stop):
-    """For chunks of L centres [G, L]: their neighbourhood [G, R] and who is whose neighbour, bool [G, L, R]."""
-    device, last = batch["ids"].device, len(batch["ids"]) - 1
-    chunks = -(-(stop - start) // path.chunk)
-    centres = start + torch.arange(chunks * path.chunk, device=device).view(chunks, path.chunk)
-    around = centres[:, :1] - window + torch.arange(path.chunk + 2 * window, device=device)  # [G, R]
-    exists, centres = centres < stop, centres.clamp(max=last)
-    low, high, position = batch["low"][centres][..., None], batch["high"][centres][..., None], around[:, None]
-    band = (position >= low) & (position < high) & (position != centres[..., None]) & exists[..., None]
-    return centres, around.clamp(0, last), band
+    """For chunks of L centres: words around each [G, R], the centres [G, L], their neighbours as bool [G, L, R]."""
+    chunks, length, width = -(-(stop - start) // path.chunk), path.chunk, path.chunk + 2 * window
+    stop = start + chunks * length
+    inputs = batch["ids"][start : stop + 2 * window].unfold(0, width, length)
+    targets = batch["ids"][start + window : stop + window].view(chunks, length)
+    before, after = (batch[name][start:stop].view(chunks, length, 1) for name in ("before", "after"))
+    offset = torch.arange(-window, window + 1, device=inputs.device)
+    near = (offset >= -before) & (offset <= after) & (offset != 0)  # [G, L, 2 window + 1]
+    band = near.new_zeros(chunks, length, width)
+    # the neighbours of the next centre stand in the next row, one column further
+    band.as_strided(near.shape, (length * width, width + 1, 1)).copy_(near)
+    return inputs, targets, band
 
 
 def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
@@ -140,9 +157,8 @@ def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
     against the K = L + N centres and negatives at once; `weights` [G, P, K] says how many pairs a score stands for.
     """
     config = model.config
-    centres, around, band = _bands(batch, path, config.window, start, stop)
-    inputs, targets = batch["ids"][around], batch["ids"][centres]  # [G, R], [G, L]
-    noise = batch["negatives"][start // path.chunk : start // path.chunk + len(centres)]  # [G, N]
+    inputs, targets, band = _bands(batch, path, config.window, start, stop)
+    noise = batch["negatives"][start // path.chunk : start // path.chunk + len(targets)]  # [G, N]
     outputs = torch.cat([targets, noise], 1)  # [G, K]
     x, y = rows_of(inputs, embedding), rows_of(outputs, context)
     band = band.to(x.dtype)  # [G, L, R]
@@ -160,7 +176,7 @@ def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
     labels = (torch.arange(weights.shape[2], device=x.device) < path.chunk).to(x.dtype)
 
     scores = h @ y.transpose(1, 2)  # [G, P, K]
-    gradient = rate * weights * (labels - scores.sigmoid())
+    gradient = (labels - scores.sigmoid()).mul_(weights).mul_(rate)
     dx, dy = gradient @ y, gradient.transpose(1, 2) @ h
     if config.architecture == "cbow":
         dx = band.transpose(1, 2) @ (dx / divisor if config.cbow_grad == "corrected" else dx)
@@ -174,20 +190,20 @@ def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
 def _vectors(model, embedding, context, batch, path, rate, start, stop, measure):
     """Hierarchical and full softmax: P vectors h, each against the nodes of its centre's path or all words."""
     config = model.config
-    centres, around, band = _bands(batch, path, config.window, start, stop)
-    inputs, band = batch["ids"][around], band[:, 0]  # [G, R] with one centre a chunk
+    inputs, targets, band = _bands(batch, path, config.window, start, stop)
+    band, targets = band[:, 0], targets[:, 0]  # [G, R] and [G] with one centre a chunk
     if config.architecture == "skip_gram":
         rows, columns = band.nonzero(as_tuple=True)
-        h, targets = embedding[inputs[rows, columns]], batch["ids"][centres[rows, 0]]
+        h, targets = embedding[inputs[rows, columns]], targets[rows]
     else:
         rows = band.any(1).nonzero()[:, 0]
-        inputs, band, targets = inputs[rows], band[rows].to(embedding.dtype), batch["ids"][centres[rows, 0]]
+        inputs, band, targets = inputs[rows], band[rows].to(embedding.dtype), targets[rows]
         divisor = band.sum(1, keepdim=True) if config.cbow_mean else torch.ones_like(band[:, :1])
         h = (band[:, None] @ embedding[inputs])[:, 0] / divisor
 
     if config.objective == "softmax":
         logs = (h @ context.T).log_softmax(1)
-        loss = -logs.gather(1, targets[:, None].long()).sum()
+        loss = -logs.gather(1, targets[:, None]).sum()
         gradient = -rate * logs.exp()  # [P, V]
         gradient[torch.arange(len(h)), targets] += rate
         error, change = gradient @ context, gradient.T @ h
