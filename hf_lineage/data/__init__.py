@@ -2,6 +2,7 @@
 
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.packing import PackedDocuments
+from hf_lineage.data.phrases import Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
@@ -14,6 +15,7 @@ __all__ = [
     "EpochDataset",
     "PackedDocuments",
     "ParallelStreams",
+    "Phrases",
     "StreamedBlocks",
     "TokenStream",
     "WordFile",
