@@ -17,10 +17,11 @@ from tqdm.auto import tqdm
 
 @dataclass
 class Phrases:
-    """Pairs of words to join, with their scores, one dictionary a pass."""
+    """Pairs of words to join, with their scores, one dictionary a pass; with `lowercase`, of lower-cased words."""
 
     passes: list[dict[tuple[str, str], float]] = field(default_factory=list)
     delimiter: str = "_"
+    lowercase: bool = False
 
     @classmethod
     def learn(
@@ -30,6 +31,7 @@ class Phrases:
         *,
         min_count: int = 5,
         delimiter: str = "_",
+        lowercase: bool = False,
         max_counts: int = 20_000_000,
         show_progress: bool = True,
     ) -> "Phrases":
@@ -53,7 +55,7 @@ class Phrases:
             raise ValueError(f"delimiter is {delimiter!r}; it must be characters without white space, such as '_'")
         if isinstance(texts, Iterator):
             raise ValueError("texts can be read only once, but each pass reads it: give a list or a column")
-        phrases = cls([], delimiter)
+        phrases = cls([], delimiter, lowercase)
         for threshold in thresholds:
             bar = tqdm(texts, f"Phrases, pass {len(phrases.passes) + 1}", unit=" texts", disable=not show_progress)
             counts, pairs, num_words = _count(map(phrases.split, bar), max_counts)
@@ -63,7 +65,7 @@ class Phrases:
 
     def split(self, text: str) -> list[str]:
         """The words and phrases of a text. In each pass the first of two overlapping pairs is joined."""
-        words = text.split()
+        words = (text.lower() if self.lowercase else text).split()
         for pairs in self.passes:
             words = list(self._joined(words, pairs))
         return words
@@ -71,6 +73,10 @@ class Phrases:
     def join(self, text: str) -> str:
         """The text with its phrases joined: "in new york" -> "in new_york"."""
         return " ".join(self.split(text))
+
+    def join_all(self, texts: Iterable[str]) -> "JoinedTexts":
+        """`texts` with their phrases joined, one by one as they are read, and as often as they can be read."""
+        return JoinedTexts(self, texts)
 
     def _joined(self, words, pairs):
         i = 0
@@ -87,9 +93,8 @@ class Phrases:
         path = Path(path)
         passes = [[[*pair, score] for pair, score in pairs.items()] for pairs in self.passes]
         temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-        temporary.write_text(
-            json.dumps({"delimiter": self.delimiter, "passes": passes}, ensure_ascii=False), encoding="utf-8"
-        )
+        content = {"delimiter": self.delimiter, "lowercase": self.lowercase, "passes": passes}
+        temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         os.replace(temporary, path)
 
     @classmethod
@@ -103,9 +108,20 @@ class Phrases:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             passes = [{(str(a), str(b)): float(score) for a, b, score in pairs} for pairs in content["passes"]]
-            return cls(passes, str(content["delimiter"]))
+            return cls(passes, str(content["delimiter"]), bool(content["lowercase"]))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is not a file of phrases, as Phrases.save writes it ({error!r})") from error
+
+
+@dataclass(frozen=True)
+class JoinedTexts:
+    """What `Phrases.join_all` returns."""
+
+    phrases: Phrases
+    texts: Iterable[str]
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.phrases.join, self.texts)
 
 
 def _count(sentences, max_counts):

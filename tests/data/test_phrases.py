@@ -72,10 +72,14 @@ def test_a_joined_word_begins_no_other_pair():
     assert phrases.join("a b c d") == "a+b c+d"
     assert phrases.join("x b  c\td") == "x b+c d"
     assert phrases.join("") == ""
+    texts = phrases.join_all(["a b", "B c"])
+    assert list(texts) == list(texts) == ["a+b", "B c"]
+    phrases.lowercase = True
+    assert list(texts) == ["a+b", "b+c"]
 
 
 def test_saved_and_loaded(tmp_path):
-    phrases = Phrases([{("új", "york"): 2.5}, {("új+york", "times"): 1.0}], delimiter="+")
+    phrases = Phrases([{("új", "york"): 2.5}, {("új+york", "times"): 1.0}], delimiter="+", lowercase=True)
     phrases.save(tmp_path / "phrases.json")
     assert Phrases.load(tmp_path / "phrases.json") == phrases
     assert [path.name for path in tmp_path.iterdir()] == ["phrases.json"]
