@@ -4,6 +4,7 @@ from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel import load_parallel_corpus
+from hf_lineage.data.phrases import Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
 from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
@@ -19,6 +20,7 @@ __all__ = [
     "PackedDocuments",
     "PairCollator",
     "ParallelStreams",
+    "Phrases",
     "StreamedBlocks",
     "TextEncoder",
     "TokenBuckets",
