@@ -6,13 +6,21 @@ from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel import load_parallel_corpus
 from hf_lineage.data.phrases import Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
-from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
+from hf_lineage.data.streams import (
+    BlocksWithNegatives,
+    ContiguousBlocks,
+    ParallelStreams,
+    StreamedBlocks,
+    TokenStream,
+    encode_corpus,
+)
 from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
 from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
 
 
 __all__ = [
+    "BlocksWithNegatives",
     "ContiguousBlocks",
     "CorpusError",
     "EpochCallback",
