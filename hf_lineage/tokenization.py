@@ -253,6 +253,32 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     )
 
 
+def translation_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A copy for encoder-decoders, which read and write `text <eos>`; the decoder starts from bos_token.
+
+    Batches are padded on the right. Text ids stay as they are.
+
+    Raises:
+        ValueError: the tokenizer has no eos_token, bos_token or pad_token.
+    """
+    for role in ("eos_token", "bos_token", "pad_token"):
+        if getattr(tokenizer, role) is None:
+            raise ValueError(f'the tokenizer has no {role}, which translation needs: set tokenizer.{role} = "…"')
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    eos = tokenizer.eos_token
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {eos}", special_tokens=[(eos, tokenizer.eos_token_id)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=tokenizer.model_max_length,
+        padding_side="right",
+        truncation_side=tokenizer.truncation_side,
+        **tokenizer.special_tokens_map,
+    )
+
+
 def _decoder_of_continuations(model: models.Model) -> decoders.Decoder:
     """Blank before each word but not before `##` pieces and closing punctuation, at the start of the text too."""
     if isinstance(model, models.WordLevel):
