@@ -2,7 +2,7 @@
 
 from .alignment_error_rate import AlignmentErrorRate
 from .bleu import BLEU, bleu_of_generated
-from .perplexity import Perplexity, measure_perplexity
+from .perplexity import Perplexity, log_probabilities, measure_perplexity, perplexity_of
 from .word_analogy import WordAnalogy, answer_analogies, load_analogies, measure_word_analogy
 from .word_similarity import WordSimilarity, load_similarities, measure_word_similarity, pair_similarities
 
@@ -17,8 +17,10 @@ __all__ = [
     "bleu_of_generated",
     "load_analogies",
     "load_similarities",
+    "log_probabilities",
     "measure_perplexity",
     "measure_word_analogy",
     "measure_word_similarity",
     "pair_similarities",
+    "perplexity_of",
 ]
