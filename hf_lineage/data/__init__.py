@@ -2,7 +2,7 @@
 
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.packing import PackedDocuments
-from hf_lineage.data.phrases import Phrases
+from hf_lineage.data.phrases import MappedTexts, Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
@@ -13,6 +13,7 @@ __all__ = [
     "CorpusError",
     "EpochCallback",
     "EpochDataset",
+    "MappedTexts",
     "PackedDocuments",
     "ParallelStreams",
     "Phrases",
