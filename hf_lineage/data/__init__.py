@@ -7,7 +7,7 @@ from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel import load_parallel_corpus
 from hf_lineage.data.phases import Phases
-from hf_lineage.data.phrases import Phrases
+from hf_lineage.data.phrases import MappedTexts, Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
@@ -35,6 +35,7 @@ __all__ = [
     "CorpusError",
     "EpochCallback",
     "EpochDataset",
+    "MappedTexts",
     "Masking",
     "PackedDocuments",
     "PackingCollator",
