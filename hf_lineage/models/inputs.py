@@ -55,3 +55,10 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
             f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
             + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")
         )
+
+
+def token_positions(attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
+    """Position of each new token in its row [B or 1, T]: padding in a mask [B, seen + T] is not counted."""
+    if attention_mask is not None and attention_mask.dim() == 2:
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
+    return torch.arange(seen, seen + length, device=device)[None]
