@@ -267,8 +267,9 @@ class RNNSearchConfig(RecurrentSeq2SeqConfig):
         if self.attention == "additive":
             if self.readout_size is None or self.decoder_layers not in (1, None):
                 raise ValueError(
-                    f'attention="additive" needs a readout_size and one decoder layer, not {self.readout_size} and '
-                    f'{self.decoder_layers}: see RNNSearchConfig.luong and attention="concat" for more layers'
+                    'attention="additive" needs a readout_size and one decoder layer (decoder_layers, by default '
+                    f"num_hidden_layers), not {self.readout_size} and {self.decoder_layers}: for more layers see "
+                    'RNNSearchConfig.luong and attention="concat"'
                 )
             if self.attention_window != "global" or self.input_feeding:
                 raise ValueError(
