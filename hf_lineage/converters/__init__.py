@@ -1,6 +1,15 @@
 """Foreign file formats, read strictly and without running anything they hold, and written back."""
 
+from .openai_gpt import read_openai_bpe, read_openai_gpt, to_openai_gpt
 from .word2vec_format import from_gensim, read_word_vectors, to_gensim, write_word_vectors
 
 
-__all__ = ["from_gensim", "read_word_vectors", "to_gensim", "write_word_vectors"]
+__all__ = [
+    "from_gensim",
+    "read_openai_bpe",
+    "read_openai_gpt",
+    "read_word_vectors",
+    "to_gensim",
+    "to_openai_gpt",
+    "write_word_vectors",
+]

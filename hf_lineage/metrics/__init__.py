@@ -1,15 +1,20 @@
-"""Metrics: perplexities that compare across vocabularies, and what word vectors know of words."""
+"""Metrics: translations and alignments, perplexities across vocabularies, and what word vectors know of words."""
 
+from .alignment_error_rate import AlignmentErrorRate
+from .bleu import BLEU, bleu_of_generated
 from .perplexity import Perplexity, measure_perplexity
 from .word_analogy import WordAnalogy, answer_analogies, load_analogies, measure_word_analogy
 from .word_similarity import WordSimilarity, load_similarities, measure_word_similarity, pair_similarities
 
 
 __all__ = [
+    "BLEU",
+    "AlignmentErrorRate",
     "Perplexity",
     "WordAnalogy",
     "WordSimilarity",
     "answer_analogies",
+    "bleu_of_generated",
     "load_analogies",
     "load_similarities",
     "measure_perplexity",
