@@ -9,7 +9,7 @@ from .configuration_bert import BERTConfig
 from .configuration_gpt import GPTConfig
 from .configuration_nnlm import NNLMConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
-from .configuration_seq2seq import Seq2SeqConfig
+from .configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
 from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
 
@@ -22,6 +22,7 @@ LINEAGE = (
     LSTMConfig,
     GRUConfig,
     Seq2SeqConfig,
+    RNNSearchConfig,
     TransformerConfig,
     GPTConfig,
     BERTConfig,
