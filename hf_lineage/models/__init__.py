@@ -7,12 +7,13 @@ from transformers import AutoConfig
 
 from .configuration_gpt import GPTConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
+from .configuration_seq2seq import Seq2SeqConfig
 from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
 
 
 # a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
-LINEAGE = (Word2VecConfig, RNNConfig, LSTMConfig, GRUConfig, TransformerConfig, GPTConfig)
+LINEAGE = (Word2VecConfig, RNNConfig, LSTMConfig, GRUConfig, Seq2SeqConfig, TransformerConfig, GPTConfig)
 
 
 def register() -> list[str]:

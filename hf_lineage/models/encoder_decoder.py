@@ -52,7 +52,7 @@ class GNMTPenalty(float):
 
 
 class ConditionalGeneration:
-    """The output layer over an encoder-decoder, its training and its generate(); inherit it before `GenerationMixin`.
+    """The output layer over an encoder-decoder, its training and its generate(); inherit it first.
 
     The station gives `model`, which answers with a `Seq2SeqModelOutput`, and `lm_head`.
 
