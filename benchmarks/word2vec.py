@@ -81,15 +81,54 @@ def train_ours(text, architecture, size, epochs, seed, backend):
     return WordVectors.from_model(model, text.tokenizer), seconds
 
 
+SYSTEMS = {
+    "gensim": train_gensim,
+    "numba": lambda *arguments: train_ours(*arguments, "numba"),
+    "torch": lambda *arguments: train_ours(*arguments, "torch"),
+}
+
+
+def compare_speed(text, architecture, size, systems, rounds):
+    """Prints words per CPU-second of each system; returns how many times as fast as the first the others are."""
+    for name in systems:
+        SYSTEMS[name](text, architecture, size, 1, 0)  # compiles, and warms the caches
+    seconds = {name: [] for name in systems}
+    for seed in range(rounds):
+        for name in systems:
+            seconds[name].append(SYSTEMS[name](text, architecture, size, 1, seed)[1])
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    speeds = "".join(f"{text.num_words / median[name]:>12,.0f}" for name in systems)
+    print(f"{architecture + f', {size} dimensions':24}{speeds}", flush=True)
+    first, *others = systems
+    ratios = ", ".join(f"{name} {median[first] / median[name]:.2f}" for name in others)
+    return f"{architecture} {size}: {ratios}"
+
+
+def compare_quality(text, architecture, size, systems, seeds, epochs, analogies, pairs):
+    """Prints accuracy on the analogies, in percent, and Spearman's correlation of each system, medians and seeds."""
+    for name in systems:
+        vectors = [SYSTEMS[name](text, architecture, size, epochs, seed)[0] for seed in range(1, seeds + 1)]
+        accuracy = [100 * measure_word_analogy(v, analogies, restrict_vocab=30_000)["accuracy"] for v in vectors]
+        spearman = [measure_word_similarity(v, pairs)["spearman"] for v in vectors]
+        both = f"{statistics.median(accuracy):>12.2f}{statistics.median(spearman):>12.3f}"
+        every = " ".join(f"{a:.2f}/{s:.3f}" for a, s in zip(accuracy, spearman, strict=True))
+        print(f"{name + ' ' + architecture:24}{both}   {every}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", help="default: the package's, in lower case")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--architectures", nargs="+", default=["skip_gram", "cbow"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 300])
-    parser.add_argument("--seeds", type=int, default=0, help="how many seeds to measure the quality of, 5 epochs each")
+    parser.add_argument("--seeds", type=int, default=0, help="how many seeds to measure the quality of")
+    parser.add_argument("--epochs", type=int, default=5, help="of the runs whose quality is measured")
     parser.add_argument("--analogies")
     parser.add_argument("--similarities")
     args = parser.parse_args()
+    if args.seeds and not (args.analogies and args.similarities):
+        parser.error("--seeds needs --analogies and --similarities, files to measure the quality with")
     with tempfile.TemporaryDirectory() as folder:
         if args.corpus is None:
             args.corpus = Path(folder) / "corpus.txt"
@@ -99,39 +138,20 @@ def main():
         known = text.words.num_words
         print(f"{text.num_words:,} words, {known:,} in the vocabulary of {len(text.tokenizer):,}")
         print(f"encoding, once: {text.num_words / text.encoding_seconds:,.0f} words per CPU-second")
-        systems = {
-            "gensim": train_gensim,
-            "numba": lambda *arguments: train_ours(*arguments, "numba"),
-            "torch": lambda *arguments: train_ours(*arguments, "torch"),
-        }
         ratios = []
-        print(f"{'':24}{'gensim':>12}{'numba':>12}{'torch':>12}   words per CPU-second, median of {args.rounds}")
-        for size in args.sizes:
-            for architecture in ("skip_gram", "cbow"):
-                seconds = {name: [] for name in systems}
-                train_ours(text, architecture, size, 1, 0, "numba")  # compiles
-                for seed in range(args.rounds):
-                    for name, train in systems.items():
-                        seconds[name].append(train(text, architecture, size, 1, seed)[1])
-                median = {name: statistics.median(values) for name, values in seconds.items()}
-                speeds = "".join(f"{text.num_words / median[name]:>12,.0f}" for name in systems)
-                print(f"{architecture + f', {size} dimensions':24}{speeds}", flush=True)
-                ratios.append(f"{architecture} {size}: numba {median['gensim'] / median['numba']:.2f}")
-                ratios[-1] += f", torch {median['gensim'] / median['torch']:.2f}"
         if args.seeds:
+            print(f"{f'quality, {args.epochs} epochs':24}{'analogies':>12}{'similarity':>12}   medians and all seeds")
             analogies, pairs = load_analogies(args.analogies), load_similarities(args.similarities)
-            print(f"{'quality, 5 epochs':24}{'analogies':>12}{'similarity':>12}   medians and all seeds")
-        for architecture in ("skip_gram", "cbow") if args.seeds else ():
-            for name, train in systems.items():
-                vectors = [train(text, architecture, 100, 5, seed)[0] for seed in range(1, args.seeds + 1)]
-                accuracy = [
-                    100 * measure_word_analogy(v, analogies, restrict_vocab=30_000)["accuracy"] for v in vectors
-                ]
-                spearman = [measure_word_similarity(v, pairs)["spearman"] for v in vectors]
-                both = f"{statistics.median(accuracy):>12.2f}{statistics.median(spearman):>12.3f}"
-                every = " ".join(f"{a:.2f}/{s:.3f}" for a, s in zip(accuracy, spearman, strict=True))
-                print(f"{name + ' ' + architecture:24}{both}   {every}", flush=True)
-    print(f"times as fast as gensim: {'; '.join(ratios)}")
+            for architecture in args.architectures:
+                quality = args.systems, args.seeds, args.epochs, analogies, pairs
+                compare_quality(text, architecture, args.sizes[0], *quality)
+        if args.rounds:
+            header = "".join(f"{name:>12}" for name in args.systems)
+            print(f"{'':24}{header}   words per CPU-second, median of {args.rounds}")
+            for size in args.sizes:
+                for architecture in args.architectures:
+                    ratios.append(compare_speed(text, architecture, size, args.systems, args.rounds))
+            print(f"times as fast as {args.systems[0]}: {'; '.join(ratios)}")
 
 
 if __name__ == "__main__":

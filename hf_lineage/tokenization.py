@@ -184,6 +184,43 @@ def train_word_level(
     return _wrap(tokenizer, roles, model_max_length)
 
 
+def extend_word_level(
+    tokenizer: PreTrainedTokenizerFast,
+    texts_or_files: str | Path | Iterable,
+    *,
+    min_frequency: int = 1,
+    show_progress: bool = True,
+) -> PreTrainedTokenizerFast:
+    """A copy of a `train_word_level` tokenizer that also knows the words of new texts: old ids stay as they are.
+
+    Words that occur `min_frequency` times and are not in the vocabulary come after it, most frequent first.
+
+    Raises:
+        ValueError: the tokenizer is of another kind, or min_frequency is out of its range.
+        CorpusError: the corpus has no text, or holds something that is not text.
+        FileNotFoundError: a file is missing.
+    """
+    _check_at_least_one(min_frequency=min_frequency)
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    if not isinstance(backend.model, models.WordLevel):
+        raise ValueError(f"the tokenizer's model is {type(backend.model).__name__}; only WordLevel can be extended")
+    normalizer = backend.normalizer or normalizers.Sequence([])
+    words = _count_words(
+        texts_or_files, normalizer, backend.pre_tokenizer, tokenizer.all_special_tokens, show_progress
+    )
+    vocabulary = backend.get_vocab()
+    new = [word for word, count in words.items() if count >= min_frequency and word not in vocabulary]
+    for word in sorted(new, key=lambda word: (-words[word], word)):
+        vocabulary[word] = len(vocabulary)
+    backend.model = models.WordLevel(vocabulary, unk_token=tokenizer.unk_token)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=tokenizer.model_input_names,
+        model_max_length=tokenizer.model_max_length,
+        **tokenizer.special_tokens_map,
+    )
+
+
 def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     """A copy for causal language models, which read documents as `<eos> text <eos> text ...`.
 

@@ -1,24 +1,52 @@
 """Corpora and the datasets made of them."""
 
+from hf_lineage.data.collators import PackingCollator
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
+from hf_lineage.data.encoding import TextEncoder
+from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel import load_parallel_corpus
+from hf_lineage.data.phases import Phases
+from hf_lineage.data.phrases import Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
-from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
+from hf_lineage.data.sentence_pairs import (
+    SentencePairs,
+    SentenceStream,
+    StreamedSentencePairs,
+    encode_sentences,
+    split_sentences,
+)
+from hf_lineage.data.streams import (
+    BlocksWithNegatives,
+    ContiguousBlocks,
+    ParallelStreams,
+    StreamedBlocks,
+    TokenStream,
+    encode_corpus,
+)
 from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
 from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
 
 
 __all__ = [
+    "BlocksWithNegatives",
     "ContiguousBlocks",
     "CorpusError",
     "EpochCallback",
     "EpochDataset",
+    "Masking",
     "PackedDocuments",
+    "PackingCollator",
     "PairCollator",
     "ParallelStreams",
+    "Phases",
+    "Phrases",
+    "SentencePairs",
+    "SentenceStream",
     "StreamedBlocks",
+    "StreamedSentencePairs",
+    "TextEncoder",
     "TokenBuckets",
     "TokenStream",
     "TranslationGrammar",
@@ -26,10 +54,12 @@ __all__ = [
     "WordFile",
     "WordWindows",
     "encode_corpus",
+    "encode_sentences",
     "generator",
     "grammar_corpus",
     "load_corpus",
     "load_parallel_corpus",
     "permutation",
     "read_documents",
+    "split_sentences",
 ]

@@ -38,6 +38,16 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return generator(seed, epoch, size, "permutation").permutation(size)
 
 
+def log_uniform(generator: np.random.Generator, size: int, vocab_size: int) -> np.ndarray:
+    """Word numbers, int64 [size], each k < V with probability log((k + 2) / (k + 1)) / log(V + 1).
+
+    Close to Zipf's law where the words are numbered by falling frequency.
+    """
+    draws = np.exp(generator.random(size) * np.log(vocab_size + 1)).astype(np.int64) - 1
+    # rounding can reach the open end of the interval
+    return np.minimum(draws, vocab_size - 1)
+
+
 def updates_per_epoch(train_dataloader: Sized, gradient_accumulation_steps: int) -> int:
     """How often the Trainer updates the weights in an epoch; the last update may take fewer batches."""
     return -(-len(train_dataloader) // gradient_accumulation_steps)
@@ -77,7 +87,10 @@ class EpochDataset(torch.utils.data.Dataset):
     def __getitem__(self, position: int) -> dict:
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} is outside of a dataset of {len(self)} examples")
-        epoch = self.epoch
+        return self.at(self.epoch, position)
+
+    def at(self, epoch: int, position: int) -> dict:
+        """The example at `position` of `epoch`, whatever the epoch now is."""
         index = int(self._order_of(epoch)[position]) if self.shuffle else int(position)
         return self.example(index, generator(self.seed, epoch, index, type(self).__name__))
 

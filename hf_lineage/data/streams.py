@@ -11,8 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.data import randomness
 from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.encoding import TextEncoder
 
 
+IGNORED = -100
 # raise it when the same text is encoded differently, so that no stale cache is served
 _ENCODING_VERSION = 1
 # documents tokenized at a time when streaming
@@ -63,7 +65,7 @@ def encode_corpus(
         _encode_batch,
         batched=True,
         with_indices=True,
-        fn_kwargs={"tokenizer": tokenizer, "version": _ENCODING_VERSION},
+        fn_kwargs={"encode": TextEncoder(tokenizer), "eos_token_id": eos_token_id, "version": _ENCODING_VERSION},
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")),
@@ -97,13 +99,13 @@ def _end_mark(tokenizer):
     return tokenizer.eos_token_id
 
 
-def _encode_batch(batch, indices, tokenizer, version):
+def _encode_batch(batch, indices, encode, eos_token_id, version):
     """Columns of the encoded corpus; the version only tells the cache's entries apart."""
     texts = batch["text"]
     for index, text in zip(indices, texts, strict=True):
         _check_text(index, text)
     return {
-        "tokens": _tokenize(texts, tokenizer),
+        "tokens": [np.append(ids, np.int32(eos_token_id)) for ids in encode(texts)],
         "num_words": [len(text.split()) + 1 for text in texts],
         "num_characters": [len(text) + 1 for text in texts],
     }
@@ -112,20 +114,6 @@ def _encode_batch(batch, indices, tokenizer, version):
 def _check_text(row, text):
     if not isinstance(text, str):
         raise CorpusError(f"row {row} of the corpus is {text!r} ({type(text).__name__}), not text")
-
-
-def _tokenize(texts, tokenizer):
-    # verbose=False: a document may be longer than the model's longest input
-    encoded = tokenizer(
-        texts,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    return [ids + [tokenizer.eos_token_id] for ids in encoded["input_ids"]]
 
 
 def _check_block_size(block_size):
@@ -140,12 +128,22 @@ class ContiguousBlocks(randomness.EpochDataset):
     share one token: the last of a block, which is only predicted, is the first of the next, which is only read. So
     each token is predicted exactly once, but for the last `num_dropped`, which do not fill a block.
 
-    Raises ValueError for a block_size below 2 and CorpusError for a stream shorter than a block.
+    A model that reads a window of `context_size` tokens is to have it filled everywhere: then blocks share that many
+    tokens, which only the first block predicts (the label -100 in all others).
+
+    Raises ValueError for a block_size that leaves nothing to predict and CorpusError for a stream shorter than a
+    block.
     """
 
-    def __init__(self, stream: TokenStream, block_size: int, seed: int = 0, shuffle: bool = True):
+    def __init__(
+        self, stream: TokenStream, block_size: int, seed: int = 0, shuffle: bool = True, context_size: int = 1
+    ):
         super().__init__(seed, shuffle)
         _check_block_size(block_size)
+        if not 1 <= context_size < block_size:
+            raise ValueError(
+                f"context_size is {context_size}; it must lie between 1 and {block_size - 1}, one less than block_size"
+            )
         if len(stream.tokens) < block_size:
             raise CorpusError(
                 f"the corpus has {len(stream.tokens)} tokens, fewer than one block of block_size={block_size}: "
@@ -153,15 +151,41 @@ class ContiguousBlocks(randomness.EpochDataset):
             )
         self.tokens = stream.tokens
         self.block_size = block_size
-        self.num_dropped = stream.num_predictions % (block_size - 1)
+        self.context_size = context_size
+        self.num_dropped = (len(stream.tokens) - context_size) % (block_size - context_size)
 
     def __len__(self) -> int:
-        return (len(self.tokens) - 1) // (self.block_size - 1)
+        return (len(self.tokens) - self.context_size) // (self.block_size - self.context_size)
 
     def example(self, index: int, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        start = index * (self.block_size - 1)
+        start = index * (self.block_size - self.context_size)
         input_ids = _as_tensor(self.tokens[start : start + self.block_size])
-        return {"input_ids": input_ids, "labels": input_ids.clone()}
+        labels = input_ids.clone()
+        if index > 0:
+            # a causal label of the first token is never scored: with a context of one token nothing is masked
+            labels[1 : self.context_size] = IGNORED
+        return {"input_ids": input_ids, "labels": labels}
+
+
+class BlocksWithNegatives(ContiguousBlocks):
+    """`ContiguousBlocks` with "negative_ids" [K], words that each target of the block is compared with.
+
+    For `sampled_softmax` and `nce`: drawn with repetition from the log-uniform distribution over the vocabulary, as a
+    function of (seed, epoch, block). Evaluation needs none.
+
+    Raises ValueError as `ContiguousBlocks` does, and for no negatives.
+    """
+
+    def __init__(self, stream: TokenStream, block_size: int, vocab_size: int, num_negatives: int, **options):
+        super().__init__(stream, block_size, **options)
+        if num_negatives < 1:
+            raise ValueError(f"num_negatives is {num_negatives}; it must be at least 1")
+        self.vocab_size = vocab_size
+        self.num_negatives = num_negatives
+
+    def example(self, index: int, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        negatives = randomness.log_uniform(generator, self.num_negatives, self.vocab_size)
+        return super().example(index, generator) | {"negative_ids": torch.from_numpy(negatives)}
 
 
 class ParallelStreams(torch.utils.data.Dataset):
@@ -251,6 +275,7 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
             raise ValueError(f"passes is {passes}; it must be at least 1, or None to read without end")
         self.corpus = corpus
         self.tokenizer = tokenizer
+        self.encode = TextEncoder(tokenizer)
         self.block_size = block_size
         self.seed = seed
         self.shuffle_buffer = shuffle_buffer
@@ -273,9 +298,10 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
                 return
 
     def _blocks(self):
-        pending = np.array([self.tokenizer.eos_token_id])
+        end = np.array([self.tokenizer.eos_token_id], np.int32)
+        pending = end
         for texts in self._batches_of_texts():
-            pending = np.concatenate([pending, *_tokenize(texts, self.tokenizer)])
+            pending = np.concatenate([pending, *(part for ids in self.encode(texts) for part in (ids, end))])
             num_blocks = (len(pending) - 1) // (self.block_size - 1)
             for start in range(0, num_blocks * (self.block_size - 1), self.block_size - 1):
                 yield _as_tensor(pending[start : start + self.block_size])

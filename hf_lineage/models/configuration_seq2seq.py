@@ -1,4 +1,4 @@
-"""Configuration of the recurrent encoder-decoders: Seq2Seq."""
+"""Configurations of the recurrent encoder-decoders: Seq2Seq and RNNsearch."""
 
 from typing import Literal
 
@@ -16,8 +16,9 @@ class RecurrentSeq2SeqConfig(LineageConfig):
     is the decoder's and, unless `encoder_hidden_size` differs, that of each direction of the encoder. `embedding_size`
     is `hidden_size` when left out.
 
-    `cell` is that of both sides; `hidden_act` belongs to "rnn", `forget_gate_bias` to "lstm". With `reverse_source`
-    the encoder reads each sentence from its end, padding aside: users give it as it is written.
+    `cell` is that of both sides; `hidden_act` belongs to "rnn", `forget_gate_bias`, `peephole` and `coupled_gates` to
+    "lstm", `reset_mode` and `update_convention` to "gru", with the meaning they have in LSTMConfig and GRUConfig. With
+    `reverse_source` the encoder reads each sentence from its end, padding aside: users give it as it is written.
 
     `bridge` makes the decoder's first state of the encoder's last ones: "copy" hands over each layer's (directions
     side by side), "dense" is tanh(W h) of the top layer's h, for all layers, "backward" the same of its backward half.
@@ -42,6 +43,10 @@ class RecurrentSeq2SeqConfig(LineageConfig):
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     hidden_act: Literal["tanh", "relu", "sigmoid"] = "tanh"
     forget_gate_bias: float | int | None = None
+    peephole: Literal["diagonal", "full"] | None = None
+    coupled_gates: Literal["input", "forget"] | None = None
+    reset_mode: Literal["before", "after"] = "after"
+    update_convention: Literal["keep", "replace"] = "keep"
     bidirectional: bool = False
     reverse_source: bool = False
     bridge: Literal["copy", "dense", "backward"] = "copy"
@@ -89,7 +94,7 @@ class RecurrentSeq2SeqConfig(LineageConfig):
     def validate_layer_type(self):
         """The inherited check knows only transformers' own layer types; ours are a property and always right."""
 
-    def validate_further_sizes(self):
+    def validate_sizes_of_encoder_decoder(self):
         """The limits of the sizes that only encoder-decoders have."""
         for name, limit in {
             "decoder_vocab_size": SIZE_LIMITS["vocab_size"],
@@ -102,7 +107,7 @@ class RecurrentSeq2SeqConfig(LineageConfig):
             if size is not None and not 1 <= size <= limit:
                 raise ValueError(f"{name} is {size}; it must lie between 1 and {limit}")
 
-    def validate_bridge(self):
+    def validate_states(self):
         """A state that is copied must fit, and only a bidirectional encoder has a backward one."""
         if None in (self.decoder_layers, self.encoder_hidden_size):
             return
@@ -163,6 +168,7 @@ class Seq2SeqConfig(RecurrentSeq2SeqConfig):
             "embedding_size": 100,
             "num_hidden_layers": 1,
             "cell": "gru",
+            "reset_mode": "before",
             "reverse_source": False,
             "bridge": "dense",
             "feed_context": True,
@@ -182,3 +188,115 @@ class Seq2SeqConfig(RecurrentSeq2SeqConfig):
             )
         if self.readout_size is not None and not self.feed_context:
             raise ValueError(f"readout_size is {self.readout_size}, but only feed_context=True has a readout")
+
+
+@strict
+class RNNSearchConfig(RecurrentSeq2SeqConfig):
+    """RNNsearch (Bahdanau et al., 2015; its simpler and local forms: Luong et al., 2015).
+
+    New: the decoder looks back at every source word, and learns where; no one state must hold a whole sentence.
+
+    The defaults are Bahdanau's RNNsearch; `luong` gives the other family's.
+
+    `attention` is the score of a source vector h for a target state s. "additive", v·tanh(W s + U h), comes with
+    Bahdanau's decoder: the state before the step asks, and a maxout readout answers. The others come with Luong's,
+    where the state after the step asks and tanh(W [c; s]) answers: "dot" s·h, "general" s·W h, "concat"
+    v·tanh(W [s; h]), and "location", where W s has a score for each of `max_source_length` positions.
+    `attention_size` is the length of v (default: `hidden_size`).
+
+    Luong's may look at a window of ± `window_size` words only: around the target's own position ("local-m") or around
+    one that it predicts, weighted by a Gaussian ("local-p"). With `input_feeding` its first layer reads the last
+    answer.
+
+    `coverage` adds the attention that a word got so far to its score (See et al., 2017, equation 11; "additive" and
+    "concat"); in training, `coverage_loss_weight` times their equation 12 punishes looking there again.
+    """
+
+    model_type = "lineage_rnnsearch"
+    auto_classes = {
+        "AutoModel": "modeling_rnnsearch.RNNSearchModel",
+        "AutoModelForSeq2SeqLM": "modeling_rnnsearch.RNNSearchForConditionalGeneration",
+    }
+
+    embedding_size: int | None = 620
+    cell: Literal["rnn", "lstm", "gru"] = "gru"
+    reset_mode: Literal["before", "after"] = "before"
+    update_convention: Literal["keep", "replace"] = "replace"
+    bidirectional: bool = True
+    bridge: Literal["copy", "dense", "backward"] = "backward"
+    readout_size: int | None = 500
+    output_bias: bool = False
+    initialization: Literal["uniform", "orthogonal"] = "orthogonal"
+    initializer_range: float = 0.01
+    attention: Literal["additive", "dot", "general", "concat", "location"] = "additive"
+    attention_size: int | None = None
+    attention_window: Literal["global", "local-m", "local-p"] = "global"
+    window_size: int = 10
+    max_source_length: int = 50
+    input_feeding: bool = False
+    coverage: bool = False
+    coverage_loss_weight: float | int = 0.0
+
+    def __post_init__(self, **kwargs):
+        if self.attention_size is None:
+            self.attention_size = self.hidden_size
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def luong(cls, **changes) -> "RNNSearchConfig":
+        """Luong et al. (2015), section 4.1, with the options that their published code has as defaults."""
+        settings = {
+            "vocab_size": 50_000,
+            "embedding_size": None,
+            "num_hidden_layers": 4,
+            "cell": "lstm",
+            "bidirectional": False,
+            "reverse_source": True,
+            "bridge": "copy",
+            "readout_size": None,
+            "initialization": "uniform",
+            "initializer_range": 0.1,
+            "attention": "general",
+            "input_feeding": True,
+            "dropout": 0.2,
+        }
+        return cls(**settings | changes)
+
+    def validate_attention(self):
+        """Each score belongs to one of the two decoders, and some need sizes that fit."""
+        if self.attention == "additive":
+            if self.readout_size is None or self.decoder_layers not in (1, None):
+                raise ValueError(
+                    'attention="additive" needs a readout_size and one decoder layer (decoder_layers, by default '
+                    f"num_hidden_layers), not {self.readout_size} and {self.decoder_layers}: for more layers see "
+                    'RNNSearchConfig.luong and attention="concat"'
+                )
+            if self.attention_window != "global" or self.input_feeding:
+                raise ValueError(
+                    f'attention="additive" is global and without input feeding, not "{self.attention_window}" and '
+                    f"{self.input_feeding}: see RNNSearchConfig.luong"
+                )
+        elif self.readout_size is not None or self.output_rank is not None:
+            raise ValueError(
+                f'only attention="additive" has a readout: readout_size {self.readout_size} and output_rank '
+                f'{self.output_rank} must be None with attention="{self.attention}"'
+            )
+        if self.attention == "dot" and self.encoder_hidden_size and self.source_size != self.hidden_size:
+            raise ValueError(
+                f'attention="dot" needs vectors of one length, not {self.source_size} and {self.hidden_size}: '
+                'change encoder_hidden_size or use attention="general"'
+            )
+        if self.coverage and self.attention not in ("additive", "concat"):
+            raise ValueError(f'coverage needs attention="additive" or "concat", not "{self.attention}"')
+        if self.coverage_loss_weight < 0 or (self.coverage_loss_weight and not self.coverage):
+            raise ValueError(
+                f"coverage_loss_weight is {self.coverage_loss_weight}; it is at least 0, and 0 unless coverage=True"
+            )
+        for name, limit in {
+            "attention_size": SIZE_LIMITS["hidden_size"],
+            "window_size": 1_000_000,
+            "max_source_length": 1_000_000,
+        }.items():
+            size = getattr(self, name)
+            if size is not None and not 1 <= size <= limit:
+                raise ValueError(f"{name} is {size}; it must lie between 1 and {limit}")

@@ -36,12 +36,16 @@ def target_loss(logits: Tensor, labels: Tensor, num_items_in_batch=None, **kwarg
     The loss that transformers picks by the class's name would shift the labels a second time. `num_items_in_batch`,
     the number of scored labels in all batches of an update, takes the place of this batch's.
     """
-    loss = cross_entropy(logits.float().flatten(0, 1), labels.to(logits.device).flatten(), reduction="sum")
+    labels = labels.to(logits.device)
+    loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+    return loss / scored_labels(labels, num_items_in_batch)
+
+
+def scored_labels(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | int:
+    """What a sum over the labels is divided by: `num_items_in_batch`, or how many of them are scored (at least 1)."""
     if num_items_in_batch is None:
-        num_items_in_batch = labels.ne(IGNORED).sum().clamp(min=1)
-    elif isinstance(num_items_in_batch, Tensor):
-        num_items_in_batch = num_items_in_batch.to(loss.device)
-    return loss / num_items_in_batch
+        return labels.ne(IGNORED).sum().clamp(min=1)
+    return num_items_in_batch.to(labels.device) if isinstance(num_items_in_batch, Tensor) else num_items_in_batch
 
 
 class GNMTPenalty(float):
@@ -58,7 +62,7 @@ class ConditionalGeneration:
 
     generate() takes one option beside transformers' own: `gnmt_length_penalty` α divides a beam's log-probability by
     ((5 + length) / 6)^α (Wu et al., 2016, section 7) in place of `length_penalty`'s length^α; the length counts the
-    end mark. It may also stand in `generation_config`, and is then saved with it.
+    end mark. `model.generation_config = GenerationConfig(gnmt_length_penalty=…, …)` makes it the model's and is saved.
     """
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Recurrences whose derivatives are written by hand, for the cells that torch has no fused kernel for.
 
 A loop of autograd's operations records each of them, step by step, and adds up one small product after the other for
-the gradient of the recurrent weights. Here the forward loop keeps the gates, the backward pass computes the local
-derivatives of all time steps at once, its loop only carries the gradient from step to step, and every weight's
-gradient is a single product over all steps. Time comes first: projected W x + b is [T, B, G·D].
+the gradient of the recurrent weights. Here W x + b is made for all time steps at once, the forward loop keeps the
+gates, the backward pass computes the local derivatives of all time steps at once, its loop only carries the gradient
+from step to step, and every weight's gradient is a single product over all steps. Time comes first.
 
 Rows may differ in length. They come sorted by it, longest first, so that step t runs the first `batch_sizes[t]` rows
 alone; None stands for all rows at every step. States and outputs after a row's end are zero.
@@ -16,36 +16,45 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+# gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass
+sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+
+
 class Recurrence(torch.autograd.Function):
-    """outputs [T, B, P] and the last states of `equations` (below), given W x + b, the first states and the weights.
+    """x [T, B, E] -> outputs [T, B, P] and the last states of `equations` (below), from the first ones.
+
+    weight_ih is W [G·D, E], bias b [G·D]; `states_and_weights` are the first states and what the equations read.
 
     Raises:
         RuntimeError: a second derivative is asked for.
     """
 
     @staticmethod
-    def forward(ctx, equations, projected, batch_sizes, num_states, *states_and_weights):
+    def forward(ctx, equations, batch_sizes, num_states, x, weight_ih, bias, *states_and_weights):
         state, weights = states_and_weights[:num_states], states_and_weights[num_states:]
+        projected = torch.addmm(bias, x.flatten(0, 1), weight_ih.T).unflatten(0, x.shape[:2])  # [T, B, G·D]
         states, kept = equations.forward(projected, batch_sizes, state, weights)
         ctx.equations, ctx.batch_sizes, ctx.num_weights = equations, batch_sizes, len(weights)
-        ctx.save_for_backward(*weights, *states, *kept)
+        ctx.save_for_backward(x, weight_ih, *weights, *states, *kept)
         # the state after row b's last token stands at its length
         lengths, rows = -1, slice(None)
         if batch_sizes is not None:
-            rows = torch.arange(projected.shape[1], device=projected.device)
-            sizes = torch.tensor(batch_sizes, device=projected.device)
-            lengths = (sizes[:, None] > rows).sum(0)
+            rows = torch.arange(x.shape[1], device=x.device)
+            lengths = (torch.tensor(batch_sizes, device=x.device)[:, None] > rows).sum(0)
         # copies: a caller may keep the last state for long, and with it all the others
         return states[0][1:], *(s[lengths, rows].clone() for s in states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_outputs, *d_state):
-        saved = ctx.saved_tensors  # read once: under gradient checkpointing they are recomputed for it
+        # read once: under gradient checkpointing they are recomputed for it
+        x, weight_ih, *saved = ctx.saved_tensors
         weights, kept = saved[: ctx.num_weights], saved[ctx.num_weights :]
         d_state = tuple(d.clone() for d in d_state)
         d_projected, d_weights = ctx.equations.backward(d_outputs, d_state, ctx.batch_sizes, weights, kept)
-        return None, d_projected, None, None, *d_state, *d_weights
+        d_x = d_projected @ weight_ih if ctx.needs_input_grad[3] else None
+        d_weight_ih = product_over_time(d_projected, x)
+        return None, None, None, d_x, d_weight_ih, d_projected.sum((0, 1)), *d_state, *d_weights
 
 
 def steps(tensor: Tensor, batch_sizes: list[int] | None) -> list[Tensor]:
@@ -67,8 +76,9 @@ def beginning_with(state: Tensor, projected: Tensor, batch_sizes: list[int] | No
 
 
 def product_over_time(gradient: Tensor, read: Tensor) -> Tensor:
-    """Gradient [M, N] of a weight that made `gradient` [T, B, M] of `read` [T, B, N]."""
-    return gradient.flatten(0, 1).T @ read.flatten(0, 1)
+    """Gradient [M, N] of a weight whose product with `read` [T, B, N] has the gradient `gradient` [T, B, M]."""
+    # the other order, gradient.T @ read, takes half as long again (MKL, 2600 gates of 650 units)
+    return (read.flatten(0, 1).T @ gradient.flatten(0, 1)).T.contiguous()
 
 
 @dataclass(frozen=True)
@@ -86,13 +96,12 @@ class SigmoidEquations:
 
     def backward(self, d_outputs, d_state, batch_sizes, weights, kept):
         (weight_hh,), (hidden,) = weights, kept
-        local = hidden[1:] * (1 - hidden[1:])
         d_projected = new_like(d_outputs, batch_sizes, *d_outputs.shape)
-        over_time = (steps(tensor, batch_sizes) for tensor in (d_outputs, local, d_projected))
-        for d_output, slope, d_x in reversed(list(zip(*over_time, strict=True))):
-            d_h = d_state[0][: len(d_x)].add_(d_output)
-            torch.mul(d_h, slope, out=d_x)
-            torch.mm(d_x, weight_hh, out=d_h)
+        over_time = (steps(tensor, batch_sizes) for tensor in (d_outputs, hidden[1:], d_projected))
+        for d_output, h, d_sum in reversed(list(zip(*over_time, strict=True))):
+            d_h = d_state[0][: len(h)].add_(d_output)
+            sigmoid_backward(d_h, h, grad_input=d_sum)
+            torch.mm(d_sum, weight_hh, out=d_h)
         return d_projected, (product_over_time(d_projected, hidden[:-1]),)
 
 
@@ -165,21 +174,15 @@ class LSTMEquations:
         *updates, g, o = gates.split(size, dim=2)
 
         # local derivatives: of m by the cell and by o; of the cell by its gates, before their σ and tanh
-        exposure = o * (1 - tanh_c * tanh_c)
-        slope_o = torch.sub(o, o * o).mul_(tanh_c)
-        slopes = torch.empty(*cells[1:].shape[:2], (num_updates + 1) * size, dtype=g.dtype, device=g.device)
-        *slope_updates, slope_g = slopes.split(size, dim=2)
+        exposure, slope_o = tanh_backward(o, tanh_c), sigmoid_backward(tanh_c, o)
         if self.coupled_gates is None:
-            i, keep = updates
-            torch.mul(torch.sub(i, i * i), g, out=slope_updates[0])
-            torch.mul(torch.sub(keep, keep * keep), before, out=slope_updates[1])
-            write = i
+            (i, keep), write = updates, updates[0]
+            by_updates = [(g, i), (before, keep)]
         else:
             (u,) = updates
             keep, write = (1 - u, u) if self.coupled_gates == "input" else (u, 1 - u)
-            difference = g - before if self.coupled_gates == "input" else before - g
-            torch.mul(torch.sub(u, u * u), difference, out=slope_updates[0])
-        torch.mul(write, torch.sub(1, g * g), out=slope_g)
+            by_updates = [(g - before if self.coupled_gates == "input" else before - g, u)]
+        slopes = torch.cat([*(sigmoid_backward(*pair) for pair in by_updates), tanh_backward(write, g)], dim=2)
         if self.cell_clip is not None:
             # a clipped cell no longer moves with its gates, nor with the cell before it
             inside_c = steps(after.abs() < self.cell_clip, batch_sizes)
@@ -270,8 +273,8 @@ class GRUEquations:
         r, z, candidate = gates.split(size, dim=2)
         keep, replace = (z, 1 - z) if self.update_convention == "keep" else (1 - z, z)
         difference = before - candidate if self.update_convention == "keep" else candidate - before
-        slope_r, slope_z = (r - r * r) * before, (z - z * z) * difference
-        slope_candidate = replace * (1 - candidate * candidate)
+        slope_r, slope_z = sigmoid_backward(before, r), sigmoid_backward(difference, z)
+        slope_candidate = tanh_backward(replace, candidate)
 
         d_gates = new_like(gates, batch_sizes, *gates.shape)
         d_both, d_candidates = d_gates.split([2 * size, size], dim=2)

@@ -148,12 +148,13 @@ class RecurrentCell(nn.Module):
         # the steps add into one state, where a lower precision's rounding would pile up
         with torch.autocast(x.device.type, enabled=False):
             dtype = self.weight_ih.dtype
-            projected = linear(x.transpose(0, 1).to(dtype), self.weight_ih, self.bias)  # [T, B, G·D]
             outputs, *state = Recurrence.apply(
                 self.equations(),
-                projected,
                 batch_sizes,
                 self.num_states,
+                x.transpose(0, 1).to(dtype),
+                self.weight_ih,
+                self.bias,
                 *(s.to(dtype) for s in state),
                 *self.equation_weights(weight_hh),
             )

@@ -19,7 +19,9 @@ def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
     """The cell that the configuration names."""
     if config.cell == "rnn":
         return RNNCell(input_size, hidden_size, config.hidden_act)
-    return {"lstm": LSTMCell, "gru": GRUCell}[config.cell](input_size, hidden_size)
+    if config.cell == "lstm":
+        return LSTMCell(input_size, hidden_size, peephole=config.peephole, coupled_gates=config.coupled_gates)
+    return GRUCell(input_size, hidden_size, reset_mode=config.reset_mode, update_convention=config.update_convention)
 
 
 class SequenceLayer(GradientCheckpointingLayer):
@@ -30,27 +32,30 @@ class SequenceLayer(GradientCheckpointingLayer):
         self.cell = cell
         self.backward_cell = backward_cell
 
-    def forward(self, x: Tensor, state: Tensor | None = None, padding: Padding | None = None) -> tuple[Tensor, Tensor]:
-        """x [B, T, E] and the state before it [B, K, D] -> outputs [B, T, D] and the state after it [B, K, D].
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, ...] | None = None, padding: Padding | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """x [B, T, E] and the state before it (each [B, D]) -> outputs [B, T, D] and the state after it.
 
-        K is 2 for an LSTM (h, c), else 1; without a state it starts from zeros. D doubles with a backward cell, which
-        reads the whole row before it answers.
+        Without a state it starts from zeros. D doubles with a backward cell, which reads the whole row first.
         """
         lengths = padding.lengths if padding is not None else None
-        outputs, last = self.cell(x, None if state is None else state.unbind(1), lengths)
-        last = torch.stack(last, dim=1)
+        outputs, last = self.cell(x, state, lengths)
         if self.backward_cell is not None:
             backwards = padding.backwards() if padding is not None else None
             reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
             reversed_outputs, reversed_last = self.backward_cell(reverse(x), None, lengths)
             outputs = torch.cat([outputs, reverse(reversed_outputs)], dim=2)
-            last = torch.cat([last, torch.stack(reversed_last, dim=1)], dim=2)
+            last = tuple(torch.cat(both, dim=1) for both in zip(last, reversed_last, strict=True))
         return outputs, last
 
 
 @dataclass
 class RecurrentEncoderOutput(ModelOutput):
-    """A source read: a vector for each token [B, S, D], and each layer's last states [B, N, K, D]."""
+    """A source read: a vector for each token [B, S, D], and each layer's last states [B, N, K, D].
+
+    K is 2 for an LSTM (h and c), else 1; D is that of both directions.
+    """
 
     last_hidden_state: Tensor | None = None
     final_states: Tensor | None = None
@@ -98,8 +103,8 @@ class RecurrentEncoder(nn.Module):
         x = vectors if order is None else reorder_time(vectors, order)
         states, hidden_states = [], (vectors,)
         for layer in self.layers:
-            x, state = layer(self.dropout(x), None, padding)  # [B, S, D], [B, K, D]
-            states.append(state)
+            x, state = layer(self.dropout(x), None, padding)  # [B, S, D]
+            states.append(torch.stack(state, dim=1))
             hidden_states += (x if inverse is None else reorder_time(x, inverse),)
         if not output_hidden_states:
             hidden_states = hidden_states[-1:]
@@ -172,8 +177,10 @@ class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
                 else:
                     init.normal_(parameter, std=bound)
         if isinstance(module, LSTMCell) and self.config.forget_gate_bias is not None:
-            gates = torch.zeros(4, module.hidden_size)
-            gates[1] = self.config.forget_gate_bias
+            gates = torch.zeros(module.num_gates, module.hidden_size)
+            # an input gate that stands for both starts closed by as much as the forget gate starts open
+            gate, sign = {None: (1, 1), "input": (0, -1), "forget": (0, 1)}[self.config.coupled_gates]
+            gates[gate] = sign * self.config.forget_gate_bias
             init.copy_(module.bias, gates.flatten())
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -281,14 +288,25 @@ class DecoderOutput:
     alignment: Tensor | None = None  # [B, T, S]
 
 
-def state_before(cache: EncoderDecoderCache | None, layer: int, first: Tensor) -> Tensor:
-    """The state [B, K, D] that decoder layer `layer` goes on from: the cache's, else that of `first` [B, N, K, D]."""
+def state_before(cache: EncoderDecoderCache | None, layer: int, first: Tensor) -> tuple[Tensor, ...]:
+    """The state (h [B, D] or h and c) that decoder layer `layer` goes on from: the cache's, else that of `first`."""
     carried = cache.self_attention_cache.layers[layer].state() if cache is not None else None
-    return first[:, layer] if carried is None else torch.stack(carried, dim=1)
+    if carried is None:
+        return first[:, layer].unbind(1)
+    h, *c = carried
+    return h[:, : first.shape[3]], *c
 
 
-def keep_state(cache: EncoderDecoderCache | None, layer: int, state: Tensor, length: int):
-    """Puts the state [B, K, D] after `length` tokens into the cache."""
+def keep_state(
+    cache: EncoderDecoderCache | None,
+    layer: int,
+    state: tuple[Tensor, ...],
+    length: int,
+    beside: Tensor | None = None,
+):
+    """Puts the state after `length` tokens into the cache, and what else [B, any size] the next token needs."""
     if cache is not None:
-        h, *c = state.unbind(1)
-        cache.self_attention_cache.layers[layer].update(h, c[0] if c else h.new_zeros(h.shape[0], 0), length)
+        h, *c = state
+        empty = h.new_zeros(h.shape[0], 0)
+        h = h if beside is None else torch.cat([h, beside], dim=1)
+        cache.self_attention_cache.layers[layer].update(h, c[0] if c else empty, length)

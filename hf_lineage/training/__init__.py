@@ -3,7 +3,7 @@
 from .arguments import LineageTrainingArguments
 from .averaging import AverageCheckpoints, average_checkpoints, load_average
 from .checkpoints import last_complete_checkpoint
-from .schedules import flat_then_decay, noam
+from .schedules import flat_then_decay, inverse_time, noam
 from .tbptt import TruncatedBPTTTrainer
 from .trainer import LineageTrainer
 from .translation import TranslationTrainer, TranslationTrainingArguments
@@ -22,6 +22,7 @@ __all__ = [
     "Word2VecTrainer",
     "average_checkpoints",
     "flat_then_decay",
+    "inverse_time",
     "last_complete_checkpoint",
     "load_average",
     "noam",

@@ -62,25 +62,39 @@ class TestSutskever(RecurrentSeq2SeqTests):
     num_reference_models = 25
 
 
-class TestRNNForwards(TestSutskever):
+class Variant:
+    """One head, and what may differ from the station's main form: outputs, gradients, padding, cache, generation."""
+
+    only_heads = [HEAD]
+    test_compiled_is_eager = test_compiled_is_eager_on_padding = test_compiled_by_inductor_is_eager = None
+    test_configuration_survives_dictionaries_and_files = test_bad_configuration_is_refused_at_once = None
+    test_bad_ids_are_named = test_ids_must_be_a_tensor = test_ids_or_embeds_but_not_both = None
+    test_mask_of_wrong_length_is_named = test_mask_of_another_batch_is_named = None
+    test_every_head_opens_every_checkpoint = test_head_over_base_checkpoint_starts_as_configured = None
+    test_seed_decides_initialization = test_tuple_is_dictionary = test_bfloat16 = test_pipeline = None
+    test_accumulated_gradients_are_those_of_the_whole_batch = test_label_smoothing_of_the_trainer = None
+    test_accumulated_gradients_of_other_classification_losses = test_eager_is_sdpa = None
+    test_gnmt_length_penalty_is_saved_and_can_be_overridden = test_two_length_penalties_are_refused = None
+    test_length_limits = test_assistant_is_refused = test_no_cache_unless_asked = None
+    test_vocabularies_of_two_sizes = test_source_is_read_once = None
+
+
+class TestRNNForwards(Variant, TestSutskever):
     """Another cell, and the source from its front."""
 
     tiny = {**SIZES, "cell": "rnn", "reverse_source": False, "num_hidden_layers": 1}
-    only_heads = [HEAD]
 
 
-class TestBidirectional(TestSutskever):
+class TestBidirectional(Variant, TestSutskever):
     """Both directions, handed over side by side (as OpenNMT-py's)."""
 
     tiny = {**SIZES, "cell": "gru", "bidirectional": True, "encoder_hidden_size": 8}
-    only_heads = [HEAD]
 
 
-class TestDenseBridge(TestSutskever):
+class TestDenseBridge(Variant, TestSutskever):
     """Both directions of full size through a bridge, and stacks of unequal depth."""
 
     tiny = {**SIZES, "bidirectional": True, "bridge": "dense", "decoder_layers": 1, "embedding_size": 12}
-    only_heads = [HEAD]
     no_tying = "embeddings of another length than the output"
 
 
