@@ -16,9 +16,9 @@ from typing import Literal
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.alignment import align
 from hf_lineage.arguments import ModelArguments, parse
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
+from hf_lineage.forced_alignment import align
 from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated
 from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
 from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint

@@ -79,5 +79,5 @@ class TransformerConfig(LineageConfig):
 
     def validate_decoder(self):
         """The limit of `num_hidden_layers` holds for the decoder too."""
-        if self.decoder_layers is not None and not 1 <= self.decoder_layers <= 1_000:
+        if self.decoder_layers != self.num_hidden_layers and not 1 <= self.decoder_layers <= 1_000:
             raise ValueError(f"decoder_layers is {self.decoder_layers}; it must lie between 1 and 1000")

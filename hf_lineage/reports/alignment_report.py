@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from ..alignment import Alignment
+from ..forced_alignment import Alignment
 
 
 # the first of these that is installed draws what matplotlib's own font lacks

@@ -28,6 +28,8 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
     per_device_train_batch_size: int = field(
         default=1, metadata={"help": "Always 1: a batch is as large as `tokens_per_update` makes it."}
     )
+    # of the evaluation too, whose every sentence counts; batches by tokens need no dropping
+    dataloader_drop_last: bool = field(default=False, metadata={"help": "Drop the last incomplete batch."})
     tokens_per_update: int = field(
         default=4_096,
         metadata={"help": "Source tokens, and as many target tokens, of an update of all processes together."},
@@ -73,12 +75,13 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
     """
 
     def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):
-        settings = {
+        for name, value in {
             "num_beams": args.generation_num_beams,
             "max_length": args.generation_max_length,
             "gnmt_length_penalty": args.gnmt_length_penalty,
-        }
-        model.generation_config.update(**{name: value for name, value in settings.items() if value is not None})
+        }.items():
+            if value is not None:
+                setattr(model.generation_config, name, value)
         if args.label_smoothing_factor:
             kwargs["compute_loss_func"] = self.smoothed_loss
         super().__init__(model, args, **kwargs)

@@ -12,6 +12,8 @@ from transformers.models.marian.modeling_marian import MarianSinusoidalPositiona
 
 from hf_lineage import TransformerConfig, TransformerForConditionalGeneration, TransformerModel
 from hf_lineage.models.modeling_transformer import DecoderBlock, sinusoidal_positions
+from tests.models.common import constant, normal, uniform
+from tests.models.common_seq2seq import Seq2SeqTests
 
 
 TINY = {
@@ -23,6 +25,27 @@ TINY = {
     "dropout": 0.0,
 }
 B, S, T, D = 3, 7, 5, 16
+
+
+class TestTransformer(Seq2SeqTests):
+    config_class = TransformerConfig
+    tiny = TINY
+
+    without_effect = {"k_proj.bias": "softmax does not change when all scores of a query rise alike"}
+
+    def initialization(self, name, config):
+        if name.endswith("bias"):
+            return constant(0.0)
+        if "norm" in name:
+            return constant(1.0)
+        if "embed_tokens" in name:
+            return normal(config.hidden_size**-0.5)
+        inputs, outputs = config.hidden_size, config.hidden_size
+        if "up_proj" in name or "down_proj" in name:
+            outputs = config.intermediate_size
+        if "lm_head" in name:
+            outputs = config.vocab_size
+        return uniform(math.sqrt(6 / (inputs + outputs)))
 
 
 def new_model(head=TransformerForConditionalGeneration, **changes):
