@@ -1,6 +1,7 @@
 """Metrics: translations and alignments, perplexities across vocabularies, and what word vectors know of words."""
 
 from .alignment_error_rate import AlignmentErrorRate
+from .bert_pretraining import BERTPretraining, measure_bert_pretraining
 from .bleu import BLEU, bleu_of_generated
 from .perplexity import Perplexity, log_probabilities, measure_perplexity, perplexity_of
 from .word_analogy import WordAnalogy, answer_analogies, load_analogies, measure_word_analogy
@@ -10,6 +11,7 @@ from .word_similarity import WordSimilarity, load_similarities, measure_word_sim
 __all__ = [
     "BLEU",
     "AlignmentErrorRate",
+    "BERTPretraining",
     "Perplexity",
     "WordAnalogy",
     "WordSimilarity",
@@ -18,6 +20,7 @@ __all__ = [
     "load_analogies",
     "load_similarities",
     "log_probabilities",
+    "measure_bert_pretraining",
     "measure_perplexity",
     "measure_word_analogy",
     "measure_word_similarity",
