@@ -14,6 +14,7 @@ from transformers.activations import NewGELUActivation
 from transformers.generation.utils import GENERATION_MODES_MAPPING, GenerationMode
 
 from .models.cache_name import CACHE_FIELD, cache_of
+from .models.inputs import check_positions
 
 
 def fast_decoding(
@@ -129,7 +130,7 @@ class GPTSteps:
     def __call__(self, tokens: Tensor) -> Tensor:
         """Logits [B, V] of the token after `tokens` [B]."""
         self.positions, self.length = self.positions + 1, self.length + 1
-        self.decoder.check_positions(self.positions)
+        check_positions(self.positions, self.decoder.config.max_position_embeddings)
         last, mask = self.length - 1, None if self.mask is None else self.mask[..., : self.length]
         x = self.decoder.embed_tokens(tokens) + self.decoder.embed_positions(self.positions)  # [B, D]
         for memory, qkv, out, up, down, attention_norm, feed_forward_norm in self.layers:

@@ -1,9 +1,19 @@
 """Corpora and the datasets made of them."""
 
+from hf_lineage.data.collators import PackingCollator
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
+from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
+from hf_lineage.data.phases import Phases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
+from hf_lineage.data.sentence_pairs import (
+    SentencePairs,
+    SentenceStream,
+    StreamedSentencePairs,
+    encode_sentences,
+    split_sentences,
+)
 from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
 
@@ -13,16 +23,24 @@ __all__ = [
     "CorpusError",
     "EpochCallback",
     "EpochDataset",
+    "Masking",
     "PackedDocuments",
+    "PackingCollator",
     "ParallelStreams",
+    "Phases",
+    "SentencePairs",
+    "SentenceStream",
     "StreamedBlocks",
+    "StreamedSentencePairs",
     "TextEncoder",
     "TokenStream",
     "WordFile",
     "WordWindows",
     "encode_corpus",
+    "encode_sentences",
     "generator",
     "load_corpus",
     "permutation",
     "read_documents",
+    "split_sentences",
 ]

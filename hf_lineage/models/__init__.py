@@ -5,13 +5,14 @@ from importlib import import_module
 import transformers
 from transformers import AutoConfig
 
+from .configuration_bert import BERTConfig
 from .configuration_gpt import GPTConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
 from .configuration_word2vec import Word2VecConfig
 
 
 # a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
-LINEAGE = (Word2VecConfig, RNNConfig, LSTMConfig, GRUConfig, GPTConfig)
+LINEAGE = (Word2VecConfig, RNNConfig, LSTMConfig, GRUConfig, GPTConfig, BERTConfig)
 
 
 def register() -> list[str]:

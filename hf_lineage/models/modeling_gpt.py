@@ -23,7 +23,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .cache_name import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
-from .inputs import check_mask, embed_inputs
+from .inputs import check_mask, check_positions, embed_inputs
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -65,16 +65,6 @@ class GPTModel(GPTPreTrainedModel):
         tables = (self.embed_tokens.weight, self.embed_positions.weight)
         return tuple(dropout(table, self.config.embedding_dropout) for table in tables)
 
-    def check_positions(self, position_ids: Tensor):
-        """Refuses positions that have no vector (on the CPU only: on a GPU looking would stall every step)."""
-        if position_ids.device.type == "cpu" and not torch.compiler.is_compiling() and position_ids.numel():
-            largest, limit = position_ids.max().item(), self.config.max_position_embeddings
-            if largest >= limit:
-                raise ValueError(
-                    f"{largest + 1} tokens are more than the {limit} positions of this model "
-                    "(max_position_embeddings): shorten the text, or tokenize with truncation=True"
-                )
-
     @takes_cache
     @merge_with_config_defaults
     @capture_outputs
@@ -106,7 +96,7 @@ class GPTModel(GPTPreTrainedModel):
         mask = create_causal_mask(self.config, vectors, attention_mask, cache, position_ids=position_ids)
         if position_ids is None:
             position_ids = self.positions(attention_mask, seen, length, vectors.device)
-        self.check_positions(position_ids)
+        check_positions(position_ids, self.config.max_position_embeddings)
 
         tables = tables or self.dropped_tables()
         if tables is None:

@@ -1,6 +1,7 @@
 """What transformers' Trainer lacks for the lineage: exact resume, per-epoch schedules, truncated BPTT, word2vec."""
 
 from .arguments import LineageTrainingArguments
+from .bert_adam import BertAdam
 from .checkpoints import last_complete_checkpoint
 from .schedules import flat_then_decay
 from .tbptt import TruncatedBPTTTrainer
@@ -10,6 +11,7 @@ from .word2vec_fast import FastPath
 
 
 __all__ = [
+    "BertAdam",
     "FastPath",
     "LineageTrainer",
     "LineageTrainingArguments",

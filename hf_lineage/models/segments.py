@@ -1,0 +1,67 @@
+"""Packing without padding: several texts in one row, none of which sees another (block-diagonal attention).
+
+`cu_seq_lens_q`, int [texts + 1], holds where each text begins in the row, and the row's length: the name and the form
+that transformers gives its flash attention, which reads it as it is. The other attentions go from text to text.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
+    """What attention needs to know of the texts of a row of `length` tokens: transformers' FlashAttentionKwargs.
+
+    Raises:
+        ValueError: there is more than one row, or a mask, or the bounds do not rise from 0 to `length`.
+    """
+    if batch != 1 or attention_mask is not None:
+        raise ValueError(
+            f"packed texts (cu_seq_lens_q) lie in one row without attention_mask, not in {batch} rows"
+            + (" with one" if attention_mask is not None else "")
+        )
+    lengths = cu_seq_lens.diff()
+    if cu_seq_lens.device.type == "cpu" and not torch.compiler.is_compiling():
+        bounds = cu_seq_lens.tolist()
+        if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or lengths.min() < 1:
+            raise ValueError(f"cu_seq_lens_q is {bounds}; it must rise from 0 to the row's length {length}")
+    longest = int(lengths.max())
+    return {
+        "cu_seq_lens_q": cu_seq_lens,
+        "cu_seq_lens_k": cu_seq_lens,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def segment_positions(cu_seq_lens: Tensor, length: int) -> Tensor:
+    """Position of each token in its own text [1, T]."""
+    starts = torch.repeat_interleave(cu_seq_lens[:-1].long(), cu_seq_lens.diff().long(), output_size=length)
+    return (torch.arange(length, device=cu_seq_lens.device) - starts)[None]
+
+
+def attend_by_segment(
+    attend: Callable,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    cu_seq_lens_q: Tensor,
+    cu_seq_lens_k: Tensor | None = None,
+    max_length_q: int | None = None,
+    max_length_k: int | None = None,
+    **options,
+) -> tuple[Tensor, None]:
+    """`attend`, one of transformers' attention functions, from text to text; mixed values [1, T, H, D/H].
+
+    The time grows with the sum of the squared lengths, not with the square of their sum. No weights are returned.
+    """
+    bounds = cu_seq_lens_q.tolist()
+    mixed = []
+    for begin, end in zip(bounds, bounds[1:], strict=False):
+        part = slice(begin, end)
+        mask = attention_mask if attention_mask is None else attention_mask[..., part, part]
+        mixed.append(attend(module, query[:, :, part], key[:, :, part], value[:, :, part], mask, **options)[0])
+    return torch.cat(mixed, dim=1), None
