@@ -15,6 +15,7 @@ from hf_lineage.data.sentence_pairs import (
     split_sentences,
 )
 from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
+from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
 from hf_lineage.data.windows import WordFile, WordWindows
 
 
@@ -32,6 +33,8 @@ __all__ = [
     "SentenceStream",
     "StreamedBlocks",
     "StreamedSentencePairs",
+    "TaskCollator",
+    "TaskInputs",
     "TextEncoder",
     "TokenStream",
     "WordFile",
@@ -43,4 +46,5 @@ __all__ = [
     "permutation",
     "read_documents",
     "split_sentences",
+    "task_tokenizer",
 ]
