@@ -24,6 +24,7 @@ from hf_lineage.data.streams import (
     TokenStream,
     encode_corpus,
 )
+from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
 from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
 from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
@@ -47,6 +48,8 @@ __all__ = [
     "SentenceStream",
     "StreamedBlocks",
     "StreamedSentencePairs",
+    "TaskCollator",
+    "TaskInputs",
     "TextEncoder",
     "TokenBuckets",
     "TokenStream",
@@ -63,4 +66,5 @@ __all__ = [
     "permutation",
     "read_documents",
     "split_sentences",
+    "task_tokenizer",
 ]
