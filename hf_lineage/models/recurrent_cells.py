@@ -257,8 +257,9 @@ class LSTMCell(RecurrentCell):
         if self.weight_hr is not None and self.output_size == self.hidden_size:
             # torch tells a projection by the states' lengths
             return None
-        # cuDNN's one call wins over the gate it computes twice, torch's loop on the CPU does not
-        return torch.lstm if self.coupled_gates is None or self.weight_hh.is_cuda else None
+        # on the CPU torch has no fast projection, and would compute a coupled gate twice
+        plain = self.weight_hr is None and self.coupled_gates is None
+        return torch.lstm if plain or self.weight_hh.is_cuda else None
 
     def fused_weights(self, weight_hh):
         weights = super().fused_weights(weight_hh)
