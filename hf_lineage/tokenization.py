@@ -36,6 +36,8 @@ MAX_WORD_LENGTH = 100
 WORDS_PER_LINE = 1_000
 # white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
 CHUNK = re.compile(r"[^ \t\n\r]+")
+# to be left out of words; apostrophe, hyphen and underscore stay between letters or digits
+PUNCTUATION = r"[^\p{L}\p{N}\p{M}_'’-]|(?<![\p{L}\p{N}\p{M}])[_'’-]+|[_'’-]+(?![\p{L}\p{N}\p{M}])"
 MAX_CHUNKS_IN_MEMORY = 1_000_000
 
 
@@ -136,12 +138,14 @@ def train_word_level(
     *,
     min_frequency: int = 1,
     lowercase: bool = False,
+    strip_punctuation: bool = False,
     special_tokens: Mapping[str, str | None] | None = None,
     model_max_length: int | None = None,
     show_progress: bool = True,
 ) -> PreTrainedTokenizerFast:
     """Trains a tokenizer whose tokens are the words between white space, most frequent first.
 
+    With `strip_punctuation` only letters, digits, marks, and `_'’-` between them are left in a word: "end." is end.
     Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
     text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
     `vocab_size` every word that occurs `min_frequency` times is kept. BERT's template and token_type_ids come with
@@ -153,7 +157,7 @@ def train_word_level(
         FileNotFoundError: a file is missing.
     """
     _check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
-    _check_boolean(lowercase=lowercase)
+    _check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation)
     if model_max_length is not None:
         _check_at_least_one(model_max_length=model_max_length)
     roles = _special_roles(special_tokens)
@@ -163,7 +167,7 @@ def train_word_level(
             f"vocab_size={vocab_size} leaves no room for words beside {len(specials)} special tokens; raise it to at "
             f"least {len(specials) + 1}"
         )
-    normalizer = normalizers.Lowercase() if lowercase else normalizers.Sequence([])
+    normalizer = word_normalizer(lowercase, strip_punctuation)
     pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
     words = sorted(word_counts, key=lambda word: (-word_counts[word], word))
@@ -178,10 +182,18 @@ def train_word_level(
     vocabulary = {token: index for index, token in enumerate(tokens)}
 
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=roles["unk_token"]))
-    if lowercase:
+    if lowercase or strip_punctuation:
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     return _wrap(tokenizer, roles, model_max_length)
+
+
+def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:
+    """What `train_word_level` does to a text before it looks for words."""
+    strip = normalizers.Replace(Regex(PUNCTUATION), " ")
+    if lowercase and not strip_punctuation:
+        return normalizers.Lowercase()
+    return normalizers.Sequence([strip] * strip_punctuation + [normalizers.Lowercase()] * lowercase)
 
 
 def extend_word_level(

@@ -22,9 +22,9 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
-from hf_lineage.data import Phrases, WordFile, WordWindows, load_corpus
+from hf_lineage.data import MappedTexts, Phrases, WordFile, WordWindows, load_corpus
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
-from hf_lineage.tokenization import extend_word_level, train_word_level
+from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
 from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer, last_complete_checkpoint
 from hf_lineage.word_vectors import WordVectors
 
@@ -42,6 +42,7 @@ class Word2VecArguments:
     )
     vocab_size: int | None = field(default=None, metadata={"help": "At most so many words, the most frequent ones."})
     lowercase: bool = field(default=True, metadata={"help": "Train on lower-cased words."})
+    strip_punctuation: bool = field(default=True, metadata={"help": "Leave punctuation out: 'end.' is the word end."})
     subsample: float = field(default=1e-3, metadata={"help": "Words above this frequency are thinned out; 0 = none."})
     words_per_step: int = field(
         default=50_000, metadata={"help": "Words of a block; the rate changes block by block."}
@@ -74,27 +75,29 @@ def main():
     )
     texts, ids_file = corpus["text"], output_dir / "train.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
-        saved = model_args.tokenizer_name or model_args.model_name_or_path
-        phrases = None
-        if word_args.phrase_thresholds:
-            options = {"min_count": word_args.min_count, "lowercase": word_args.lowercase}
-            phrases = Phrases.learn(texts, word_args.phrase_thresholds, **options)
-        elif saved and (Path(saved) / "phrases.json").is_file():
-            phrases = Phrases.load(Path(saved) / "phrases.json")
-        if phrases:
-            texts = phrases.join_all(texts)
+        saved, phrases = model_args.tokenizer_name or model_args.model_name_or_path, None
+        if saved:
+            tokenizer = AutoTokenizer.from_pretrained(saved)
+            normalizer = tokenizer.backend_tokenizer.normalizer
+            if (Path(saved) / "phrases.json").is_file():
+                phrases = Phrases.load(Path(saved) / "phrases.json")
+        else:
+            normalizer = word_normalizer(word_args.lowercase, word_args.strip_punctuation)
+        if phrases or word_args.phrase_thresholds:
+            texts = MappedTexts(texts, normalizer.normalize_str) if normalizer else texts
+            phrases = phrases or Phrases.learn(texts, word_args.phrase_thresholds, min_count=word_args.min_count)
+            texts = MappedTexts(texts, phrases.join)
         if not saved:
             tokenizer = train_word_level(
                 texts,
                 word_args.vocab_size,
                 min_frequency=word_args.min_count,
                 lowercase=word_args.lowercase,
+                strip_punctuation=word_args.strip_punctuation,
                 special_tokens={"unk_token": "<unk>", "pad_token": "<pad>"},
             )
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(saved)
-            if model_args.model_name_or_path and word_args.grow_vocabulary:
-                tokenizer = extend_word_level(tokenizer, texts, min_frequency=word_args.min_count)
+        elif model_args.model_name_or_path and word_args.grow_vocabulary:
+            tokenizer = extend_word_level(tokenizer, texts, min_frequency=word_args.min_count)
         if training_args.process_index == 0:
             WordFile.write(ids_file, texts, tokenizer)
             if phrases:

@@ -332,3 +332,14 @@ def test_extended_vocabulary_keeps_its_ids():
     assert new.special_tokens_map == tokenizer.special_tokens_map
     with pytest.raises(ValueError, match="WordPiece; only WordLevel"):
         extend_word_level(train_wordpiece(["a b"], 30, show_progress=False), ["c"], show_progress=False)
+
+
+def test_words_without_punctuation(tmp_path):
+    text = "\"The end.\" — (it's well-known!) 'Quoted', new_york; naïve 中文，好。 <unk> ''"
+    options = {"special_tokens": {"unk_token": "<unk>"}, "show_progress": False}
+    tokenizer = train_word_level([text], lowercase=True, strip_punctuation=True, **options)
+    words = ["the", "end", "it's", "well-known", "quoted", "new_york", "naïve", "中文", "好"]
+    assert set(tokenizer.get_vocab()) == {*words, "<unk>"}
+    tokenizer.save_pretrained(tmp_path)
+    for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert loaded.tokenize(text) == [*words, "<unk>"]

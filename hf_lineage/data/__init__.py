@@ -7,7 +7,7 @@ from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel import load_parallel_corpus
 from hf_lineage.data.phases import Phases
-from hf_lineage.data.phrases import Phrases
+from hf_lineage.data.phrases import MappedTexts, Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
@@ -24,6 +24,7 @@ from hf_lineage.data.streams import (
     TokenStream,
     encode_corpus,
 )
+from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
 from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
 from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
@@ -35,6 +36,7 @@ __all__ = [
     "CorpusError",
     "EpochCallback",
     "EpochDataset",
+    "MappedTexts",
     "Masking",
     "PackedDocuments",
     "PackingCollator",
@@ -46,6 +48,8 @@ __all__ = [
     "SentenceStream",
     "StreamedBlocks",
     "StreamedSentencePairs",
+    "TaskCollator",
+    "TaskInputs",
     "TextEncoder",
     "TokenBuckets",
     "TokenStream",
@@ -62,4 +66,5 @@ __all__ = [
     "permutation",
     "read_documents",
     "split_sentences",
+    "task_tokenizer",
 ]

@@ -7,7 +7,7 @@ that phrases grow: "new york" in the first pass, "new_york times" in the second.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,13 +15,23 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 
+@dataclass(frozen=True)
+class MappedTexts:
+    """Texts, each changed as it is read: nothing is stored, and they can be read as often as `texts` can."""
+
+    texts: Iterable[str]
+    change: Callable[[str], str]
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.change, self.texts)
+
+
 @dataclass
 class Phrases:
-    """Pairs of words to join, with their scores, one dictionary a pass; with `lowercase`, of lower-cased words."""
+    """Pairs of words to join, with their scores, one dictionary a pass."""
 
     passes: list[dict[tuple[str, str], float]] = field(default_factory=list)
     delimiter: str = "_"
-    lowercase: bool = False
 
     @classmethod
     def learn(
@@ -31,7 +41,6 @@ class Phrases:
         *,
         min_count: int = 5,
         delimiter: str = "_",
-        lowercase: bool = False,
         max_counts: int = 20_000_000,
         show_progress: bool = True,
     ) -> "Phrases":
@@ -55,7 +64,7 @@ class Phrases:
             raise ValueError(f"delimiter is {delimiter!r}; it must be characters without white space, such as '_'")
         if isinstance(texts, Iterator):
             raise ValueError("texts can be read only once, but each pass reads it: give a list or a column")
-        phrases = cls([], delimiter, lowercase)
+        phrases = cls([], delimiter)
         for threshold in thresholds:
             bar = tqdm(texts, f"Phrases, pass {len(phrases.passes) + 1}", unit=" texts", disable=not show_progress)
             counts, pairs, num_words = _count(map(phrases.split, bar), max_counts)
@@ -65,7 +74,7 @@ class Phrases:
 
     def split(self, text: str) -> list[str]:
         """The words and phrases of a text. In each pass the first of two overlapping pairs is joined."""
-        words = (text.lower() if self.lowercase else text).split()
+        words = text.split()
         for pairs in self.passes:
             words = list(self._joined(words, pairs))
         return words
@@ -73,10 +82,6 @@ class Phrases:
     def join(self, text: str) -> str:
         """The text with its phrases joined: "in new york" -> "in new_york"."""
         return " ".join(self.split(text))
-
-    def join_all(self, texts: Iterable[str]) -> "JoinedTexts":
-        """`texts` with their phrases joined, one by one as they are read, and as often as they can be read."""
-        return JoinedTexts(self, texts)
 
     def _joined(self, words, pairs):
         i = 0
@@ -93,7 +98,7 @@ class Phrases:
         path = Path(path)
         passes = [[[*pair, score] for pair, score in pairs.items()] for pairs in self.passes]
         temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-        content = {"delimiter": self.delimiter, "lowercase": self.lowercase, "passes": passes}
+        content = {"delimiter": self.delimiter, "passes": passes}
         temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         os.replace(temporary, path)
 
@@ -108,20 +113,9 @@ class Phrases:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             passes = [{(str(a), str(b)): float(score) for a, b, score in pairs} for pairs in content["passes"]]
-            return cls(passes, str(content["delimiter"]), bool(content["lowercase"]))
+            return cls(passes, str(content["delimiter"]))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is not a file of phrases, as Phrases.save writes it ({error!r})") from error
-
-
-@dataclass(frozen=True)
-class JoinedTexts:
-    """What `Phrases.join_all` returns."""
-
-    phrases: Phrases
-    texts: Iterable[str]
-
-    def __iter__(self) -> Iterator[str]:
-        return map(self.phrases.join, self.texts)
 
 
 def _count(sentences, max_counts):

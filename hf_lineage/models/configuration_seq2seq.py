@@ -199,8 +199,8 @@ class RNNSearchConfig(RecurrentSeq2SeqConfig):
     The defaults are Bahdanau's RNNsearch; `luong` gives the other family's.
 
     `attention` is the score of a source vector h for a target state s. "additive", v·tanh(W s + U h), comes with
-    Bahdanau's decoder: the state before the step asks, and a maxout readout answers. The others come with Luong's,
-    where the state after the step asks and tanh(W [c; s]) answers: "dot" s·h, "general" s·W h, "concat"
+    Bahdanau's decoder of one layer: the state before the step asks, a maxout readout answers. The others come with
+    Luong's, where the state after the step asks and tanh(W [c; s]) answers: "dot" s·h, "general" s·W h, "concat"
     v·tanh(W [s; h]), and "location", where W s has a score for each of `max_source_length` positions.
     `attention_size` is the length of v (default: `hidden_size`).
 
@@ -240,6 +240,8 @@ class RNNSearchConfig(RecurrentSeq2SeqConfig):
     def __post_init__(self, **kwargs):
         if self.attention_size is None:
             self.attention_size = self.hidden_size
+        if self.decoder_layers is None and self.attention == "additive":
+            self.decoder_layers = 1
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -267,9 +269,8 @@ class RNNSearchConfig(RecurrentSeq2SeqConfig):
         if self.attention == "additive":
             if self.readout_size is None or self.decoder_layers not in (1, None):
                 raise ValueError(
-                    'attention="additive" needs a readout_size and one decoder layer (decoder_layers, by default '
-                    f"num_hidden_layers), not {self.readout_size} and {self.decoder_layers}: for more layers see "
-                    'RNNSearchConfig.luong and attention="concat"'
+                    f'attention="additive" needs a readout_size and one decoder layer, not {self.readout_size} and '
+                    f'{self.decoder_layers}: for more layers see RNNSearchConfig.luong and attention="concat"'
                 )
             if self.attention_window != "global" or self.input_feeding:
                 raise ValueError(

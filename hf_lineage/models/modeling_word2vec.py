@@ -65,13 +65,13 @@ class Word2VecForPreTrainingOutput(ModelOutput):
 
 
 class Word2VecPreTrainedModel(PreTrainedModel):
-    """What every head shares: vectors start uniform in ±0.5/D, context vectors at zero, as in the authors' code."""
+    """What every head shares: vectors start uniform in ± initializer_range / D, context vectors at zero."""
 
     config: Word2VecConfig
     base_model_prefix = "model"
 
     def _init_weights(self, module):
-        bound = 0.5 / self.config.hidden_size
+        bound = self.config.initializer_range / self.config.hidden_size
         if isinstance(module, nn.Embedding):
             init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, nn.Linear):

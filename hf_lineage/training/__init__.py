@@ -2,6 +2,7 @@
 
 from .arguments import LineageTrainingArguments
 from .averaging import AverageCheckpoints, average_checkpoints, load_average
+from .bert_adam import BertAdam
 from .checkpoints import last_complete_checkpoint
 from .schedules import flat_then_decay, inverse_time, noam
 from .tbptt import TruncatedBPTTTrainer
@@ -13,6 +14,7 @@ from .word2vec_fast import FastPath
 
 __all__ = [
     "AverageCheckpoints",
+    "BertAdam",
     "FastPath",
     "LineageTrainer",
     "LineageTrainingArguments",

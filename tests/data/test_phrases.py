@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_lineage.data import Phrases, load_corpus
+from hf_lineage.data import MappedTexts, Phrases, load_corpus
 
 
 def original_score(worda_count, wordb_count, bigram_count, len_vocab, min_count, corpus_word_count):
@@ -72,14 +72,12 @@ def test_a_joined_word_begins_no_other_pair():
     assert phrases.join("a b c d") == "a+b c+d"
     assert phrases.join("x b  c\td") == "x b+c d"
     assert phrases.join("") == ""
-    texts = phrases.join_all(["a b", "B c"])
-    assert list(texts) == list(texts) == ["a+b", "B c"]
-    phrases.lowercase = True
-    assert list(texts) == ["a+b", "b+c"]
+    texts = MappedTexts(["a b", "b c"], phrases.join)
+    assert list(texts) == list(texts) == ["a+b", "b+c"]
 
 
 def test_saved_and_loaded(tmp_path):
-    phrases = Phrases([{("új", "york"): 2.5}, {("új+york", "times"): 1.0}], delimiter="+", lowercase=True)
+    phrases = Phrases([{("új", "york"): 2.5}, {("új+york", "times"): 1.0}], delimiter="+")
     phrases.save(tmp_path / "phrases.json")
     assert Phrases.load(tmp_path / "phrases.json") == phrases
     assert [path.name for path in tmp_path.iterdir()] == ["phrases.json"]

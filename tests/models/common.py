@@ -381,7 +381,7 @@ class ModelTests:
             if padding:
                 # a row without tokens has no defined vectors
                 tokens = inputs["attention_mask"]
-                tokens = tokens if output.shape[:-1] == tokens.shape else tokens.amax(-1)
+                tokens = tokens if output.shape[:2] == tokens.shape else tokens.amax(-1)
                 read = output * tokens.view(tokens.shape + (1,) * (output.dim() - tokens.dim()))
             (read * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
             results.append({"output": read.detach(), **gradients(model)})

@@ -1,19 +1,24 @@
 """RNNsearch and Luong's family: the common tests, and the papers' equations written out in numpy."""
 
+import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from huggingface_hub.errors import StrictDataclassError
 from torch.testing import assert_close
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from hf_lineage import RNNSearchConfig, RNNSearchForConditionalGeneration
+from hf_lineage import RNNSearchConfig, RNNSearchForConditionalGeneration, Seq2SeqConfig
 from tests.models.common import Distribution, normal
 from tests.models.common_seq2seq import HEAD
 from tests.models.test_modeling_seq2seq import RecurrentSeq2SeqTests, Variant
 
 
+CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
 BAHDANAU = {
     "vocab_size": 60,
     "embedding_size": 12,
@@ -62,6 +67,7 @@ class TestBahdanauWithCoverage(Variant, RNNSearchTests):
 
     tiny = {
         **BAHDANAU,
+        "num_hidden_layers": 2,
         "coverage": True,
         "coverage_loss_weight": 0.5,
         "output_rank": 12,
@@ -332,10 +338,39 @@ def test_luong_has_the_papers_matrices():
 
 
 @pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("sutskever2014", Seq2SeqConfig.sutskever(decoder_vocab_size=160_000)),
+        ("cho2014", Seq2SeqConfig.cho()),
+        ("bahdanau2015", RNNSearchConfig()),
+        ("luong2015", RNNSearchConfig.luong()),
+    ],
+)
+def test_presets_are_the_papers(preset, expected):
+    """The recipe's one vocabulary aside, which serves both languages."""
+    settings = yaml.safe_load((CONFIGS / f"{preset}.yaml").read_text(encoding="utf-8"))
+    sizes = {"vocab_size": settings["vocab_size"], **settings["config_overrides"]}
+    assert AutoConfig.for_model(settings["model_type"], **sizes).to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_presets_of_recurrent_encoder_decoders_fit(path):
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if settings["model_type"] not in (Seq2SeqConfig.model_type, RNNSearchConfig.model_type):
+        pytest.skip("another station's")
+    config = AutoConfig.for_model(settings["model_type"], vocab_size=50, **settings["config_overrides"])
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(config)
+    # misspelt fields would only become attributes
+    assert set(settings["config_overrides"]) <= {field.name for field in dataclasses.fields(config)}
+    assert model.config.is_encoder_decoder
+
+
+@pytest.mark.parametrize(
     ("sizes", "changes", "message"),
     [
         (BAHDANAU, {"readout_size": None}, "readout_size and one decoder layer.*not None"),
-        (BAHDANAU, {"num_hidden_layers": 2}, "one decoder layer.*not 14 and 2"),
+        (BAHDANAU, {"decoder_layers": 2}, "one decoder layer.*not 14 and 2"),
         (BAHDANAU, {"input_feeding": True}, "without input feeding"),
         (BAHDANAU, {"attention_window": "local-m"}, 'not "local-m"'),
         (BAHDANAU, {"coverage_loss_weight": 0.5}, "coverage_loss_weight is 0.5.*coverage=True"),

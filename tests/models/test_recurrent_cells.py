@@ -64,6 +64,22 @@ def test_whole_sequences_equal_the_steps(kind, lengths):
         assert torch.equal(results[0][1][2], state[0][2])
 
 
+@pytest.mark.parametrize("lengths", [None, [7, 3, 0, 5]])
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_single_precision_equals_double(kind, lengths):
+    """oneDNN computes in single precision only."""
+    cell, lengths = new_cell(kind), None if lengths is None else torch.tensor(lengths)
+    x, *state = random_inputs(cell, 4, 7)
+    results = []
+    for dtype in (torch.float, torch.double):
+        cell.to(dtype)
+        inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in (x, *state)]
+        outputs, last = cell(inputs[0], tuple(inputs[1:]), lengths)
+        gradients = torch.autograd.grad(sum(o.square().sum() for o in (outputs, *last)), [*inputs, *cell.parameters()])
+        results.append([tensor.float() for tensor in (outputs, *last, *gradients)])
+    assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_gradcheck(kind):
     """Gradients of x, the carried state and the weights, through rows of different lengths."""
