@@ -10,6 +10,7 @@ braces stand on both sides, words that share a label after a slash are aligned: 
     rule("在/1 {place} {verb} 了/2? {object}", "{verb} {object} in/1 {place}", ...)
 """
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -118,14 +119,13 @@ def rule(source: str, target: str, third: bool = True, plural: bool = False, **s
     sides = []
     for pattern, language in ((source, "source"), (target, "target")):
         words, starts, labelled = [], {}, {}
-        for item in pattern.split():
-            if slot := re.fullmatch(r"{(\w+)}", item):
-                starts[slot[1]] = len(words)
-                words += getattr(slots[slot[1]], language)
+        for word, labels in _parsed(pattern):
+            if labels is None:
+                starts[word] = len(words)
+                words += getattr(slots[word], language)
             else:
-                word, _, labels = item.partition("/")
-                for label in filter(None, labels.split(",")):
-                    labelled.setdefault(label.rstrip("?"), []).append((len(words), not label.endswith("?")))
+                for label, is_sure in labels:
+                    labelled.setdefault(label, []).append((len(words), is_sure))
                 words.append(word)
         sides.append((words, starts, labelled))
     (source_words, source_starts, source_labels), (target_words, target_starts, target_labels) = sides
@@ -147,6 +147,22 @@ def rule(source: str, target: str, third: bool = True, plural: bool = False, **s
     return SentencePair(*words, frozenset(sure), frozenset(possible | sure), third, plural)
 
 
+@functools.cache
+def _parsed(pattern: str) -> list[tuple[str, list[tuple[str, bool]] | None]]:
+    """The items of one side of a rule: (slot, None), or (word, its labels, each with whether it is sure)."""
+    items = []
+    for item in pattern.split():
+        if slot := re.fullmatch(r"{(\w+)}", item):
+            items.append((slot[1], None))
+        else:
+            word, _, labels = item.partition("/")
+            items.append(
+                (word, [(label.rstrip("?"), not label.endswith("?")) for label in filter(None, labels.split(","))])
+            )
+    return items
+
+
+@functools.cache
 def word(source: str, target: str, **features) -> SentencePair:
     """A Chinese word and its translation, every word of which is linked to it; an article only possibly."""
     items = [f"{part}/1{'?' if part in ('the', 'a', 'an') else ''}" for part in target.split()]
