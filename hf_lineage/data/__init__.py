@@ -7,6 +7,7 @@ from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.phases import Phases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
+from hf_lineage.data.rows import Rows
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
     SentenceStream,
@@ -29,6 +30,7 @@ __all__ = [
     "PackingCollator",
     "ParallelStreams",
     "Phases",
+    "Rows",
     "SentencePairs",
     "SentenceStream",
     "StreamedBlocks",

@@ -1,6 +1,7 @@
 """Metrics: perplexities that compare across vocabularies, likelihoods and what they answer, what word vectors know."""
 
 from .bert_pretraining import BERTPretraining, measure_bert_pretraining
+from .classification import score_classification
 from .likelihood import continuation_log_probabilities, pseudo_log_probabilities
 from .minimal_pairs import MinimalPairs, measure_minimal_pairs
 from .perplexity import Perplexity, measure_perplexity
@@ -25,4 +26,5 @@ __all__ = [
     "measure_word_similarity",
     "pair_similarities",
     "pseudo_log_probabilities",
+    "score_classification",
 ]
