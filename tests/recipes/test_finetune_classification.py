@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import hf_lineage
+from hf_lineage.tokenization import causal_tokenizer
 from tests.models.test_modeling_bert import TestBERT as BERT
+from tests.models.test_modeling_gpt import TestGPT as GPT
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +37,7 @@ def labelled(tmp_path, tiny_corpus):
 
 def saved(folder, model_name, tokenizer):
     config_class = getattr(hf_lineage, f"{model_name}Config")
-    sizes = BERT.tiny if model_name == "BERT" else {"hidden_size": 16}
+    sizes = {"BERT": BERT.tiny, "GPT": GPT.tiny}.get(model_name, {"hidden_size": 16})
     config = config_class(**{**sizes, "vocab_size": len(tokenizer)})
     getattr(hf_lineage, f"{model_name}Model")(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -78,3 +80,20 @@ def test_other_stations_and_untrained_ones(labelled, tmp_path, tiny_tokenizer, m
     model = saved(tmp_path / "model", model_name, tiny_tokenizer)
     results = run(labelled, model, tmp_path / "out", max_steps=2, packing=packing, random_weights=True)
     assert 0 <= results["validation"]["accuracy"] <= 1
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("both_orders", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_gpt_reads_its_marks(labelled, tmp_path, tiny_tokenizer, both_orders):
+    tokenizer = causal_tokenizer(tiny_tokenizer)
+    model = saved(tmp_path / "gpt", "GPT", tokenizer)
+    settings = {"max_steps": 2, "max_length": 16, "both_orders": both_orders}
+    # parsed as in the file: JSON
+    results = run(labelled, model, tmp_path / "out", config_overrides='{"lm_loss_weight": 0.25}', **settings)
+    assert 0 <= results["test"]["accuracy"] <= 1
+    tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert tuned.config.lm_loss_weight == 0.25
+    marks = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert len(marks) == tuned.config.vocab_size == len(tokenizer) + 3
+    ids = marks("The dog.", "The cat.")["input_ids"]
+    assert [ids[0], ids[-1]] == marks.convert_tokens_to_ids(["_start_", "_classify_"])
