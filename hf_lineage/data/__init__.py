@@ -3,11 +3,19 @@
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
-from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
+from hf_lineage.data.streams import (
+    BlocksWithNegatives,
+    ContiguousBlocks,
+    ParallelStreams,
+    StreamedBlocks,
+    TokenStream,
+    encode_corpus,
+)
 from hf_lineage.data.windows import WordFile, WordWindows
 
 
 __all__ = [
+    "BlocksWithNegatives",
     "ContiguousBlocks",
     "CorpusError",
     "EpochCallback",

@@ -6,12 +6,13 @@ import transformers
 from transformers import AutoConfig
 
 from .configuration_gpt import GPTConfig
+from .configuration_nnlm import NNLMConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
 from .configuration_word2vec import Word2VecConfig
 
 
 # a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
-LINEAGE = (Word2VecConfig, RNNConfig, LSTMConfig, GRUConfig, GPTConfig)
+LINEAGE = (NNLMConfig, Word2VecConfig, RNNConfig, LSTMConfig, GRUConfig, GPTConfig)
 
 
 def register() -> list[str]:

@@ -2,7 +2,7 @@
 
 from .arguments import LineageTrainingArguments
 from .checkpoints import last_complete_checkpoint
-from .schedules import flat_then_decay
+from .schedules import flat_then_decay, inverse_time
 from .tbptt import TruncatedBPTTTrainer
 from .trainer import LineageTrainer
 from .word2vec import Word2VecTrainer
@@ -16,5 +16,6 @@ __all__ = [
     "TruncatedBPTTTrainer",
     "Word2VecTrainer",
     "flat_then_decay",
+    "inverse_time",
     "last_complete_checkpoint",
 ]

@@ -14,3 +14,15 @@ def flat_then_decay(updates_per_epoch: int, flat_epochs: float, epoch_decay: flo
         return epoch_decay ** max(epoch + 1 - flat_epochs, 0)
 
     return factor
+
+
+def inverse_time(decay: float) -> Callable[[int], float]:
+    """1 / (1 + r t) after t updates, with r = `decay`.
+
+    Bengio et al. (2003), section 4: a rate of 1e-3 and r = 1e-8, where each word of the text is an update.
+    """
+
+    def factor(update: int) -> float:
+        return 1 / (1 + decay * update)
+
+    return factor

@@ -17,7 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotat
 from ..data.packing import IGNORED
 from ..data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from .checkpoints import check_same_run, last_complete_checkpoint, seal
-from .schedules import flat_then_decay
+from .schedules import flat_then_decay, inverse_time
 from .signals import StopOnSignal
 
 
@@ -55,7 +55,8 @@ class LineageTrainer(Trainer):
     """transformers' Trainer for `LineageTrainingArguments`.
 
     Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one) and are refused by a run with other
-    settings; an `EpochDataset` is told its epoch; the schedule may decay by epoch.
+    settings; an `EpochDataset` is told its epoch; the schedule may decay by epoch or with
+    time.
 
     Raises:
         FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
@@ -154,9 +155,14 @@ class LineageTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
-        if self.args.flat_epochs is None or self.lr_scheduler is not None:
+        if self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        factor = flat_then_decay(self.updates_per_epoch(), self.args.flat_epochs, self.args.epoch_decay)
+        if self.args.flat_epochs is not None:
+            factor = flat_then_decay(self.updates_per_epoch(), self.args.flat_epochs, self.args.epoch_decay)
+        elif self.args.inverse_time_decay is not None:
+            factor = inverse_time(self.args.inverse_time_decay)
+        else:
+            return super().create_scheduler(num_training_steps, optimizer)
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler
