@@ -76,8 +76,9 @@ def unless(attribute: str):
 
 
 def main_output(outputs) -> torch.Tensor:
-    """Logits of a head, last_hidden_state of a base model."""
-    return outputs.logits if "logits" in outputs else outputs.last_hidden_state
+    """Logits of a head (the first, where there are several), last_hidden_state of a base model."""
+    names = ("logits", "prediction_logits", "start_logits", "last_hidden_state")
+    return next(outputs[name] for name in names if name in outputs)
 
 
 def tensors(values) -> list[torch.Tensor]:
@@ -88,7 +89,8 @@ def tensors(values) -> list[torch.Tensor]:
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    """Of the parameters that the objective depends on; `test_every_parameter_gets_a_gradient` sees that all do."""
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
 def assert_same_state(model, reference):
