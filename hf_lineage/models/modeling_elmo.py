@@ -142,7 +142,7 @@ class ScalarMix(nn.Module):
 
 @dataclass
 class ELMoModelOutput(BaseModelOutputWithPast):
-    """`hidden_states`: the layers [B, T, 2·P], the token vectors (twice) first; `mixes` [B, T, 2·P]: each their mix."""
+    """`hidden_states`: the layers [B, T, 2·P], the token vectors (twice) first; `mixes`: their mixes [B, T, 2·P]."""
 
     mixes: tuple[Tensor, ...] | None = None
 

@@ -76,11 +76,13 @@ class TestNNLM(NNLMTests):
             model(**inputs, attention_mask=torch.ones(4, 1, 7, 7).tril())
 
 
+@pytest.mark.slow
 class TestWithoutDirectConnections(NNLMTests):
     tiny = {**NNLMTests.tiny, "direct_connections": False}
     only_heads = [HEAD]
 
 
+@pytest.mark.slow
 class TestWithoutHiddenLayer(NNLMTests):
     """MLP3 of the paper: h = 0."""
 
@@ -88,6 +90,7 @@ class TestWithoutHiddenLayer(NNLMTests):
     only_heads = [HEAD]
 
 
+@pytest.mark.slow
 class TestBigram(NNLMTests):
     """A window of one word, with nothing to carry over."""
 
@@ -139,6 +142,7 @@ class TestSampledSoftmax(SampledTests):
     tiny = {**NNLMTests.tiny, "objective": "sampled_softmax"}
 
 
+@pytest.mark.slow
 class TestNCE(SampledTests):
     tiny = {**NNLMTests.tiny, "objective": "nce"}
 
