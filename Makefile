@@ -20,10 +20,10 @@ demo: .venv/.installed-demo ## train every language model of the lineage on the 
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python recipes/lineage.py
 
 test: .venv/.installed-test ## run the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: .venv/.installed-test ## run the tests that take longer
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m slow
 
 quality: .venv/.installed-dev ## check style, change nothing
 	$(BIN)/ruff check
