@@ -124,8 +124,9 @@ def main():
 
     # 4. trainer
     block_size = data_args.block_size
+    # the rest of a window's context is only read
     tokens_per_update = (
-        block_size
+        (block_size - context_size + 1)
         * training_args.train_batch_size
         * training_args.world_size
         * training_args.gradient_accumulation_steps
