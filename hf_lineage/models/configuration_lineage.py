@@ -9,6 +9,7 @@ SIZE_LIMITS = {
     "vocab_size": 10_000_000,
     "embedding_size": 65_536,
     "hidden_size": 65_536,
+    "last_hidden_size": 65_536,
     "intermediate_size": 1_048_576,
     "num_hidden_layers": 1_000,
     "num_attention_heads": 1_024,
