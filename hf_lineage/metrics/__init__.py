@@ -1,5 +1,6 @@
 """Metrics: translations and alignments, perplexities across vocabularies, and what word vectors know of words."""
 
+from .adaptive import dynamic_log_probabilities, neural_cache_log_probabilities
 from .alignment_error_rate import AlignmentErrorRate
 from .bert_pretraining import BERTPretraining, measure_bert_pretraining
 from .bleu import BLEU, bleu_of_generated
@@ -22,6 +23,7 @@ __all__ = [
     "answer_analogies",
     "bleu_of_generated",
     "continuation_log_probabilities",
+    "dynamic_log_probabilities",
     "load_analogies",
     "load_similarities",
     "log_probabilities",
@@ -30,6 +32,7 @@ __all__ = [
     "measure_perplexity",
     "measure_word_analogy",
     "measure_word_similarity",
+    "neural_cache_log_probabilities",
     "pair_similarities",
     "perplexity_of",
     "pseudo_log_probabilities",

@@ -10,6 +10,7 @@ SIZE_LIMITS = {
     "embedding_size": 65_536,
     "hidden_size": 65_536,
     "context_size": 1_000,
+    "last_hidden_size": 65_536,
     "intermediate_size": 1_048_576,
     "num_hidden_layers": 1_000,
     "num_attention_heads": 1_024,

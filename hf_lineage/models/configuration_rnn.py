@@ -20,9 +20,17 @@ class RecurrentConfig(LineageConfig):
     """What RNN, LSTM and GRU share; the defaults are the small model of Zaremba et al. (2014), section 4.1.
 
     `hidden_size` counts the units of one direction: a bidirectional model's vectors are twice as long.
-    `embedding_size`, when left out, is the length of one direction's vectors. `dropout` acts on the non-recurrent
-    connections only: on the embeddings, between the layers and on the last layer's output. `initializer_range` bounds
-    the uniform distribution all weights are drawn from.
+    `embedding_size`, when left out, is the length of the last layer's vectors in one direction. `dropout` acts on the
+    non-recurrent connections only: on the embeddings, between the layers and on the last layer's output.
+    `initializer_range` bounds the uniform distribution all weights are drawn from.
+
+    The rest of the dropouts, the two penalties and `last_hidden_size` are those of AWD-LSTM (Merity et al., 2017,
+    section 4). `input_dropout` (on the embeddings) and `hidden_dropout` (between the layers) are `dropout` when left
+    out; with `dropout_mask` "locked" all three draw one mask for all time steps of a call. `embedding_dropout` drops
+    whole words, wherever they stand in the batch, and `weight_dropout` entries of the recurrent weights. In training
+    the loss grows by `activation_penalty` times the mean square of the output (α, "AR") and by `change_penalty` times
+    that of its change from step to step (β, "TAR"). `last_hidden_size` sizes the last layer apart from the others, so
+    that its output can be tied to shorter embeddings.
     """
 
     vocab_size: int = 10_000
@@ -30,7 +38,15 @@ class RecurrentConfig(LineageConfig):
     hidden_size: int = 200
     num_hidden_layers: int = 2
     bidirectional: bool = False
+    last_hidden_size: int | None = None
     dropout: float | int = 0.0
+    input_dropout: float | int | None = None
+    hidden_dropout: float | int | None = None
+    dropout_mask: Literal["independent", "locked"] = "independent"
+    embedding_dropout: float | int = 0.0
+    weight_dropout: float | int = 0.0
+    activation_penalty: float | int = 0.0
+    change_penalty: float | int = 0.0
     classifier_dropout: float | int = 0.0
     initializer_range: float = 0.1
     tie_word_embeddings: bool = False
@@ -38,18 +54,29 @@ class RecurrentConfig(LineageConfig):
 
     def __post_init__(self, **kwargs):
         if self.embedding_size is None:
-            self.embedding_size = self.direction_size
+            self.embedding_size = self.direction_sizes[-1]
         super().__post_init__(**kwargs)
 
     @property
-    def direction_size(self) -> int:
-        """Length of the vector that one direction of a layer gives each token."""
-        return self.hidden_size
+    def layer_sizes(self) -> list[int]:
+        """Units of each layer's directions."""
+        last = self.hidden_size if self.last_hidden_size is None else self.last_hidden_size
+        return [self.hidden_size] * (self.num_hidden_layers - 1) + [last]
+
+    @property
+    def direction_sizes(self) -> list[int]:
+        """Length of the vector that one direction of each layer gives a token."""
+        return self.layer_sizes
+
+    @property
+    def output_sizes(self) -> list[int]:
+        """Length of the vector that each layer gives a token."""
+        return [size * (2 if self.bidirectional else 1) for size in self.direction_sizes]
 
     @property
     def output_size(self) -> int:
-        """Length of the vector a layer gives each token."""
-        return self.direction_size * (2 if self.bidirectional else 1)
+        """Length of the vector that the model gives a token."""
+        return self.output_sizes[-1]
 
     @property
     def layer_types(self) -> list[str]:
@@ -58,6 +85,12 @@ class RecurrentConfig(LineageConfig):
 
     def validate_layer_type(self):
         """The inherited check knows only transformers' own layer types; ours are a property and always right."""
+
+    def validate_penalties(self):
+        """Penalties are added to the loss: a negative one would be a reward."""
+        for name in ("activation_penalty", "change_penalty"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
     def validate_tying(self):
         """The output layer can reuse the embedding matrix only if both work on vectors of one length."""
@@ -108,8 +141,10 @@ class LSTMConfig(RecurrentConfig):
     projection_clip: float | int | None = None
 
     @property
-    def direction_size(self) -> int:
-        return self.hidden_size if self.projection_size is None else self.projection_size
+    def direction_sizes(self) -> list[int]:
+        if self.projection_size is None:
+            return super().direction_sizes
+        return [self.projection_size] * self.num_hidden_layers
 
     def validate_projection(self):
         """A projection shortens h, and only what is projected can be clipped."""

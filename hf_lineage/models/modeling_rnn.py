@@ -4,8 +4,11 @@ What changes from NNLM: a state carried from word to word replaces the fixed win
 input_ids [B, T] -> vectors [B, T, E] -> N recurrent layers [B, T, D] (state [B, D] carried over) -> logits [B, T, V]
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
@@ -21,6 +24,34 @@ from .cache_name import cache_of, takes_cache
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .inputs import check_mask, embed_inputs
 from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RecurrentLayer, RNNCell, check_states
+
+
+class Dropout(nn.Module):
+    """Dropout of x [B, T, D]; a locked one (Gal & Ghahramani, 2016) draws one mask for all time steps."""
+
+    def __init__(self, probability: float, mask: str):
+        super().__init__()
+        self.probability = probability
+        self.locked = mask == "locked"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.locked:
+            return dropout(x, self.probability, self.training)
+        return x * dropout(torch.ones_like(x[:, :1]), self.probability, self.training)
+
+
+@dataclass
+class RecurrentModelOutput(BaseModelOutputWithPast):
+    """BaseModelOutputWithPast with what the activations add to the loss in training (AR and TAR)."""
+
+    penalty: Tensor | None = None
+
+
+def mean_square(x: Tensor, counted: Tensor | None) -> Tensor:
+    """Of x [B, T, D], over the positions that `counted` [B, T] marks."""
+    if counted is None:
+        counted = x.new_ones(x.shape[:2])
+    return (x.square().mean(2) * counted).sum() / counted.sum().clamp(min=1)
 
 
 class RecurrentPreTrainedModel(PreTrainedModel):
@@ -54,18 +85,21 @@ class RNNModel(RecurrentPreTrainedModel):
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
-        self.dropout = nn.Dropout(config.dropout)
-        sizes = [config.embedding_size] + [config.output_size] * (config.num_hidden_layers - 1)
+        self.input_dropout, self.hidden_dropout, self.output_dropout = (
+            Dropout(config.dropout if probability is None else probability, config.dropout_mask)
+            for probability in (config.input_dropout, config.hidden_dropout, config.dropout)
+        )
+        sizes = zip([config.embedding_size, *config.output_sizes], config.layer_sizes, strict=False)
         self.layers = nn.ModuleList(
-            RecurrentLayer(self.new_cell(size), i, self.new_cell(size) if config.bidirectional else None)
+            RecurrentLayer(self.new_cell(*size), i, self.new_cell(*size) if config.bidirectional else None)
             for i, size in enumerate(sizes)
         )
         self.gradient_checkpointing = False
         self.post_init()
 
-    def new_cell(self, input_size: int) -> RecurrentCell:
+    def new_cell(self, input_size: int, hidden_size: int) -> RecurrentCell:
         """The cell that gives the family its name."""
-        return RNNCell(input_size, self.config.hidden_size, self.config.hidden_act)
+        return RNNCell(input_size, hidden_size, self.config.hidden_act, weight_dropout=self.config.weight_dropout)
 
     @takes_cache
     @merge_with_config_defaults
@@ -97,10 +131,23 @@ class RNNModel(RecurrentPreTrainedModel):
             seen = cache.get_seq_length()
         check_mask(attention_mask, x.shape[0], seen, x.shape[1], padding_only=True)
 
+        if self.training and self.config.embedding_dropout > 0 and input_ids is not None:
+            kept = dropout(x.new_ones(self.config.vocab_size, 1), self.config.embedding_dropout)
+            x = x * kept[input_ids]
         padding = Padding.of(attention_mask, x.shape[1])
-        for layer in self.layers:
-            x = layer(self.dropout(x), padding, cache=cache)  # [B, T, D]
-        return BaseModelOutputWithPast(self.dropout(x), cache)
+        for i, layer in enumerate(self.layers):
+            x = layer((self.hidden_dropout if i else self.input_dropout)(x), padding, cache=cache)  # [B, T, D]
+        dropped = self.output_dropout(x)
+        return RecurrentModelOutput(dropped, cache, penalty=self.penalty(dropped, x, attention_mask))
+
+    def penalty(self, dropped: Tensor, x: Tensor, attention_mask: Tensor | None) -> Tensor | None:
+        """α times the mean square of the output after dropout plus β times that of its change before (AR, TAR)."""
+        activation, change = self.config.activation_penalty, self.config.change_penalty
+        if not self.training or not (activation or change):
+            return None
+        counted = attention_mask[:, -x.shape[1] :] if attention_mask is not None else None
+        pairs = counted[:, 1:] * counted[:, :-1] if counted is not None else None
+        return activation * mean_square(dropped, counted) + change * mean_square(x[:, 1:] - x[:, :-1], pairs)
 
 
 class LSTMModel(RNNModel):
@@ -108,15 +155,16 @@ class LSTMModel(RNNModel):
 
     config_class = LSTMConfig
 
-    def new_cell(self, input_size: int) -> RecurrentCell:
+    def new_cell(self, input_size: int, hidden_size: int) -> RecurrentCell:
         return LSTMCell(
             input_size,
-            self.config.hidden_size,
+            hidden_size,
             peephole=self.config.peephole,
             coupled_gates=self.config.coupled_gates,
             projection_size=self.config.projection_size,
             cell_clip=self.config.cell_clip,
             projection_clip=self.config.projection_clip,
+            weight_dropout=self.config.weight_dropout,
         )
 
 
@@ -125,12 +173,13 @@ class GRUModel(RNNModel):
 
     config_class = GRUConfig
 
-    def new_cell(self, input_size: int) -> RecurrentCell:
+    def new_cell(self, input_size: int, hidden_size: int) -> RecurrentCell:
         return GRUCell(
             input_size,
-            self.config.hidden_size,
+            hidden_size,
             reset_mode=self.config.reset_mode,
             update_convention=self.config.update_convention,
+            weight_dropout=self.config.weight_dropout,
         )
 
 
@@ -168,6 +217,7 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, V] of the next token; with `labels` [B, T] (input_ids, −100 = not scored) the mean loss.
 
+        In training the configuration's penalties are part of the loss.
         The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is.
         """
         outputs = self.model(
@@ -180,7 +230,14 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])  # [B, T, V]
-        loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs)
+            if outputs.penalty is not None:
+                # accumulated batches share one mean over all their tokens: each brings its part
+                total, targets = kwargs.get("num_items_in_batch"), kwargs.get("shift_labels")
+                scored = ((labels[:, 1:] if targets is None else targets) != -100).sum()
+                loss = loss + outputs.penalty * (1 if total is None else scored / total)
         return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
 
 
@@ -222,7 +279,7 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         else:
             rows, mask = torch.arange(x.shape[0], device=x.device), attention_mask.bool().int()
             first, last = x[rows, mask.argmax(1)], x[rows, x.shape[1] - 1 - mask.flip(1).argmax(1)]
-        forward_half = self.config.direction_size
+        forward_half = self.config.direction_sizes[-1]
         return torch.cat([last[:, :forward_half], first[:, forward_half:]], dim=1)
 
     @can_return_tuple

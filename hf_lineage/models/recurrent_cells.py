@@ -62,8 +62,12 @@ class RecurrentCell(nn.Module):
         """One time step: projected = W x_t + b [B, G·D] and the state before -> the state after, h first."""
         raise NotImplementedError
 
+    def without_kernel(self) -> str | None:
+        """What keeps torch's kernels from computing this cell; None if nothing does."""
+        return None
+
     def fused_kernel(self):
-        """torch's kernel for a whole sequence, or None where there is none."""
+        """torch's kernel for a whole sequence, or None where there is none, or a slower one."""
         return None
 
     def hidden_bias(self) -> Tensor:
@@ -184,6 +188,9 @@ class RNNCell(RecurrentCell):
         activation = getattr(torch, self.hidden_act)
         return (activation(projected + linear_of_rows(state[0], self.weight_hh)),)
 
+    def without_kernel(self):
+        return None if self.hidden_act in ("tanh", "relu") else f"hidden_act {self.hidden_act}"
+
     def fused_kernel(self):
         return {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}.get(self.hidden_act)
 
@@ -265,11 +272,18 @@ class LSTMCell(RecurrentCell):
                 h = h.clamp(-self.projection_clip, self.projection_clip)
         return h, c
 
-    def fused_kernel(self):
-        if self.peephole or self.cell_clip is not None or self.projection_clip is not None:
-            return None
+    def without_kernel(self):
+        if self.peephole:
+            return f"peephole {self.peephole}"
+        if self.cell_clip is not None or self.projection_clip is not None:
+            return f"cell_clip {self.cell_clip}, projection_clip {self.projection_clip}"
         if self.weight_hr is not None and self.output_size == self.hidden_size:
             # torch tells a projection by the states' lengths
+            return f"projection_size {self.output_size}, the same as hidden_size"
+        return None
+
+    def fused_kernel(self):
+        if self.without_kernel():
             return None
         # on the CPU torch has no fast projection, and would compute a coupled gate twice
         plain = self.weight_hr is None and self.coupled_gates is None
@@ -340,8 +354,11 @@ class GRUCell(RecurrentCell):
             return ((1 - z) * h + z * candidate,)
         return (z * h + (1 - z) * candidate,)
 
+    def without_kernel(self):
+        return None if self.reset_mode == "after" else f"reset_mode {self.reset_mode}"
+
     def fused_kernel(self):
-        return torch.gru if self.reset_mode == "after" else None
+        return None if self.without_kernel() else torch.gru
 
     def fused_weights(self, weight_hh):
         weights = super().fused_weights(weight_hh)

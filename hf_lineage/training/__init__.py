@@ -4,6 +4,7 @@ from .arguments import LineageTrainingArguments
 from .averaging import AverageCheckpoints, average_checkpoints, load_average
 from .bert_adam import BertAdam
 from .checkpoints import last_complete_checkpoint
+from .nt_asgd import NonMonotonicAverage
 from .schedules import flat_then_decay, inverse_time, noam
 from .tbptt import TruncatedBPTTTrainer
 from .trainer import LineageTrainer
@@ -18,6 +19,7 @@ __all__ = [
     "FastPath",
     "LineageTrainer",
     "LineageTrainingArguments",
+    "NonMonotonicAverage",
     "TranslationTrainer",
     "TranslationTrainingArguments",
     "TruncatedBPTTTrainer",

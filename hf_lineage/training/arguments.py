@@ -12,7 +12,7 @@ class LineageTrainingArguments(TrainingArguments):
 
     Raises:
         ValueError: only one of `flat_epochs` and `epoch_decay` is given, one of them or `inverse_time_decay` is out of
-            range, or both schedules are asked for.
+            range, or both schedules are asked for; `average_after` without evaluations during training.
     """
 
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
@@ -36,6 +36,13 @@ class LineageTrainingArguments(TrainingArguments):
         metadata={"help": "Truncated BPTT: sum the loss over a block's time steps, as Zaremba et al. (2014) do."},
     )
 
+    average_after: int | None = field(
+        default=None,
+        metadata={
+            "help": "NT-ASGD: average the weights once so many evaluations were no better than the best before them."
+        },
+    )
+
     def __post_init__(self):
         if (self.flat_epochs is None) != (self.epoch_decay is None):
             raise ValueError("flat_epochs and epoch_decay belong together: give both or neither")
@@ -51,3 +58,7 @@ class LineageTrainingArguments(TrainingArguments):
         # without this, processes started by accelerate on a machine without accelerator train independently
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
+        if self.average_after is not None and self.eval_strategy == "no":
+            raise ValueError(
+                f"average_after is {self.average_after}, but there are no evaluations to wait for: set eval_strategy"
+            )

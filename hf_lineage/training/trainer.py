@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Sized
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from ..data.packing import IGNORED
 from ..data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from .averaging import AverageCheckpoints
 from .checkpoints import check_same_run, last_complete_checkpoint, seal
+from .nt_asgd import NonMonotonicAverage
 from .schedules import flat_then_decay, inverse_time
 from .signals import StopOnSignal
 
@@ -56,8 +58,8 @@ class LineageTrainer(Trainer):
     """transformers' Trainer for `LineageTrainingArguments`.
 
     Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one) and are refused by a run with other
-    settings; an `EpochDataset` is told its epoch; the schedule may decay by epoch or with
-    time.
+    settings; an `EpochDataset` is told its epoch; the schedule may decay by epoch or with time, and weights may be
+    averaged.
 
     Raises:
         FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
@@ -73,6 +75,25 @@ class LineageTrainer(Trainer):
         self.stop_on_signal = StopOnSignal(self)
         self.add_callback(self.stop_on_signal)
         self.unlabelled_updates = 0
+        self.average = None
+        if self.args.average_after is not None:
+            self.average = NonMonotonicAverage(self.model, self.args.average_after)
+            self.add_callback(self.average)
+
+    def evaluate(self, *args, **kwargs):
+        """Trainer.evaluate, of the averaged weights once there are any (`average_after`)."""
+        with self.average.in_place_of() if self.average is not None else nullcontext():
+            return super().evaluate(*args, **kwargs)
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        if self.average is not None and self.args.should_save:
+            self.average.save(output_dir)
+
+    def _load_rng_state(self, checkpoint):
+        super()._load_rng_state(checkpoint)
+        if self.average is not None and checkpoint is not None:
+            self.average.load(checkpoint)
 
     def run_identity(self) -> dict:
         """What must not change when a run is continued."""

@@ -142,6 +142,30 @@ class TestProjectedLSTM(RecurrentTests):
         assert [[tuple(s.shape) for s in layer.state()] for layer in cache.layers] == [[(4, 16), (4, 20)]] * 2
 
 
+class TestAWDLSTM(RecurrentTests):
+    """Merity et al. (2017): tied embeddings shorter than the layers, and everything that regularises."""
+
+    config_class = LSTMConfig
+    tiny = {
+        **SIZES,
+        "hidden_size": 24,
+        "last_hidden_size": 16,
+        "dropout_mask": "locked",
+        "activation_penalty": 0.02,
+        "change_penalty": 0.01,
+    }
+    only_heads = [HEAD]
+
+    def test_dropout_acts_between_the_layers_and_not_on_the_state(self):
+        pytest.skip("see test_locked_dropout_keeps_its_mask_over_time")
+
+    def test_accumulated_gradients_are_those_of_the_whole_batch(self, trained_head, tmp_path):
+        # every token scored: the penalties are means over tokens, whose weight in a part is its scored ones
+        inputs = self.inputs(trained_head, batch=16)
+        data = {**inputs, **self.labels(trained_head, inputs)}
+        self.check_accumulation(lambda: self.model(trained_head), data, tmp_path)
+
+
 class TestGRU(RecurrentTests):
     config_class = GRUConfig
 
@@ -265,3 +289,83 @@ def test_checkpoints_from_before_the_variants_open(config_class, tmp_path):
     loaded, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
     assert_same_state(loaded, model)
+
+
+def awd_lstm(**fields):
+    torch.manual_seed(0)
+    fields = {**SIZES, "hidden_size": 24, "last_hidden_size": 16, "dropout_mask": "locked", **fields}
+    return AutoModelForCausalLM.from_config(LSTMConfig(**fields)).train()
+
+
+def test_awd_lstm_has_the_papers_size():
+    """Merity et al. (2017): 24 million parameters on the Penn Treebank."""
+    config = LSTMConfig(hidden_size=1150, last_hidden_size=400, num_hidden_layers=3, tie_word_embeddings=True)
+    assert config.embedding_size == 400
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    layers = [4 * (1150 * (n + 1150) + 1150) for n in (400, 1150)] + [4 * (400 * (1150 + 400) + 400)]
+    assert model.num_parameters() == 10_000 * 400 + sum(layers) + 10_000
+    # torch's second biases, which the paper counts
+    assert round((model.num_parameters() + 4 * (1150 + 1150 + 400)) / 1e6) == 24
+
+
+def test_locked_dropout_keeps_its_mask_over_time():
+    model = awd_lstm(input_dropout=0.2, hidden_dropout=0.5, dropout=0.4)
+    read, given = [], []
+    for layer in model.model.layers:
+        layer.register_forward_pre_hook(lambda layer, args: read.append(args[0]))
+        layer.register_forward_hook(lambda layer, args, output: given.append(output))
+    ids = torch.randint(60, (60, 5))
+    last = model.model(ids).last_hidden_state
+    sources = [model.model.embed_tokens(ids), *given]
+    for source, dropped, probability in zip(sources, [*read, last], [0.2, 0.5, 0.4], strict=True):
+        kept = dropped != 0
+        assert torch.equal(kept, kept[:, :1].expand_as(kept))
+        assert not torch.equal(kept[0], kept[1])
+        assert kept[:, 0].float().mean().item() == pytest.approx(1 - probability, abs=0.06)
+        torch.testing.assert_close(dropped[kept], source[kept] / (1 - probability))
+
+
+def test_embedding_dropout_drops_whole_words_wherever_they_stand():
+    model = awd_lstm(embedding_dropout=0.3)
+    read = []
+    model.model.layers[0].register_forward_pre_hook(lambda layer, args: read.append(args[0]))
+    ids = torch.arange(60).repeat(4, 1)
+    model(ids)
+    kept = (read[0] != 0).any(2)
+    assert torch.equal(kept, kept[:1].expand_as(kept))
+    assert kept[0].float().mean().item() == pytest.approx(0.7, abs=0.2)
+    torch.testing.assert_close(read[0][kept], model.model.embed_tokens(ids)[kept] / 0.7)
+    model.eval()(ids)
+    assert (read[1] != 0).any(2).all()
+
+
+def test_penalties_are_those_of_the_paper():
+    """α · mean of m ⊙ h squared plus β · mean of (h_t − h_{t+1}) squared (section 4.6)."""
+    model, plain = awd_lstm(dropout=0.5, activation_penalty=2.0, change_penalty=1.0), awd_lstm(dropout=0.5)
+    ids, outputs = torch.randint(60, (3, 6)), []
+    model.model.layers[-1].register_forward_hook(lambda layer, args, output: outputs.append(output))
+    torch.manual_seed(1)
+    loss = model(ids, labels=ids).loss
+    torch.manual_seed(1)
+    expected = plain(ids, labels=ids).loss
+    torch.manual_seed(1)
+    dropped = plain.model(ids).last_hidden_state
+    h = outputs[0]
+    activation = sum(dropped[b, t, d] ** 2 for b in range(3) for t in range(6) for d in range(16)) / (3 * 6 * 16)
+    change = sum((h[b, t] - h[b, t + 1]).square().sum() for b in range(3) for t in range(5)) / (3 * 5 * 16)
+    torch.testing.assert_close(loss, expected + 2 * activation + change)
+    assert model.eval()(ids, labels=ids).loss == plain.eval()(ids, labels=ids).loss
+
+
+def test_penalties_do_not_see_padding():
+    model = awd_lstm(activation_penalty=2.0, change_penalty=1.0)
+    ids, mask = torch.randint(60, (2, 6)), torch.tensor([[1, 1, 1, 1, 0, 0]] * 2)
+    padded, whole = model.model(ids, attention_mask=mask), model.model(ids[:, :4])
+    torch.testing.assert_close(padded.penalty, whole.penalty)
+
+
+@pytest.mark.parametrize("name", ["activation_penalty", "change_penalty"])
+def test_rewards_are_refused(name):
+    with pytest.raises(StrictDataclassError, match=rf"{name} is -1.0.*at least 0"):
+        LSTMConfig(**SIZES, **{name: -1.0})

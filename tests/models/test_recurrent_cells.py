@@ -259,3 +259,27 @@ def test_outputs_need_no_gradient_of_the_last_state_nor_the_other_way_round():
             torch.autograd.grad(take(*run(x, tuple(state), None)).sum(), x)[0] for run in (cell, cell.run_steps)
         )
         assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "before", "sigmoid", "replace"])
+@pytest.mark.parametrize("length", [1, 6])
+def test_weight_dropout_is_the_cell_with_fewer_recurrent_weights(kind, length):
+    cell = new_cell(kind)
+    x, *state = random_inputs(cell, 2, length)
+    whole = cell.weight_hh.detach().clone()
+    cell.weight_dropout = 0.5
+    torch.manual_seed(3)
+    outputs, _ = cell(x, tuple(state))
+    outputs.sum().backward()
+    gradient = cell.weight_hh.grad
+    torch.manual_seed(3)
+    mask = nn.functional.dropout(torch.ones_like(whole), 0.5)
+
+    cell.eval()
+    with torch.no_grad():
+        cell.weight_hh.copy_(whole * mask)
+    cell.weight_hh.grad = None
+    expected, _ = cell.run_steps(x, tuple(state), None)
+    assert_close(outputs, expected)
+    expected.sum().backward()
+    assert_close(gradient, cell.weight_hh.grad * mask)

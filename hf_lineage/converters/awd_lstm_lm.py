@@ -1,0 +1,88 @@
+"""Language models of awd-lstm-lm, the code of Merity et al. (2017): its state dict, to and from `LSTMForCausalLM`.
+
+Its own checkpoints are pickles, which may run anything: save `model.state_dict()` as safetensors where they come from.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..models.configuration_rnn import LSTMConfig
+from ..models.modeling_rnn import LSTMForCausalLM
+from .torch_recurrent import fill_cell
+
+
+# rnns.0.module.weight_hh_l0_raw with weight dropout, rnns.0.weight_hh_l0 without
+WEIGHT = re.compile(r"rnns\.(\d+)\.(?:module\.)?(weight_ih|weight_hh|bias_ih|bias_hh)_l0(_raw)?")
+
+
+def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMForCausalLM:
+    """The model of a state dict, or of a safetensors file of it; `fields` complete its configuration (dropouts, …).
+
+    Raises:
+        ValueError: a weight is missing, or of a shape that no LSTM of this code has (its GRU and QRNN are not read).
+    """
+    if isinstance(state, str | Path):
+        state = load_file(state)
+    layers = {}
+    # the raw weights last: beside them may stand what a weight dropout left of them
+    for name in sorted(state, key=lambda name: name.endswith("_raw")):
+        if match := WEIGHT.fullmatch(name):
+            layers.setdefault(int(match[1]), {})[match[2]] = state[name]
+    for name in ("encoder.weight", "decoder.weight", "decoder.bias"):
+        if name not in state:
+            raise ValueError(f"the state dict has no {name}: it is not a language model of awd-lstm-lm")
+    if sorted(layers) != list(range(len(layers))) or not layers:
+        raise ValueError(f"the state dict has the layers {sorted(layers)}; it must have 0, 1, …")
+    for i, weights in layers.items():
+        missing = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"} - weights.keys()
+        if missing or weights["weight_hh"].shape[0] != 4 * weights["weight_hh"].shape[1]:
+            shapes = {name: list(weight.shape) for name, weight in weights.items()}
+            raise ValueError(f"rnns.{i} is no LSTM: its weights are {shapes}")
+    sizes = [layers[i]["weight_hh"].shape[1] for i in range(len(layers))]
+    if len(set(sizes[:-1])) > 1:
+        raise ValueError(f"the layers have {sizes} units; all but the last must be of one size")
+    embeddings = state["encoder.weight"]
+    model = LSTMForCausalLM(
+        LSTMConfig(
+            vocab_size=embeddings.shape[0],
+            embedding_size=embeddings.shape[1],
+            hidden_size=sizes[0],
+            last_hidden_size=sizes[-1],
+            num_hidden_layers=len(sizes),
+            tie_word_embeddings=torch.equal(embeddings, state["decoder.weight"]),
+            **{"dropout_mask": "locked", **fields},
+        )
+    )
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(embeddings)
+        model.lm_head.weight.copy_(state["decoder.weight"])
+        model.lm_head.bias.copy_(state["decoder.bias"])
+    for i, layer in enumerate(model.model.layers):
+        fill_cell(layer.cell, layers[i])
+    return model
+
+
+def to_awd_lstm_lm(model: LSTMForCausalLM) -> dict[str, Tensor]:
+    """The state dict that awd-lstm-lm loads (`--model LSTM`, with weight dropout as in `config.weight_dropout`).
+
+    Raises:
+        ValueError: the cells are of a kind that it does not have.
+    """
+    state = {
+        "encoder.weight": model.model.embed_tokens.weight,
+        "decoder.weight": model.lm_head.weight,
+        "decoder.bias": model.lm_head.bias,
+    }
+    drops = model.config.weight_dropout > 0
+    for i, layer in enumerate(model.model.layers):
+        if layer.cell.without_kernel() or layer.cell.weight_hr is not None:
+            raise ValueError(f"awd-lstm-lm has no such cell: {layer.cell.without_kernel() or 'a projection'}")
+        weights = layer.cell.fused_weights(layer.cell.weight_hh)
+        prefix = f"rnns.{i}.module." if drops else f"rnns.{i}."
+        for name, weight in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True):
+            state[f"{prefix}{name}_l0" + ("_raw" if drops and name == "weight_hh" else "")] = weight
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
