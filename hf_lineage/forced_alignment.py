@@ -52,9 +52,9 @@ def align(
     """Attention of an encoder-decoder from each word of `targets` to the words of `sources`, the targets being given.
 
     Words are what stands between blanks: weights are summed over the pieces of a source word and averaged over those
-    of a target word; what goes to the end mark belongs to no word. Heads are averaged. Of several layers the last but
-    one is taken, where a Transformer's attention is most like an alignment (Garg et al., 2019, section 4.1), or
-    `layer`.
+    of a target word; what goes to the end mark belongs to no word. Heads are averaged. The last layer is taken, of six
+    or more the last but one, where a Transformer's attention is most like an alignment (Garg et al., 2019, section
+    4.1), or `layer`.
 
     Raises:
         ValueError: the model has no attention between target and source.
@@ -100,7 +100,9 @@ def _cross_attention(outputs, layer: int | None) -> Tensor:
         raise ValueError("the model gives no cross_attentions: it has no attention between target and source")
     if isinstance(layers, Tensor):
         layers = [layers]
-    weights = layers[max(len(layers) - 2, 0) if layer is None else layer]
+    if layer is None:
+        layer = -2 if len(layers) >= 6 else -1
+    weights = layers[layer]
     return weights.mean(1) if weights.dim() == 4 else weights
 
 

@@ -58,13 +58,13 @@ def test_weights_are_the_models_attention(station):
     for alignment, source, target in zip(found, SOURCES, TARGETS, strict=True):
         ids, labels = (tokenizer(text, return_tensors="pt").input_ids for text in (source, target))
         layers = model(ids, labels=labels, output_attentions=True).cross_attentions
-        weights = layers[1].mean(1)[0] if station == "transformer" else layers[0][0]
+        weights = layers[2].mean(1)[0] if station == "transformer" else layers[0][0]
         expected = weights.reshape(weights.shape[-2:])[:-1, :-1].detach().numpy()
         np.testing.assert_allclose(alignment.weights, expected, atol=1e-5)
         assert (alignment.source, alignment.target) == (source.split(), target.split())
     if station == "transformer":
         model.set_attn_implementation(implementation)
-        others = align(model, tokenizer, SOURCES, TARGETS, layer=2)
+        others = align(model, tokenizer, SOURCES, TARGETS, layer=1)
         assert not np.allclose(others[0].weights, found[0].weights)
     assert model.config._attn_implementation == implementation
 
@@ -76,7 +76,7 @@ def test_pieces_of_a_word_are_taken_together():
     model.set_attn_implementation("eager")
     read, written = tokenizer(SOURCES[0]), tokenizer(TARGETS[0])
     outputs = model(torch.tensor([read.input_ids]), labels=torch.tensor([written.input_ids]), output_attentions=True)
-    weights = outputs.cross_attentions[1].mean(1)[0].detach().numpy()
+    weights = outputs.cross_attentions[2].mean(1)[0].detach().numpy()
 
     def words(text, encoding):
         """Tokens of each word, found by the blanks before them."""
