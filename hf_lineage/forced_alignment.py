@@ -11,6 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
+class NoAttentionError(ValueError):
+    """The model has no attention between target and source, such as the encoder-decoders before RNNsearch."""
+
+
 @dataclass(frozen=True)
 class Alignment:
     """Words of both sentences, and how much each target word attends to each source word, [T, S]."""
@@ -57,7 +61,7 @@ def align(
     4.1), or `layer`.
 
     Raises:
-        ValueError: the model has no attention between target and source.
+        NoAttentionError: the model has no attention between target and source.
     """
     was_training, alignments = model.training, []
     model.eval()
@@ -97,7 +101,7 @@ def _cross_attention(outputs, layer: int | None) -> Tensor:
     """Weights [B, T, S] of one layer, the mean over its heads."""
     layers = outputs.get("cross_attentions")
     if layers is None or len(layers) == 0:
-        raise ValueError("the model gives no cross_attentions: it has no attention between target and source")
+        raise NoAttentionError("the model gives no cross_attentions: it has no attention between target and source")
     if isinstance(layers, Tensor):
         layers = [layers]
     if layer is None:

@@ -16,7 +16,7 @@ from hf_lineage import (
     TransformerForConditionalGeneration,
 )
 from hf_lineage.data import TranslationGrammar, grammar_corpus
-from hf_lineage.forced_alignment import Alignment, align
+from hf_lineage.forced_alignment import Alignment, NoAttentionError, align
 from hf_lineage.metrics import AlignmentErrorRate
 from hf_lineage.metrics.alignment_error_rate import parse_links
 from hf_lineage.reports import plot_alignment, write_alignment_report
@@ -97,7 +97,7 @@ def test_pieces_of_a_word_are_taken_together():
 def test_a_model_without_attention_is_refused():
     tokenizer = tokenizer_of("words")
     model = Seq2SeqForConditionalGeneration(Seq2SeqConfig(vocab_size=len(tokenizer), hidden_size=16))
-    with pytest.raises(ValueError, match="gives no cross_attentions"):
+    with pytest.raises(NoAttentionError, match="gives no cross_attentions"):
         align(model, tokenizer, SOURCES, TARGETS)
 
 

@@ -1,6 +1,6 @@
 """Metrics: translations and alignments, perplexities across vocabularies, and what word vectors know of words."""
 
-from .alignment_error_rate import AlignmentErrorRate
+from .alignment_error_rate import AlignmentErrorRate, parse_links
 from .bert_pretraining import BERTPretraining, measure_bert_pretraining
 from .bleu import BLEU, bleu_of_generated
 from .likelihood import continuation_log_probabilities, pseudo_log_probabilities
@@ -30,6 +30,7 @@ __all__ = [
     "measure_word_analogy",
     "measure_word_similarity",
     "pair_similarities",
+    "parse_links",
     "perplexity_of",
     "pseudo_log_probabilities",
 ]
