@@ -138,10 +138,10 @@ def main():
             "test": {name.removeprefix("test_"): value for name, value in test.items()},
         }
         gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
-        # all sentences where their alignment is known, else some to look at
+        # all sentences where their words' alignment is known, else some to look at
         texts = corpora["test"][: len(gold or range(20))]
         try:
-            found = align(model, tokenizer, texts["source"], texts["target"])
+            found = align(model, tokenizer, texts["source"], texts["target"], by_token=gold is None)
         except NoAttentionError:
             found = []
         if found:

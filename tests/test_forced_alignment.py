@@ -94,6 +94,22 @@ def test_pieces_of_a_word_are_taken_together():
             assert found.weights[j, i] == pytest.approx(expected, abs=1e-5)
 
 
+def test_tokens_stand_for_themselves_where_there_are_no_blanks():
+    tokenizer = tokenizer_of("pieces")
+    model = new_model("transformer", len(tokenizer)).eval()
+    sources, targets = [text.replace(" ", "") for text in SOURCES], TARGETS
+    found = align(model, tokenizer, sources, targets, by_token=True)
+    for alignment, source, target in zip(found, sources, targets, strict=True):
+        assert alignment.source == tokenizer.tokenize(source)
+        assert alignment.target == tokenizer.tokenize(target)
+        assert alignment.weights.shape == (len(alignment.target), len(alignment.source))
+        assert (alignment.weights.sum(1) < 1).all()
+        assert (alignment.weights > 0).all()
+    # the same words, cut apart by blanks
+    words = align(model, tokenizer, [" ".join(found[0].source)], [TARGETS[0]])
+    assert words[0].source == found[0].source
+
+
 def test_a_model_without_attention_is_refused():
     tokenizer = tokenizer_of("words")
     model = Seq2SeqForConditionalGeneration(Seq2SeqConfig(vocab_size=len(tokenizer), hidden_size=16))
