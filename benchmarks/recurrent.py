@@ -129,7 +129,9 @@ def training_step(rounds: int) -> dict[str, float]:
         model = causal_lm(dropout=0.5, **fields).train()
 
         def step():
-            model(ids[:, :-1], labels=ids[:, :-1], shift_labels=ids[:, 1:], use_cache=False).loss.backward()
+            model(
+                ids[:, :-1], labels=ids[:, :-1], shift_labels=ids[:, 1:].contiguous(), use_cache=False
+            ).loss.backward()
 
         return step
 

@@ -9,6 +9,7 @@ from hf_lineage.data.parallel import load_parallel_corpus
 from hf_lineage.data.phases import Phases
 from hf_lineage.data.phrases import MappedTexts, Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
+from hf_lineage.data.rows import Rows
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
     SentenceStream,
@@ -44,6 +45,7 @@ __all__ = [
     "ParallelStreams",
     "Phases",
     "Phrases",
+    "Rows",
     "SentencePairs",
     "SentenceStream",
     "StreamedBlocks",

@@ -3,6 +3,7 @@
 from .alignment_error_rate import AlignmentErrorRate, parse_links
 from .bert_pretraining import BERTPretraining, measure_bert_pretraining
 from .bleu import BLEU, bleu_of_generated
+from .classification import score_classification
 from .likelihood import continuation_log_probabilities, pseudo_log_probabilities
 from .minimal_pairs import MinimalPairs, measure_minimal_pairs
 from .perplexity import Perplexity, log_probabilities, measure_perplexity, perplexity_of
@@ -33,4 +34,5 @@ __all__ = [
     "parse_links",
     "perplexity_of",
     "pseudo_log_probabilities",
+    "score_classification",
 ]

@@ -3,9 +3,10 @@
 from importlib import import_module
 
 import transformers
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 
 from .configuration_bert import BERTConfig
+from .configuration_elmo import ELMoConfig
 from .configuration_gpt import GPTConfig
 from .configuration_nnlm import NNLMConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
@@ -24,13 +25,14 @@ LINEAGE = (
     Seq2SeqConfig,
     RNNSearchConfig,
     TransformerConfig,
+    ELMoConfig,
     GPTConfig,
     BERTConfig,
 )
 
 
 def register() -> list[str]:
-    """Registers every station's configuration and models with the Auto classes; returns their public names."""
+    """Registers every station's configuration, models and tokenizer with the Auto classes; returns their names."""
     names = []
     for config_class in LINEAGE:
         AutoConfig.register(config_class.model_type, config_class)
@@ -43,6 +45,13 @@ def register() -> list[str]:
             getattr(transformers, auto_name).register(config_class, model_class)
             model_class.register_for_auto_class(auto_name)
             globals()[class_name] = model_class
+            names.append(class_name)
+        if config_class.auto_tokenizer:
+            module_name, class_name = config_class.auto_tokenizer.split(".")
+            tokenizer_class = getattr(import_module(f".{module_name}", __name__), class_name)
+            AutoTokenizer.register(config_class, tokenizer_class)
+            tokenizer_class.register_for_auto_class("AutoTokenizer")
+            globals()[class_name] = tokenizer_class
             names.append(class_name)
     return names
 

@@ -32,6 +32,8 @@ class LineageConfig(PreTrainedConfig):
 
     # not annotated: class attributes, neither fields nor part of config.json
     auto_classes = {}
+    # a tokenizer class of the station's own, module.Class
+    auto_tokenizer = None
     keys_to_ignore_at_inference = ["cache", "past_key_values"]
     # sizes that may be 0: a station that can do without
     sizes_from_zero = ()

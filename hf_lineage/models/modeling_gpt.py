@@ -24,6 +24,7 @@ from .attention import MultiHeadAttention
 from .cache_name import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
 from .inputs import check_mask, check_positions, embed_inputs, token_positions
+from .segments import bounds_of_documents, segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -52,6 +53,14 @@ class GPTModel(GPTPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
+    def attends_by_segment(self, vectors: Tensor) -> bool:
+        """Whether documents packed into a row are read one after another: less work than one with a large mask.
+
+        Not on a GPU, where many small kernels would be slower, nor where the weights are asked for (eager).
+        """
+        is_sdpa = self.config._attn_implementation == "sdpa"
+        return is_sdpa and vectors.device.type == "cpu" and not torch.compiler.is_compiling()
+
     def dropped_tables(self) -> tuple[Tensor, Tensor] | None:
         """The token and position tables [V, D], [P, D] of one training step, where their entries are dropped."""
         if not self.training or self.config.embedding_dropout_of != "tables":
@@ -70,13 +79,15 @@ class GPTModel(GPTPreTrainedModel):
         cache=None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        cu_seq_lens_q: Tensor | None = None,
         tables: tuple[Tensor, Tensor] | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """input_ids [B, T], attention_mask [B, seen + T] (0 = padding) -> last_hidden_state [B, T, D].
 
-        `position_ids` [B, T] that restart at 0 pack several documents into a row: without an `attention_mask` none of
-        them sees another. `tables` are `dropped_tables()`, where a head needs the same ones.
+        `position_ids` [B, T] that restart at 0 pack several documents into a row, `cu_seq_lens_q` [documents + 1] into
+        one row [1, T]: without an `attention_mask` none of them sees another. `tables` are `dropped_tables()`, where a
+        head needs the same ones.
 
         Raises:
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
@@ -86,8 +97,18 @@ class GPTModel(GPTPreTrainedModel):
             cache = DynamicCache(config=self.config)
         seen, length = cache.get_seq_length() if cache is not None else 0, vectors.shape[1]
         check_mask(attention_mask, vectors.shape[0], seen, length)
-        # packing is read off restarting positions that the caller gave, never off those computed here
-        mask = create_causal_mask(self.config, vectors, attention_mask, cache, position_ids=position_ids)
+        if cu_seq_lens_q is not None:
+            kwargs |= segment_options(cu_seq_lens_q, vectors.shape[0], length, attention_mask)
+            position_ids = segment_positions(cu_seq_lens_q, length) if position_ids is None else position_ids
+        elif (
+            position_ids is not None and attention_mask is None and cache is None and self.attends_by_segment(vectors)
+        ):
+            # packing is read off restarting positions that the caller gave, never off those computed here
+            cu_seq_lens_q = bounds_of_documents(position_ids)
+            kwargs["cu_seq_lens_q"] = cu_seq_lens_q
+        mask = None
+        if cu_seq_lens_q is None:
+            mask = create_causal_mask(self.config, vectors, attention_mask, cache, position_ids=position_ids)
         if position_ids is None:
             position_ids = token_positions(attention_mask, seen, length, vectors.device)
         check_positions(position_ids, self.config.max_position_embeddings)
@@ -140,6 +161,7 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        cu_seq_lens_q: Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, V] of the next token; with `labels` [B, T] (input_ids, −100 = not scored) the mean loss.
@@ -154,9 +176,13 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
             cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            cu_seq_lens_q=cu_seq_lens_q,
             tables=tables,
             **kwargs,
         )
+        if labels is not None and cu_seq_lens_q is not None:
+            # the first token of a text does not follow from the text before it in the row
+            labels = labels.index_fill(1, cu_seq_lens_q[:-1].long(), -100)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.next_token_scores(outputs.last_hidden_state[:, kept], tables)  # [B, T, V]
         loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None

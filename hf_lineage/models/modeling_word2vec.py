@@ -88,8 +88,15 @@ class Word2VecModel(Word2VecPreTrainedModel):
     def __init__(self, config: Word2VecConfig):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.embed_tokens.weight.requires_grad_(not config.freeze_embeddings)
         self.post_init()
+        self.train()
+
+    def train(self, mode: bool = True):
+        """Sets the training mode, and keeps frozen embeddings frozen."""
+        # from_pretrained puts trainable weights in the place of those made here; it ends in eval(), which comes by
+        if self.config.freeze_embeddings:
+            self.embed_tokens.weight.requires_grad_(False)
+        return super().train(mode)
 
     @can_return_tuple
     def forward(

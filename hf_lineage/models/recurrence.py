@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 
 # gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass
@@ -35,7 +36,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, equations, batch_sizes, num_states, x, weight_ih, bias, *states_and_weights):
         state, weights = states_and_weights[:num_states], states_and_weights[num_states:]
-        projected = torch.addmm(bias, x.flatten(0, 1), weight_ih.T).unflatten(0, x.shape[:2])  # [T, B, G·D]
+        projected = product(x.flatten(0, 1), weight_ih, bias).unflatten(0, x.shape[:2])  # [T, B, G·D]
         states, kept = equations.forward(projected, batch_sizes, state, weights)
         ctx.equations, ctx.batch_sizes, ctx.num_weights = equations, batch_sizes, len(weights)
         ctx.save_for_backward(x, weight_ih, *weights, *states, *kept)
@@ -57,25 +58,35 @@ class Recurrence(torch.autograd.Function):
         d_projected, d_weights = ctx.equations.backward(d_outputs, d_state, ctx.batch_sizes, weights, kept)
         d_x = None
         if ctx.needs_input_grad[3]:
-            d_x = product_with(weight_ih.T, len(x))(d_projected.flatten(0, 1)).view_as(x)
+            d_x = product(d_projected.flatten(0, 1), weight_ih.T).view(x.shape)
         d_weight_ih = product_over_time(d_projected, x)
         return None, None, None, d_x, d_weight_ih, d_projected.sum((0, 1)), *d_state, *d_weights
 
 
+def onednn_serves(weight: Tensor) -> bool:
+    return has_onednn and weight.device.type == "cpu" and weight.dtype is torch.float32
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [N, K] and weight [M, K] -> x weight.T + bias [N, M]."""
+    if onednn_serves(weight):
+        # up to a third faster than the usual product, depending on the shape
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return linear(x, weight, bias)
+
+
 def product_with(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    """x [rows, N] -> x weight.T [rows, M], for one weight [M, N] and many x."""
-    if has_onednn and weight.device.type == "cpu" and weight.dtype is torch.float32:
+    """x [rows, K] -> x weight.T [rows, M], for one weight [M, K] and many x."""
+    if onednn_serves(weight):
         # packed once for all steps, where the usual product packs it in each: a quarter less time for 20 rows
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
-    transposed = weight.T
-    return lambda x: x @ transposed
+        weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return lambda x: linear(x, weight)
 
 
 def product_over_time(gradient: Tensor, read: Tensor) -> Tensor:
-    """Gradient [M, N] of a weight whose product with `read` [T, B, N] has the gradient `gradient` [T, B, M]."""
-    # the other order, gradient.T @ read, takes half as long again (MKL, 2600 gates of 650 units)
-    return (read.flatten(0, 1).T @ gradient.flatten(0, 1)).T.contiguous()
+    """Gradient [M, K] of a weight whose product with `read` [T, B, K] has the gradient `gradient` [T, B, M]."""
+    return product(gradient.flatten(0, 1).T, read.flatten(0, 1).T)
 
 
 def rows_over_time(tensor: Tensor, batch_sizes: list[int] | None) -> list[int]:

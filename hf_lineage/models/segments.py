@@ -41,6 +41,19 @@ def segment_positions(cu_seq_lens: Tensor, length: int) -> Tensor:
     return (torch.arange(length, device=cu_seq_lens.device) - starts)[None]
 
 
+def bounds_of_documents(position_ids: Tensor) -> Tensor | None:
+    """Where documents begin in rows read end to end, int32 [documents + 1], or None if no row has more than one.
+
+    A document begins where `position_ids` [B, T] do not go on by one.
+    """
+    begins = torch.ones_like(position_ids, dtype=torch.bool)
+    begins[:, 1:] = position_ids.diff() != 1
+    begins = begins.flatten().nonzero()[:, 0]
+    if len(begins) == len(position_ids):
+        return None
+    return torch.cat([begins, begins.new_tensor([position_ids.numel()])]).int()
+
+
 def attend_by_segment(
     attend: Callable,
     module: nn.Module,
@@ -54,14 +67,18 @@ def attend_by_segment(
     max_length_k: int | None = None,
     **options,
 ) -> tuple[Tensor, None]:
-    """`attend`, one of transformers' attention functions, from text to text; mixed values [1, T, H, D/H].
+    """`attend`, one of transformers' attention functions, from text to text; mixed values [B, T, H, D/H].
 
-    The time grows with the sum of the squared lengths, not with the square of their sum. No weights are returned.
+    Rows are read end to end: the bounds go from 0 to B · T, and a mask is for one row only. The time grows with the
+    sum of the squared lengths, not with the square of their sum. No weights are returned.
     """
+    rows = len(query)
+    if rows > 1:
+        query, key, value = (x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value))  # [1, H, B · T, D/H]
     lengths, end, mixed = cu_seq_lens_q.diff().tolist(), 0, []
     # split, not slices: its gradient is one concatenation, not a row of zeros for each text
     for text in zip(*(x.split(lengths, dim=2) for x in (query, key, value)), lengths, strict=True):
         begin, end = end, end + text[3]
         mask = attention_mask if attention_mask is None else attention_mask[..., begin:end, begin:end]
         mixed.append(attend(module, *text[:3], mask, **options)[0])
-    return torch.cat(mixed, dim=1), None
+    return torch.cat(mixed, dim=1).unflatten(1, (rows, -1))[0], None

@@ -43,8 +43,7 @@ def test_two_passes_are_gensims(real_text):
 
 
 def test_joined_text_is_the_authors_tools(real_text, tmp_path):
-    tool = shutil.which("word2vec-word2phrase") or shutil.which("word2phrase")
-    tool = tool or Path(sys.prefix) / "bin" / "word2vec-word2phrase"
+    tool = shutil.which("word2phrase") or Path(sys.prefix) / "bin" / "word2phrase"
     if not Path(tool).is_file():
         pytest.skip("needs the original program: pip install --no-build-isolation word2vec==0.10.6")
     (tmp_path / "text").write_text("\n".join(real_text) + "\n", encoding="utf-8")

@@ -291,6 +291,15 @@ def test_streamed_blocks_are_the_contiguous_ones(tokenizer, streamed):
     assert blocks[0]["input_ids"].dtype == torch.int64
 
 
+def test_streamed_blocks_for_a_window_are_the_contiguous_ones(tokenizer, streamed):
+    expected = ContiguousBlocks(encode_corpus(corpus_of(*TEXTS), tokenizer), 6, shuffle=False, context_size=3)
+    blocks = list(StreamedBlocks(streamed, tokenizer, 6, context_size=3))
+    assert ids(blocks) == ids(expected)
+    assert [block["labels"].tolist() for block in blocks] == [block["labels"].tolist() for block in expected]
+    with pytest.raises(ValueError, match="context_size is 6"):
+        StreamedBlocks(streamed, tokenizer, 6, context_size=6)
+
+
 def test_streamed_blocks_read_lazily(tokenizer):
     read = []
 

@@ -5,7 +5,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from hf_lineage import GPTConfig
-from tests.models.common import constant, main_output, normal
+from hf_lineage.models import modeling_gpt
+from tests.models.common import constant, gradients, main_output, normal
 from tests.models.common_generation import HEAD, CausalLMTests
 
 
@@ -146,3 +147,56 @@ class TestGPT(CausalLMTests):
     def test_weight_of_the_language_model_is_not_negative(self):
         with pytest.raises(StrictDataclassError, match="lm_loss_weight is -0.5"):
             self.config(lm_loss_weight=-0.5)
+
+    # packed documents
+
+    def packed(self):
+        """Two rows of documents: 5 + 2 tokens and 3 + 1 + 3; ids, positions and labels without the first of each."""
+        ids = torch.randint(60, (2, 7))
+        positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1], [0, 1, 2, 0, 0, 1, 2]])
+        return ids, positions, ids.masked_fill(positions == 0, -100)
+
+    @pytest.mark.parametrize("tied", [True, False])
+    def test_packed_documents_learn_as_with_a_mask_and_as_alone(self, tied):
+        ids, positions, labels = self.packed()
+        results = []
+        for implementation in ("sdpa", "eager"):
+            model = self.model(HEAD, attn_implementation=implementation, tie_word_embeddings=tied)
+            loss = model(ids, position_ids=positions, labels=labels, use_cache=False).loss
+            loss.backward()
+            results.append({"loss": loss.detach(), **gradients(model)})
+        model = self.model(HEAD, tie_word_embeddings=tied)
+        documents = [ids[0, :5], ids[0, 5:], ids[1, :3], ids[1, 3:4], ids[1, 4:]]
+        total = sum(
+            model(document[None], labels=document[None]).loss * (len(document) - 1)
+            for document in documents
+            if len(document) > 1
+        )
+        loss = total / sum(len(document) - 1 for document in documents)
+        loss.backward()
+        results.append({"loss": loss.detach(), **gradients(model)})
+        torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(results[0], results[2], rtol=1e-6, atol=1e-6)
+
+    def test_documents_in_one_row_are_those_of_several(self):
+        model, (ids, positions, labels) = self.model(HEAD), self.packed()
+        expected = model(ids, position_ids=positions, labels=labels, use_cache=False)
+        bounds = torch.tensor([0, 5, 7, 10, 11, 14], dtype=torch.int32)
+        # the labels of first tokens are left out by the model
+        found = model(ids.view(1, 14), cu_seq_lens_q=bounds, labels=ids.view(1, 14), use_cache=False)
+        torch.testing.assert_close(found.logits.view(2, 7, 60), expected.logits)
+        torch.testing.assert_close(found.loss, expected.loss)
+        with pytest.raises(ValueError, match="must rise from 0 to the row's length 14"):
+            model(ids.view(1, 14), cu_seq_lens_q=bounds - 1)
+
+    def test_packed_documents_need_no_mask(self, monkeypatch):
+        model, (ids, positions, _) = self.model(HEAD), self.packed()
+        monkeypatch.setattr(modeling_gpt, "create_causal_mask", lambda *_, **__: pytest.fail("made a mask"))
+        model(ids, position_ids=positions, use_cache=False)
+
+    def test_hidden_states_of_packed_documents(self):
+        model, (ids, positions, _) = self.model(HEAD), self.packed()
+        states = model(ids, position_ids=positions, use_cache=False, output_hidden_states=True).hidden_states
+        expected = model(ids[:1, 5:], output_hidden_states=True).hidden_states
+        for found, alone in zip(states, expected, strict=True):
+            torch.testing.assert_close(found[:1, 5:], alone)

@@ -62,6 +62,7 @@ class TestBahdanau(RNNSearchTests):
     num_reference_models = 25
 
 
+@pytest.mark.slow
 class TestBahdanauWithCoverage(Variant, RNNSearchTests):
     """Coverage, its loss, and matrices of low rank."""
 
@@ -92,6 +93,7 @@ class TestLuong(RNNSearchTests):
     num_reference_models = 25
 
 
+@pytest.mark.slow
 class TestLuongAtOnce(Variant, RNNSearchTests):
     """Without input feeding, over two directions and a bridge."""
 
@@ -105,10 +107,12 @@ class TestLuongAtOnce(Variant, RNNSearchTests):
     }
 
 
+@pytest.mark.slow
 class TestLuongConcat(Variant, RNNSearchTests):
     tiny = {**LUONG, "attention": "concat", "coverage": True, "num_hidden_layers": 1, "attention_size": 10}
 
 
+@pytest.mark.slow
 class TestLuongDotLocalM(Variant, RNNSearchTests):
     tiny = {**LUONG, "attention": "dot", "attention_window": "local-m", "window_size": 2, "input_feeding": False}
 
@@ -119,6 +123,7 @@ class TestLuongDotLocalM(Variant, RNNSearchTests):
         pytest.skip("only the window and the first state are seen")
 
 
+@pytest.mark.slow
 class TestLuongLocalP(Variant, RNNSearchTests):
     tiny = {**LUONG, "attention_window": "local-p", "window_size": 2, "num_hidden_layers": 1}
 
@@ -126,6 +131,7 @@ class TestLuongLocalP(Variant, RNNSearchTests):
         pytest.skip("the Gaussian's weights do not add up to 1: test_luong_is_the_papers_equations")
 
 
+@pytest.mark.slow
 class TestLuongLocation(Variant, RNNSearchTests):
     tiny = {**LUONG, "attention": "location", "max_source_length": 9, "num_hidden_layers": 1, "input_feeding": False}
 

@@ -79,18 +79,21 @@ class Variant:
     test_vocabularies_of_two_sizes = test_source_is_read_once = None
 
 
+@pytest.mark.slow
 class TestRNNForwards(Variant, TestSutskever):
     """Another cell, and the source from its front."""
 
     tiny = {**SIZES, "cell": "rnn", "reverse_source": False, "num_hidden_layers": 1}
 
 
+@pytest.mark.slow
 class TestBidirectional(Variant, TestSutskever):
     """Both directions, handed over side by side (as OpenNMT-py's)."""
 
     tiny = {**SIZES, "cell": "gru", "bidirectional": True, "encoder_hidden_size": 8}
 
 
+@pytest.mark.slow
 class TestDenseBridge(Variant, TestSutskever):
     """Both directions of full size through a bridge, and stacks of unequal depth."""
 

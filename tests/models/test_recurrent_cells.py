@@ -20,15 +20,13 @@ VARIANTS = {
     "forget full": (LSTMCell, {"coupled_gates": "forget", "peephole": "full"}),
     "clipped": (LSTMCell, {"projection_size": 3, "cell_clip": 0.3, "projection_clip": 0.2}),
     "clipped diagonal": (LSTMCell, {"peephole": "diagonal", "cell_clip": 0.3}),
+    "projection": (LSTMCell, {"projection_size": 3}),
     "square projection": (LSTMCell, {"projection_size": D}),
     "full projection": (LSTMCell, {"peephole": "full", "projection_size": 2}),
     "before": (GRUCell, {"reset_mode": "before"}),
     "before replace": (GRUCell, {"reset_mode": "before", "update_convention": "replace"}),
 }
-FUSED = {
-    "replace": (GRUCell, {"update_convention": "replace"}),
-    "projection": (LSTMCell, {"projection_size": 3}),
-}
+FUSED = {"replace": (GRUCell, {"update_convention": "replace"})}
 
 
 def new_cell(kind, dtype=torch.double):

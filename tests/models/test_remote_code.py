@@ -28,6 +28,8 @@ TINY = {
     "intermediate_size": 32,
     "max_position_embeddings": 32,
     "initializer_range": 0.3,
+    "token_layer": "words",
+    "projection_size": 8,
 }
 MODELS = Path(hf_lineage.__file__).parent / "models"
 FILES = sorted(path for path in MODELS.glob("*.py") if path.name != "__init__.py")

@@ -1,0 +1,687 @@
+"""ELMo, embeddings from language models (Peters et al., 2018).
+
+What changes from word2vec: a word's vector depends on its sentence, read from all layers of a two-way language model.
+char_ids [B, T, C] -> token vectors [B, T, P] -> N layers from either side, each [B, T, P] -> their mix [B, T, 2·P]
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, dropout
+from transformers import DynamicCache, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+
+from .cache_name import takes_cache
+from .conditional_random_field import ConditionalRandomField
+from .configuration_elmo import ELMoConfig
+from .inputs import check_mask, embed_inputs
+from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
+from .recurrent_layers import LSTMCell, Padding, RecurrentLayer, check_states, reorder_time
+
+
+IGNORED = -100
+# ids of `char_ids`: 0 over padding, then bytes and marks; a sentence mark stands second in its row
+BEGIN_SENTENCE, END_SENTENCE, FILL = 257, 258, 261
+
+
+class HighwayGate(nn.Linear):
+    """σ(V x + c) starts nearly closed, with c = −2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).sigmoid()
+
+
+class Highway(nn.Module):
+    """y = g ⊙ relu(W x + b) + (1 − g) ⊙ x with the gate g = σ(V x + c) (Srivastava et al., 2015)."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.transform = nn.Linear(size, size)
+        self.gate = HighwayGate(size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.lerp(x, self.transform(x).relu(), self.gate(x))
+
+
+class CharacterCNN(nn.Module):
+    """Makes a word's vector of its letters (Kim et al., 2016): convolutions, the largest value of each, highways."""
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__()
+        self.config = config
+        self.embed_characters = nn.Embedding(config.num_characters, config.character_size, padding_idx=0)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.character_size, number, width) for width, number in config.cnn_filters
+        )
+        self.highways = nn.ModuleList(Highway(config.num_filters) for _ in range(config.num_highway_layers))
+        # the published models have none where it would not change the length
+        is_needed = config.num_filters != config.projection_size
+        self.projection = nn.Linear(config.num_filters, config.projection_size) if is_needed else nn.Identity()
+
+    def check(self, char_ids):
+        """Raises ValueError for a malformed tensor or an id that is no character."""
+        length = self.config.max_characters
+        if not isinstance(char_ids, Tensor) or char_ids.dim() != 3 or char_ids.is_floating_point():
+            found = f"{char_ids.dtype} {list(char_ids.shape)}" if isinstance(char_ids, Tensor) else type(char_ids)
+            raise ValueError(f"char_ids must be an integer tensor of shape [batch, time, {length}], not {found}")
+        if char_ids.shape[2] != length:
+            raise ValueError(f"char_ids has {char_ids.shape[2]} characters a token; max_characters is {length}")
+        if char_ids.device.type == "cpu" and char_ids.numel():
+            outside = (char_ids < 0) | (char_ids >= self.config.num_characters)
+            if outside.any():
+                place = outside.nonzero()[0].tolist()
+                raise ValueError(
+                    f"char_ids{place} is {char_ids[tuple(place)].item()}; ids must lie between 0 and "
+                    f"{self.config.num_characters - 1}: make them with ELMoTokenizer"
+                )
+
+    # how many words differ is known from the data only, which a compiled graph cannot ask
+    @torch.compiler.disable
+    def forward(self, char_ids: Tensor) -> Tensor:
+        """char_ids [B, T, C] -> [B, T, P]; each word is computed once, however often it stands there."""
+        self.check(char_ids)
+        if char_ids.numel() == 0:
+            return self.embed_characters.weight.new_zeros(*char_ids.shape[:2], self.config.projection_size)
+        words, places = torch.unique(char_ids.flatten(0, 1), dim=0, return_inverse=True)
+        return self.vectors(self.shortened(words))[places].view(*char_ids.shape[:2], -1)
+
+    def shortened(self, words: Tensor) -> Tensor:
+        """words [W, C] without fill that no filter can tell from the fill before it: the maxima stay the same."""
+        is_letter = ((words != FILL) & (words != 0)).any(0)
+        longest = int(is_letter.nonzero().max()) + 1 if is_letter.any() else 0
+        return words[:, : longest + max(width for width, _ in self.config.cnn_filters)]
+
+    def vectors(self, words: Tensor) -> Tensor:
+        """words [W, C] -> [W, P]."""
+        x = self.embed_characters(words).transpose(1, 2)  # [W, E, C]
+        activation = torch.relu if self.config.cnn_act == "relu" else torch.tanh
+        x = torch.cat([activation(convolution(x).amax(2)) for convolution in self.convolutions], dim=1)
+        for highway in self.highways:
+            x = highway(x)
+        return self.projection(x)
+
+
+class ScalarMix(nn.Module):
+    """γ Σ_j softmax(w)_j h_j over L layers; with `layer_norm` each h_j is normalised over all the batch's tokens.
+
+    That the norm counts the batch, not the token, is how the authors' code does it.
+    """
+
+    def __init__(self, num_layers: int, layer_norm: bool):
+        super().__init__()
+        self.layer_norm = layer_norm
+        self.weights = nn.Parameter(torch.empty(num_layers))
+        self.gamma = nn.Parameter(torch.empty(1))
+
+    def forward(self, layers: list[Tensor], attention_mask: Tensor | None) -> Tensor:
+        """L layers [B, T, D], zero over padding -> [B, T, D]."""
+        if self.layer_norm:
+            layers = [self.normalized(layer, attention_mask) for layer in layers]
+        shares = self.weights.softmax(0)
+        return self.gamma * sum(share * layer for share, layer in zip(shares, layers, strict=True))
+
+    @staticmethod
+    def normalized(x: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """One mean and one variance of all numbers that do not stand over padding."""
+        mask = x.new_ones(x.shape[:2]) if attention_mask is None else attention_mask.to(x.dtype)
+        mask = mask[..., None]
+        count = (mask.sum() * x.shape[2]).clamp(min=1)
+        centred = (x - (x * mask).sum() / count) * mask
+        return centred * (centred.square().sum() / count + 1e-12).rsqrt()
+
+
+@dataclass
+class ELMoModelOutput(BaseModelOutputWithPast):
+    """`hidden_states`: the layers [B, T, 2·P], the token vectors (twice) first; `mixes`: their mixes [B, T, 2·P]."""
+
+    mixes: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class ELMoForPreTrainingOutput(CausalLMOutputWithPast):
+    """`logits` and `backward_logits` [B, T, V] of the next and of the previous word, and each direction's mean loss.
+
+    Logits are None where they were not needed: in training with sampled or adaptive softmax.
+    """
+
+    backward_logits: Tensor | None = None
+    forward_loss: Tensor | None = None
+    backward_loss: Tensor | None = None
+
+
+class ELMoPreTrainedModel(PreTrainedModel):
+    """What every head shares: weights start as in the authors' code, which leaves most to TensorFlow's defaults."""
+
+    config: ELMoConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _is_stateful = True
+    _no_split_modules = ["RecurrentLayer"]
+
+    def resize_token_embeddings(self, *args, **kwargs):
+        """PreTrainedModel.resize_token_embeddings, for words.
+
+        Raises:
+            ValueError: the token layer is of characters.
+        """
+        if self.config.token_layer == "characters" and (args or kwargs):
+            raise ValueError(
+                "token_layer is 'characters', which reads any word as it is: there is no vocabulary to resize"
+            )
+        return super().resize_token_embeddings(*args, **kwargs)
+
+    def _init_weights(self, module):
+        if isinstance(module, nn.Embedding):
+            init.uniform_(module.weight, -1, 1)
+            if module.padding_idx is not None:
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.Conv1d):
+            if self.config.cnn_act == "relu":
+                init.uniform_(module.weight, -0.05, 0.05)
+            else:
+                init.normal_(module.weight, 0.0, (module.in_channels * module.kernel_size[0]) ** -0.5)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, 0.0, module.in_features**-0.5)
+            if module.bias is not None:
+                init.constant_(module.bias, -2.0 if isinstance(module, HighwayGate) else 0.0)
+        elif isinstance(module, LSTMCell):
+            self._init_cell(module)
+        elif isinstance(module, ScalarMix):
+            init.zeros_(module.weights)
+            init.ones_(module.gamma)
+        elif isinstance(module, ConditionalRandomField):
+            for parameter in module.parameters():
+                init.zeros_(parameter)
+
+    def _init_cell(self, cell: LSTMCell):
+        """Glorot's uniform distribution, over one matrix from [x; h] to the gates; the forget gate starts open."""
+        size = cell.hidden_size
+        bound = (6 / (cell.weight_ih.shape[1] + cell.weight_hh.shape[1] + 4 * size)) ** 0.5
+        for weight in (cell.weight_ih, cell.weight_hh):
+            init.uniform_(weight, -bound, bound)
+        if cell.weight_hr is not None:
+            bound = (6 / sum(cell.weight_hr.shape)) ** 0.5
+            init.uniform_(cell.weight_hr, -bound, bound)
+        gates = torch.zeros(4, size)
+        gates[1] = 1.0
+        init.copy_(cell.bias, gates.flatten())
+
+
+class ELMoModel(ELMoPreTrainedModel):
+    """The bidirectional language model without its softmax, and mixes of its layers.
+
+    Two LSTMs that do not see each other, one from the left and one from the right, read the same token vectors.
+    """
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__(config)
+        if config.token_layer == "characters":
+            self.token_layer = CharacterCNN(config)
+        else:
+            self.token_layer = nn.Embedding(config.vocab_size, config.projection_size)
+        self.forward_layers = self.new_stack(0)
+        self.backward_layers = self.new_stack(config.num_hidden_layers)
+        self.mixes = nn.ModuleList(
+            ScalarMix(config.num_hidden_layers + 1, config.mix_layer_norm) for _ in range(config.num_mixes)
+        )
+        self.is_frozen = config.freeze_bilm
+        for part in (self.token_layer, self.forward_layers, self.backward_layers):
+            part.requires_grad_(not config.freeze_bilm)
+        # without gradients, on the CPU: run the two directions in two threads (then give each half the cores)
+        self.parallel_directions = False
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def new_stack(self, first_idx: int) -> nn.ModuleList:
+        """One direction's layers; `first_idx` is where its states stand in a cache."""
+        size, config = self.config.projection_size, self.config
+        return nn.ModuleList(
+            RecurrentLayer(
+                LSTMCell(
+                    size,
+                    config.hidden_size,
+                    projection_size=size,
+                    cell_clip=config.cell_clip,
+                    projection_clip=config.projection_clip,
+                ),
+                first_idx + i,
+            )
+            for i in range(config.num_hidden_layers)
+        )
+
+    def get_input_embeddings(self):
+        is_words = self.config.token_layer == "words"
+        return self.token_layer if is_words else self.token_layer.embed_characters
+
+    def set_input_embeddings(self, embeddings):
+        if self.config.token_layer == "words":
+            self.token_layer = embeddings
+        else:
+            self.token_layer.embed_characters = embeddings
+
+    def token_vectors(self, input_ids=None, char_ids=None, inputs_embeds=None) -> Tensor:
+        """What the LSTMs read [B, T, P]: made of `char_ids` or of `input_ids`, as the token layer asks, or as given.
+
+        Raises:
+            ValueError: what the token layer needs is missing or malformed.
+        """
+        if self.config.token_layer == "words":
+            return embed_inputs(self.token_layer, input_ids, inputs_embeds)
+        if inputs_embeds is None and char_ids is None:
+            raise ValueError(
+                "char_ids is missing, which a token layer of characters reads: load the tokenizer as an ELMoTokenizer "
+                "(import hf_lineage, or trust_remote_code=True), or give inputs_embeds"
+            )
+        if inputs_embeds is None:
+            return self.token_layer(char_ids)
+        if char_ids is not None:
+            raise ValueError("give exactly one of char_ids and inputs_embeds")
+        if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != self.config.projection_size:
+            raise ValueError(
+                f"inputs_embeds must have shape [batch, time, {self.config.projection_size}], not "
+                f"{list(inputs_embeds.shape)}"
+            )
+        return inputs_embeds
+
+    # the cells are not compiled, and between them there is next to nothing
+    @torch.compiler.disable
+    def read(self, forward_x: Tensor, backward_x: Tensor, padding: Padding | None = None, cache=None):
+        """Runs both LSTMs over [B, T, P], each in its own order of reading -> two lists of N outputs [B, T, P]."""
+        directions = ((self.forward_layers, forward_x), (self.backward_layers, backward_x))
+        if self.parallel_directions and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+            # whether gradients are kept is a setting of the thread
+            run = torch.no_grad()(self.run_stack)
+            with ThreadPoolExecutor(1) as other:
+                backward = other.submit(run, *directions[1], padding, cache)
+                return run(*directions[0], padding, cache), backward.result()
+        return tuple(self.run_stack(stack, x, padding, cache) for stack, x in directions)
+
+    def run_stack(self, stack: nn.ModuleList, x: Tensor, padding: Padding | None, cache) -> list[Tensor]:
+        """Every layer's output [B, T, P]; all but the first also pass on what they read, as it was after dropout."""
+        outputs = []
+        for layer in stack:
+            x = self.dropped(x)
+            y = layer(x, padding, cache=cache)
+            x = y + x if outputs and self.config.residual else y
+            outputs.append(x)
+        return outputs
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """The language model's dropout: none once it is frozen."""
+        return dropout(x, self.config.dropout, self.training and not self.is_frozen)
+
+    @takes_cache
+    @can_return_tuple
+    @merge_with_config_defaults
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        cache=None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> ELMoModelOutput:
+        """char_ids [B, T, C] or input_ids [B, T], attention_mask [B, T] (0 = padding) -> the first mix, all layers.
+
+        Each call starts from empty states. With a `cache` each LSTM goes on from the state that the call before left
+        in it, the forward one from that sentence's last token and the backward one from its first, as the published
+        programs do from batch to batch: a sentence's vectors then depend a little on those that came before.
+        All vectors over padding are zero.
+
+        Raises:
+            ValueError: a malformed input, or a cache of another batch or kind.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            x = self.token_vectors(input_ids, char_ids, inputs_embeds)  # [B, T, P]
+            check_mask(attention_mask, x.shape[0], 0, x.shape[1], padding_only=True)
+            if use_cache and cache is None:
+                cache = DynamicCache(config=self.config)
+            if cache is not None:
+                check_states(cache, x.shape[0])
+            if attention_mask is not None:
+                x = x * attention_mask[..., None].to(x.dtype)
+            padding = Padding.of(attention_mask, x.shape[1])
+            if padding is None:
+                forward, backward = self.read(x, x.flip(1), None, cache)
+                backward = [layer.flip(1) for layer in backward]
+            else:
+                mirror = padding.order.gather(1, padding.backwards().gather(1, padding.inverse))
+                forward, backward = self.read(x, reorder_time(x, mirror), padding, cache)
+                backward = [reorder_time(layer, mirror) for layer in backward]
+            pairs = zip([x, *forward], [x, *backward], strict=True)
+            layers = tuple(torch.cat(pair, dim=2) for pair in pairs)  # [B, T, 2·P] each
+        mixes = self.mix(layers, attention_mask)
+        return ELMoModelOutput(mixes[0], cache, layers, None, mixes)
+
+    def mix(self, layers, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Every mix of the layers, each [B, T, 2·P]."""
+        return tuple(mix(layers, attention_mask) for mix in self.mixes)
+
+    def mix_penalty(self) -> Tensor:
+        """mix_l2 · Σ ‖w‖² over the mixes: at 1 little more than their mean remains, at 0.001 layers can stand out."""
+        return self.config.mix_l2 * sum(mix.weights.square().sum() for mix in self.mixes)
+
+
+class ELMoForPreTraining(ELMoPreTrainedModel):
+    """Two language models that share token vectors and softmax: of the next word, and of the previous one."""
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__(config)
+        self.model = ELMoModel(config)
+        self.model.requires_grad_(True)
+        self.model.is_frozen = False
+        # the mixes belong to the tasks
+        self.model.mixes.requires_grad_(False)
+        if config.output_layer == "adaptive":
+            self.lm_head = AdaptiveSoftmax(config.projection_size, config.vocab_size, config.adaptive_cutoffs)
+        else:
+            self.lm_head = nn.Linear(config.projection_size, config.vocab_size)
+        self.post_init()
+
+    def get_output_embeddings(self):
+        return None if self.config.output_layer == "adaptive" else self.lm_head
+
+    def set_output_embeddings(self, embeddings):
+        self.lm_head = embeddings
+
+    @takes_cache
+    @can_return_tuple
+    @merge_with_config_defaults
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        shift_labels: Tensor | None = None,
+        backward_input_ids: Tensor | None = None,
+        backward_char_ids: Tensor | None = None,
+        backward_shift_labels: Tensor | None = None,
+        negative_ids: Tensor | None = None,
+        cache=None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> ELMoForPreTrainingOutput:
+        """½ (forward loss + backward loss), and the logits of both directions.
+
+        Of whole sentences: `labels` [B, T] are the sentence's own ids (−100 = not scored); each direction's targets
+        are found here. Of a stream (`BidirectionalStreams`): the backward LSTM reads `backward_char_ids` or
+        `backward_input_ids`, and each direction's `…shift_labels` [B, T] are what it is to say after each token.
+
+        `negative_ids` [K] stand for the vocabulary in training with the sampled softmax; without them, and in
+        evaluation, all words are looked at.
+        """
+        if backward_char_ids is None and backward_input_ids is None:
+            outputs = self.model(
+                input_ids, attention_mask, char_ids, cache=cache, inputs_embeds=inputs_embeds, use_cache=use_cache
+            )
+            cache, hidden_states = outputs[1] if use_cache or cache is not None else None, outputs.hidden_states
+            forward, backward = hidden_states[-1].chunk(2, dim=2)
+            shift_labels, backward_shift_labels = self.targets_in(labels, attention_mask)
+        else:
+            hidden_states = None
+            x = self.stream_vectors(input_ids, char_ids, backward_input_ids, backward_char_ids)
+            if use_cache and cache is None:
+                cache = DynamicCache(config=self.config)
+            if cache is not None:
+                check_states(cache, x[0].shape[0])
+            forward, backward = (outputs[-1] for outputs in self.model.read(*x, cache=cache))
+        forward, backward = self.model.dropped(forward), self.model.dropped(backward)
+        logits, forward_loss = self.score(forward, shift_labels, negative_ids, num_items_in_batch)
+        backward_logits, backward_loss = self.score(backward, backward_shift_labels, negative_ids, num_items_in_batch)
+        loss = None if forward_loss is None else 0.5 * (forward_loss + backward_loss)
+        return ELMoForPreTrainingOutput(
+            loss, logits, cache, hidden_states, None, backward_logits, forward_loss, backward_loss
+        )
+
+    def stream_vectors(self, input_ids, char_ids, backward_input_ids, backward_char_ids):
+        """Both directions' token vectors [B, T, P], made in one go: many of their words are the same."""
+        both = (
+            None if forward is None or backward is None else torch.cat([forward, backward])
+            for forward, backward in ((input_ids, backward_input_ids), (char_ids, backward_char_ids))
+        )
+        return self.model.token_vectors(*both).chunk(2)
+
+    @staticmethod
+    def targets_in(labels: Tensor | None, attention_mask: Tensor | None):
+        """The label after each token, and the one before it [B, T]; −100 beside padding and at the ends."""
+        if labels is None:
+            return None, None
+        nothing = labels.new_full(labels[:, :1].shape, IGNORED)
+        after = torch.cat([labels[:, 1:], nothing[:, : labels.shape[1]]], dim=1)
+        before = torch.cat([nothing[:, : labels.shape[1]], labels[:, :-1]], dim=1)
+        if attention_mask is not None:
+            mask = attention_mask.bool()
+            edge = torch.zeros_like(mask[:, :1])
+            after = after.masked_fill(~(mask & torch.cat([mask[:, 1:], edge], dim=1)), IGNORED)
+            before = before.masked_fill(~(mask & torch.cat([edge, mask[:, :-1]], dim=1)), IGNORED)
+        return after, before
+
+    def score(self, x: Tensor, targets: Tensor | None, negative_ids: Tensor | None, num_items: Tensor | int | None):
+        """One direction's vectors [B, T, P] -> logits [B, T, V], where they were needed, and the mean loss."""
+        is_sampled = self.config.output_layer == "sampled" and self.training and negative_ids is not None
+        is_adaptive = self.config.output_layer == "adaptive" and self.training and targets is not None
+        logits = None if is_sampled or is_adaptive else self.lm_head(x)
+        if targets is None:
+            return logits, None
+        scored = targets != IGNORED
+        if is_sampled:
+            losses = sampled_softmax_loss(
+                x[scored], targets[scored], self.lm_head.weight, self.lm_head.bias, negative_ids
+            )
+        elif is_adaptive:
+            losses = self.lm_head.loss(x[scored], targets[scored])
+        else:
+            losses = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+        return logits, losses.sum() / (scored.sum().clamp(min=1) if num_items is None else num_items)
+
+
+class ELMoForTask(ELMoPreTrainedModel):
+    """What the tasks share: an LSTM of their own, run both ways over [x; ELMo]."""
+
+    # the losses of transformers that some heads use know no num_items_in_batch
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__(config)
+        if config.num_mixes > 2:
+            raise ValueError(
+                f"num_mixes is {config.num_mixes}; a task has room for 2, at its LSTM's input and at its output"
+            )
+        self.model = ELMoModel(config)
+        self.dropout = nn.Dropout(config.elmo_dropout)
+        has_words = config.word_vector_size > 0
+        self.word_vectors = nn.Embedding(config.vocab_size, config.word_vector_size) if has_words else None
+        size = config.output_size + config.word_vector_size
+        self.task_layer = RecurrentLayer(LSTMCell(size, config.task_size), 0, LSTMCell(size, config.task_size))
+        self.features_size = 2 * config.task_size + (config.num_mixes - 1) * config.output_size
+
+    def features(self, input_ids, attention_mask, elmo_layers, **inputs) -> tuple[Tensor, tuple | None]:
+        """The task's vector of each token [B, T, F], and the language model's layers.
+
+        `elmo_layers` [B, T, N + 1, 2·P] are those layers, kept from an earlier run: then the language model rests.
+        """
+        if elmo_layers is None:
+            outputs = self.model(input_ids, attention_mask, **inputs)
+            mixes, layers = outputs.mixes, outputs.hidden_states
+        else:
+            expected = [self.config.num_hidden_layers + 1, self.config.output_size]
+            if elmo_layers.dim() != 4 or list(elmo_layers.shape[2:]) != expected:
+                raise ValueError(
+                    f"elmo_layers must have shape [batch, time, {expected[0]}, {expected[1]}], not "
+                    f"{list(elmo_layers.shape)}"
+                )
+            check_mask(attention_mask, elmo_layers.shape[0], 0, elmo_layers.shape[1], padding_only=True)
+            layers = elmo_layers.to(self.dtype).unbind(2)
+            mixes = self.model.mix(layers, attention_mask)
+        x = self.dropout(mixes[0])
+        if self.word_vectors is not None:
+            if input_ids is None:
+                raise ValueError("input_ids is missing: word_vector_size is above 0, so that x is looked up by it")
+            x = torch.cat([embed_inputs(self.word_vectors, input_ids, None), x], dim=2)
+        features = self.task_layer(x, Padding.of(attention_mask, x.shape[1]))
+        if self.config.num_mixes == 2:
+            features = torch.cat([features, self.dropout(mixes[1])], dim=2)
+        return features, layers
+
+
+def states_if_asked(layers: tuple, output_hidden_states: bool | None) -> tuple | None:
+    return tuple(layers) if output_hidden_states else None
+
+
+class ELMoForSequenceClassification(ELMoForTask):
+    """Labels a text by the largest and the mean value of each feature of its tokens."""
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__(config)
+        self.score = nn.Linear(2 * self.features_size, config.num_labels)
+        self.post_init()
+
+    @staticmethod
+    def summary(features: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """[B, T, F] -> [B, 2·F], zero where a row has no token."""
+        if features.shape[1] == 0:
+            return features.new_zeros(features.shape[0], 2 * features.shape[2])
+        if attention_mask is None:
+            return torch.cat([features.amax(1), features.mean(1)], dim=1)
+        mask = attention_mask.bool()[..., None]
+        largest = features.masked_fill(~mask, torch.finfo(features.dtype).min).amax(1)
+        mean = (features * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return torch.cat([largest * mask.any(1), mean], dim=1)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        elmo_layers: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """Scores [B, num_labels] of each text; with `labels` [B] the loss (regression if num_labels is 1)."""
+        features, layers = self.features(
+            input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
+        )
+        logits = self.score(self.summary(features, attention_mask))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, logits, self.config, **kwargs) + self.model.mix_penalty()
+        return SequenceClassifierOutput(loss, logits, states_if_asked(layers, output_hidden_states))
+
+
+class ELMoForTokenClassification(ELMoForTask):
+    """Labels every token, each by itself or, with `use_crf`, all of a sentence's together.
+
+    With `use_crf`, `logits` are what each token says for itself, and `decode` gives the best labels of the whole.
+    """
+
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__(config)
+        self.classifier = nn.Linear(self.features_size, config.num_labels)
+        self.crf = ConditionalRandomField(config.num_labels) if config.use_crf else None
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        elmo_layers: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the mean loss a label."""
+        features, layers = self.features(
+            input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
+        )
+        logits = self.classifier(features)
+        loss = None
+        if labels is not None:
+            scored = labels != IGNORED
+            if self.crf is None:
+                total = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+            else:
+                order, lengths = self.chain(scored)
+                chains = self.crf(reorder_time(logits, order), labels.gather(1, order).clamp(min=0), lengths)
+                total = -chains.sum()
+            count = scored.sum()
+            num_items = count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+            # an accumulated batch bears its share of the penalty
+            loss = (total + count * self.model.mix_penalty()) / num_items
+        return TokenClassifierOutput(loss, logits, states_if_asked(layers, output_hidden_states))
+
+    @staticmethod
+    def chain(mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Index [B, T] that moves the tokens of `mask` to each row's front, and their number [B]."""
+        return mask.int().argsort(dim=1, descending=True, stable=True), mask.sum(1)
+
+    def decode(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The labels [B, T] that `logits` [B, T, num_labels] speak for; −100 where `mask` [B, T] is 0.
+
+        `mask` marks the tokens that have a label: give it without sentence marks (`labels != -100`, say), which are no
+        part of the chain.
+        """
+        if self.crf is None:
+            return logits.argmax(2).masked_fill(~mask.bool(), IGNORED)
+        order, lengths = self.chain(mask.bool())
+        labels = self.crf.decode(reorder_time(logits, order), lengths)
+        return labels.gather(1, order.argsort(1)).masked_fill(~mask.bool(), IGNORED)
+
+
+class ELMoForQuestionAnswering(ELMoForTask):
+    """Marks the first and the last token of an answer."""
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__(config)
+        self.qa_outputs = nn.Linear(self.features_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        elmo_layers: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """Scores [B, T] of each token as the answer's first and last; with both positions [B] the loss."""
+        features, layers = self.features(
+            input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
+        )
+        start_logits, end_logits = self.qa_outputs(features).unbind(2)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+            loss = loss + self.model.mix_penalty()
+        return QuestionAnsweringModelOutput(
+            loss, start_logits, end_logits, states_if_asked(layers, output_hidden_states)
+        )

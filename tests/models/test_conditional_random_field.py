@@ -1,0 +1,78 @@
+"""The chain over labels against all of its paths, one by one."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from hf_lineage.models.conditional_random_field import ConditionalRandomField
+
+
+LENGTHS = [4, 1, 0, 3]
+
+
+@pytest.fixture
+def chain():
+    chain = ConditionalRandomField(3)
+    for parameter in chain.parameters():
+        torch.nn.init.normal_(parameter, std=2.0)
+    return chain
+
+
+@pytest.fixture
+def emissions():
+    return torch.randn(4, 4, 3, requires_grad=True)
+
+
+def score(chain, emissions, path):
+    """By the definition, a sum over one path."""
+    total = chain.start[path[0]] + chain.end[path[-1]]
+    total = total + sum(emissions[t, label] for t, label in enumerate(path))
+    return total + sum(chain.transitions[a, b] for a, b in zip(path, path[1:], strict=False))
+
+
+def all_scores(chain, emissions, length):
+    paths = list(product(range(3), repeat=length))
+    return paths, torch.stack([score(chain, emissions, path) for path in paths])
+
+
+def test_likelihood_is_that_of_all_paths(chain, emissions):
+    labels = torch.randint(3, (4, 4))
+    found = chain(emissions, labels, torch.tensor(LENGTHS))
+    expected = []
+    for row, length in enumerate(LENGTHS):
+        if length == 0:
+            expected.append(torch.tensor(0.0))
+            continue
+        _, scores = all_scores(chain, emissions[row], length)
+        expected.append(score(chain, emissions[row], labels[row, :length].tolist()) - scores.logsumexp(0))
+    expected = torch.stack(expected)
+    torch.testing.assert_close(found, expected)
+
+    leaves = [emissions, *chain.parameters()]
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(expected.sum(), leaves))
+
+
+def test_decoded_path_is_the_best_of_all(chain, emissions):
+    found = chain.decode(emissions, torch.tensor(LENGTHS))
+    assert found.shape == (4, 4)
+    for row, length in enumerate(LENGTHS):
+        assert found[row, length:].tolist() == [0] * (4 - length)
+        if length:
+            paths, scores = all_scores(chain, emissions[row], length)
+            assert tuple(found[row, :length].tolist()) == paths[scores.argmax()]
+
+
+def test_what_stands_behind_the_end_is_not_read(chain, emissions):
+    lengths, labels = torch.tensor(LENGTHS), torch.randint(3, (4, 4))
+    behind = torch.arange(4) >= lengths[:, None]
+    other = torch.where(behind[..., None], 100.0, emissions)
+    assert torch.equal(chain(emissions, labels, lengths), chain(other, labels.masked_fill(behind, 2), lengths))
+    assert torch.equal(chain.decode(emissions, lengths), chain.decode(other, lengths))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (2, 0)])
+def test_nothing_to_label(chain, shape):
+    emissions, lengths = torch.zeros(*shape, 3), torch.zeros(shape[0], dtype=torch.long)
+    assert chain(emissions, torch.zeros(shape, dtype=torch.long), lengths).tolist() == [0.0] * shape[0]
+    assert chain.decode(emissions, lengths).shape == shape
