@@ -11,6 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
+class NoAttentionError(ValueError):
+    """The model has no attention between target and source, such as the encoder-decoders before RNNsearch."""
+
+
 @dataclass(frozen=True)
 class Alignment:
     """Words of both sentences, and how much each target word attends to each source word, [T, S]."""
@@ -47,17 +51,19 @@ def align(
     targets: Sequence[str],
     *,
     layer: int | None = None,
+    by_token: bool = False,
     batch_size: int = 32,
 ) -> list[Alignment]:
     """Attention of an encoder-decoder from each word of `targets` to the words of `sources`, the targets being given.
 
     Words are what stands between blanks: weights are summed over the pieces of a source word and averaged over those
-    of a target word; what goes to the end mark belongs to no word. Heads are averaged. Of several layers the last but
-    one is taken, where a Transformer's attention is most like an alignment (Garg et al., 2019, section 4.1), or
-    `layer`.
+    of a target word; what goes to the end mark belongs to no word. With `by_token` each token stands for itself, as
+    languages without blanks need it. Heads are averaged. The last layer is taken, of six
+    or more the last but one, where a Transformer's attention is most like an alignment (Garg et al., 2019, section
+    4.1), or `layer`.
 
     Raises:
-        ValueError: the model has no attention between target and source.
+        NoAttentionError: the model has no attention between target and source.
     """
     was_training, alignments = model.training, []
     model.eval()
@@ -84,11 +90,12 @@ def align(
             )
             weights = _cross_attention(outputs, layer).float().cpu()  # [B, T, S]
             for row, texts in enumerate(zip(*batch, strict=True)):
-                source, target = (
-                    _word_of_tokens(text, side, row) for text, side in zip(texts, (read, written), strict=True)
+                (source_words, source), (target_words, target) = (
+                    _tokens(tokenizer, side, row) if by_token else _words(text, side, row)
+                    for text, side in zip(texts, (read, written), strict=True)
                 )
                 per_word = target @ weights[row] @ source.T / target.sum(1, keepdim=True).clamp(min=1)
-                alignments.append(Alignment(texts[0].split(), texts[1].split(), per_word.numpy()))
+                alignments.append(Alignment(source_words, target_words, per_word.numpy()))
     model.train(was_training)
     return alignments
 
@@ -97,19 +104,29 @@ def _cross_attention(outputs, layer: int | None) -> Tensor:
     """Weights [B, T, S] of one layer, the mean over its heads."""
     layers = outputs.get("cross_attentions")
     if layers is None or len(layers) == 0:
-        raise ValueError("the model gives no cross_attentions: it has no attention between target and source")
+        raise NoAttentionError("the model gives no cross_attentions: it has no attention between target and source")
     if isinstance(layers, Tensor):
         layers = [layers]
-    weights = layers[max(len(layers) - 2, 0) if layer is None else layer]
+    if layer is None:
+        layer = -2 if len(layers) >= 6 else -1
+    weights = layers[layer]
     return weights.mean(1) if weights.dim() == 4 else weights
 
 
-def _word_of_tokens(text: str, encoding, row: int) -> Tensor:
-    """1 where a token [column] is part of a word [row] of the text, float [W, T]."""
-    ends = [match.end() for match in re.finditer(r"\S+", text)]
+def _words(text: str, encoding, row: int) -> tuple[list[str], Tensor]:
+    """The W words of a text, and 1 where a token [column] is part of a word [row], float [W, T]."""
+    words = list(re.finditer(r"\S+", text))
+    ends = [word.end() for word in words]
     offsets, special = encoding.offset_mapping[row], encoding.special_tokens_mask[row]
     membership = torch.zeros(len(ends), len(offsets))
     for token, ((start, end), is_special) in enumerate(zip(offsets.tolist(), special.tolist(), strict=True)):
         if not is_special and end > start:
             membership[int(np.searchsorted(ends, start, side="right")), token] = 1
-    return membership
+    return [word.group() for word in words], membership
+
+
+def _tokens(tokenizer, encoding, row: int) -> tuple[list[str], Tensor]:
+    """The W tokens of a text that are no special ones, and 1 where each stands, float [W, T]."""
+    kept = (encoding.special_tokens_mask[row] == 0).nonzero()[:, 0]
+    names = tokenizer.convert_ids_to_tokens(encoding.input_ids[row, kept].tolist())
+    return names, torch.eye(encoding.input_ids.shape[1])[kept]

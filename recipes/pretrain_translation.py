@@ -18,8 +18,9 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_s
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
-from hf_lineage.forced_alignment import align
-from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated
+from hf_lineage.forced_alignment import NoAttentionError, align
+from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, parse_links
+from hf_lineage.reports import write_alignment_report
 from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
 from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
 
@@ -59,19 +60,9 @@ def main():
 
     # 2. sentence pairs and the tokenizer of both languages: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="corpus and tokenizer"):
-        corpora = {
-            split: load_parallel_corpus(
-                data_args.corpus,
-                name,
-                source_language=data_args.source_language,
-                target_language=data_args.target_language,
-            )
-            for split, name in (
-                ("train", "train"),
-                ("validation", data_args.validation_split),
-                ("test", data_args.test_split),
-            )
-        }
+        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
+        languages = {"source_language": data_args.source_language, "target_language": data_args.target_language}
+        corpora = {split: load_parallel_corpus(data_args.corpus, name, **languages) for split, name in splits.items()}
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
         else:
@@ -131,7 +122,7 @@ def main():
     # 6. save: AutoModelForSeq2SeqLM.from_pretrained(output_dir) and pipeline("translation", output_dir) open it
     trainer.save_model()
 
-    # 7. translate the test text; where the words' alignment is known, see what the model attends to
+    # 7. translate the test text, and see which source words the model attends to
     trainer.compute_metrics = scorer("test")
     test = trainer.predict(pairs["test"]).metrics
     if trainer.is_world_process_zero():
@@ -146,10 +137,19 @@ def main():
             ],
             "test": {name.removeprefix("test_"): value for name, value in test.items()},
         }
-        if "alignment" in corpora["test"].column_names:
-            found = align(model, tokenizer, corpora["test"]["source"][:], corpora["test"]["target"][:])
+        gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
+        # all sentences where their words' alignment is known, else some to look at
+        texts = corpora["test"][: len(gold or range(20))]
+        try:
+            found = align(model, tokenizer, texts["source"], texts["target"], by_token=gold is None)
+        except NoAttentionError:
+            found = []
+        if found:
+            links = [parse_links(pair) for pair in gold[:20]] if gold else None
+            write_alignment_report(output_dir / "alignments.html", "What it attends to", found[:20], gold=links)
+        if found and gold:
             results["alignment"] = AlignmentErrorRate().compute(
-                predictions=[alignment.links() for alignment in found], references=corpora["test"]["alignment"][:]
+                predictions=[alignment.links() for alignment in found], references=gold
             )
         print(json.dumps({name: results[name] for name in ("test", "alignment") if name in results}))
         (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")

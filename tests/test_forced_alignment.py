@@ -16,7 +16,7 @@ from hf_lineage import (
     TransformerForConditionalGeneration,
 )
 from hf_lineage.data import TranslationGrammar, grammar_corpus
-from hf_lineage.forced_alignment import Alignment, align
+from hf_lineage.forced_alignment import Alignment, NoAttentionError, align
 from hf_lineage.metrics import AlignmentErrorRate
 from hf_lineage.metrics.alignment_error_rate import parse_links
 from hf_lineage.reports import plot_alignment, write_alignment_report
@@ -58,13 +58,13 @@ def test_weights_are_the_models_attention(station):
     for alignment, source, target in zip(found, SOURCES, TARGETS, strict=True):
         ids, labels = (tokenizer(text, return_tensors="pt").input_ids for text in (source, target))
         layers = model(ids, labels=labels, output_attentions=True).cross_attentions
-        weights = layers[1].mean(1)[0] if station == "transformer" else layers[0][0]
+        weights = layers[2].mean(1)[0] if station == "transformer" else layers[0][0]
         expected = weights.reshape(weights.shape[-2:])[:-1, :-1].detach().numpy()
         np.testing.assert_allclose(alignment.weights, expected, atol=1e-5)
         assert (alignment.source, alignment.target) == (source.split(), target.split())
     if station == "transformer":
         model.set_attn_implementation(implementation)
-        others = align(model, tokenizer, SOURCES, TARGETS, layer=2)
+        others = align(model, tokenizer, SOURCES, TARGETS, layer=1)
         assert not np.allclose(others[0].weights, found[0].weights)
     assert model.config._attn_implementation == implementation
 
@@ -76,7 +76,7 @@ def test_pieces_of_a_word_are_taken_together():
     model.set_attn_implementation("eager")
     read, written = tokenizer(SOURCES[0]), tokenizer(TARGETS[0])
     outputs = model(torch.tensor([read.input_ids]), labels=torch.tensor([written.input_ids]), output_attentions=True)
-    weights = outputs.cross_attentions[1].mean(1)[0].detach().numpy()
+    weights = outputs.cross_attentions[2].mean(1)[0].detach().numpy()
 
     def words(text, encoding):
         """Tokens of each word, found by the blanks before them."""
@@ -94,10 +94,26 @@ def test_pieces_of_a_word_are_taken_together():
             assert found.weights[j, i] == pytest.approx(expected, abs=1e-5)
 
 
+def test_tokens_stand_for_themselves_where_there_are_no_blanks():
+    tokenizer = tokenizer_of("pieces")
+    model = new_model("transformer", len(tokenizer)).eval()
+    sources, targets = [text.replace(" ", "") for text in SOURCES], TARGETS
+    found = align(model, tokenizer, sources, targets, by_token=True)
+    for alignment, source, target in zip(found, sources, targets, strict=True):
+        assert alignment.source == tokenizer.tokenize(source)
+        assert alignment.target == tokenizer.tokenize(target)
+        assert alignment.weights.shape == (len(alignment.target), len(alignment.source))
+        assert (alignment.weights.sum(1) < 1).all()
+        assert (alignment.weights > 0).all()
+    # the same words, cut apart by blanks
+    words = align(model, tokenizer, [" ".join(found[0].source)], [TARGETS[0]])
+    assert words[0].source == found[0].source
+
+
 def test_a_model_without_attention_is_refused():
     tokenizer = tokenizer_of("words")
     model = Seq2SeqForConditionalGeneration(Seq2SeqConfig(vocab_size=len(tokenizer), hidden_size=16))
-    with pytest.raises(ValueError, match="gives no cross_attentions"):
+    with pytest.raises(NoAttentionError, match="gives no cross_attentions"):
         align(model, tokenizer, SOURCES, TARGETS)
 
 

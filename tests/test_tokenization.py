@@ -13,7 +13,13 @@ from transformers import AutoTokenizer, BertTokenizer
 
 from hf_lineage import tokenization
 from hf_lineage.data import CorpusError, read_documents
-from hf_lineage.tokenization import causal_tokenizer, extend_word_level, train_word_level, train_wordpiece
+from hf_lineage.tokenization import (
+    causal_tokenizer,
+    extend_word_level,
+    train_word_level,
+    train_wordpiece,
+    translation_tokenizer,
+)
 
 
 # every pair of letters as often as every other: a corpus of ties
@@ -343,3 +349,25 @@ def test_words_without_punctuation(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
         assert loaded.tokenize(text) == [*words, "<unk>"]
+
+
+def test_translation_tokenizer_ends_texts_and_pads_on_the_right(tiny_tokenizer):
+    tokenizer = translation_tokenizer(tiny_tokenizer)
+    plain = tiny_tokenizer("the dog", add_special_tokens=False).input_ids
+    assert tokenizer("the dog").input_ids == [*plain, tokenizer.eos_token_id]
+    assert tokenizer(text_target="the dog").input_ids == [*plain, tokenizer.eos_token_id]
+    batch = tokenizer(["the dog", "dog"], padding=True)
+    assert batch.keys() == {"input_ids", "attention_mask"}
+    assert batch.attention_mask[1][0] == 1
+    assert batch.input_ids[1][-1] == tokenizer.pad_token_id
+    assert tokenizer.decode(tokenizer("the dog").input_ids, skip_special_tokens=True) == "the dog"
+    # the given one is left alone
+    assert tiny_tokenizer("the dog").input_ids == [tiny_tokenizer.cls_token_id, *plain, tiny_tokenizer.sep_token_id]
+
+
+@pytest.mark.parametrize("role", ["eos_token", "bos_token", "pad_token"])
+def test_translation_tokenizer_needs_its_roles(role, tiny_corpus):
+    roles = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer = train_word_level(tiny_corpus, special_tokens=roles | {role: None}, show_progress=False)
+    with pytest.raises(ValueError, match=f"no {role}, which translation needs"):
+        translation_tokenizer(tokenizer)

@@ -1,7 +1,7 @@
 """Metrics: translations and alignments, perplexities across vocabularies, and what word vectors know of words."""
 
 from .adaptive import dynamic_log_probabilities, neural_cache_log_probabilities
-from .alignment_error_rate import AlignmentErrorRate
+from .alignment_error_rate import AlignmentErrorRate, parse_links
 from .bert_pretraining import BERTPretraining, measure_bert_pretraining
 from .bleu import BLEU, bleu_of_generated
 from .classification import score_classification
@@ -34,6 +34,7 @@ __all__ = [
     "measure_word_similarity",
     "neural_cache_log_probabilities",
     "pair_similarities",
+    "parse_links",
     "perplexity_of",
     "pseudo_log_probabilities",
     "score_classification",

@@ -104,6 +104,11 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
                     "gradient_accumulation_steps, and a batch size of 1"
                 )
 
+    def evaluation_loop(self, *args, **kwargs):
+        # Seq2SeqTrainer gathers the rows too that fill the processes' last batch, and would score them twice
+        self.gather_function = self.accelerator.gather_for_metrics
+        return super().evaluation_loop(*args, **kwargs)
+
     def smoothed_loss(self, outputs, labels: Tensor, num_items_in_batch=None) -> Tensor:
         """Cross entropy with (1 − ε) of the mass on the label and ε on all tokens, or on all others (section 5.4)."""
         epsilon, logits = self.args.label_smoothing_factor if self.model.training else 0.0, outputs.logits

@@ -116,11 +116,19 @@ class Seq2SeqTests(ModelTests):
             inputs, _ = self.padded(inputs, [7, 4, 1, 2], "left")
         results = []
         for implementation in ("eager", "sdpa"):
-            model = self.model(head, attn_implementation=implementation)
+            # sums of so many terms differ in float32 by the order of summation alone
+            model = self.model(head, attn_implementation=implementation).double()
             output = main_output(model(**inputs))
             (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
             results.append({"output": output.detach(), **gradients(model)})
         assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
+
+    # pipelines
+
+    def test_pipeline(self):
+        pytest.skip(
+            "no pipeline of transformers gives an encoder-decoder its target; ours: test_translation_pipeline.py"
+        )
 
     # the loss
 

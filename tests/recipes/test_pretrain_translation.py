@@ -67,7 +67,9 @@ def arguments(output_dir, station="transformer", **changes) -> list[str]:
 
 
 @pytest.mark.recipe
-@pytest.mark.parametrize("station", STATIONS)
+@pytest.mark.parametrize(
+    "station", ["transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("seq2seq", "rnnsearch"))]
+)
 def test_every_station_trains_by_settings_alone(corpus, tmp_path, station):
     run(arguments(tmp_path, station, corpus=corpus, label_smoothing_factor=0.1, eval_strategy="epoch"))
     results = json.loads((tmp_path / "results.json").read_text())
@@ -84,6 +86,7 @@ def test_every_station_trains_by_settings_alone(corpus, tmp_path, station):
     assert answer["translation_text"] == tokenizer.decode(ids[0], skip_special_tokens=True)
 
 
+@pytest.mark.slow
 @pytest.mark.recipe
 def test_the_grammar_has_gold_alignments(tmp_path):
     run(arguments(tmp_path, "rnnsearch", max_steps=2, save_strategy="no", generation_max_length=4))
@@ -92,6 +95,7 @@ def test_the_grammar_has_gold_alignments(tmp_path):
     assert 0 < alignment["aer"] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.recipe
 def test_a_killed_run_ends_with_the_same_average(corpus, tmp_path):
     settings = {"corpus": corpus, "max_steps": 16, "average_checkpoints": 2, "save_total_limit": 2}
@@ -105,7 +109,8 @@ def test_a_killed_run_ends_with_the_same_average(corpus, tmp_path):
 
 @pytest.mark.recipe
 def test_two_processes_train_like_one(corpus, tmp_path):
-    common = {"corpus": corpus, "learning_rate": 1e-3, "save_steps": 6, "label_smoothing_factor": 0.1}
+    # Adam makes as large a step of a gradient that is nothing but rounding, as those of the keys' biases are
+    common = {"corpus": corpus, "optim": "sgd", "learning_rate": 0.1, "save_steps": 6, "label_smoothing_factor": 0.1}
     run(arguments(tmp_path / "one", **common))
     launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
     launch += ["--main_process_port", str(29_300 + os.getpid() % 300)]
@@ -124,6 +129,7 @@ def test_two_processes_train_like_one(corpus, tmp_path):
     assert scores[1]["loss"] == pytest.approx(scores[0]["loss"], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.recipe
 def test_wordpiece_on_real_pairs(shared_data, tmp_path):
     command = arguments(
