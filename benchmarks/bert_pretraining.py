@@ -5,8 +5,8 @@
 4 layers of 256 units, 4 heads, 1,024 inner units, 30,522 words, batches of 32 pairs whose lengths are uniform from 12
 to 128 (about 45 % padding), dropout 0.1, fp32. Each side is trained by its Trainer as a user would start it:
 transformers' model by transformers' Trainer with a collator that pads, ours by LineageTrainer with PackingCollator;
-both have fused AdamW and gradients clipped at 1. Counted are tokens of the texts, not padding. Rounds alternate; each
-starts from the same weights and reads the same pairs. The losses of both are first compared without dropout.
+both have AdamW, fused, and gradients clipped at 1. Counted are tokens of the texts, not padding. Rounds alternate;
+each starts from the same weights and reads the same pairs. The losses of both are first compared without dropout.
 
 The roof is the rate of a 1,024³ matrix product of torch, measured right after each run; the arithmetic is what the
 model needs: 6 flops for each weight and token (of the output layer: and masked word), and the attention.

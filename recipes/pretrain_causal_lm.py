@@ -14,11 +14,19 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, default_data_collator, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    default_data_collator,
+    set_seed,
+)
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import (
+    BlocksWithNegatives,
     ContiguousBlocks,
     PackedDocuments,
     ParallelStreams,
@@ -44,6 +52,9 @@ class LanguageModelArguments:
         default="wordpiece", metadata={"help": "Trained here unless tokenizer_name is given: wordpiece or word_level."}
     )
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary size of the tokenizer trained here."})
+    min_frequency: int | None = field(
+        default=None, metadata={"help": "How often a word must occur to be a token of the tokenizer trained here."}
+    )
     special_tokens: dict | str | None = field(
         default=None, metadata={"help": "Special tokens of the tokenizer trained here, by role; None = BERT's five."}
     )
@@ -53,6 +64,10 @@ class LanguageModelArguments:
     carry_state: bool | None = field(
         default=None,
         metadata={"help": "Truncated BPTT with the state carried on; default: whenever the model is recurrent."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "Evaluations without gain after which training ends (with load_best_model_at_end)."},
     )
 
 
@@ -83,7 +98,8 @@ def main():
         else:
             train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[lm_args.tokenizer_kind]
             texts = (row["text"] for row in corpora["train"])
-            tokenizer = train(texts, lm_args.vocab_size, special_tokens=lm_args.special_tokens)
+            options = {} if lm_args.min_frequency is None else {"min_frequency": lm_args.min_frequency}
+            tokenizer = train(texts, lm_args.vocab_size, special_tokens=lm_args.special_tokens, **options)
         tokenizer = causal_tokenizer(tokenizer)
         streams = {
             split: encode_corpus(corpus, tokenizer, num_proc=data_args.preprocessing_num_workers)
@@ -100,9 +116,11 @@ def main():
             fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
         fields |= {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+    # the window of NNLM, which every block is to fill from its start; only other states need carrying
+    context_size = getattr(model.config, "context_size", None)
     carry_state = lm_args.carry_state
     if carry_state is None:
-        carry_state = model._is_stateful and not data_args.streaming
+        carry_state = model._is_stateful and context_size is None and not data_args.streaming
 
     # 4. trainer
     block_size = data_args.block_size
@@ -135,9 +153,20 @@ def main():
         eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False)
     else:
         trainer_class = LineageTrainer
-        blocks = PackedDocuments if data_args.document_packing else ContiguousBlocks
-        train_data = blocks(streams["train"], block_size, seed=training_args.seed)
-        eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False)
+        options = {"seed": training_args.seed}
+        if data_args.document_packing:
+            blocks = PackedDocuments
+        else:
+            blocks = ContiguousBlocks
+            options["context_size"] = context_size or 1
+            if getattr(model.config, "objective", None) in ("sampled_softmax", "nce"):
+                blocks = BlocksWithNegatives
+                options |= {"vocab_size": len(tokenizer), "num_negatives": model.config.num_negatives}
+        train_data = blocks(streams["train"], block_size, **options)
+        eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False, context_size=context_size or 1)
+    callbacks = []
+    if lm_args.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(lm_args.early_stopping_patience))
     trainer = trainer_class(
         model=model,
         args=training_args,
@@ -145,6 +174,7 @@ def main():
         eval_dataset=eval_data,
         data_collator=default_data_collator,
         processing_class=tokenizer,
+        callbacks=callbacks,
     )
 
     # 5. train

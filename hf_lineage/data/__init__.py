@@ -5,7 +5,9 @@ from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
+from hf_lineage.data.parallel import load_parallel_corpus
 from hf_lineage.data.phases import Phases
+from hf_lineage.data.phrases import MappedTexts, Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows
 from hf_lineage.data.sentence_pairs import (
@@ -15,21 +17,34 @@ from hf_lineage.data.sentence_pairs import (
     encode_sentences,
     split_sentences,
 )
-from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
+from hf_lineage.data.streams import (
+    BlocksWithNegatives,
+    ContiguousBlocks,
+    ParallelStreams,
+    StreamedBlocks,
+    TokenStream,
+    encode_corpus,
+)
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
+from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
+from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
 
 
 __all__ = [
+    "BlocksWithNegatives",
     "ContiguousBlocks",
     "CorpusError",
     "EpochCallback",
     "EpochDataset",
+    "MappedTexts",
     "Masking",
     "PackedDocuments",
     "PackingCollator",
+    "PairCollator",
     "ParallelStreams",
     "Phases",
+    "Phrases",
     "Rows",
     "SentencePairs",
     "SentenceStream",
@@ -38,13 +53,18 @@ __all__ = [
     "TaskCollator",
     "TaskInputs",
     "TextEncoder",
+    "TokenBuckets",
     "TokenStream",
+    "TranslationGrammar",
+    "TranslationPairs",
     "WordFile",
     "WordWindows",
     "encode_corpus",
     "encode_sentences",
     "generator",
+    "grammar_corpus",
     "load_corpus",
+    "load_parallel_corpus",
     "permutation",
     "read_documents",
     "split_sentences",

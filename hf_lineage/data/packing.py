@@ -4,10 +4,7 @@ import numpy as np
 import torch
 
 from hf_lineage.data.randomness import EpochDataset
-from hf_lineage.data.streams import TokenStream
-
-
-IGNORED = -100
+from hf_lineage.data.streams import IGNORED, TokenStream
 
 
 class PackedDocuments(EpochDataset):

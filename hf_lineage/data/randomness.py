@@ -38,6 +38,16 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return generator(seed, epoch, size, "permutation").permutation(size)
 
 
+def log_uniform(generator: np.random.Generator, size: int, vocab_size: int) -> np.ndarray:
+    """Word numbers, int64 [size], each k < V with probability log((k + 2) / (k + 1)) / log(V + 1).
+
+    Close to Zipf's law where the words are numbered by falling frequency.
+    """
+    draws = np.exp(generator.random(size) * np.log(vocab_size + 1)).astype(np.int64) - 1
+    # rounding can reach the open end of the interval
+    return np.minimum(draws, vocab_size - 1)
+
+
 def updates_per_epoch(train_dataloader: Sized, gradient_accumulation_steps: int) -> int:
     """How often the Trainer updates the weights in an epoch; the last update may take fewer batches."""
     return -(-len(train_dataloader) // gradient_accumulation_steps)

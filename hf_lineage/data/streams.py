@@ -14,6 +14,7 @@ from hf_lineage.data.corpus import CorpusError
 from hf_lineage.data.encoding import TextEncoder
 
 
+IGNORED = -100
 # raise it when the same text is encoded differently, so that no stale cache is served
 _ENCODING_VERSION = 1
 # documents tokenized at a time when streaming
@@ -127,12 +128,22 @@ class ContiguousBlocks(randomness.EpochDataset):
     share one token: the last of a block, which is only predicted, is the first of the next, which is only read. So
     each token is predicted exactly once, but for the last `num_dropped`, which do not fill a block.
 
-    Raises ValueError for a block_size below 2 and CorpusError for a stream shorter than a block.
+    A model that reads a window of `context_size` tokens is to have it filled everywhere: then blocks share that many
+    tokens, which only the first block predicts (the label -100 in all others).
+
+    Raises ValueError for a block_size that leaves nothing to predict and CorpusError for a stream shorter than a
+    block.
     """
 
-    def __init__(self, stream: TokenStream, block_size: int, seed: int = 0, shuffle: bool = True):
+    def __init__(
+        self, stream: TokenStream, block_size: int, seed: int = 0, shuffle: bool = True, context_size: int = 1
+    ):
         super().__init__(seed, shuffle)
         _check_block_size(block_size)
+        if not 1 <= context_size < block_size:
+            raise ValueError(
+                f"context_size is {context_size}; it must lie between 1 and {block_size - 1}, one less than block_size"
+            )
         if len(stream.tokens) < block_size:
             raise CorpusError(
                 f"the corpus has {len(stream.tokens)} tokens, fewer than one block of block_size={block_size}: "
@@ -140,15 +151,41 @@ class ContiguousBlocks(randomness.EpochDataset):
             )
         self.tokens = stream.tokens
         self.block_size = block_size
-        self.num_dropped = stream.num_predictions % (block_size - 1)
+        self.context_size = context_size
+        self.num_dropped = (len(stream.tokens) - context_size) % (block_size - context_size)
 
     def __len__(self) -> int:
-        return (len(self.tokens) - 1) // (self.block_size - 1)
+        return (len(self.tokens) - self.context_size) // (self.block_size - self.context_size)
 
     def example(self, index: int, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        start = index * (self.block_size - 1)
+        start = index * (self.block_size - self.context_size)
         input_ids = _as_tensor(self.tokens[start : start + self.block_size])
-        return {"input_ids": input_ids, "labels": input_ids.clone()}
+        labels = input_ids.clone()
+        if index > 0:
+            # a causal label of the first token is never scored: with a context of one token nothing is masked
+            labels[1 : self.context_size] = IGNORED
+        return {"input_ids": input_ids, "labels": labels}
+
+
+class BlocksWithNegatives(ContiguousBlocks):
+    """`ContiguousBlocks` with "negative_ids" [K], words that each target of the block is compared with.
+
+    For `sampled_softmax` and `nce`: drawn with repetition from the log-uniform distribution over the vocabulary, as a
+    function of (seed, epoch, block). Evaluation needs none.
+
+    Raises ValueError as `ContiguousBlocks` does, and for no negatives.
+    """
+
+    def __init__(self, stream: TokenStream, block_size: int, vocab_size: int, num_negatives: int, **options):
+        super().__init__(stream, block_size, **options)
+        if num_negatives < 1:
+            raise ValueError(f"num_negatives is {num_negatives}; it must be at least 1")
+        self.vocab_size = vocab_size
+        self.num_negatives = num_negatives
+
+    def example(self, index: int, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        negatives = randomness.log_uniform(generator, self.num_negatives, self.vocab_size)
+        return super().example(index, generator) | {"negative_ids": torch.from_numpy(negatives)}
 
 
 class ParallelStreams(torch.utils.data.Dataset):

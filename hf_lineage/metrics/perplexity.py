@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
@@ -48,7 +49,6 @@ class Perplexity:
         }
 
 
-@torch.no_grad()
 def measure_perplexity(
     model: PreTrainedModel,
     stream: TokenStream,
@@ -60,8 +60,33 @@ def measure_perplexity(
 ) -> Perplexity:
     """Scores every token of `stream` once, each given as much of the text before it as the model can use.
 
-    A recurrent model reads the text as one stream with its state carried over. Any other model reads windows of
-    `block_size` tokens that advance by `stride` (default: half a window), of which only the new predictions count.
+    See `log_probabilities` for how, and for the errors raised.
+    """
+    log_p = log_probabilities(
+        model, stream, block_size=block_size, stride=stride, batch_size=batch_size, show_progress=show_progress
+    )
+    return perplexity_of(log_p, stream)
+
+
+def perplexity_of(log_p: np.ndarray, stream: TokenStream) -> Perplexity:
+    """The perplexity of any model that gives the tokens of `stream` but the first these log-probabilities [N − 1]."""
+    return Perplexity(-float(log_p.sum()), len(log_p), stream.num_words, stream.num_characters, stream.num_unknown)
+
+
+@torch.no_grad()
+def log_probabilities(
+    model: PreTrainedModel,
+    stream: TokenStream,
+    *,
+    block_size: int,
+    stride: int | None = None,
+    batch_size: int = 8,
+    show_progress: bool = True,
+) -> np.ndarray:
+    """log p of every token of `stream` but the first, in order: float64 [N − 1].
+
+    A model that carries a state reads the text as one stream. Any other model reads windows of `block_size` tokens
+    that advance by `stride` (default: half a window), of which only the new predictions count.
 
     Raises:
         ValueError: stride is not in 1..block_size.
@@ -77,13 +102,14 @@ def measure_perplexity(
         if model._is_stateful
         else _score_windows(model, tokens, block_size, stride, batch_size)
     )
-    with tqdm(total=len(tokens) - 1, desc="Perplexity", unit="tok", disable=not show_progress) as progress:
-        nll = 0.0
+    log_p, done = np.empty(len(tokens) - 1), 0
+    with tqdm(total=len(log_p), desc="Perplexity", unit="tok", disable=not show_progress) as progress:
         for losses in score:
-            nll += losses.double().sum().item()
+            log_p[done : done + losses.numel()] = -losses.double().cpu().numpy()
+            done += losses.numel()
             progress.update(losses.numel())
     model.train(was_training)
-    return Perplexity(nll, len(tokens) - 1, stream.num_words, stream.num_characters, stream.num_unknown)
+    return log_p
 
 
 def _score_carried(model, tokens, block_size):

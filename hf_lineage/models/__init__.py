@@ -7,12 +7,26 @@ from transformers import AutoConfig
 
 from .configuration_bert import BERTConfig
 from .configuration_gpt import GPTConfig
+from .configuration_nnlm import NNLMConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
+from .configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
+from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
 
 
 # a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
-LINEAGE = (Word2VecConfig, RNNConfig, LSTMConfig, GRUConfig, GPTConfig, BERTConfig)
+LINEAGE = (
+    NNLMConfig,
+    Word2VecConfig,
+    RNNConfig,
+    LSTMConfig,
+    GRUConfig,
+    Seq2SeqConfig,
+    RNNSearchConfig,
+    TransformerConfig,
+    GPTConfig,
+    BERTConfig,
+)
 
 
 def register() -> list[str]:

@@ -65,7 +65,12 @@ class MultiHeadAttention(nn.Module):
         value = self.split_heads(self.v_proj(hidden_states))
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)
+        return self.attend(query, key, value, attention_mask, **kwargs)
 
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs
+    ) -> tuple[Tensor, Tensor | None]:
+        """query [B, H, T, D/H], key and value [B, H, S, D/H] -> mixed vectors [B, T, D] and weights, as `forward`."""
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         if kwargs.get("cu_seq_lens_q") is not None and "flash" not in self.config._attn_implementation:
             attend = partial(attend_by_segment, attend)

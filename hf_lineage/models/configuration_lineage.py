@@ -9,6 +9,7 @@ SIZE_LIMITS = {
     "vocab_size": 10_000_000,
     "embedding_size": 65_536,
     "hidden_size": 65_536,
+    "context_size": 1_000,
     "intermediate_size": 1_048_576,
     "num_hidden_layers": 1_000,
     "num_attention_heads": 1_024,
@@ -32,6 +33,8 @@ class LineageConfig(PreTrainedConfig):
     # not annotated: class attributes, neither fields nor part of config.json
     auto_classes = {}
     keys_to_ignore_at_inference = ["cache", "past_key_values"]
+    # sizes that may be 0: a station that can do without
+    sizes_from_zero = ()
 
     pad_token_id: int | None = None
     bos_token_id: int | None = None
@@ -46,8 +49,9 @@ class LineageConfig(PreTrainedConfig):
         """Refuses sizes that no machine can hold, and zero or negative ones."""
         for name, limit in SIZE_LIMITS.items():
             size = getattr(self, name, None)
-            if size is not None and not 1 <= size <= limit:
-                raise ValueError(f"{name} is {size}; it must lie between 1 and {limit}")
+            least = 0 if name in self.sizes_from_zero else 1
+            if size is not None and not least <= size <= limit:
+                raise ValueError(f"{name} is {size}; it must lie between {least} and {limit}")
 
     def validate_dropouts(self):
         """Refuses dropout probabilities outside [0, 1)."""

@@ -20,9 +20,9 @@ class RecurrentConfig(LineageConfig):
     """What RNN, LSTM and GRU share; the defaults are the small model of Zaremba et al. (2014), section 4.1.
 
     `hidden_size` counts the units of one direction: a bidirectional model's vectors are twice as long.
-    `embedding_size` is `hidden_size` when left out. `dropout` acts on the non-recurrent connections only: on the
-    embeddings, between the layers and on the last layer's output. `initializer_range` bounds the uniform distribution
-    all weights are drawn from.
+    `embedding_size`, when left out, is the length of one direction's vectors. `dropout` acts on the non-recurrent
+    connections only: on the embeddings, between the layers and on the last layer's output. `initializer_range` bounds
+    the uniform distribution all weights are drawn from.
     """
 
     vocab_size: int = 10_000
@@ -38,13 +38,18 @@ class RecurrentConfig(LineageConfig):
 
     def __post_init__(self, **kwargs):
         if self.embedding_size is None:
-            self.embedding_size = self.hidden_size
+            self.embedding_size = self.direction_size
         super().__post_init__(**kwargs)
+
+    @property
+    def direction_size(self) -> int:
+        """Length of the vector that one direction of a layer gives each token."""
+        return self.hidden_size
 
     @property
     def output_size(self) -> int:
         """Length of the vector a layer gives each token."""
-        return self.hidden_size * (2 if self.bidirectional else 1)
+        return self.direction_size * (2 if self.bidirectional else 1)
 
     @property
     def layer_types(self) -> list[str]:
@@ -84,12 +89,42 @@ class LSTMConfig(RecurrentConfig):
 
     `forget_gate_bias` starts the forget gate open (Jozefowicz et al., 2015, advise 1.0); None draws it like every
     other weight, as Zaremba et al. did.
+
+    Variants: `peephole` lets the gates see the cell, each unit its own ("diagonal"; Gers & Schmidhuber, 2000) or all
+    of them ("full", as the well-known figure draws it). `coupled_gates` makes one gate of the input and the forget
+    gate: "input" learns the input gate, f = 1 − i (CIFG; Greff et al., 2017), "forget" the forget gate, i = 1 − f.
+    `projection_size` shortens h by a matrix (LSTMP; Sak et al., 2014), while the cell keeps `hidden_size`; `cell_clip`
+    and `projection_clip` bound the cell and the projected h (Peters et al., 2018, use 3.0 for both).
     """
 
     model_type = "lineage_lstm"
     auto_classes = recurrent_auto_classes("LSTM")
 
     forget_gate_bias: float | int | None = None
+    peephole: Literal["diagonal", "full"] | None = None
+    coupled_gates: Literal["input", "forget"] | None = None
+    projection_size: int | None = None
+    cell_clip: float | int | None = None
+    projection_clip: float | int | None = None
+
+    @property
+    def direction_size(self) -> int:
+        return self.hidden_size if self.projection_size is None else self.projection_size
+
+    def validate_projection(self):
+        """A projection shortens h, and only what is projected can be clipped."""
+        if self.projection_size is not None and not 1 <= self.projection_size <= self.hidden_size:
+            raise ValueError(
+                f"projection_size is {self.projection_size}; it must lie between 1 and hidden_size {self.hidden_size}"
+            )
+        if self.projection_clip is not None and self.projection_size is None:
+            raise ValueError(
+                f"projection_clip is {self.projection_clip}, but there is no projection: set projection_size too"
+            )
+        for name in ("cell_clip", "projection_clip"):
+            clip = getattr(self, name)
+            if clip is not None and not clip > 0:
+                raise ValueError(f"{name} is {clip}; it must be above 0, or None for no bound")
 
 
 @strict
@@ -97,7 +132,14 @@ class GRUConfig(RecurrentConfig):
     """Gated recurrent unit (Cho et al., 2014).
 
     New: two gates on the one state do what the LSTM's three do with a cell.
+
+    `reset_mode`: the reset gate acts on the state "before" its product with the weights (the published paper and its
+    code) or "after" it (the paper's first version, cuDNN, torch). `update_convention`: the update gate is the share of
+    the state that it "keep"s (the paper, torch) or that it "replace"s (the paper's code; Bahdanau et al., 2015).
     """
 
     model_type = "lineage_gru"
     auto_classes = recurrent_auto_classes("GRU")
+
+    reset_mode: Literal["before", "after"] = "after"
+    update_convention: Literal["keep", "replace"] = "keep"

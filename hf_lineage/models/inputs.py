@@ -57,6 +57,13 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
         )
 
 
+def token_positions(attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
+    """Position of each new token in its row [B or 1, T]: padding in a mask [B, seen + T] is not counted."""
+    if attention_mask is not None and attention_mask.dim() == 2:
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
+    return torch.arange(seen, seen + length, device=device)[None]
+
+
 def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
     """Ids of `name` must lie in [0, size), or be `ignored`; looked at on the CPU only: on a GPU it stalls every step.
 

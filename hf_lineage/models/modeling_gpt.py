@@ -23,7 +23,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .cache_name import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
-from .inputs import check_mask, check_positions, embed_inputs
+from .inputs import check_mask, check_positions, embed_inputs, token_positions
 from .segments import bounds_of_documents, segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
 
@@ -52,12 +52,6 @@ class GPTModel(GPTPreTrainedModel):
         )
         self.gradient_checkpointing = False
         self.post_init()
-
-    def positions(self, attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
-        """Position of each new token in its row [B or 1, T]: padding is not counted."""
-        if attention_mask is not None and attention_mask.dim() == 2:
-            return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
-        return torch.arange(seen, seen + length, device=device)[None]
 
     def attends_by_segment(self, vectors: Tensor) -> bool:
         """Whether documents packed into a row are read one after another: less work than one with a large mask.
@@ -116,7 +110,7 @@ class GPTModel(GPTPreTrainedModel):
         if cu_seq_lens_q is None:
             mask = create_causal_mask(self.config, vectors, attention_mask, cache, position_ids=position_ids)
         if position_ids is None:
-            position_ids = self.positions(attention_mask, seen, length, vectors.device)
+            position_ids = token_positions(attention_mask, seen, length, vectors.device)
         check_positions(position_ids, self.config.max_position_embeddings)
 
         tables = tables or self.dropped_tables()

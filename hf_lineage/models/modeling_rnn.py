@@ -39,8 +39,10 @@ class RecurrentPreTrainedModel(PreTrainedModel):
             for parameter in module.parameters(recurse=False):
                 init.uniform_(parameter, -self.config.initializer_range, self.config.initializer_range)
         if isinstance(module, LSTMCell) and self.config.forget_gate_bias is not None:
-            gates = torch.zeros(4, module.hidden_size)
-            gates[1] = self.config.forget_gate_bias
+            gates = torch.zeros(module.num_gates, module.hidden_size)
+            # an input gate that stands for both starts closed by as much as the forget gate starts open
+            gate, sign = {None: (1, 1), "input": (0, -1), "forget": (0, 1)}[self.config.coupled_gates]
+            gates[gate] = sign * self.config.forget_gate_bias
             init.copy_(module.bias, gates.flatten())
 
 
@@ -107,7 +109,15 @@ class LSTMModel(RNNModel):
     config_class = LSTMConfig
 
     def new_cell(self, input_size: int) -> RecurrentCell:
-        return LSTMCell(input_size, self.config.hidden_size)
+        return LSTMCell(
+            input_size,
+            self.config.hidden_size,
+            peephole=self.config.peephole,
+            coupled_gates=self.config.coupled_gates,
+            projection_size=self.config.projection_size,
+            cell_clip=self.config.cell_clip,
+            projection_clip=self.config.projection_clip,
+        )
 
 
 class GRUModel(RNNModel):
@@ -116,7 +126,12 @@ class GRUModel(RNNModel):
     config_class = GRUConfig
 
     def new_cell(self, input_size: int) -> RecurrentCell:
-        return GRUCell(input_size, self.config.hidden_size)
+        return GRUCell(
+            input_size,
+            self.config.hidden_size,
+            reset_mode=self.config.reset_mode,
+            update_convention=self.config.update_convention,
+        )
 
 
 class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
@@ -207,7 +222,7 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         else:
             rows, mask = torch.arange(x.shape[0], device=x.device), attention_mask.bool().int()
             first, last = x[rows, mask.argmax(1)], x[rows, x.shape[1] - 1 - mask.flip(1).argmax(1)]
-        forward_half = self.config.hidden_size
+        forward_half = self.config.direction_size
         return torch.cat([last[:, :forward_half], first[:, forward_half:]], dim=1)
 
     @can_return_tuple

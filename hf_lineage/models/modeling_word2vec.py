@@ -65,13 +65,13 @@ class Word2VecForPreTrainingOutput(ModelOutput):
 
 
 class Word2VecPreTrainedModel(PreTrainedModel):
-    """What every head shares: vectors start uniform in ±0.5/D, context vectors at zero, as in the authors' code."""
+    """What every head shares: vectors start uniform in ± initializer_range / D, context vectors at zero."""
 
     config: Word2VecConfig
     base_model_prefix = "model"
 
     def _init_weights(self, module):
-        bound = 0.5 / self.config.hidden_size
+        bound = self.config.initializer_range / self.config.hidden_size
         if isinstance(module, nn.Embedding):
             init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, nn.Linear):
@@ -166,8 +166,8 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
             self._tree = HuffmanTree.of(self.word_counts.tolist())
         return self._tree
 
-    def resize_token_embeddings(self, new_num_tokens=None, *args, **kwargs):
-        """Resizes both matrices; new words have count 0 until `set_word_counts`, and context vectors of zero.
+    def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=False):
+        """Resizes both matrices. New words start as in a new model, and have count 0 until `set_word_counts`.
 
         Raises:
             ValueError: the objective is hierarchical softmax, whose tree belongs to one vocabulary.
@@ -175,7 +175,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         old_size = self.config.vocab_size
         if self.config.objective == "hierarchical_softmax" and new_num_tokens not in (None, old_size):
             raise ValueError("a Huffman tree cannot grow: train a new model, or use objective='negative_sampling'")
-        embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         size, kept = self.config.vocab_size, min(old_size, self.config.vocab_size)
         grown = self.context_embeddings.new_zeros(size, self.config.hidden_size)
         grown[:kept] = self.context_embeddings.detach()[:kept]

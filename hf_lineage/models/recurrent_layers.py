@@ -1,21 +1,30 @@
-"""Recurrent cells (RNN, LSTM, GRU), a layer that runs them over padded sequences, and the cache of their states.
-
-`step` of each cell is the paper's equation. Whole sequences go through torch's fused kernels, which compute the same.
-Weights are stacked gate by gate in torch's order, with one bias where torch.nn keeps two redundant ones.
-"""
+"""A layer that runs recurrent cells over padded sequences, in one direction or both, and the cache of their states."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import linear
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch import Tensor
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
+
+
+__all__ = [
+    "GRUCell",
+    "LSTMCell",
+    "Padding",
+    "RNNCell",
+    "RecurrentCell",
+    "RecurrentLayer",
+    "RecurrentStateLayer",
+    "check_states",
+    "reorder_time",
+]
+
 
 class RecurrentStateLayer(CacheLayerMixin):
-    """One layer's carried state inside a cache: h in `keys` [B, D], c in `values` ([B, 0] without a c)."""
+    """One layer's carried state inside a cache: h in `keys` [B, P], c in `values` [B, D] ([B, 0] without a c)."""
 
     _layer_type = "lineage_recurrent"
     is_sliding = False
@@ -30,13 +39,13 @@ class RecurrentStateLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def state(self) -> tuple[Tensor, ...] | None:
-        """(h,) or (h, c), each [B, D]; None before the first token."""
+        """(h [B, P],) or (h [B, P], c [B, D]); None before the first token."""
         if not self.is_initialized:
             return None
         return (self.keys, self.values) if self.values.shape[1] else (self.keys,)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Replaces the state by (h [B, D], c [B, D or 0]); the number of new tokens is the third argument."""
+        """Replaces the state by (h [B, P], c [B, D or 0]); the number of new tokens is the third argument."""
         self.lazy_initialization(key_states, value_states)
         self.keys, self.values = key_states, value_states
         self.cumulative_length += args[0]
@@ -91,153 +100,6 @@ def check_states(cache, batch: int):
         raise ValueError(f"cache holds the states of {state[0].shape[0]} rows, but the input has {batch}")
 
 
-class RecurrentCell(nn.Module):
-    """One direction of one recurrent layer: weight_ih [G·D, E], weight_hh [G·D, D], bias [G·D] for G gates."""
-
-    num_gates = 1
-    num_states = 1
-
-    def __init__(self, input_size: int, hidden_size: int):
-        super().__init__()
-        self.hidden_size = hidden_size
-        self.weight_ih = nn.Parameter(torch.empty(self.num_gates * hidden_size, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(self.num_gates * hidden_size, hidden_size))
-        self.bias = nn.Parameter(torch.empty(self.num_gates * hidden_size))
-
-    def initial_state(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Zeros: what the network remembers before the first token."""
-        return tuple(x.new_zeros(x.shape[0], self.hidden_size) for _ in range(self.num_states))
-
-    def step(self, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """One time step: projected = W x_t + b [B, G·D] and the state before -> the state after, h first."""
-        raise NotImplementedError
-
-    def fused_kernel(self):
-        """torch's kernel for a whole sequence, or None where there is none."""
-        return None
-
-    def hidden_bias(self) -> Tensor:
-        """torch's second bias, added to the recurrent product."""
-        return torch.zeros_like(self.bias)
-
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """x [B, T, E] -> every h [B, T, D] and the state after each row's last token.
-
-        Row b holds `lengths[b]` tokens (on the CPU; None = T everywhere) followed by padding, over which h is zero.
-        """
-        state = self.initial_state(x) if state is None else state
-        if x.numel() == 0:
-            return x.new_zeros(*x.shape[:2], self.hidden_size), state
-        kernel = self.fused_kernel() if x.shape[1] > 1 else None
-        return self.run_steps(x, state, lengths) if kernel is None else self.run_fused(kernel, x, state, lengths)
-
-    def run_steps(self, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None):
-        """The recurrence written out: W x + b for all time steps at once, then one `step` after the other."""
-        projected = linear(x, self.weight_ih, self.bias)  # [B, T, G·D]
-        if lengths is not None:
-            is_token = torch.arange(x.shape[1]) < lengths[:, None]
-            is_token = is_token.to(x.device)[..., None]  # [B, T, 1]
-        outputs = []
-        for t in range(x.shape[1]):
-            new_state = self.step(projected[:, t], state)
-            if lengths is None:
-                state = new_state
-                outputs.append(state[0])
-            else:
-                state = tuple(torch.where(is_token[:, t], new, old) for new, old in zip(new_state, state, strict=True))
-                outputs.append(state[0] * is_token[:, t])
-        return torch.stack(outputs, dim=1), state
-
-    # torch.compile cannot trace packed sequences, and has nothing to add to one call of a kernel
-    @torch.compiler.disable
-    def run_fused(self, kernel, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None):
-        """The same through one call of torch's kernel, on a packed sequence where rows differ in length."""
-        weights = [self.weight_ih, self.weight_hh, self.bias, self.hidden_bias()]
-        options = (True, 1, 0.0, torch.is_grad_enabled(), False)  # biases, layers, dropout, train, bidirectional
-        if lengths is None:
-            states = [s[None] for s in state]
-            outputs, *states = kernel(x, states if len(states) > 1 else states[0], weights, *options, True)
-            return outputs, tuple(s[0] for s in states)
-
-        packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
-        states = [s[packed.sorted_indices][None] for s in state]
-        data, *states = kernel(
-            packed.data, packed.batch_sizes, states if len(states) > 1 else states[0], weights, *options
-        )
-        outputs, _ = pad_packed_sequence(packed._replace(data=data), batch_first=True, total_length=x.shape[1])
-        new_state = tuple(s[0][packed.unsorted_indices] for s in states)
-        if lengths.min() == 0:
-            # packing knows no empty rows: such a row was run over one padding token, which is undone here
-            has_token = (lengths > 0).to(x.device)[:, None]
-            outputs = outputs * has_token[..., None]
-            new_state = tuple(torch.where(has_token, new, old) for new, old in zip(new_state, state, strict=True))
-        return outputs, new_state
-
-
-class RNNCell(RecurrentCell):
-    """h_t = φ(W x_t + U h_{t−1} + b)   (Elman, 1990)"""
-
-    def __init__(self, input_size: int, hidden_size: int, hidden_act: str = "tanh"):
-        super().__init__(input_size, hidden_size)
-        self.hidden_act = hidden_act
-
-    def step(self, projected, state):
-        activation = getattr(torch, self.hidden_act)
-        return (activation(projected + linear(state[0], self.weight_hh)),)
-
-    def fused_kernel(self):
-        return {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}.get(self.hidden_act)
-
-
-class LSTMCell(RecurrentCell):
-    """c_t = f ⊙ c_{t−1} + i ⊙ g,  h_t = o ⊙ tanh(c_t)   (Hochreiter & Schmidhuber, 1997; Gers et al., 2000)
-
-    The gates i, f, o = σ(…) and the candidate g = tanh(…) each read x_t and h_{t−1}.
-    """
-
-    num_gates = 4
-    num_states = 2
-
-    def step(self, projected, state):
-        h, c = state
-        i, f, g, o = (projected + linear(h, self.weight_hh)).chunk(4, dim=1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c
-
-    def fused_kernel(self):
-        return torch.lstm
-
-
-class GRUCell(RecurrentCell):
-    """h_t = z ⊙ h_{t−1} + (1 − z) ⊙ h̃,  h̃ = tanh(W x_t + b + r ⊙ (U h_{t−1} + b_h))   (Cho et al., 2014)
-
-    The reset gate r acts after the recurrent product, as in the paper's first version, cuDNN and torch, so that the
-    candidate has a second bias, `bias_hn` [D].
-    """
-
-    num_gates = 3
-
-    def __init__(self, input_size: int, hidden_size: int):
-        super().__init__(input_size, hidden_size)
-        self.bias_hn = nn.Parameter(torch.empty(hidden_size))
-
-    def hidden_bias(self):
-        return torch.cat([self.bias.new_zeros(2 * self.hidden_size), self.bias_hn])
-
-    def step(self, projected, state):
-        h = state[0]
-        x_r, x_z, x_n = projected.chunk(3, dim=1)
-        h_r, h_z, h_n = linear(h, self.weight_hh, self.hidden_bias()).chunk(3, dim=1)
-        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-        candidate = torch.tanh(x_n + r * h_n)
-        return (z * h + (1 - z) * candidate,)
-
-    def fused_kernel(self):
-        return torch.gru
-
-
 @dataclass
 class Padding:
     """Where a batch's tokens are: `order` [B, T] moves each row's tokens to its front, `inverse` moves them back."""
@@ -281,7 +143,7 @@ class RecurrentLayer(GradientCheckpointingLayer):
         self.backward_cell = backward_cell
 
     def forward(self, x: Tensor, padding: Padding | None = None, cache=None) -> Tensor:
-        """x [B, T, E] -> [B, T, D], or [B, T, 2·D] with both directions."""
+        """x [B, T, E] -> [B, T, P], or [B, T, 2·P] with both directions."""
         length = x.shape[1]
         if padding is not None:
             x = reorder_time(x, padding.order)

@@ -11,7 +11,8 @@ class LineageTrainingArguments(TrainingArguments):
     """Hugging Face's TrainingArguments; changed defaults keep runs reproducible (see data/randomness.py).
 
     Raises:
-        ValueError: only one of `flat_epochs` and `epoch_decay` is given, or one of them is out of range.
+        ValueError: only one of `flat_epochs` and `epoch_decay` is given, one of them or `inverse_time_decay` is out of
+            range, or both schedules are asked for.
     """
 
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
@@ -26,6 +27,10 @@ class LineageTrainingArguments(TrainingArguments):
     epoch_decay: float | None = field(
         default=None, metadata={"help": "Factor on the learning rate at the start of each epoch after `flat_epochs`."}
     )
+    inverse_time_decay: float | None = field(
+        default=None,
+        metadata={"help": "The r of a learning rate times 1 / (1 + r t) after t updates (Bengio et al., 2003)."},
+    )
     sum_over_time: bool = field(
         default=False,
         metadata={"help": "Truncated BPTT: sum the loss over a block's time steps, as Zaremba et al. (2014) do."},
@@ -39,6 +44,10 @@ class LineageTrainingArguments(TrainingArguments):
                 f"flat_epochs is {self.flat_epochs} and epoch_decay {self.epoch_decay}; they must be at least 0 and "
                 "in (0, 1]"
             )
+        if self.inverse_time_decay is not None and self.inverse_time_decay < 0:
+            raise ValueError(f"inverse_time_decay is {self.inverse_time_decay}; it must be at least 0")
+        if self.inverse_time_decay is not None and self.flat_epochs is not None:
+            raise ValueError("inverse_time_decay and flat_epochs are two schedules: give one of them")
         # without this, processes started by accelerate on a machine without accelerator train independently
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()

@@ -16,8 +16,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotat
 
 from ..data.packing import IGNORED
 from ..data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from .averaging import AverageCheckpoints
 from .checkpoints import check_same_run, last_complete_checkpoint, seal
-from .schedules import flat_then_decay
+from .schedules import flat_then_decay, inverse_time
 from .signals import StopOnSignal
 
 
@@ -55,7 +56,8 @@ class LineageTrainer(Trainer):
     """transformers' Trainer for `LineageTrainingArguments`.
 
     Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one) and are refused by a run with other
-    settings; an `EpochDataset` is told its epoch; the schedule may decay by epoch.
+    settings; an `EpochDataset` is told its epoch; the schedule may decay by epoch or with
+    time.
 
     Raises:
         FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
@@ -106,11 +108,20 @@ class LineageTrainer(Trainer):
             if state.global_step >= last:
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
+                self.finish_again()
                 return TrainOutput(state.global_step, math.nan, {})
         if isinstance(self.train_dataset, Sized):
             self.check_data()
         with self.stop_on_signal.listening():
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def finish_again(self):
+        """Gives the model of a finished run, of which the last checkpoint is loaded, the weights it ended with."""
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, AverageCheckpoints):
+                callback.on_train_end(self.args, self.state, self.control, model=self.model)
 
     def check_data(self):
         """Refuses a training set without a full batch, or without a label (which it reads up to the first one)."""
@@ -154,9 +165,14 @@ class LineageTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
-        if self.args.flat_epochs is None or self.lr_scheduler is not None:
+        if self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        factor = flat_then_decay(self.updates_per_epoch(), self.args.flat_epochs, self.args.epoch_decay)
+        if self.args.flat_epochs is not None:
+            factor = flat_then_decay(self.updates_per_epoch(), self.args.flat_epochs, self.args.epoch_decay)
+        elif self.args.inverse_time_decay is not None:
+            factor = inverse_time(self.args.inverse_time_decay)
+        else:
+            return super().create_scheduler(num_training_steps, optimizer)
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler

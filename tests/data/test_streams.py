@@ -12,7 +12,14 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, T
 from hf_lineage.data import streams
 from hf_lineage.data.corpus import CorpusError
 from hf_lineage.data.encoding import TextEncoder
-from hf_lineage.data.streams import ContiguousBlocks, ParallelStreams, StreamedBlocks, TokenStream, encode_corpus
+from hf_lineage.data.streams import (
+    BlocksWithNegatives,
+    ContiguousBlocks,
+    ParallelStreams,
+    StreamedBlocks,
+    TokenStream,
+    encode_corpus,
+)
 
 
 UNK, EOS = 0, 1
@@ -161,6 +168,45 @@ def test_block_size_too_small(block_size):
 def test_stream_shorter_than_a_block():
     with pytest.raises(CorpusError, match="9 tokens.*block_size=10"):
         ContiguousBlocks(stream_of(range(9)), 10)
+
+
+@pytest.mark.parametrize("context_size", [1, 2, 4])
+def test_blocks_for_a_window_predict_each_token_once_with_its_whole_context(context_size):
+    blocks = ContiguousBlocks(stream_of(range(43)), 6, shuffle=False, context_size=context_size)
+    predicted = []
+    for block in blocks:
+        scored = (block["labels"][1:] != -100).nonzero()[:, 0] + 1
+        for position in scored.tolist():
+            token = block["input_ids"][position].item()
+            assert block["labels"][position] == token
+            # as much before it as the window holds, or all that there is
+            assert position >= min(context_size, token)
+            predicted.append(token)
+    assert predicted == list(range(1, 43 - blocks.num_dropped))
+    assert blocks.num_dropped < 6
+
+
+@pytest.mark.parametrize("context_size", [0, 6])
+def test_context_must_leave_something_to_predict(context_size):
+    with pytest.raises(ValueError, match=f"context_size is {context_size}; it must lie between 1 and 5"):
+        ContiguousBlocks(stream_of(range(43)), 6, context_size=context_size)
+
+
+def test_negatives_are_a_function_of_seed_epoch_and_block():
+    def negatives(seed=0, epoch=0):
+        blocks = BlocksWithNegatives(stream_of(range(43)), 6, 50, 8, seed=seed, context_size=2)
+        blocks.epoch = epoch
+        return {tuple(block["input_ids"].tolist()): block["negative_ids"].tolist() for block in blocks}
+
+    first = negatives()
+    assert negatives() == first
+    assert len(set(map(tuple, first.values()))) == len(first) == 10
+    assert all(len(words) == 8 and min(words) >= 0 and max(words) < 50 for words in first.values())
+    for other in (negatives(seed=1), negatives(epoch=1)):
+        assert other.keys() == first.keys()
+        assert all(other[block] != first[block] for block in first)
+    with pytest.raises(ValueError, match="num_negatives is 0"):
+        BlocksWithNegatives(stream_of(range(43)), 6, 50, 0)
 
 
 # --- ParallelStreams ---

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
+from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
 from hf_lineage.data import TokenStream
-from hf_lineage.metrics import Perplexity, measure_perplexity
+from hf_lineage.metrics import Perplexity, log_probabilities, measure_perplexity, perplexity_of
 
 
 @pytest.fixture
@@ -53,6 +53,21 @@ def test_windows_score_every_token_once_with_its_context(stream, stride, batch_s
         expected -= model(context[None]).logits[0, -1].log_softmax(0)[tokens[target]].item()
     result = measure_perplexity(model, stream, block_size=8, stride=stride, batch_size=batch_size, show_progress=False)
     assert result.nll == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("block_size", [1, 4, 100])
+def test_a_window_model_has_its_whole_context_at_every_token(stream, block_size):
+    model = NNLMForCausalLM(NNLMConfig(vocab_size=30, embedding_size=4, hidden_size=8, initializer_range=0.5)).eval()
+    tokens = torch.from_numpy(stream.tokens).long()
+    expected = [
+        model(tokens[max(target - 4, 0) : target][None]).logits[0, -1].log_softmax(0)[tokens[target]].item()
+        for target in range(1, 43)
+    ]
+    log_p = log_probabilities(model, stream, block_size=block_size, show_progress=False)
+    assert log_p == pytest.approx(expected, abs=1e-5)
+    assert perplexity_of(log_p, stream) == measure_perplexity(
+        model, stream, block_size=block_size, show_progress=False
+    )
 
 
 def test_training_mode_is_restored(stream):

@@ -13,6 +13,8 @@ from tests.models.common import ModelTests, gradients, unless
 
 
 HEAD = "AutoModelForCausalLM"
+# not 0, in whose place beam search fills up with an end mark
+PAD = 1
 WAYS = {
     "greedy": {"do_sample": False},
     "beams": {"do_sample": False, "num_beams": 3, "num_return_sequences": 2},
@@ -33,7 +35,13 @@ class CausalLMTests(ModelTests):
     def generate(self, model, inputs: dict, **options):
         """Eight tokens or up to one of several end marks, with the same random numbers in every call."""
         transformers.set_seed(7)
-        options = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": [50, 51, 52], **options}
+        options = {
+            "max_new_tokens": 8,
+            "do_sample": False,
+            "pad_token_id": PAD,
+            "eos_token_id": [50, 51, 52],
+            **options,
+        }
         return model.generate(**inputs, **options)
 
     # the loss
@@ -169,7 +177,7 @@ class CausalLMTests(ModelTests):
             alone = self.generate(model, {**prompt, "attention_mask": mask}, **WAYS[way])[:, len(positions) :]
             batch = together[row * answers : (row + 1) * answers]
             assert torch.equal(batch[:, : alone.shape[1]], alone)
-            assert (batch[:, alone.shape[1] :] == 0).all()
+            assert (batch[:, alone.shape[1] :] == PAD).all()
 
     @unless("no_cache")
     def test_generation_continues_from_a_returned_cache(self):

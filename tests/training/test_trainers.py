@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 from transformers import DistilBertConfig, DistilBertForMaskedLM, TrainerCallback, default_data_collator
 
-from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM
+from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
 from hf_lineage.data import ContiguousBlocks, ParallelStreams, TokenStream
 from hf_lineage.models.cache_name import cache_of
 from hf_lineage.training import (
@@ -19,6 +19,7 @@ from hf_lineage.training import (
     LineageTrainingArguments,
     TruncatedBPTTTrainer,
     flat_then_decay,
+    inverse_time,
     last_complete_checkpoint,
 )
 
@@ -78,6 +79,34 @@ def test_learning_rate_decays_by_epoch(tmp_path):
     trainer = train(tmp_path, lstm(), num_train_epochs=3, flat_epochs=1, epoch_decay=0.5)
     rates = [row["learning_rate"] for row in trainer.state.log_history if "loss" in row]
     assert rates == pytest.approx([0.5] * 8 + [0.25] * 8 + [0.125] * 8)
+
+
+def test_schedule_of_bengio(tmp_path):
+    # section 4: ε0 / (1 + r t)
+    factor = inverse_time(1e-8)
+    assert [factor(0), factor(10**8), factor(3 * 10**8)] == [1, 0.5, 0.25]
+    trainer = train(tmp_path, lstm(), inverse_time_decay=0.5)
+    rates = [row["learning_rate"] for row in trainer.state.log_history if "loss" in row]
+    assert rates == pytest.approx([0.5 / (1 + 0.5 * t) for t in range(8)])
+
+
+def test_weight_decay_spares_biases_only(tmp_path):
+    # Bengio et al., section 2, footnote 3: the weights and C, not b and d
+    model = NNLMForCausalLM(NNLMConfig(vocab_size=30, embedding_size=4, hidden_size=5))
+    start = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    trainer = LineageTrainer(model, arguments(tmp_path, weight_decay=0.1))
+    optimizer = trainer.create_optimizer()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        # plain gradient descent at rate 0.5 on the penalty
+        assert_close(parameter, start[name] * (1 if name.endswith("bias") else 1 - 0.5 * 0.1))
+    assert {name for name in start if not name.endswith("bias")} == {
+        "model.embed_tokens.weight",
+        "model.hidden.weight",
+        "lm_head.weight",
+    }
 
 
 def test_state_is_carried_and_gradient_is_cut(tmp_path):
@@ -204,7 +233,12 @@ def test_models_without_a_cache_are_trained_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"flat_epochs": 4}, "belong together"), ({"flat_epochs": 4, "epoch_decay": 2}, r"in \(0, 1\]")],
+    [
+        ({"flat_epochs": 4}, "belong together"),
+        ({"flat_epochs": 4, "epoch_decay": 2}, r"in \(0, 1\]"),
+        ({"inverse_time_decay": -1}, "inverse_time_decay is -1; it must be at least 0"),
+        ({"flat_epochs": 4, "epoch_decay": 0.5, "inverse_time_decay": 0.1}, "give one of them"),
+    ],
 )
 def test_bad_schedules_are_named(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):

@@ -1,0 +1,198 @@
+"""NNLM, a neural probabilistic language model (Bengio, Ducharme, Vincent & Jauvin, 2003).
+
+What changes from n-grams: words become vectors, which similar words share, in place of counts, which they do not.
+input_ids [B, T] -> vectors of the last n − 1 words [B, T, (n−1)·m] -> tanh [B, T, h] -> logits [B, T, V]
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+
+from .cache_name import cache_of, takes_cache
+from .configuration_nnlm import NNLMConfig
+from .inputs import check_mask, embed_inputs
+from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
+from .recurrent_layers import Padding, check_states, reorder_time
+
+
+class NNLMPreTrainedModel(PreTrainedModel):
+    """What both heads share: word vectors and weights start alike, uniform in ±initializer_range (section 4.2)."""
+
+    config_class = NNLMConfig
+    base_model_prefix = "model"
+    # words that left the window are gone: generate() must not try assisted decoding, which takes words back
+    _is_stateful = True
+
+    def _init_weights(self, module):
+        bound = self.config.initializer_range
+        if isinstance(module, (nn.Embedding, nn.Linear)):
+            init.uniform_(module.weight, -bound, bound)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            # noise-contrastive estimation starts from a uniform distribution that sums to one by itself
+            is_nce_output = self.config.objective == "nce" and module.out_features == self.config.vocab_size
+            init.constant_(module.bias, -math.log(self.config.vocab_size) if is_nce_output else 0.0)
+
+
+class NNLMModel(NNLMPreTrainedModel):
+    """Turns the vectors of the last n − 1 words, the most recent first, into what the output layer reads.
+
+    A word before the text's first one has the zero vector: it adds nothing to any sum.
+    """
+
+    def __init__(self, config: NNLMConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)  # C
+        if config.hidden_size:
+            self.hidden = nn.Linear(config.context_size * config.embedding_size, config.hidden_size)  # H, d
+        self.dropout = nn.Dropout(config.dropout)
+        self.post_init()
+
+    @takes_cache
+    @merge_with_config_defaults
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache=None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        """input_ids [B, T], attention_mask [B, seen + T] (0 = padding, on any side) -> last_hidden_state [B, T, D].
+
+        D is h, or h + (n−1)·m with direct connections: tanh(d + H x), then x. `cache` carries the last n − 2 words'
+        vectors from call to call.
+
+        Raises:
+            ValueError: a malformed input, or a cache of another kind or batch.
+        """
+        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, m]
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        if cache is not None:
+            check_states(cache, vectors.shape[0])
+        check_mask(
+            attention_mask,
+            vectors.shape[0],
+            cache.get_seq_length() if cache is not None else 0,
+            vectors.shape[1],
+            padding_only=True,
+        )
+        padding = Padding.of(attention_mask, vectors.shape[1])
+        if padding is not None:
+            vectors = reorder_time(vectors, padding.order)
+        history = self.after_earlier_words(vectors, padding, cache)  # [B, n−2 + T, m]
+
+        length, earlier = vectors.shape[1], self.config.context_size - 1
+        x = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)  # [B, T, (n−1)·m]
+        x = self.dropout(x)
+        parts = [x] if self.config.direct_connections else []
+        if self.config.hidden_size:
+            parts.insert(0, self.dropout(torch.tanh(self.hidden(x))))
+        outputs = torch.cat(parts, dim=2)
+        if padding is not None:
+            vectors, outputs = (reorder_time(states, padding.inverse) for states in (vectors, outputs))
+        hidden_states = (vectors, outputs) if output_hidden_states else None
+        return BaseModelOutputWithPast(outputs, cache, hidden_states)
+
+    def after_earlier_words(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
+        """The vectors [B, T, m], each row's words at its front, after the n − 2 words before them.
+
+        The cache's state becomes the last n − 2 words of each row.
+        """
+        batch, length, size = vectors.shape
+        earlier = self.config.context_size - 1
+        state = cache.layers[0].state() if cache is not None else None
+        before = vectors.new_zeros(batch, earlier, size) if state is None else state[0].view(batch, earlier, size)
+        history = torch.cat([before, vectors], dim=1)
+        if cache is not None:
+            if padding is None:
+                last = history[:, length:]
+            else:
+                last_words = padding.lengths[:, None] + torch.arange(earlier)
+                last = history[torch.arange(batch)[:, None], last_words]
+            cache.layers[0].update(last.flatten(1), last.new_zeros(batch, 0), length)
+        return history
+
+
+class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
+    """NNLM with its output layer: y = b + U tanh(d + H x) + W x, where `lm_head` is b and [U W] in one matrix."""
+
+    def __init__(self, config: NNLMConfig):
+        super().__init__(config)
+        self.model = NNLMModel(config)
+        if config.objective == "adaptive_softmax":
+            self.lm_head = AdaptiveSoftmax(config.output_size, config.vocab_size, config.cutoffs)
+        else:
+            self.lm_head = nn.Linear(config.output_size, config.vocab_size)
+        self.post_init()
+
+    def _get_static_cache_init_shape(self):
+        # generate() would set aside room for heads, which a window does not have
+        return None
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
+        """PreTrainedModel's; refused for the adaptive softmax, whose clusters are cut to the vocabulary."""
+        if self.config.objective == "adaptive_softmax" and new_num_tokens not in (None, self.config.vocab_size):
+            raise ValueError("the vocabulary of an adaptive softmax cannot be resized: make a new model")
+        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache=None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        negative_ids: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """Logits [B, T, V] of the next token; with `labels` [B, T] (input_ids, −100 = not scored) the mean loss.
+
+        The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is. In training
+        the adaptive softmax, and the sampled objectives where `negative_ids` [B, K] are given, make no logits.
+        """
+        outputs = self.model(
+            input_ids, attention_mask, cache=cache, inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs
+        )
+        objective, x = self.config.objective, outputs.last_hidden_state
+        is_sampled = objective in ("sampled_softmax", "nce") and negative_ids is not None
+        if labels is not None and self.training and (is_sampled or objective == "adaptive_softmax"):
+            loss = self.loss_without_logits(x, labels, negative_ids, **kwargs)
+            return CausalLMOutputWithPast(loss, None, cache_of(outputs), outputs.hidden_states)
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(x[:, kept])  # [B, T, V]
+        loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
+        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
+
+    def loss_without_logits(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        negative_ids: Tensor | None,
+        shift_labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> Tensor:
+        """The objective's mean over the scored words of x [B, T, D], or its sum over `num_items_in_batch`."""
+        if shift_labels is None:
+            x, shift_labels = x[:, :-1], labels[:, 1:]
+        is_scored = shift_labels != -100
+        if self.config.objective == "adaptive_softmax":
+            losses = self.lm_head.loss(x[is_scored], shift_labels[is_scored])
+        else:
+            objective = {"sampled_softmax": sampled_softmax_loss, "nce": nce_loss}[self.config.objective]
+            targets = shift_labels.clamp(min=0)
+            losses = objective(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)[is_scored]
+        return losses.sum() / (is_scored.sum() if num_items_in_batch is None else num_items_in_batch)

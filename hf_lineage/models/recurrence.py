@@ -1,0 +1,290 @@
+"""Recurrences whose derivatives are written by hand, for the cells that torch has no fused kernel for.
+
+A loop of autograd's operations records each of them, step by step, and adds up one small product after the other for
+the gradient of the recurrent weights. Here W x + b is made for all time steps at once, the forward loop keeps the
+gates, the backward loop turns them into their gradients while it carries that of the state from step to step, and
+every weight's gradient is a single product over all steps. Time comes first.
+
+Rows may differ in length. They come sorted by it, longest first, so that step t runs the first `batch_sizes[t]` rows
+alone; None stands for all rows at every step. States and outputs after a row's end are zero.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+# gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass
+sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+# oneDNN's product, private to torch: where it is missing, the usual one serves
+has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class Recurrence(torch.autograd.Function):
+    """x [T, B, E] -> outputs [T, B, P] and the last states of `equations` (below), from the first ones.
+
+    weight_ih is W [G·D, E], bias b [G·D]; `states_and_weights` are the first states and what the equations read.
+
+    Raises:
+        RuntimeError: a second derivative is asked for.
+    """
+
+    @staticmethod
+    def forward(ctx, equations, batch_sizes, num_states, x, weight_ih, bias, *states_and_weights):
+        state, weights = states_and_weights[:num_states], states_and_weights[num_states:]
+        projected = torch.addmm(bias, x.flatten(0, 1), weight_ih.T).unflatten(0, x.shape[:2])  # [T, B, G·D]
+        states, kept = equations.forward(projected, batch_sizes, state, weights)
+        ctx.equations, ctx.batch_sizes, ctx.num_weights = equations, batch_sizes, len(weights)
+        ctx.save_for_backward(x, weight_ih, *weights, *states, *kept)
+        # the state after row b's last token stands at its length
+        lengths, rows = -1, slice(None)
+        if batch_sizes is not None:
+            rows = torch.arange(x.shape[1], device=x.device)
+            lengths = (torch.tensor(batch_sizes, device=x.device)[:, None] > rows).sum(0)
+        # copies: a caller may keep the last state for long, and with it all the others
+        return states[0][1:], *(s[lengths, rows].clone() for s in states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_outputs, *d_state):
+        # read once: under gradient checkpointing they are recomputed for it
+        x, weight_ih, *saved = ctx.saved_tensors
+        weights, kept = saved[: ctx.num_weights], saved[ctx.num_weights :]
+        d_state = tuple(d.clone() for d in d_state)
+        d_projected, d_weights = ctx.equations.backward(d_outputs, d_state, ctx.batch_sizes, weights, kept)
+        d_x = None
+        if ctx.needs_input_grad[3]:
+            d_x = product_with(weight_ih.T, len(x))(d_projected.flatten(0, 1)).view_as(x)
+        d_weight_ih = product_over_time(d_projected, x)
+        return None, None, None, d_x, d_weight_ih, d_projected.sum((0, 1)), *d_state, *d_weights
+
+
+def product_with(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    """x [rows, N] -> x weight.T [rows, M], for one weight [M, N] and many x."""
+    if has_onednn and weight.device.type == "cpu" and weight.dtype is torch.float32:
+        # packed once for all steps, where the usual product packs it in each: a quarter less time for 20 rows
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+    transposed = weight.T
+    return lambda x: x @ transposed
+
+
+def product_over_time(gradient: Tensor, read: Tensor) -> Tensor:
+    """Gradient [M, N] of a weight whose product with `read` [T, B, N] has the gradient `gradient` [T, B, M]."""
+    # the other order, gradient.T @ read, takes half as long again (MKL, 2600 gates of 650 units)
+    return (read.flatten(0, 1).T @ gradient.flatten(0, 1)).T.contiguous()
+
+
+def rows_over_time(tensor: Tensor, batch_sizes: list[int] | None) -> list[int]:
+    """How many rows of `tensor` [T, B, …] each step runs."""
+    return [tensor.shape[1]] * tensor.shape[0] if batch_sizes is None else batch_sizes
+
+
+def new_like(tensor: Tensor, batch_sizes: list[int] | None, *sizes: int) -> Tensor:
+    """Room for the loops to fill, but for the steps after a row's end, which stay zero."""
+    return tensor.new_empty(sizes) if batch_sizes is None else tensor.new_zeros(sizes)
+
+
+def beginning_with(state: Tensor, projected: Tensor, batch_sizes: list[int] | None) -> Tensor:
+    """[T + 1, B, D], of which the first is `state` [B, D]."""
+    states = new_like(projected, batch_sizes, projected.shape[0] + 1, *state.shape)
+    states[0] = state
+    return states
+
+
+@dataclass(frozen=True)
+class SigmoidEquations:
+    """h_t = σ(W x_t + b + U h_{t−1}); weights: (U,)."""
+
+    def forward(self, projected, batch_sizes, state, weights):
+        hidden = beginning_with(state[0], projected, batch_sizes)
+        recurrent = product_with(weights[0], projected.shape[1])
+        for t, n in enumerate(rows_over_time(projected, batch_sizes)):
+            torch.add(projected[t, :n], recurrent(hidden[t, :n]), out=hidden[t + 1, :n]).sigmoid_()
+        return (hidden,), ()
+
+    def backward(self, d_outputs, d_state, batch_sizes, weights, kept):
+        (hidden,) = kept
+        recurrent = product_with(weights[0].T, d_outputs.shape[1])
+        d_sums = new_like(d_outputs, batch_sizes, *d_outputs.shape)
+        for t, n in reversed(list(enumerate(rows_over_time(d_outputs, batch_sizes)))):
+            d_h = d_state[0][:n].add_(d_outputs[t, :n])
+            sigmoid_backward(d_h, hidden[t + 1, :n], grad_input=d_sums[t, :n])
+            d_h.copy_(recurrent(d_sums[t, :n]))
+        return d_sums, (product_over_time(d_sums, hidden[:-1]),)
+
+
+@dataclass(frozen=True)
+class LSTMEquations:
+    """The LSTM with peepholes, coupled gates, clips and a projection, as `LSTMCell` explains them.
+
+    weights: (U, V or None, R or None), where V are the peepholes and R the projection. The gates that update the cell,
+    i and f or the one that stands for both, come before the candidate g and the output gate o.
+    """
+
+    peephole: str | None
+    coupled_gates: str | None
+    cell_clip: float | None
+    projection_clip: float | None
+
+    def forward(self, projected, batch_sizes, state, weights):
+        (weight_hh, weight_ch, weight_hr), size = weights, state[1].shape[1]
+        num_updates = weight_hh.shape[0] // size - 2
+        hidden, cells = (beginning_with(s, projected, batch_sizes) for s in state)
+        gates = new_like(projected, batch_sizes, *projected.shape)
+        tanh_cells = new_like(projected, batch_sizes, *cells[1:].shape)
+        recurrent = product_with(weight_hh, projected.shape[1])
+        project = product_with(weight_hr, projected.shape[1]) if weight_hr is not None else None
+        for t, n in enumerate(rows_over_time(projected, batch_sizes)):
+            c, new_c, new_h = cells[t, :n], cells[t + 1, :n], hidden[t + 1, :n]
+            sums = torch.add(projected[t, :n], recurrent(hidden[t, :n]), out=gates[t, :n])
+            update, g, o = sums.split([num_updates * size, size, size], dim=1)
+            if self.peephole == "diagonal":
+                update.unflatten(1, (num_updates, size)).addcmul_(c[:, None], weight_ch[:-1])
+            elif self.peephole == "full":
+                update.addmm_(c, weight_ch[:-size].T)
+            update.sigmoid_()
+            g.tanh_()
+            if self.coupled_gates == "input":
+                torch.lerp(c, g, update, out=new_c)
+            elif self.coupled_gates == "forget":
+                torch.lerp(g, c, update, out=new_c)
+            else:
+                i, f = update.split(size, dim=1)
+                torch.mul(f, c, out=new_c).addcmul_(i, g)
+            if self.cell_clip is not None:
+                new_c.clamp_(-self.cell_clip, self.cell_clip)
+            if self.peephole == "diagonal":
+                o.addcmul_(new_c, weight_ch[-1])
+            elif self.peephole == "full":
+                o.addmm_(new_c, weight_ch[-size:].T)
+            o.sigmoid_()
+            tanh_c = torch.tanh(new_c, out=tanh_cells[t, :n])
+            if project is None:
+                torch.mul(o, tanh_c, out=new_h)
+            else:
+                new_h.copy_(project(o * tanh_c))
+                if self.projection_clip is not None:
+                    new_h.clamp_(-self.projection_clip, self.projection_clip)
+        return (hidden, cells), (gates, tanh_cells)
+
+    def backward(self, d_outputs, d_state, batch_sizes, weights, kept):
+        (weight_hh, weight_ch, weight_hr), (hidden, cells, gates, tanh_cells) = weights, kept
+        size = cells.shape[2]
+        num_updates = weight_hh.shape[0] // size - 2
+        d_gates = new_like(gates, batch_sizes, *gates.shape)
+        d_projected_h = new_like(d_outputs, batch_sizes, *d_outputs.shape) if weight_hr is not None else None
+        recurrent = product_with(weight_hh.T, gates.shape[1])
+        unproject = product_with(weight_hr.T, gates.shape[1]) if weight_hr is not None else None
+        for t, n in reversed(list(enumerate(rows_over_time(gates, batch_sizes)))):
+            d_h, d_c, d_sums = d_state[0][:n], d_state[1][:n], d_gates[t, :n]
+            c, new_c, tanh_c = cells[t, :n], cells[t + 1, :n], tanh_cells[t, :n]
+            *update, g, o = gates[t, :n].split(size, dim=1)
+            *d_update, d_g, d_o = d_sums.split(size, dim=1)
+
+            d_h.add_(d_outputs[t, :n])
+            d_exposed = d_h  # by o ⊙ tanh(c_t)
+            if unproject is not None:
+                if self.projection_clip is not None:
+                    # what was clipped moves no more with what it was made of
+                    d_h.mul_(hidden[t + 1, :n].abs() < self.projection_clip)
+                d_projected_h[t, :n] = d_h
+                d_exposed = unproject(d_projected_h[t, :n])
+            sigmoid_backward(d_exposed * tanh_c, o, grad_input=d_o)
+            d_c.add_(tanh_backward(d_exposed * o, tanh_c))
+            if self.peephole == "diagonal":
+                d_c.addcmul_(d_o, weight_ch[-1])
+            elif self.peephole == "full":
+                d_c.addmm_(d_o, weight_ch[-size:])
+            if self.cell_clip is not None:
+                d_c.mul_(new_c.abs() < self.cell_clip)
+
+            if self.coupled_gates is None:
+                i, f = update
+                sigmoid_backward(d_c * g, i, grad_input=d_update[0])
+                sigmoid_backward(d_c * c, f, grad_input=d_update[1])
+                tanh_backward(d_c * i, g, grad_input=d_g)
+                d_c.mul_(f)
+            else:
+                opened, other = (g, c) if self.coupled_gates == "input" else (c, g)
+                sigmoid_backward((opened - other).mul_(d_c), update[0], grad_input=d_update[0])
+                d_opened = d_c * update[0]
+                d_other = d_c.sub_(d_opened)
+                by_g, by_c = (d_opened, d_other) if self.coupled_gates == "input" else (d_other, d_opened)
+                tanh_backward(by_g, g, grad_input=d_g)
+                d_c.copy_(by_c)
+            d_h.copy_(recurrent(d_sums))
+            if self.peephole == "diagonal":
+                for d_gate, weight in zip(d_update, weight_ch[:-1].unbind(0), strict=True):
+                    d_c.addcmul_(d_gate, weight)
+            elif self.peephole == "full":
+                d_c.addmm_(d_sums[:, : num_updates * size], weight_ch[:-size])
+
+        d_weight_ch = d_weight_hr = None
+        *d_updates, _, d_reads = d_gates.split(size, dim=2)
+        if self.peephole == "diagonal":
+            read = [cells[:-1]] * num_updates + [cells[1:]]
+            d_reading = [*d_updates, d_reads]
+            d_weight_ch = torch.stack([(d * c).sum((0, 1)) for d, c in zip(d_reading, read, strict=True)])
+        elif self.peephole == "full":
+            by_old = product_over_time(d_gates[..., : num_updates * size], cells[:-1])
+            d_weight_ch = torch.cat([by_old, product_over_time(d_reads, cells[1:])])
+        if weight_hr is not None:
+            d_weight_hr = product_over_time(d_projected_h, gates[..., -size:] * tanh_cells)
+        return d_gates, (product_over_time(d_gates, hidden[:-1]), d_weight_ch, d_weight_hr)
+
+
+@dataclass(frozen=True)
+class GRUEquations:
+    """The GRU whose reset gate acts before the recurrent product, as `GRUCell` explains it; weights: (U,)."""
+
+    update_convention: str
+
+    def forward(self, projected, batch_sizes, state, weights):
+        hidden = beginning_with(state[0], projected, batch_sizes)
+        size = hidden.shape[2]
+        for_gates, for_candidate = (
+            product_with(weight, projected.shape[1]) for weight in weights[0].split([2 * size, size])
+        )
+        gates = new_like(projected, batch_sizes, *projected.shape)
+        resets = new_like(projected, batch_sizes, *hidden[1:].shape)  # r ⊙ h_{t−1}
+        for t, n in enumerate(rows_over_time(projected, batch_sizes)):
+            h, (x_gates, x_candidate) = hidden[t, :n], projected[t, :n].split([2 * size, size], dim=1)
+            both, candidate = gates[t, :n].split([2 * size, size], dim=1)
+            r, z = torch.add(x_gates, for_gates(h), out=both).sigmoid_().split(size, dim=1)
+            reset = torch.mul(r, h, out=resets[t, :n])
+            torch.add(x_candidate, for_candidate(reset), out=candidate).tanh_()
+            old, new = (candidate, h) if self.update_convention == "keep" else (h, candidate)
+            torch.lerp(old, new, z, out=hidden[t + 1, :n])
+        return (hidden,), (gates, resets)
+
+    def backward(self, d_outputs, d_state, batch_sizes, weights, kept):
+        hidden, gates, resets = kept
+        size = hidden.shape[2]
+        by_gates, by_candidate = (
+            product_with(weight.T, gates.shape[1]) for weight in weights[0].split([2 * size, size])
+        )
+        # each in one piece, or oneDNN would have to copy its rows
+        d_candidates = new_like(gates, batch_sizes, *resets.shape)
+        d_updates = new_like(gates, batch_sizes, *gates.shape[:2], 2 * size)
+        for t, n in reversed(list(enumerate(rows_over_time(gates, batch_sizes)))):
+            h, (r, z, candidate) = hidden[t, :n], gates[t, :n].split(size, dim=1)
+            d_r, d_z = d_updates[t, :n].split(size, dim=1)
+            d_h = d_state[0][:n].add_(d_outputs[t, :n])
+            if self.update_convention == "keep":
+                d_kept = d_h * z
+                d_replaced = d_h - d_kept
+                sigmoid_backward((h - candidate).mul_(d_h), z, grad_input=d_z)
+            else:
+                d_replaced = d_h * z
+                d_kept = d_h - d_replaced
+                sigmoid_backward((candidate - h).mul_(d_h), z, grad_input=d_z)
+            tanh_backward(d_replaced, candidate, grad_input=d_candidates[t, :n])
+            d_reset = by_candidate(d_candidates[t, :n])
+            sigmoid_backward(d_reset * h, r, grad_input=d_r)
+            d_h.copy_(d_kept.addcmul_(d_reset, r).add_(by_gates(d_updates[t, :n])))
+        d_weight = [product_over_time(d_updates, hidden[:-1]), product_over_time(d_candidates, resets)]
+        return torch.cat([d_updates, d_candidates], dim=2), (torch.cat(d_weight),)

@@ -1,0 +1,93 @@
+"""Compare a saved causal language model with n-gram models of the same text, and mix them.
+
+    python recipes/evaluate_language_model.py --model_name_or_path runs/mlp9 --corpus brown/ --sample_by document
+
+Any station that `AutoModelForCausalLM` opens, best one whose tokens are words. The n-gram models are counted on the
+training split in the model's own tokens: an interpolated trigram (Jelinek and Mercer, 1980), whose weights are fitted
+to the validation split, and modified Kneser-Ney of order 5 (Chen and Goodman, 1999). Bengio et al. (2003) mix the
+trigram with their network, half and half; the weight can also be learned on the validation split. Every token counts
+equally. The table also goes to evaluation.json in the model's folder.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import DataArguments, parse
+from hf_lineage.data import encode_corpus, load_corpus
+from hf_lineage.metrics import log_probabilities, perplexity_of
+from hf_lineage.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
+
+
+@dataclass
+class EvaluationArguments:
+    """Which model, and what it is compared with."""
+
+    model_name_or_path: str = field(metadata={"help": "A saved model with its tokenizer (folder or Hub name)."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Where the table goes; default: the model's folder."}
+    )
+    ngram_order: int = field(default=5, metadata={"help": "Words in an n-gram of the Kneser-Ney model."})
+    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
+
+
+ARGUMENTS = (DataArguments, EvaluationArguments)
+
+
+def main():
+    # 1. arguments, model and data
+    data_args, args = parse(*ARGUMENTS)
+    model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
+    names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
+    streams = {
+        split: encode_corpus(
+            load_corpus(data_args.corpus, name, text_field=data_args.text_field, sample_by=data_args.sample_by),
+            tokenizer,
+            num_proc=data_args.preprocessing_num_workers,
+        )
+        for split, name in names.items()
+    }
+
+    # 2. the n-gram models of the same tokens
+    train, validation = streams["train"].tokens, streams["validation"].tokens
+    vocab_size = len(tokenizer)
+    trigram = InterpolatedTrigram(train, vocab_size, validation)
+    kneser_ney = KneserNey(train, vocab_size, args.ngram_order)
+
+    # 3. log-probabilities of the held-out texts, alone and mixed; what is fitted is fitted to the validation text
+    network, kn, weights, results = type(model).__name__, f"Kneser-Ney, order {args.ngram_order}", {}, {}
+    for split in ("validation", "test"):
+        log_p = {
+            network: log_probabilities(
+                model, streams[split], block_size=data_args.block_size, show_progress=not args.disable_tqdm
+            ),
+            "interpolated trigram": trigram.log_probabilities(streams[split].tokens),
+            kn: kneser_ney.log_probabilities(streams[split].tokens),
+        }
+        for other in ("interpolated trigram", kn):
+            if split == "validation":
+                weights[other] = mixture_weight(log_p[network], log_p[other])
+            log_p[f"{network} and {other}, half each"] = mixture(log_p[network], log_p[other])
+            learned = f"{network} ({weights[other]:.2f}) and {other}"
+            log_p[learned] = mixture(log_p[network], log_p[other], weights[other])
+        for name, values in log_p.items():
+            results.setdefault(name, {})[split] = perplexity_of(values, streams[split]).as_dict()
+
+    # 4. the table
+    print(f"\n{'perplexity per token':<60}{'validation':>12}{'test':>12}")
+    for name, splits in results.items():
+        print(f"{name:<60}" + "".join(f"{splits[split]['perplexity_per_token']:>12.1f}" for split in splits))
+    output = Path(args.output_dir or args.model_name_or_path) / "evaluation.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_suffix(".tmp")
+    temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    os.replace(temporary, output)
+
+
+if __name__ == "__main__":
+    main()

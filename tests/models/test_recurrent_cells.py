@@ -1,0 +1,263 @@
+"""Cells with derivatives written by hand against onnxruntime, torch.nn and finite differences."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from hf_lineage.models.recurrent_layers import Padding, RecurrentLayer
+
+
+E, D = 5, 4
+VARIANTS = {
+    "sigmoid": (RNNCell, {"hidden_act": "sigmoid"}),
+    "diagonal": (LSTMCell, {"peephole": "diagonal"}),
+    "full": (LSTMCell, {"peephole": "full"}),
+    "input": (LSTMCell, {"coupled_gates": "input"}),
+    "forget": (LSTMCell, {"coupled_gates": "forget"}),
+    "input diagonal": (LSTMCell, {"coupled_gates": "input", "peephole": "diagonal"}),
+    "forget full": (LSTMCell, {"coupled_gates": "forget", "peephole": "full"}),
+    "clipped": (LSTMCell, {"projection_size": 3, "cell_clip": 0.3, "projection_clip": 0.2}),
+    "clipped diagonal": (LSTMCell, {"peephole": "diagonal", "cell_clip": 0.3}),
+    "square projection": (LSTMCell, {"projection_size": D}),
+    "full projection": (LSTMCell, {"peephole": "full", "projection_size": 2}),
+    "before": (GRUCell, {"reset_mode": "before"}),
+    "before replace": (GRUCell, {"reset_mode": "before", "update_convention": "replace"}),
+}
+FUSED = {
+    "replace": (GRUCell, {"update_convention": "replace"}),
+    "projection": (LSTMCell, {"projection_size": 3}),
+}
+
+
+def new_cell(kind, dtype=torch.double):
+    cell_class, options = {**VARIANTS, **FUSED}[kind]
+    cell = cell_class(E, D, **options).to(dtype)
+    for parameter in cell.parameters():
+        nn.init.uniform_(parameter, -0.9, 0.9)
+    return cell
+
+
+def random_inputs(cell, batch, length, dtype=torch.double):
+    """x [B, T, E] and the states, all asking for gradients."""
+    shapes = [(batch, length, E), *((batch, size) for size in cell.state_sizes)]
+    return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 3, 0, 5]])
+@pytest.mark.parametrize("kind", [*VARIANTS, *FUSED])
+def test_whole_sequences_equal_the_steps(kind, lengths):
+    cell = new_cell(kind)
+    assert (cell.fused_kernel() is None) == (kind in VARIANTS)
+    lengths = None if lengths is None else torch.tensor(lengths)
+    x, *state = random_inputs(cell, 4, 7)
+    results = []
+    for run in (cell, cell.run_steps):
+        outputs, last = run(x, tuple(state), lengths)
+        torch.manual_seed(0)
+        total = sum((tensor * torch.randn(tensor.shape)).sum() for tensor in (outputs, *last))
+        results.append((outputs, *last, *torch.autograd.grad(total, (x, *state, *cell.parameters()))))
+    assert_close(*results)
+    if lengths is not None:
+        assert not results[0][0][2].any()
+        assert torch.equal(results[0][1][2], state[0][2])
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 3, 0, 5]])
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_single_precision_equals_double(kind, lengths):
+    """oneDNN computes in single precision only."""
+    cell, lengths = new_cell(kind), None if lengths is None else torch.tensor(lengths)
+    x, *state = random_inputs(cell, 4, 7)
+    results = []
+    for dtype in (torch.float, torch.double):
+        cell.to(dtype)
+        inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in (x, *state)]
+        outputs, last = cell(inputs[0], tuple(inputs[1:]), lengths)
+        gradients = torch.autograd.grad(sum(o.square().sum() for o in (outputs, *last)), [*inputs, *cell.parameters()])
+        results.append([tensor.float() for tensor in (outputs, *last, *gradients)])
+    assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_gradcheck(kind):
+    """Gradients of x, the carried state and the weights, through rows of different lengths."""
+    cell = new_cell(kind)
+    x, *state = random_inputs(cell, 3, 4)
+    names, weights = zip(*cell.named_parameters(), strict=True)
+
+    def outputs(x, *rest):
+        state, weights = rest[: cell.num_states], rest[cell.num_states :]
+        arguments = (x, state, torch.tensor([2, 4, 0]))
+        found, last = torch.func.functional_call(cell, dict(zip(names, weights, strict=True)), arguments)
+        return found, *last
+
+    assert torch.autograd.gradcheck(outputs, (x, *state, *weights))
+
+
+@pytest.mark.parametrize("projection_size", [None, 3])
+def test_equations_equal_torch(projection_size):
+    """What torch has a kernel for, through the derivatives by hand."""
+    cell = LSTMCell(E, D, projection_size=projection_size).double()
+    reference = nn.LSTM(E, D, batch_first=True, proj_size=projection_size or 0).double()
+    with torch.no_grad():
+        cell.weight_ih.copy_(reference.weight_ih_l0)
+        cell.weight_hh.copy_(reference.weight_hh_l0)
+        cell.bias.copy_(reference.bias_ih_l0 + reference.bias_hh_l0)
+        if projection_size:
+            cell.weight_hr.copy_(reference.weight_hr_l0)
+    x, h, c = random_inputs(cell, 3, 6)
+    outputs, last = cell.run_equations(x, (h, c), None, cell.weight_hh)
+    expected, expected_last = reference(x, (h[None], c[None]))
+    assert_close(outputs, expected)
+    assert_close(last, tuple(s[0] for s in expected_last))
+    pairs = [(cell.weight_ih, reference.weight_ih_l0), (cell.weight_hh, reference.weight_hh_l0)]
+    pairs += [(cell.bias, reference.bias_ih_l0)]
+    if projection_size:
+        pairs += [(cell.weight_hr, reference.weight_hr_l0)]
+    probes = [torch.randn_like(tensor) for tensor in (outputs, *last)]
+    ours, theirs = (
+        torch.autograd.grad([o, *s], [x, h, c, *weights], probes)
+        for o, s, weights in (
+            (outputs, last, [pair[0] for pair in pairs]),
+            (expected, [s[0] for s in expected_last], [pair[1] for pair in pairs]),
+        )
+    )
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("coupled_gates", ["input", "forget"])
+def test_coupled_gates_are_an_lstm_with_opposite_gates(coupled_gates):
+    cell = new_cell(coupled_gates)
+    reference = nn.LSTM(E, D, batch_first=True).double()
+    with torch.no_grad():
+        for name, ours in (
+            ("weight_ih_l0", cell.weight_ih),
+            ("weight_hh_l0", cell.weight_hh),
+            ("bias_ih_l0", cell.bias),
+        ):
+            gate, *rest = ours.chunk(3)
+            i, f = (gate, -gate) if coupled_gates == "input" else (-gate, gate)
+            getattr(reference, name).copy_(torch.cat([i, f, *rest]))
+        reference.bias_hh_l0.zero_()
+    x, h, c = random_inputs(cell, 3, 6)
+    expected, expected_last = reference(x, (h[None], c[None]))
+    outputs, last = cell(x, (h, c))
+    assert_close(outputs, expected)
+    assert_close(last, tuple(s[0] for s in expected_last))
+    assert_close(torch.autograd.grad(outputs.sum(), (x, h, c)), torch.autograd.grad(expected.sum(), (x, h, c)))
+    # what a GPU gets
+    fused, _ = cell.run_fused(torch.lstm, x, (h, c), None, cell.weight_hh)
+    assert_close(fused, expected)
+
+
+ONNX = {
+    "lstm": (LSTMCell, {}, {}),
+    "diagonal": (LSTMCell, {"peephole": "diagonal"}, {}),
+    "input": (LSTMCell, {"coupled_gates": "input"}, {"input_forget": 1}),
+    "input diagonal": (LSTMCell, {"coupled_gates": "input", "peephole": "diagonal"}, {"input_forget": 1}),
+    "after": (GRUCell, {"reset_mode": "after"}, {"linear_before_reset": 1}),
+    "before": (GRUCell, {"reset_mode": "before"}, {"linear_before_reset": 0}),
+    "after replace": (GRUCell, {"update_convention": "replace"}, {"linear_before_reset": 1}),
+    "before replace": (GRUCell, {"reset_mode": "before", "update_convention": "replace"}, {"linear_before_reset": 0}),
+}
+
+
+@pytest.mark.parametrize("kind", ONNX)
+def test_cells_equal_the_onnx_standard(kind):
+    """ONNX defines LSTM and GRU by formulas of its own; onnxruntime computes them without torch."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    cell_class, options, attributes = ONNX[kind]
+    operator = cell_class.__name__.removesuffix("Cell")
+    cell, lengths = cell_class(E, D, **options), torch.tensor([5, 2, 4])
+    for parameter in cell.parameters():
+        nn.init.uniform_(parameter, -0.9, 0.9)
+    # the gates in ONNX's order: input, output, forget, candidate, or update, reset, candidate
+    if operator == "GRU":
+        gates = [1, 0, 2]
+    else:
+        # it reads the input gate in the forget gate's place too, whose weights it ignores
+        gates = [0, 2, 0, 1] if "input" in kind else [0, 3, 1, 2]
+
+    def reordered(tensor):
+        gate_by_gate = tensor.detach().unflatten(0, (-1, D))[gates].clone()
+        if "replace" in kind:
+            # its update gate keeps: 1 − σ(a) = σ(−a)
+            gate_by_gate[0] *= -1
+        return gate_by_gate.flatten(0, 1)
+
+    x, state = torch.randn(3, 5, E), tuple(torch.randn(3, D) for _ in range(cell.num_states))
+    inputs = {
+        "X": x.transpose(0, 1),
+        "W": reordered(cell.weight_ih)[None],
+        "R": reordered(cell.weight_hh)[None],
+        "B": torch.cat([reordered(cell.bias), reordered(cell.hidden_bias())])[None],
+        "sequence_lens": lengths.int(),
+        **{f"initial_{name}": tensor[None] for name, tensor in zip("hc", state, strict=False)},
+    }
+    if "diagonal" in kind:
+        peepholes = [0, 1, 0] if "input" in kind else [0, 2, 1]  # input, output, forget
+        inputs["P"] = cell.weight_ch.detach()[peepholes].reshape(1, -1)
+    inputs = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
+    outputs = ["Y", "Y_h", "Y_c"][: 1 + cell.num_states]
+    types = {name: onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(operator, list(inputs), outputs, hidden_size=D, **attributes)],
+        operator,
+        [onnx.helper.make_tensor_value_info(name, types[name], array.shape) for name, array in inputs.items()],
+        [onnx.helper.make_tensor_value_info(name, types["X"], None) for name in outputs],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected, *expected_state = (torch.from_numpy(array).squeeze(-3) for array in session.run(outputs, inputs))
+
+    for run in (cell, cell.run_steps):
+        found, found_state = run(x, state, lengths)
+        assert_close(found, expected.transpose(0, 1), atol=2e-6, rtol=1e-6)
+        assert_close(list(found_state), expected_state, atol=2e-6, rtol=1e-6)
+
+
+def test_second_derivative_is_refused():
+    cell = new_cell("diagonal")
+    x, *state = random_inputs(cell, 2, 3)
+    (gradient,) = torch.autograd.grad(cell(x, tuple(state))[0].square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("kind", ["input diagonal", "full projection", "before"])
+def test_right_to_left_is_left_to_right_of_the_reversed_text(kind):
+    layer = RecurrentLayer(new_cell(kind), 0, new_cell(kind))
+    x = torch.randn(2, 6, E, dtype=torch.double)
+    mask = torch.tensor([[0, 1, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1]])
+    outputs = layer(x, Padding.of(mask, 6))
+    for row in range(2):
+        tokens = x[row : row + 1, mask[row].bool()]
+        forward, _ = layer.cell.run_steps(tokens, layer.cell.initial_state(tokens), None)
+        backward, _ = layer.backward_cell.run_steps(tokens.flip(1), layer.cell.initial_state(tokens), None)
+        assert_close(outputs[row, mask[row].bool()], torch.cat([forward, backward.flip(1)], dim=2)[0])
+        assert not outputs[row, ~mask[row].bool()].any()
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "clipped", "before"])
+def test_backward_twice_and_with_frozen_weights(kind):
+    cell = new_cell(kind)
+    x, *state = random_inputs(cell, 2, 5)
+    outputs, _ = cell(x, tuple(state))
+    first = torch.autograd.grad(outputs.sum(), (x, *state, *cell.parameters()), retain_graph=True)
+    second = torch.autograd.grad(outputs.sum(), (x, *state, *cell.parameters()))
+    assert_close(first, second, rtol=0, atol=0)
+    cell.requires_grad_(False)
+    assert_close(torch.autograd.grad(cell(x, tuple(state))[0].sum(), x)[0], first[0])
+
+
+def test_outputs_need_no_gradient_of_the_last_state_nor_the_other_way_round():
+    cell = new_cell("diagonal")
+    x, *state = random_inputs(cell, 2, 5)
+    for take in (lambda outputs, last: outputs[:, 1], lambda outputs, last: last[1]):
+        found, expected = (
+            torch.autograd.grad(take(*run(x, tuple(state), None)).sum(), x)[0] for run in (cell, cell.run_steps)
+        )
+        assert_close(found, expected)
