@@ -15,6 +15,7 @@ from transformers.generation.utils import GENERATION_MODES_MAPPING, GenerationMo
 
 from .models.cache_name import CACHE_FIELD, cache_of
 from .models.inputs import check_positions
+from .models.modeling_transformer import sinusoidal_positions
 
 
 def fast_decoding(
@@ -27,15 +28,48 @@ def fast_decoding(
 ) -> Tensor:
     """The loop for `generate(custom_generate=fast_decoding)`, which gives it these arguments; tokens [B, T].
 
-    Greedy decoding and sampling of `GPTForCausalLM` are fast; whatever else is asked for (beams, scores, another
-    station) is left to generate()'s own loop, so that the answer is the same in any case. But transformers gives no
-    such function the streamer or the assistant model: with these, call generate() without it.
+    Greedy decoding and sampling of `GPTForCausalLM` and `TransformerForConditionalGeneration` are fast; whatever else
+    is asked for (beams, scores, another station) is left to generate()'s own loop, so that the answer is the same in
+    any case. But transformers gives no such function the streamer or the assistant model: with these, call generate()
+    without it.
+
+    The weights are laid out anew in each call; `PreparedDecoding` does so once.
     """
+    return decode(model, None, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
+
+
+class PreparedDecoding:
+    """`fast_decoding` for many calls: `fast = PreparedDecoding(model)`, then `model.generate(custom_generate=fast)`.
+
+    Holds a second copy of the decoder's weights, laid out for decoding. Prepare anew after the weights have changed.
+
+    Raises:
+        ValueError: the model has no fast path, or another model is decoded with it.
+    """
+
+    def __init__(self, model):
+        if model.config.model_type not in WEIGHTS:
+            raise ValueError(f"{type(model).__name__} has no fast path; these have: {', '.join(WEIGHTS)}")
+        self.model = model
+        with torch.no_grad():
+            self.weights = WEIGHTS[model.config.model_type](model)
+
+    def __call__(
+        self, model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs
+    ) -> Tensor:
+        if model is not self.model:
+            raise ValueError("this PreparedDecoding belongs to another model: prepare one for this model")
+        return decode(
+            model, self.weights, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs
+        )
+
+
+def decode(model, weights, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs) -> Tensor:
+    """generate()'s loop for greedy decoding and sampling, with `weights` laid out here if they are None."""
     mode = generation_config.get_generation_mode()
-    steps_class = STEPS.get(model.config.model_type)
     cache = model_kwargs.get(CACHE_FIELD)
     if (
-        steps_class is None
+        model.config.model_type not in WEIGHTS
         or mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
         or generation_config.return_dict_in_generate
         or model.training
@@ -43,6 +77,7 @@ def fast_decoding(
         or cache.get_seq_length()
         or cache.is_compileable
         or model_kwargs.get("inputs_embeds") is not None
+        or model_kwargs.get("decoder_attention_mask") is not None
     ):
         own_loop = getattr(type(model), GENERATION_MODES_MAPPING[mode])
         return own_loop(
@@ -54,10 +89,9 @@ def fast_decoding(
             **model_kwargs,
         )
 
-    mask, positions = model_kwargs.get("attention_mask"), model_kwargs.get("position_ids")
-    outputs = model(
-        input_ids, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True, logits_to_keep=1
-    )
+    # generate() has its own names for what it gives: these are the arguments of its first step
+    inputs = model.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **model_kwargs)
+    outputs = model(**inputs, return_dict=True)
     logits, steps = outputs.logits[:, -1], None
     pad = generation_config._pad_token_tensor
     stops_at_token = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
@@ -75,74 +109,10 @@ def fast_decoding(
         if not unfinished.any():
             break
         if steps is None:
-            steps = steps_class(model, cache_of(outputs), mask, positions, stopping_criteria.max_length)
+            weights = weights or WEIGHTS[model.config.model_type](model)
+            steps = Steps(weights, cache_of(outputs), inputs, stopping_criteria.max_length)
         logits = steps(tokens)
     return input_ids
-
-
-class GPTSteps:
-    """One token a row after another, through the same blocks as `GPTModel` without its modules.
-
-    Args:
-        model: a GPTForCausalLM.
-        cache: its cache of the prompts.
-        attention_mask: of the prompts [B, T], or None if nothing is padding.
-        position_ids: of the prompts [B, T], or None for 0 to T − 1.
-        max_length: as many tokens as a row may have in the end.
-    """
-
-    def __init__(self, model, cache, attention_mask: Tensor | None, position_ids: Tensor | None, max_length: int):
-        self.decoder, self.lm_head = model.model, model.lm_head.weight.T.contiguous()  # [D, V]
-        activation = self.decoder.blocks[0].feed_forward.activation
-        # transformers' module computes the tanh form in eight steps
-        self.activation = (
-            partial(gelu, approximate="tanh") if isinstance(activation, NewGELUActivation) else activation
-        )
-        self.length = cache.get_seq_length()
-        if position_ids is None:
-            position_ids = torch.arange(self.length, device=model.device)[None]
-        self.positions = position_ids[:, -1]  # [B or 1]
-        self.mask = None
-        if attention_mask is not None:
-            later = attention_mask.new_ones(len(attention_mask), max_length - attention_mask.shape[1])
-            self.mask = torch.cat([attention_mask, later], dim=1).bool()[:, None, None]  # [B, 1, 1, S]
-        self.layers = [
-            self.lay_out(block, layer.keys, layer.values, max_length)
-            for block, layer in zip(self.decoder.blocks, cache.layers, strict=True)
-        ]
-
-    def lay_out(self, block, keys: Tensor, values: Tensor, max_length: int) -> tuple:
-        """Room for the keys and values of all tokens [2, B, H, S, D/H], and a block's weights: Q, K and V in one."""
-        batch, heads, _, size = keys.shape
-        memory = keys.new_empty(2, batch, heads, max_length, size)
-        memory[:, :, :, : self.length] = torch.stack([keys, values])
-        attention, feed_forward = block.attention, block.feed_forward
-        return (
-            memory,
-            turned(attention.q_proj, attention.k_proj, attention.v_proj),
-            *map(turned, (attention.out_proj, feed_forward.up_proj, feed_forward.down_proj)),
-            *(
-                (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-                for norm in (block.attention_norm, block.feed_forward_norm)
-            ),
-        )
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Logits [B, V] of the token after `tokens` [B]."""
-        self.positions, self.length = self.positions + 1, self.length + 1
-        check_positions(self.positions, self.decoder.config.max_position_embeddings)
-        last, mask = self.length - 1, None if self.mask is None else self.mask[..., : self.length]
-        x = self.decoder.embed_tokens(tokens) + self.decoder.embed_positions(self.positions)  # [B, D]
-        for memory, qkv, out, up, down, attention_norm, feed_forward_norm in self.layers:
-            _, batch, heads, _, size = memory.shape
-            new = addmm(qkv[0], x, qkv[1]).view(batch, 3, heads, 1, size).transpose(0, 1)  # [3, B, H, 1, D/H]
-            memory[:, :, :, last : self.length] = new[1:]
-            keys, values = memory[:, :, :, : self.length].unbind(0)
-            mixed = scaled_dot_product_attention(new[0], keys, values, attn_mask=mask)
-            x = layer_norm(x + addmm(out[0], mixed.view(batch, -1), out[1]), *attention_norm)
-            wide = self.activation(addmm(up[0], x, up[1]))
-            x = layer_norm(x + addmm(down[0], wide, down[1]), *feed_forward_norm)
-        return x @ self.lm_head
 
 
 def turned(*layers) -> tuple[Tensor, Tensor]:
@@ -151,4 +121,126 @@ def turned(*layers) -> tuple[Tensor, Tensor]:
     return torch.cat([layer.bias for layer in layers]), weight.T.contiguous()
 
 
-STEPS = {"lineage_gpt": GPTSteps}
+def of_norm(norm) -> tuple:
+    return norm.normalized_shape, norm.weight, norm.bias, norm.eps
+
+
+class Weights:
+    """The weights of a decoder of post-norm blocks, by what a step does with them.
+
+    blocks: of each block query, key and value in one, output layer and norm of the attention to what was decoded; the
+    same of the attention to the source, but only its query, or None without a source; the feed-forward's two and norm.
+    """
+
+    def __init__(self, model, blocks):
+        self.config = model.config
+        activation = blocks[0].feed_forward.activation
+        # transformers' module computes the tanh form in eight steps
+        self.activation = (
+            partial(gelu, approximate="tanh") if isinstance(activation, NewGELUActivation) else activation
+        )
+        self.blocks = [self.lay_out(block) for block in blocks]
+        self.output, self.output_bias = model.lm_head.weight.T.contiguous(), model.lm_head.bias  # [D, V]
+
+    def lay_out(self, block) -> tuple:
+        own, source = block.attention, None
+        if self.config.is_encoder_decoder:
+            cross = block.cross_attention
+            source = (turned(cross.q_proj), turned(cross.out_proj), of_norm(block.cross_attention_norm))
+        return (
+            (turned(own.q_proj, own.k_proj, own.v_proj), turned(own.out_proj), of_norm(block.attention_norm)),
+            source,
+            turned(block.feed_forward.up_proj),
+            turned(block.feed_forward.down_proj),
+            of_norm(block.feed_forward_norm),
+        )
+
+
+class GPTWeights(Weights):
+    """GPT's: learned positions, and prompts that may be padded."""
+
+    def __init__(self, model):
+        super().__init__(model, model.model.blocks)
+        self.tokens, self.positions = model.model.embed_tokens, model.model.embed_positions
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens [B], positions [B or 1] -> [B, D]"""
+        check_positions(positions, self.config.max_position_embeddings)
+        return self.tokens(tokens) + self.positions(positions)
+
+
+class TransformerWeights(Weights):
+    """The Transformer's decoder: token vectors times √D, positions by sines."""
+
+    def __init__(self, model):
+        super().__init__(model, model.model.decoder.blocks)
+        self.tokens = model.get_input_embeddings()
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens [B], positions [B or 1] -> [B, D]"""
+        size = self.config.hidden_size
+        vectors = sinusoidal_positions(positions + self.config.position_offset, size, self.config.position_layout)
+        return self.tokens(tokens) * size**0.5 + vectors.to(self.tokens.weight.dtype)
+
+
+class Steps:
+    """One token a row after another, through the same arithmetic as the model's without its modules.
+
+    Args:
+        weights: the decoder's.
+        cache: what the model kept of the first step.
+        inputs: the model's arguments in that step.
+        max_length: as many tokens as a row may have in the end.
+    """
+
+    def __init__(self, weights: Weights, cache, inputs: dict, max_length: int):
+        self.weights = weights
+        self.length = cache.get_seq_length()
+        mask = inputs.get("attention_mask")
+        mask = None if mask is None else mask.bool()[:, None, None]  # [B, 1, 1, S]
+        self.mask = self.source_mask = None
+        if weights.config.is_encoder_decoder:
+            own, self.source_mask = cache.self_attention_cache.layers, mask
+            self.sources = [(layer.keys, layer.values) for layer in cache.cross_attention_cache.layers]
+        else:
+            own, self.sources = cache.layers, [None] * len(cache.layers)
+            if mask is not None:
+                self.mask = torch.nn.functional.pad(mask, (0, max_length - mask.shape[3]), value=True)
+        positions = inputs.get("position_ids")
+        self.positions = own[0].keys.new_full((1,), self.length - 1).long() if positions is None else positions[:, -1]
+        self.memories = [self.reserve(layer.keys, layer.values, max_length) for layer in own]
+
+    def reserve(self, keys: Tensor, values: Tensor, max_length: int) -> Tensor:
+        """Room for the keys and values of all tokens [2, B, H, S, D/H], with those so far."""
+        batch, heads, _, size = keys.shape
+        memory = keys.new_empty(2, batch, heads, max_length, size)
+        memory[:, :, :, : self.length] = torch.stack([keys, values])
+        return memory
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Logits [B, V] of the token after `tokens` [B]."""
+        weights = self.weights
+        self.positions, self.length = self.positions + 1, self.length + 1
+        last, mask = self.length - 1, None if self.mask is None else self.mask[..., : self.length]
+        x = weights.embed(tokens, self.positions)  # [B, D]
+        for memory, source, (own, cross, up, down, norm) in zip(
+            self.memories, self.sources, weights.blocks, strict=True
+        ):
+            _, batch, heads, _, size = memory.shape
+            qkv, out, own_norm = own
+            new = addmm(qkv[0], x, qkv[1]).view(batch, 3, heads, 1, size).transpose(0, 1)  # [3, B, H, 1, D/H]
+            memory[:, :, :, last : self.length] = new[1:]
+            keys, values = memory[:, :, :, : self.length].unbind(0)
+            mixed = scaled_dot_product_attention(new[0], keys, values, attn_mask=mask)
+            x = layer_norm(x + addmm(out[0], mixed.view(batch, -1), out[1]), *own_norm)
+            if cross is not None:
+                query, out, cross_norm = cross
+                asked = addmm(query[0], x, query[1]).view(batch, heads, 1, size)
+                mixed = scaled_dot_product_attention(asked, *source, attn_mask=self.source_mask)
+                x = layer_norm(x + addmm(out[0], mixed.view(batch, -1), out[1]), *cross_norm)
+            x = layer_norm(x + addmm(down[0], weights.activation(addmm(up[0], x, up[1])), down[1]), *norm)
+        logits = x @ weights.output
+        return logits if weights.output_bias is None else logits + weights.output_bias
+
+
+WEIGHTS = {"lineage_gpt": GPTWeights, "lineage_transformer": TransformerWeights}

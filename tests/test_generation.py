@@ -5,8 +5,15 @@ import torch
 import transformers
 from transformers import DynamicCache, MaxTimeCriteria, StoppingCriteriaList
 
-from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
-from hf_lineage.generation import GPTSteps, fast_decoding
+from hf_lineage import (
+    GPTConfig,
+    GPTForCausalLM,
+    LSTMConfig,
+    LSTMForCausalLM,
+    TransformerConfig,
+    TransformerForConditionalGeneration,
+)
+from hf_lineage.generation import PreparedDecoding, Steps, fast_decoding
 from hf_lineage.models.cache_name import CACHE_FIELD
 
 
@@ -41,8 +48,8 @@ def tokens(model, inputs, **options):
 def steps(monkeypatch):
     """The number of tokens that were decoded fast."""
     counted = []
-    original = GPTSteps.__call__
-    monkeypatch.setattr(GPTSteps, "__call__", lambda self, ids: counted.append(len(ids)) or original(self, ids))
+    original = Steps.__call__
+    monkeypatch.setattr(Steps, "__call__", lambda self, ids: counted.append(len(ids)) or original(self, ids))
     return counted
 
 
@@ -131,3 +138,49 @@ def test_stations_without_a_fast_path_decode_as_ever():
 def test_more_tokens_than_positions():
     with pytest.raises(ValueError, match="33 tokens.*32 positions"):
         tokens(new_model(0), prompts(1), custom_generate=fast_decoding, max_new_tokens=30)
+
+
+@pytest.mark.parametrize("way", ["greedy", "end marks", "processors", "sampling", "beams"])
+@pytest.mark.parametrize("layout", ["interleaved", "concatenated", "tensor2tensor"])
+def test_translations_are_those_of_generate(way, layout, steps):
+    found = set()
+    for seed in range(5):
+        transformers.set_seed(seed)
+        settings = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        model = TransformerForConditionalGeneration(
+            TransformerConfig(
+                **settings,
+                decoder_layers=3,
+                intermediate_size=32,
+                position_layout=layout,
+                position_offset=seed % 3,
+                output_bias=bool(seed % 2),
+                tie_word_embeddings=False,
+                eos_token_id=None,
+            )
+        ).eval()
+        with torch.no_grad():
+            model.lm_head.weight *= 4
+            if model.lm_head.bias is not None:
+                model.lm_head.bias += torch.randn(60)
+        inputs, options = prompts(), {**WAYS, "beams": {"num_beams": 3}}[way]
+        expected = tokens(model, inputs, **options)
+        assert torch.equal(tokens(model, inputs, custom_generate=fast_decoding, **options), expected)
+        assert torch.equal(tokens(model, inputs, custom_generate=PreparedDecoding(model), **options), expected)
+        found.update(expected.flatten().tolist())
+    assert bool(steps) == (way != "beams")
+    assert len(found) > 10
+
+
+def test_prepared_decoding_belongs_to_a_model(steps):
+    model, inputs = new_model(0), prompts()
+    fast = PreparedDecoding(model)
+    for length in (5, 12):
+        options = {"max_new_tokens": length}
+        assert torch.equal(tokens(model, inputs, custom_generate=fast, **options), tokens(model, inputs, **options))
+    assert len(steps) == 4 + 11
+    with pytest.raises(ValueError, match="another model"):
+        tokens(new_model(1), inputs, custom_generate=fast)
+    lstm = LSTMForCausalLM(LSTMConfig(vocab_size=60, hidden_size=16, embedding_size=16))
+    with pytest.raises(ValueError, match="LSTMForCausalLM has no fast path.*lineage_gpt"):
+        PreparedDecoding(lstm)

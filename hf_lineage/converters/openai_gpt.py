@@ -274,8 +274,8 @@ def _read_shards(folder: Path) -> list[np.ndarray]:
 
 def _map_shard(path: Path) -> np.ndarray:
     try:
-        # mapped, so that the header cannot promise more than the file holds
-        shard = np.load(path, mmap_mode="r", allow_pickle=False)
+        # mapped, so that the header cannot promise more than the file holds; numpy unpickles nothing unless told to
+        shard = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a whole file of numbers in numpy's format: {error}") from error
     if not isinstance(shard, np.ndarray) or shard.dtype != np.float32 or shard.ndim != 1:
