@@ -3,6 +3,7 @@
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
+from hf_lineage.data.sentence_streams import BidirectionalStreams, SentenceStream, encode_sentences
 from hf_lineage.data.streams import (
     BlocksWithNegatives,
     ContiguousBlocks,
@@ -15,6 +16,7 @@ from hf_lineage.data.windows import WordFile, WordWindows
 
 
 __all__ = [
+    "BidirectionalStreams",
     "BlocksWithNegatives",
     "ContiguousBlocks",
     "CorpusError",
@@ -22,11 +24,13 @@ __all__ = [
     "EpochDataset",
     "PackedDocuments",
     "ParallelStreams",
+    "SentenceStream",
     "StreamedBlocks",
     "TokenStream",
     "WordFile",
     "WordWindows",
     "encode_corpus",
+    "encode_sentences",
     "generator",
     "load_corpus",
     "permutation",

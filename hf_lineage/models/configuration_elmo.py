@@ -26,8 +26,8 @@ class ELMoConfig(LineageConfig):
     `num_mixes` mixes come from one run; the task heads use the first at the input of their own LSTM (`task_size` cells
     a direction) and a second at its output. `mix_layer_norm` normalises the layers first, `mix_l2` is the weight of
     the penalty on a mix's weights. `elmo_dropout` acts on the mixes. `freeze_bilm` trains the task's network and the
-    mixes only, on a language model that stays as it is. `word_vector_size`, if not 0, is the length of a vector x of its own
-    for each word, for [x; ELMo].
+    mixes only, on a language model that stays as it is. `word_vector_size`, if not 0, is the length of a vector x of
+    its own for each word, for [x; ELMo].
 
     `output_layer` is what pretraining learns by: the "softmax" itself, "sampled" negatives, or the "adaptive" softmax
     with its `adaptive_cutoffs`. Evaluation uses all words in every case.
