@@ -1,6 +1,7 @@
 """Corpora and the datasets made of them."""
 
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
+from hf_lineage.data.kept_layers import KeptLayers
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.sentence_streams import BidirectionalStreams, SentenceStream, encode_sentences
@@ -22,6 +23,7 @@ __all__ = [
     "CorpusError",
     "EpochCallback",
     "EpochDataset",
+    "KeptLayers",
     "PackedDocuments",
     "ParallelStreams",
     "SentenceStream",
