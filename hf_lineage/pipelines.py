@@ -1,13 +1,14 @@
-"""Pipelines for word vectors: the input embeddings of any model whose tokens are words.
+"""Pipelines for word vectors, the input embeddings of any model whose tokens are words, and for translation.
 
-Importing this file registers "word-analogy" and "word-similarity" for `transformers.pipeline`. It travels to the Hub
-with `pipeline.save_pretrained`, so it needs nothing of this package.
+Importing this file registers "word-analogy", "word-similarity" and "lineage-translation" for `transformers.pipeline`,
+and "translation" again, which transformers 5 has removed. It travels to the Hub with `pipeline.save_pretrained`, so it
+needs nothing of this package.
 """
 
 import torch
 from torch.nn.functional import normalize
-from transformers import AutoModel, Pipeline
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers import AutoModel, AutoModelForSeq2SeqLM, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
 
 
 class WordVectorPipeline(Pipeline):
@@ -121,7 +122,60 @@ class WordSimilarityPipeline(WordVectorPipeline):
         return self._named(outputs["scores"][0], outputs["best_ids"][0])
 
 
-for task, pipeline_class in {"word-analogy": WordAnalogyPipeline, "word-similarity": WordSimilarityPipeline}.items():
+class TranslationPipeline(Pipeline):
+    """Translates a text, or a list of them, with an encoder-decoder: [{"translation_text": …}] a text.
+
+    Options are generate()'s: `num_beams`, `max_new_tokens`, `num_return_sequences` (the n best, best first), …; unless
+    given, they are those of the model's generation_config. Without any limit of length, a translation has at most
+    50 tokens more than its source (Vaswani et al., 2017, section 6.1). `return_tensors` gives
+    {"translation_token_ids": …} instead, and `clean_up_tokenization_spaces` is the tokenizer's.
+
+    Raises:
+        ValueError: an input is not a text, or is empty.
+    """
+
+    _load_tokenizer = True
+    _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
+
+    def _sanitize_parameters(
+        self, return_tensors=None, clean_up_tokenization_spaces=None, truncation=None, generate_kwargs=None, **options
+    ):
+        before = {"truncation": truncation}
+        after = {"return_tensors": return_tensors, "clean_up_tokenization_spaces": clean_up_tokenization_spaces}
+        before, after = ({k: v for k, v in each.items() if v is not None} for each in (before, after))
+        return before, options | (generate_kwargs or {}), after
+
+    def preprocess(self, inputs, truncation=False):
+        if not isinstance(inputs, str) or not inputs.strip():
+            raise ValueError(f"the text to translate is {inputs!r}; it must be a string that is not empty")
+        return self.tokenizer(inputs, return_tensors="pt", truncation=truncation)
+
+    def _forward(self, inputs, **options):
+        saved = options.get("generation_config") or self.model.generation_config
+        if not any(options.get(name) or getattr(saved, name) for name in ("max_length", "max_new_tokens")):
+            options["max_new_tokens"] = inputs["input_ids"].shape[1] + 50
+        ids = self.model.generate(**inputs, **options)
+        answers = ids.shape[0] // inputs["input_ids"].shape[0]
+        return {"output_ids": ids.view(-1, answers, ids.shape[1])}
+
+    def postprocess(self, outputs, return_tensors=False, clean_up_tokenization_spaces=None):
+        answers = outputs["output_ids"][0]
+        if return_tensors:
+            return [{"translation_token_ids": answer} for answer in answers]
+        texts = self.tokenizer.batch_decode(
+            answers, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces
+        )
+        return [{"translation_text": text} for text in texts]
+
+
+for task, pipeline_class, model_class in (
+    ("word-analogy", WordAnalogyPipeline, AutoModel),
+    ("word-similarity", WordSimilarityPipeline, AutoModel),
+    ("lineage-translation", TranslationPipeline, AutoModelForSeq2SeqLM),
+    ("translation", TranslationPipeline, AutoModelForSeq2SeqLM),
+):
     # a copy that came with a model must not replace the installed one
     if task not in PIPELINE_REGISTRY.supported_tasks:
-        PIPELINE_REGISTRY.register_pipeline(task, pipeline_class, pt_model=AutoModel, type="text")
+        PIPELINE_REGISTRY.register_pipeline(task, pipeline_class, pt_model=model_class, type="text")
+    # transformers refuses the tasks that it has removed before it looks for them
+    REMOVED_TASKS.pop(task, None)

@@ -37,6 +37,8 @@ MAX_WORD_LENGTH = 100
 WORDS_PER_LINE = 1_000
 # white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
 CHUNK = re.compile(r"[^ \t\n\r]+")
+# to be left out of words; apostrophe, hyphen and underscore stay between letters or digits
+PUNCTUATION = r"[^\p{L}\p{N}\p{M}_'’-]|(?<![\p{L}\p{N}\p{M}])[_'’-]+|[_'’-]+(?![\p{L}\p{N}\p{M}])"
 MAX_CHUNKS_IN_MEMORY = 1_000_000
 
 
@@ -137,12 +139,14 @@ def train_word_level(
     *,
     min_frequency: int = 1,
     lowercase: bool = False,
+    strip_punctuation: bool = False,
     special_tokens: Mapping[str, str | None] | None = None,
     model_max_length: int | None = None,
     show_progress: bool = True,
 ) -> PreTrainedTokenizerFast:
     """Trains a tokenizer whose tokens are the words between white space, most frequent first.
 
+    With `strip_punctuation` only letters, digits, marks, and `_'’-` between them are left in a word: "end." is end.
     Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
     text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
     `vocab_size` every word that occurs `min_frequency` times is kept. BERT's template and token_type_ids come with
@@ -154,7 +158,7 @@ def train_word_level(
         FileNotFoundError: a file is missing.
     """
     _check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
-    _check_boolean(lowercase=lowercase)
+    _check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation)
     if model_max_length is not None:
         _check_at_least_one(model_max_length=model_max_length)
     roles = _special_roles(special_tokens)
@@ -164,7 +168,7 @@ def train_word_level(
             f"vocab_size={vocab_size} leaves no room for words beside {len(specials)} special tokens; raise it to at "
             f"least {len(specials) + 1}"
         )
-    normalizer = normalizers.Lowercase() if lowercase else normalizers.Sequence([])
+    normalizer = word_normalizer(lowercase, strip_punctuation)
     pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
     words = sorted(word_counts, key=lambda word: (-word_counts[word], word))
@@ -179,10 +183,55 @@ def train_word_level(
     vocabulary = {token: index for index, token in enumerate(tokens)}
 
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=roles["unk_token"]))
-    if lowercase:
+    if lowercase or strip_punctuation:
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     return _wrap(tokenizer, roles, model_max_length)
+
+
+def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:
+    """What `train_word_level` does to a text before it looks for words."""
+    strip = normalizers.Replace(Regex(PUNCTUATION), " ")
+    if lowercase and not strip_punctuation:
+        return normalizers.Lowercase()
+    return normalizers.Sequence([strip] * strip_punctuation + [normalizers.Lowercase()] * lowercase)
+
+
+def extend_word_level(
+    tokenizer: PreTrainedTokenizerFast,
+    texts_or_files: str | Path | Iterable,
+    *,
+    min_frequency: int = 1,
+    show_progress: bool = True,
+) -> PreTrainedTokenizerFast:
+    """A copy of a `train_word_level` tokenizer that also knows the words of new texts: old ids stay as they are.
+
+    Words that occur `min_frequency` times and are not in the vocabulary come after it, most frequent first.
+
+    Raises:
+        ValueError: the tokenizer is of another kind, or min_frequency is out of its range.
+        CorpusError: the corpus has no text, or holds something that is not text.
+        FileNotFoundError: a file is missing.
+    """
+    _check_at_least_one(min_frequency=min_frequency)
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    if not isinstance(backend.model, models.WordLevel):
+        raise ValueError(f"the tokenizer's model is {type(backend.model).__name__}; only WordLevel can be extended")
+    normalizer = backend.normalizer or normalizers.Sequence([])
+    words = _count_words(
+        texts_or_files, normalizer, backend.pre_tokenizer, tokenizer.all_special_tokens, show_progress
+    )
+    vocabulary = backend.get_vocab()
+    new = [word for word, count in words.items() if count >= min_frequency and word not in vocabulary]
+    for word in sorted(new, key=lambda word: (-words[word], word)):
+        vocabulary[word] = len(vocabulary)
+    backend.model = models.WordLevel(vocabulary, unk_token=tokenizer.unk_token)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=tokenizer.model_input_names,
+        model_max_length=tokenizer.model_max_length,
+        **tokenizer.special_tokens_map,
+    )
 
 
 def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
@@ -214,6 +263,32 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
         padding_side="left",
         truncation_side=tokenizer.truncation_side,
         **tokenizer.special_tokens_map | {"bos_token": eos},
+    )
+
+
+def translation_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A copy for encoder-decoders, which read and write `text <eos>`; the decoder starts from bos_token.
+
+    Batches are padded on the right. Text ids stay as they are.
+
+    Raises:
+        ValueError: the tokenizer has no eos_token, bos_token or pad_token.
+    """
+    for role in ("eos_token", "bos_token", "pad_token"):
+        if getattr(tokenizer, role) is None:
+            raise ValueError(f'the tokenizer has no {role}, which translation needs: set tokenizer.{role} = "…"')
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    eos = tokenizer.eos_token
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {eos}", special_tokens=[(eos, tokenizer.eos_token_id)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=tokenizer.model_max_length,
+        padding_side="right",
+        truncation_side=tokenizer.truncation_side,
+        **tokenizer.special_tokens_map,
     )
 
 

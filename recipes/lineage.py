@@ -4,7 +4,8 @@
     python recipes/lineage.py --output_dir runs/mine --corpus my_texts/ --tokens 300_000
 
 Each station gets the same tokens, in the same order, and about the same number of parameters. It is trained with
-recipes/pretrain_causal_lm.py, reopened from its folder as a user would, and prompted. The table and the samples go to
+recipes/pretrain_causal_lm.py, reopened from its folder as a user would, and prompted. word2vec, which says nothing, is
+trained on the same text by recipes/pretrain_word2vec.py, and shows its words instead. The table and the samples go to
 report.html; the exit status is not 0 if any step of any station failed.
 """
 
@@ -16,17 +17,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, pipeline, set_seed
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, pipeline, set_seed
 
-from hf_lineage import LINEAGE
+from hf_lineage import LINEAGE, Word2VecConfig
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus
-from hf_lineage.reports import write_lineage_report
+from hf_lineage.reports import known_groups, word_vectors_section, write_lineage_report
 from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.word_vectors import WordVectors
 
 
 PRETRAIN = Path(__file__).with_name("pretrain_causal_lm.py")
+PRETRAIN_WORD2VEC = Path(__file__).with_name("pretrain_word2vec.py")
 CONFIGS = Path(__file__).with_name("configs")
+WORD_GROUPS = {
+    "countries": "germany france england italy russia spain china japan india greece".split(),
+    "numbers": "two three four five six seven eight nine ten".split(),
+    "months": "january february march april june july august september october november december".split(),
+    "family": "father mother son daughter brother sister wife husband".split(),
+    "sciences": "physics chemistry mathematics biology economics philosophy psychology medicine".split(),
+}
+ANALOGIES = [
+    ("he", "his", "she", "her"),
+    ("father", "mother", "son", "daughter"),
+    ("france", "french", "germany", "german"),
+    ("france", "paris", "england", "london"),
+    ("is", "are", "was", "were"),
+    ("one", "first", "two", "second"),
+    ("large", "larger", "small", "smaller"),
+]
 
 
 @dataclass
@@ -77,6 +96,27 @@ def describe_station(model_type: str, folder: Path, prompts: list[str]) -> dict:
     }
 
 
+def train_word2vec(folder: Path, args: LineageArguments):
+    """Trains word2vec as `python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml` does, but longer."""
+    config = CONFIGS / "word2vec_tiny.yaml"
+    sys.argv = [str(PRETRAIN_WORD2VEC), str(config), "--output_dir", str(folder)]
+    # a text this small is read often, in steps that are small for it
+    sys.argv += ["--num_train_epochs", "40", "--learning_rate", "0.05"]
+    sys.argv += ["--corpus", args.corpus] if args.corpus else []
+    runpy.run_path(str(PRETRAIN_WORD2VEC), run_name="__main__")
+
+
+def describe_word2vec(folder: Path) -> str:
+    """Reopens the word vectors by the Auto classes -> a section of the report."""
+    model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    vectors = WordVectors.from_model(model, tokenizer)
+    groups = WORD_GROUPS
+    if not known_groups(vectors, groups):
+        # another text: its most frequent words instead
+        groups = {"frequent words": vectors.words[:40]}
+    return word_vectors_section(f"What {type(model).__name__} knows of words", vectors, groups, ANALOGIES)
+
+
 def main():
     # 1. arguments and output
     (args,) = parse(LineageArguments)
@@ -102,14 +142,24 @@ def main():
             traceback.print_exc()
             failed.append(model_type)
 
-    # 4. table and report
+    # 4. word2vec: train, reopen, ask
+    sections, folder = [], output_dir / Word2VecConfig.model_type
+    print(f"\n{Word2VecConfig.model_type}")
+    try:
+        train_word2vec(folder, args)
+        sections.append(describe_word2vec(folder))
+    except (Exception, SystemExit):
+        traceback.print_exc()
+        failed.append(Word2VecConfig.model_type)
+
+    # 5. table and report
     if results:
         summary = (
             f"{len(results)} models, each trained on the same {args.tokens:,} tokens of "
             f"{args.corpus or 'English Wikipedia (the default corpus)'} and tested on text none of them has seen. "
             "Per word and per character count the ends of documents too."
         )
-        write_lineage_report(output_dir / "report.html", "The lineage of language models", summary, results)
+        write_lineage_report(output_dir / "report.html", "The lineage of language models", summary, results, sections)
         (output_dir / "report.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         header = f"{'model':<20}{'parameters':>12}{'ppl/token':>11}{'ppl/word':>11}{'bits/char':>11}{'seconds':>9}"
         print("\n" + header)

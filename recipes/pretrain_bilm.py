@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
-from hf_lineage.data import BidirectionalStreams, encode_sentences, load_corpus
+from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 from hf_lineage.training import LineageTrainingArguments, TruncatedBPTTTrainer, last_complete_checkpoint
@@ -65,7 +65,9 @@ def main():
         texts = (row["text"] for row in corpora["train"])
         words = train_word_level(texts, bilm_args.vocab_size, special_tokens=MARKS, show_progress=is_shown)
         tokenizer = elmo_tokenizer(words)
-    streams = {split: encode_sentences(corpus, tokenizer, show_progress=is_shown) for split, corpus in corpora.items()}
+    streams = {
+        split: encode_bilm_corpus(corpus, tokenizer, show_progress=is_shown) for split, corpus in corpora.items()
+    }
 
     # 3. model
     if model_args.model_name_or_path:

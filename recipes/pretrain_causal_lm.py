@@ -116,11 +116,11 @@ def main():
             fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
         fields |= {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
-    # the window of NNLM, which every block is to fill from its start; only other states need carrying
-    context_size = getattr(model.config, "context_size", None)
+    # NNLM's window, which every block is to fill for its first prediction: then no state needs to be carried
+    context_size = getattr(model.config, "context_size", 1)
     carry_state = lm_args.carry_state
     if carry_state is None:
-        carry_state = model._is_stateful and context_size is None and not data_args.streaming
+        carry_state = model._is_stateful and context_size == 1 and not data_args.streaming
 
     # 4. trainer
     block_size = data_args.block_size
@@ -147,23 +147,19 @@ def main():
         eval_data = ParallelStreams(
             streams["validation"], training_args.eval_batch_size * training_args.world_size, block_size
         )
-    elif data_args.streaming:
-        trainer_class = LineageTrainer
-        train_data = StreamedBlocks(corpora["train"], tokenizer, block_size, passes=None)
-        eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False)
     else:
         trainer_class = LineageTrainer
-        options = {"seed": training_args.seed}
-        if data_args.document_packing:
-            blocks = PackedDocuments
+        options = {"seed": training_args.seed, "context_size": context_size}
+        if data_args.streaming:
+            train_data = StreamedBlocks(corpora["train"], tokenizer, block_size, passes=None, **options)
+        elif data_args.document_packing:
+            train_data = PackedDocuments(streams["train"], block_size, seed=training_args.seed)
+        elif getattr(model.config, "objective", None) in ("sampled_softmax", "nce"):
+            negatives = {"vocab_size": len(tokenizer), "num_negatives": model.config.num_negatives}
+            train_data = BlocksWithNegatives(streams["train"], block_size, **negatives, **options)
         else:
-            blocks = ContiguousBlocks
-            options["context_size"] = context_size or 1
-            if getattr(model.config, "objective", None) in ("sampled_softmax", "nce"):
-                blocks = BlocksWithNegatives
-                options |= {"vocab_size": len(tokenizer), "num_negatives": model.config.num_negatives}
-        train_data = blocks(streams["train"], block_size, **options)
-        eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False, context_size=context_size or 1)
+            train_data = ContiguousBlocks(streams["train"], block_size, **options)
+        eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False, context_size=context_size)
     callbacks = []
     if lm_args.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(lm_args.early_stopping_patience))

@@ -3,7 +3,12 @@
     python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/word2vec
     python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/word2vec \
         --corpus my_texts/ --num_threads 2 --analogies questions-words.txt --similarities wordsim353.tsv
+    python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/phrases \
+        --phrase_thresholds 200 100
+    python recipes/pretrain_word2vec.py --model_name_or_path runs/word2vec --corpus new_texts/ \
+        --output_dir runs/more --per_device_train_batch_size 1 --learning_rate 0.01 --lr_scheduler_type linear
 
+The third also learns phrases, such as new_york, in two passes; the last goes on with new text and its new words.
 Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
 `AutoModel.from_pretrained(output_dir)` opens the word vectors; word_vectors.bin holds them for other programs.
 """
@@ -17,9 +22,9 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
-from hf_lineage.data import WordFile, WordWindows, load_corpus
+from hf_lineage.data import MappedTexts, Phrases, WordFile, WordWindows, load_corpus
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
-from hf_lineage.tokenization import train_word_level
+from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
 from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer, last_complete_checkpoint
 from hf_lineage.word_vectors import WordVectors
 
@@ -29,8 +34,15 @@ class Word2VecArguments:
     """What only word2vec needs."""
 
     min_count: int = field(default=5, metadata={"help": "Rarer words are left out of the text."})
+    grow_vocabulary: bool = field(
+        default=True, metadata={"help": "With model_name_or_path: learn the words of the text that it lacks, too."}
+    )
+    phrase_thresholds: list[float] | None = field(
+        default=None, metadata={"help": "Join phrases above these scores, one pass each (word2vec's demo: 200 100)."}
+    )
     vocab_size: int | None = field(default=None, metadata={"help": "At most so many words, the most frequent ones."})
     lowercase: bool = field(default=True, metadata={"help": "Train on lower-cased words."})
+    strip_punctuation: bool = field(default=True, metadata={"help": "Leave punctuation out: 'end.' is the word end."})
     subsample: float = field(default=1e-3, metadata={"help": "Words above this frequency are thinned out; 0 = none."})
     words_per_step: int = field(
         default=50_000, metadata={"help": "Words of a block; the rate changes block by block."}
@@ -61,30 +73,50 @@ def main():
         sample_by=data_args.sample_by,
         streaming=data_args.streaming,
     )
-    ids_file = output_dir / "train.ids"
+    texts, ids_file = corpus["text"], output_dir / "train.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
-        if model_args.tokenizer_name or model_args.model_name_or_path:
-            tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name or model_args.model_name_or_path)
+        saved, phrases = model_args.tokenizer_name or model_args.model_name_or_path, None
+        if saved:
+            tokenizer = AutoTokenizer.from_pretrained(saved)
+            normalizer = tokenizer.backend_tokenizer.normalizer
+            if (Path(saved) / "phrases.json").is_file():
+                phrases = Phrases.load(Path(saved) / "phrases.json")
         else:
+            normalizer = word_normalizer(word_args.lowercase, word_args.strip_punctuation)
+        if phrases or word_args.phrase_thresholds:
+            texts = MappedTexts(texts, normalizer.normalize_str) if normalizer else texts
+            phrases = phrases or Phrases.learn(texts, word_args.phrase_thresholds, min_count=word_args.min_count)
+            texts = MappedTexts(texts, phrases.join)
+        if not saved:
             tokenizer = train_word_level(
-                (row["text"] for row in corpus),
+                texts,
                 word_args.vocab_size,
                 min_frequency=word_args.min_count,
                 lowercase=word_args.lowercase,
+                strip_punctuation=word_args.strip_punctuation,
                 special_tokens={"unk_token": "<unk>", "pad_token": "<pad>"},
             )
+        elif model_args.model_name_or_path and word_args.grow_vocabulary:
+            tokenizer = extend_word_level(tokenizer, texts, min_frequency=word_args.min_count)
         if training_args.process_index == 0:
-            WordFile.write(ids_file, (row["text"] for row in corpus), tokenizer)
+            WordFile.write(ids_file, texts, tokenizer)
+            if phrases:
+                phrases.save(output_dir / "phrases.json")
         words = WordFile(ids_file, len(tokenizer))
 
-    # 3. model
+    # 3. model: new, or one that goes on, with the new words in its vocabulary and in its counts
+    counts = torch.from_numpy(words.counts)
     if model_args.model_name_or_path:
         model = AutoModelForPreTraining.from_pretrained(model_args.model_name_or_path)
+        model.resize_token_embeddings(len(tokenizer))
+        counts = model.word_counts + counts
     else:
         fields = {"model_type": model_args.model_type, "vocab_size": len(tokenizer)}
         fields |= model_args.config_overrides or {}
         model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
-    model.set_word_counts(torch.from_numpy(words.counts))
+    if not (model_args.model_name_or_path and model.config.objective == "hierarchical_softmax"):
+        # a saved model's Huffman tree is that of its counts
+        model.set_word_counts(counts)
 
     # 4. trainer
     path = FastPath.of(model.config, word_args.backend)
@@ -93,6 +125,7 @@ def main():
         window=model.config.window,
         subsample=word_args.subsample,
         noise_exponent=model.config.noise_exponent,
+        noise_counts=model.word_counts.numpy(),
         chunk=path.chunk,
         negatives_per_chunk=path.negatives_per_chunk,
         block_size=word_args.words_per_step,
@@ -118,7 +151,9 @@ def main():
 
         # 7. evaluate
         results = {"words": words.num_words, "vocabulary": len(vectors)}
-        results["losses"] = [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
+        history = trainer.state.log_history
+        results["losses"] = [(row["step"], row["loss"]) for row in history if "loss" in row]
+        results["epoch_losses"] = [row["epoch_loss"] for row in history if "epoch_loss" in row]
         if word_args.analogies:
             results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
         if word_args.similarities:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BertTokenizer
 
 from hf_lineage import tokenization
 from hf_lineage.data import CorpusError, read_documents
-from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
+from hf_lineage.tokenization import causal_tokenizer, extend_word_level, train_word_level, train_wordpiece
 
 
 # every pair of letters as often as every other: a corpus of ties
@@ -318,3 +318,28 @@ def test_invalid_utf8_names_file_line_and_byte(tmp_path):
     path.write_bytes(b"fine\nbro\xffken\n")
     with pytest.raises(CorpusError, match=r"broken.txt, line 2, byte 8"):
         quiet_wordpiece(path)
+
+
+def test_extended_vocabulary_keeps_its_ids():
+    specials = {"unk_token": "<unk>", "pad_token": "<pad>"}
+    options = {"special_tokens": specials, "lowercase": True, "show_progress": False}
+    tokenizer = train_word_level(["a a b", "C c c"], **options)
+    before = dict(tokenizer.get_vocab())
+    new = extend_word_level(tokenizer, ["d d E e e a <unk> once"], min_frequency=2, show_progress=False)
+    assert tokenizer.get_vocab() == before
+    assert new.get_vocab() == before | {"e": len(before), "d": len(before) + 1}
+    assert new("E b once d", add_special_tokens=False).input_ids == [len(before), before["b"], 0, len(before) + 1]
+    assert new.special_tokens_map == tokenizer.special_tokens_map
+    with pytest.raises(ValueError, match="WordPiece; only WordLevel"):
+        extend_word_level(train_wordpiece(["a b"], 30, show_progress=False), ["c"], show_progress=False)
+
+
+def test_words_without_punctuation(tmp_path):
+    text = "\"The end.\" — (it's well-known!) 'Quoted', new_york; naïve 中文，好。 <unk> ''"
+    options = {"special_tokens": {"unk_token": "<unk>"}, "show_progress": False}
+    tokenizer = train_word_level([text], lowercase=True, strip_punctuation=True, **options)
+    words = ["the", "end", "it's", "well-known", "quoted", "new_york", "naïve", "中文", "好"]
+    assert set(tokenizer.get_vocab()) == {*words, "<unk>"}
+    tokenizer.save_pretrained(tmp_path)
+    for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert loaded.tokenize(text) == [*words, "<unk>"]

@@ -1,10 +1,24 @@
 """Corpora and the datasets made of them."""
 
+from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
+from hf_lineage.data.collators import PackingCollator
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
+from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
+from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
+from hf_lineage.data.parallel import load_parallel_corpus
+from hf_lineage.data.phases import Phases
+from hf_lineage.data.phrases import MappedTexts, Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
-from hf_lineage.data.sentence_streams import BidirectionalStreams, SentenceStream, encode_sentences
+from hf_lineage.data.rows import Rows
+from hf_lineage.data.sentence_pairs import (
+    SentencePairs,
+    SentenceStream,
+    StreamedSentencePairs,
+    encode_sentences,
+    split_sentences,
+)
 from hf_lineage.data.streams import (
     BlocksWithNegatives,
     ContiguousBlocks,
@@ -13,10 +27,14 @@ from hf_lineage.data.streams import (
     TokenStream,
     encode_corpus,
 )
+from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
+from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
+from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
 from hf_lineage.data.windows import WordFile, WordWindows
 
 
 __all__ = [
+    "BiLMStream",
     "BidirectionalStreams",
     "BlocksWithNegatives",
     "ContiguousBlocks",
@@ -24,17 +42,37 @@ __all__ = [
     "EpochCallback",
     "EpochDataset",
     "KeptLayers",
+    "MappedTexts",
+    "Masking",
     "PackedDocuments",
+    "PackingCollator",
+    "PairCollator",
     "ParallelStreams",
+    "Phases",
+    "Phrases",
+    "Rows",
+    "SentencePairs",
     "SentenceStream",
     "StreamedBlocks",
+    "StreamedSentencePairs",
+    "TaskCollator",
+    "TaskInputs",
+    "TextEncoder",
+    "TokenBuckets",
     "TokenStream",
+    "TranslationGrammar",
+    "TranslationPairs",
     "WordFile",
     "WordWindows",
+    "encode_bilm_corpus",
     "encode_corpus",
     "encode_sentences",
     "generator",
+    "grammar_corpus",
     "load_corpus",
+    "load_parallel_corpus",
     "permutation",
     "read_documents",
+    "split_sentences",
+    "task_tokenizer",
 ]

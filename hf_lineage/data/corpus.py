@@ -235,6 +235,13 @@ def _group_lines(lines, sample_by):
 
 
 def _read_json_lines(path, text_field, on_invalid):
+    for place, row in _json_rows(path, on_invalid):
+        _check_field(place, text_field, row)
+        yield _check_text(place, text_field, row[text_field], on_invalid)
+
+
+def _json_rows(path, on_invalid="error"):
+    """The objects of JSON Lines, each after the place where it stands."""
     for number, line in enumerate(_read_lines(path, on_invalid), start=1):
         if not _has_text(line):
             continue
@@ -245,8 +252,7 @@ def _read_json_lines(path, text_field, on_invalid):
             raise CorpusError(f"{place}: not JSON ({error}); each line must be one JSON object") from None
         if not isinstance(row, dict):
             raise CorpusError(f"{place}: a JSON {type(row).__name__}; each line must be one JSON object")
-        _check_field(place, text_field, row)
-        yield _check_text(place, text_field, row[text_field], on_invalid)
+        yield place, row
 
 
 def _read_parquet(path, text_field, on_invalid):
@@ -299,16 +305,20 @@ def _cached(generate, features, settings):
 # the Hub
 
 
-def _load_from_hub(source, split, text_field, streaming):
+def _load_hub_split(source, split, streaming=False):
     name, _, configuration = source.partition(":")
     try:
-        corpus = datasets.load_dataset(name, configuration or None, split=split, streaming=streaming)
+        return datasets.load_dataset(name, configuration or None, split=split, streaming=streaming)
     # many kinds: no network, no such data set, configuration or split
     except Exception as error:
         raise CorpusError(
             f"the corpus {source} is no file or folder, and the split {split!r} of a data set of that name could not "
             f"be loaded from the Hub: {error}"
         ) from error
+
+
+def _load_from_hub(source, split, text_field, streaming):
+    corpus = _load_hub_split(source, split, streaming)
     # a streamed data set may know its columns only from its first row
     _check_field(f"the data set {source}", text_field, corpus.column_names or list(next(iter(corpus))))
     corpus = corpus.select_columns([text_field])

@@ -87,7 +87,10 @@ class EpochDataset(torch.utils.data.Dataset):
     def __getitem__(self, position: int) -> dict:
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} is outside of a dataset of {len(self)} examples")
-        epoch = self.epoch
+        return self.at(self.epoch, position)
+
+    def at(self, epoch: int, position: int) -> dict:
+        """The example at `position` of `epoch`, whatever the epoch now is."""
         index = int(self._order_of(epoch)[position]) if self.shuffle else int(position)
         return self.example(index, generator(self.seed, epoch, index, type(self).__name__))
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.data import randomness
 from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.encoding import TextEncoder
 
 
 IGNORED = -100
@@ -64,7 +65,7 @@ def encode_corpus(
         _encode_batch,
         batched=True,
         with_indices=True,
-        fn_kwargs={"tokenizer": tokenizer, "version": _ENCODING_VERSION},
+        fn_kwargs={"encode": TextEncoder(tokenizer), "eos_token_id": eos_token_id, "version": _ENCODING_VERSION},
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")),
@@ -98,13 +99,13 @@ def _end_mark(tokenizer):
     return tokenizer.eos_token_id
 
 
-def _encode_batch(batch, indices, tokenizer, version):
+def _encode_batch(batch, indices, encode, eos_token_id, version):
     """Columns of the encoded corpus; the version only tells the cache's entries apart."""
     texts = batch["text"]
     for index, text in zip(indices, texts, strict=True):
         _check_text(index, text)
     return {
-        "tokens": _tokenize(texts, tokenizer),
+        "tokens": [np.append(ids, np.int32(eos_token_id)) for ids in encode(texts)],
         "num_words": [len(text.split()) + 1 for text in texts],
         "num_characters": [len(text) + 1 for text in texts],
     }
@@ -115,23 +116,24 @@ def _check_text(row, text):
         raise CorpusError(f"row {row} of the corpus is {text!r} ({type(text).__name__}), not text")
 
 
-def _tokenize(texts, tokenizer):
-    # verbose=False: a document may be longer than the model's longest input
-    encoded = tokenizer(
-        texts,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    return [ids + [tokenizer.eos_token_id] for ids in encoded["input_ids"]]
-
-
 def _check_block_size(block_size):
     if block_size < 2:
         raise ValueError(f"block_size is {block_size}; a block has at least 2 tokens, one to read and one to predict")
+
+
+def _check_context_size(context_size, block_size):
+    if not 1 <= context_size < block_size:
+        raise ValueError(
+            f"context_size is {context_size}; it must lie between 1 and {block_size - 1}, one less than block_size"
+        )
+
+
+def _causal_block(tokens, context_size):
+    """The first `context_size` tokens are only read; the first label, of which there is no prediction, may stay."""
+    input_ids = _as_tensor(tokens)
+    labels = input_ids.clone()
+    labels[1:context_size] = IGNORED
+    return {"input_ids": input_ids, "labels": labels}
 
 
 class ContiguousBlocks(randomness.EpochDataset):
@@ -153,10 +155,7 @@ class ContiguousBlocks(randomness.EpochDataset):
     ):
         super().__init__(seed, shuffle)
         _check_block_size(block_size)
-        if not 1 <= context_size < block_size:
-            raise ValueError(
-                f"context_size is {context_size}; it must lie between 1 and {block_size - 1}, one less than block_size"
-            )
+        _check_context_size(context_size, block_size)
         if len(stream.tokens) < block_size:
             raise CorpusError(
                 f"the corpus has {len(stream.tokens)} tokens, fewer than one block of block_size={block_size}: "
@@ -172,12 +171,7 @@ class ContiguousBlocks(randomness.EpochDataset):
 
     def example(self, index: int, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         start = index * (self.block_size - self.context_size)
-        input_ids = _as_tensor(self.tokens[start : start + self.block_size])
-        labels = input_ids.clone()
-        if index > 0:
-            # a causal label of the first token is never scored: with a context of one token nothing is masked
-            labels[1 : self.context_size] = IGNORED
-        return {"input_ids": input_ids, "labels": labels}
+        return _causal_block(self.tokens[start : start + self.block_size], self.context_size if index else 1)
 
 
 class BlocksWithNegatives(ContiguousBlocks):
@@ -254,6 +248,8 @@ class ParallelStreams(torch.utils.data.Dataset):
 class StreamedBlocks(torch.utils.data.IterableDataset):
     """`ContiguousBlocks` of a corpus too large to hold: read and tokenized while training, in constant memory.
 
+    `context_size` is that of `ContiguousBlocks`.
+
     `corpus` has a column "text". The tail that does not fill a block is dropped at the end of each pass. The order is
     the corpus's; with `shuffle_buffer` blocks in memory, the next one is drawn from these, as a function of
     (seed, pass). The order is the same each time, so that the Trainer's skipping on resume is exact, but only within
@@ -274,6 +270,7 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
         seed: int = 0,
         shuffle_buffer: int = 0,
         passes: int | None = 1,
+        context_size: int = 1,
     ):
         if not isinstance(corpus, datasets.IterableDataset):
             raise TypeError(
@@ -281,6 +278,7 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
                 "streaming=True, or call its to_iterable_dataset(num_shards=...)."
             )
         _check_block_size(block_size)
+        _check_context_size(context_size, block_size)
         _end_mark(tokenizer)
         if shuffle_buffer < 0:
             raise ValueError(f"shuffle_buffer is {shuffle_buffer}; it is a number of blocks, 0 for no shuffling")
@@ -288,10 +286,12 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
             raise ValueError(f"passes is {passes}; it must be at least 1, or None to read without end")
         self.corpus = corpus
         self.tokenizer = tokenizer
+        self.encode = TextEncoder(tokenizer)
         self.block_size = block_size
         self.seed = seed
         self.shuffle_buffer = shuffle_buffer
         self.passes = passes
+        self.context_size = context_size
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         worker = torch.utils.data.get_worker_info()
@@ -304,19 +304,19 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
             empty = True
             for block in blocks:
                 empty = False
-                yield {"input_ids": block, "labels": block.clone()}
+                yield block
             if empty:
                 self._stop_without_blocks(worker_id)
                 return
 
     def _blocks(self):
-        pending = np.array([self.tokenizer.eos_token_id])
+        end = np.array([self.tokenizer.eos_token_id], np.int32)
+        pending, only_read = end, 1
         for texts in self._batches_of_texts():
-            pending = np.concatenate([pending, *_tokenize(texts, self.tokenizer)])
-            num_blocks = (len(pending) - 1) // (self.block_size - 1)
-            for start in range(0, num_blocks * (self.block_size - 1), self.block_size - 1):
-                yield _as_tensor(pending[start : start + self.block_size])
-            pending = pending[num_blocks * (self.block_size - 1) :]
+            pending = np.concatenate([pending, *(part for ids in self.encode(texts) for part in (ids, end))])
+            while len(pending) >= self.block_size:
+                yield _causal_block(pending[: self.block_size], only_read)
+                pending, only_read = pending[self.block_size - self.context_size :], self.context_size
 
     def _batches_of_texts(self):
         # not corpus.iter(batch_size), which does not share the shards among workers

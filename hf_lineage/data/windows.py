@@ -20,18 +20,26 @@ SENTENCE_END = -1
 
 
 class WordFile:
-    """Word ids on disk, int32, SENTENCE_END after each sentence: `ids` maps the file; `counts` [V]."""
+    """Word ids on disk, int32, SENTENCE_END after each sentence: `ids` maps the file; `counts` [V].
+
+    `read` takes a stretch into memory, and nothing else of a file that may be larger than it.
+    """
 
     def __init__(self, path: str | Path, vocab_size: int):
         self.path = Path(path)
         self.ids = np.memmap(self.path, dtype=np.int32, mode="r")
         self.counts = np.zeros(vocab_size, dtype=np.int64)
-        for start in range(0, len(self.ids), 2**22):
+        for start in range(0, len(self.ids), 2**20):
             # shifted by one, so that SENTENCE_END counts as 0
-            counts = np.bincount(self.ids[start : start + 2**22] + 1, minlength=vocab_size + 1)
+            counts = np.bincount(self.read(start, start + 2**20) + 1, minlength=vocab_size + 1)
             if len(counts) > vocab_size + 1:
                 raise ValueError(f"{path} holds word {len(counts) - 2}, but the vocabulary has {vocab_size} words")
             self.counts += counts[1:]
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """ids[start:stop], a copy."""
+        # not through the map: what was read once would stay in this process's memory
+        return np.fromfile(self.path, np.int32, max(min(stop, len(self.ids)) - start, 0), offset=4 * start)
 
     @property
     def num_words(self) -> int:
@@ -117,6 +125,9 @@ class WordWindows(EpochDataset):
     that is drawn for each word after subsampling; and `negatives` int32 [⌈n / chunk⌉, negatives_per_chunk], drawn in
     proportion to count ** noise_exponent. All draws depend on (seed, epoch, example) only.
 
+    `noise_counts` [V] are the counts that the noise follows, by default those of `words`; in continued training they
+    are a model's `word_counts`, of all text that it has seen.
+
     Raises:
         ValueError: an argument is out of its range.
     """
@@ -128,6 +139,7 @@ class WordWindows(EpochDataset):
         window: int = 5,
         subsample: float | None = 1e-3,
         noise_exponent: float = 0.75,
+        noise_counts: np.ndarray | None = None,
         chunk: int = 1,
         negatives_per_chunk: int = 5,
         block_size: int = 50_000,
@@ -146,14 +158,17 @@ class WordWindows(EpochDataset):
         self.words, self.window, self.chunk, self.block_size = words, window, chunk, block_size
         self.negatives_per_chunk = negatives_per_chunk
         self.keep = keep_probabilities(words.counts, subsample)
-        noise = words.counts.astype(np.float64) ** noise_exponent * (words.counts > 0)
+        noise_counts = words.counts if noise_counts is None else np.asarray(noise_counts)
+        if noise_counts.shape != words.counts.shape:
+            raise ValueError(f"noise_counts has {len(noise_counts)} words, but the text's vocabulary {len(self.keep)}")
+        noise = noise_counts.astype(np.float64) ** noise_exponent * (noise_counts > 0)
         self.noise = AliasTable(noise) if negatives_per_chunk else None
 
     def __len__(self) -> int:
         return -(-len(self.words.ids) // self.block_size)
 
     def example(self, index: int, generator: np.random.Generator) -> dict:
-        block = np.array(self.words.ids[index * self.block_size : (index + 1) * self.block_size])
+        block = self.words.read(index * self.block_size, (index + 1) * self.block_size)
         is_word = block != SENTENCE_END
         sentence = np.cumsum(~is_word)[is_word]
         ids = block[is_word]

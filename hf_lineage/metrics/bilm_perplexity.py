@@ -7,12 +7,12 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import DynamicCache
 
-from ..data.sentence_streams import SentenceStream, bilm_inputs
+from ..data.bilm_streams import BiLMStream, bilm_inputs
 
 
 @torch.no_grad()
 def measure_bilm_perplexity(
-    model, stream: SentenceStream, *, block_size: int = 128, show_progress: bool = True
+    model, stream: BiLMStream, *, block_size: int = 128, show_progress: bool = True
 ) -> dict[str, float]:
     """Scores every word and end mark of `stream` once in each direction, by the full softmax, with states carried on.
 

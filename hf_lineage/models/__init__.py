@@ -5,15 +5,30 @@ from importlib import import_module
 import transformers
 from transformers import AutoConfig, AutoTokenizer
 
+from .configuration_bert import BERTConfig
 from .configuration_elmo import ELMoConfig
 from .configuration_gpt import GPTConfig
 from .configuration_nnlm import NNLMConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
+from .configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
+from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
 
 
 # a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
-LINEAGE = (NNLMConfig, Word2VecConfig, RNNConfig, LSTMConfig, GRUConfig, ELMoConfig, GPTConfig)
+LINEAGE = (
+    NNLMConfig,
+    Word2VecConfig,
+    RNNConfig,
+    LSTMConfig,
+    GRUConfig,
+    Seq2SeqConfig,
+    RNNSearchConfig,
+    TransformerConfig,
+    ELMoConfig,
+    GPTConfig,
+    BERTConfig,
+)
 
 
 def register() -> list[str]:

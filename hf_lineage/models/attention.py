@@ -1,7 +1,11 @@
 """Scaled dot-product attention with several heads (Vaswani et al., 2017, section 3.2), on transformers' interface."""
 
+from functools import partial
+
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .segments import attend_by_segment
 
 
 def eager_attention_forward(
@@ -49,7 +53,10 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, cache=None, **kwargs
     ) -> tuple[Tensor, Tensor | None]:
-        """hidden_states [B, T, D] -> mixed vectors [B, T, D], and the weights [B, H, T, S] when attention is eager."""
+        """hidden_states [B, T, D] -> mixed vectors [B, T, D], and the weights [B, H, T, S] when attention is eager.
+
+        `cu_seq_lens_q` in `kwargs` packs several texts into one row (`segments.py`).
+        """
         if hidden_states.numel() == 0:
             # no rows, or no tokens: transformers' sdpa cannot shape that
             return hidden_states, None
@@ -58,8 +65,15 @@ class MultiHeadAttention(nn.Module):
         value = self.split_heads(self.v_proj(hidden_states))
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)
+        return self.attend(query, key, value, attention_mask, **kwargs)
 
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs
+    ) -> tuple[Tensor, Tensor | None]:
+        """query [B, H, T, D/H], key and value [B, H, S, D/H] -> mixed vectors [B, T, D] and weights, as `forward`."""
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        if kwargs.get("cu_seq_lens_q") is not None and "flash" not in self.config._attn_implementation:
+            attend = partial(attend_by_segment, attend)
         mixed, weights = attend(
             self,
             query,

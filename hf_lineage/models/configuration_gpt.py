@@ -1,5 +1,7 @@
 """Configuration of GPT; the defaults are the paper's 12-layer model (116,534,784 parameters)."""
 
+from typing import Literal
+
 from huggingface_hub.dataclasses import strict
 
 from .configuration_lineage import LineageConfig
@@ -12,12 +14,21 @@ class GPTConfig(LineageConfig):
     New: the Transformer's decoder alone, pretrained on plain text and then fine-tuned to any task.
 
     The defaults are the sizes of section 4.1. `dropout` acts after every sub-layer, `embedding_dropout` on the sum of
-    token and position vectors and `attention_dropout` on the attention weights. `hidden_act="gelu_new"` is the tanh
-    form of the GELU, as released.
+    token and position vectors, `attention_dropout` on the attention weights and `classifier_dropout` on the vector at
+    the extract token. `embedding_dropout_of="tables"` drops entries of the two embedding tables instead, the same for
+    every token of the batch and for the tied output layer, as the released code does.
+    `hidden_act="gelu_new"` is the tanh form of the GELU, as released; `"gelu"` is the exact one.
+    `lm_loss_weight` is λ of equation 5, what the language model's loss adds when a text or a choice is classified.
     """
 
     model_type = "lineage_gpt"
-    auto_classes = {"AutoModel": "modeling_gpt.GPTModel", "AutoModelForCausalLM": "modeling_gpt.GPTForCausalLM"}
+    auto_classes = {
+        "AutoModel": "modeling_gpt.GPTModel",
+        "AutoModelForCausalLM": "modeling_gpt.GPTForCausalLM",
+        "AutoModelForSequenceClassification": "modeling_gpt.GPTForSequenceClassification",
+        "AutoModelForMultipleChoice": "modeling_gpt.GPTForMultipleChoice",
+        "AutoModelForTokenClassification": "modeling_gpt.GPTForTokenClassification",
+    }
 
     vocab_size: int = 40_478
     hidden_size: int = 768
@@ -28,7 +39,10 @@ class GPTConfig(LineageConfig):
     hidden_act: str = "gelu_new"
     dropout: float | int = 0.1
     embedding_dropout: float | int = 0.1
+    embedding_dropout_of: Literal["vectors", "tables"] = "vectors"
     attention_dropout: float | int = 0.1
+    classifier_dropout: float | int = 0.1
+    lm_loss_weight: float | int = 0.5
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
@@ -40,3 +54,8 @@ class GPTConfig(LineageConfig):
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
+
+    def validate_lm_loss_weight(self):
+        """A weight below 0 would unlearn the language."""
+        if self.lm_loss_weight < 0:
+            raise ValueError(f"lm_loss_weight is {self.lm_loss_weight}; it must be at least 0 (the paper's is 0.5)")

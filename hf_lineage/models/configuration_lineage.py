@@ -14,6 +14,7 @@ SIZE_LIMITS = {
     "num_hidden_layers": 1_000,
     "num_attention_heads": 1_024,
     "max_position_embeddings": 10_000_000,
+    "type_vocab_size": 65_536,
 }
 
 
@@ -57,5 +58,5 @@ class LineageConfig(PreTrainedConfig):
     def validate_dropouts(self):
         """Refuses dropout probabilities outside [0, 1)."""
         for name, probability in vars(self).items():
-            if name.endswith("dropout") and probability is not None and not 0 <= probability < 1:
+            if name.endswith(("dropout", "dropout_prob")) and probability is not None and not 0 <= probability < 1:
                 raise ValueError(f"{name} is {probability}; a dropout probability lies in [0, 1)")

@@ -17,7 +17,8 @@ class Word2VecConfig(LineageConfig):
     neighbours (their sum without `cbow_mean`). `objective` replaces or is the softmax; `num_negatives` words a pair
     are drawn with probability proportional to count ** `noise_exponent`. `window` is the largest distance of a
     neighbour. `cbow_grad` "word2vec" gives each neighbour the gradient of their mean undivided, as the authors' code
-    does; "corrected" divides it by their number.
+    does; "corrected" divides it by their number. Vectors start uniform in ± `initializer_range` / hidden_size: 0.5 as
+    in the authors' code; gensim's 1 suits small texts a little better.
     """
 
     model_type = "lineage_word2vec"
@@ -36,6 +37,7 @@ class Word2VecConfig(LineageConfig):
     noise_exponent: float | int = 0.75
     cbow_mean: bool = True
     cbow_grad: Literal["word2vec", "corrected"] = "word2vec"
+    initializer_range: float | int = 0.5
     classifier_dropout: float | int = 0.0
     freeze_embeddings: bool = False
     tie_word_embeddings: bool = False

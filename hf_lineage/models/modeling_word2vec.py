@@ -65,13 +65,13 @@ class Word2VecForPreTrainingOutput(ModelOutput):
 
 
 class Word2VecPreTrainedModel(PreTrainedModel):
-    """What every head shares: vectors start uniform in ±0.5/D, context vectors at zero, as in the authors' code."""
+    """What every head shares: vectors start uniform in ± initializer_range / D, context vectors at zero."""
 
     config: Word2VecConfig
     base_model_prefix = "model"
 
     def _init_weights(self, module):
-        bound = 0.5 / self.config.hidden_size
+        bound = self.config.initializer_range / self.config.hidden_size
         if isinstance(module, nn.Embedding):
             init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, nn.Linear):
@@ -88,8 +88,15 @@ class Word2VecModel(Word2VecPreTrainedModel):
     def __init__(self, config: Word2VecConfig):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.embed_tokens.weight.requires_grad_(not config.freeze_embeddings)
         self.post_init()
+        self.train()
+
+    def train(self, mode: bool = True):
+        """Sets the training mode, and keeps frozen embeddings frozen."""
+        # from_pretrained puts trainable weights in the place of those made here; it ends in eval(), which comes by
+        if self.config.freeze_embeddings:
+            self.embed_tokens.weight.requires_grad_(False)
+        return super().train(mode)
 
     @can_return_tuple
     def forward(
@@ -166,8 +173,8 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
             self._tree = HuffmanTree.of(self.word_counts.tolist())
         return self._tree
 
-    def resize_token_embeddings(self, new_num_tokens=None, *args, **kwargs):
-        """Resizes both matrices; new words have count 0 until `set_word_counts`, and context vectors of zero.
+    def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=False):
+        """Resizes both matrices. New words start as in a new model, and have count 0 until `set_word_counts`.
 
         Raises:
             ValueError: the objective is hierarchical softmax, whose tree belongs to one vocabulary.
@@ -175,7 +182,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         old_size = self.config.vocab_size
         if self.config.objective == "hierarchical_softmax" and new_num_tokens not in (None, old_size):
             raise ValueError("a Huffman tree cannot grow: train a new model, or use objective='negative_sampling'")
-        embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         size, kept = self.config.vocab_size, min(old_size, self.config.vocab_size)
         grown = self.context_embeddings.new_zeros(size, self.config.hidden_size)
         grown[:kept] = self.context_embeddings.detach()[:kept]

@@ -1,62 +1,102 @@
 """Recurrences whose derivatives are written by hand, for the cells that torch has no fused kernel for.
 
 A loop of autograd's operations records each of them, step by step, and adds up one small product after the other for
-the gradient of the recurrent weights. Here the forward loop keeps the gates, the backward pass computes the local
-derivatives of all time steps at once, its loop only carries the gradient from step to step, and every weight's
-gradient is a single product over all steps. Time comes first: projected W x + b is [T, B, G·D].
+the gradient of the recurrent weights. Here W x + b is made for all time steps at once, the forward loop keeps the
+gates, the backward loop turns them into their gradients while it carries that of the state from step to step, and
+every weight's gradient is a single product over all steps. Time comes first.
 
 Rows may differ in length. They come sorted by it, longest first, so that step t runs the first `batch_sizes[t]` rows
 alone; None stands for all rows at every step. States and outputs after a row's end are zero.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+
+# gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass
+sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+# oneDNN's product, private to torch: where it is missing, the usual one serves
+has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class Recurrence(torch.autograd.Function):
-    """outputs [T, B, P] and the last states of `equations` (below), given W x + b, the first states and the weights.
+    """x [T, B, E] -> outputs [T, B, P] and the last states of `equations` (below), from the first ones.
+
+    weight_ih is W [G·D, E], bias b [G·D]; `states_and_weights` are the first states and what the equations read.
 
     Raises:
         RuntimeError: a second derivative is asked for.
     """
 
     @staticmethod
-    def forward(ctx, equations, projected, batch_sizes, num_states, *states_and_weights):
+    def forward(ctx, equations, batch_sizes, num_states, x, weight_ih, bias, *states_and_weights):
         state, weights = states_and_weights[:num_states], states_and_weights[num_states:]
+        projected = product(x.flatten(0, 1), weight_ih, bias).unflatten(0, x.shape[:2])  # [T, B, G·D]
         states, kept = equations.forward(projected, batch_sizes, state, weights)
         ctx.equations, ctx.batch_sizes, ctx.num_weights = equations, batch_sizes, len(weights)
-        ctx.save_for_backward(*weights, *states, *kept)
+        ctx.save_for_backward(x, weight_ih, *weights, *states, *kept)
         # the state after row b's last token stands at its length
         lengths, rows = -1, slice(None)
         if batch_sizes is not None:
-            rows = torch.arange(projected.shape[1], device=projected.device)
-            sizes = torch.tensor(batch_sizes, device=projected.device)
-            lengths = (sizes[:, None] > rows).sum(0)
+            rows = torch.arange(x.shape[1], device=x.device)
+            lengths = (torch.tensor(batch_sizes, device=x.device)[:, None] > rows).sum(0)
         # copies: a caller may keep the last state for long, and with it all the others
         return states[0][1:], *(s[lengths, rows].clone() for s in states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_outputs, *d_state):
-        saved = ctx.saved_tensors  # read once: under gradient checkpointing they are recomputed for it
+        # read once: under gradient checkpointing they are recomputed for it
+        x, weight_ih, *saved = ctx.saved_tensors
         weights, kept = saved[: ctx.num_weights], saved[ctx.num_weights :]
         d_state = tuple(d.clone() for d in d_state)
         d_projected, d_weights = ctx.equations.backward(d_outputs, d_state, ctx.batch_sizes, weights, kept)
-        return None, d_projected, None, None, *d_state, *d_weights
+        d_x = None
+        if ctx.needs_input_grad[3]:
+            d_x = product(d_projected.flatten(0, 1), weight_ih.T).view(x.shape)
+        d_weight_ih = product_over_time(d_projected, x)
+        return None, None, None, d_x, d_weight_ih, d_projected.sum((0, 1)), *d_state, *d_weights
 
 
-def steps(tensor: Tensor, batch_sizes: list[int] | None) -> list[Tensor]:
-    """tensor [T, B, …] step by step, each with the rows that have a token there."""
-    views = tensor.unbind(0)
-    return views if batch_sizes is None else [view[:n] for view, n in zip(views, batch_sizes, strict=True)]
+def onednn_serves(weight: Tensor) -> bool:
+    return has_onednn and weight.device.type == "cpu" and weight.dtype is torch.float32
 
 
-def new_like(projected: Tensor, batch_sizes: list[int] | None, *sizes: int) -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [N, K] and weight [M, K] -> x weight.T + bias [N, M]."""
+    if onednn_serves(weight):
+        # up to a third faster than the usual product, depending on the shape
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return linear(x, weight, bias)
+
+
+def product_with(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    """x [rows, K] -> x weight.T [rows, M], for one weight [M, K] and many x."""
+    if onednn_serves(weight):
+        # packed once for all steps, where the usual product packs it in each: a quarter less time for 20 rows
+        weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return lambda x: linear(x, weight)
+
+
+def product_over_time(gradient: Tensor, read: Tensor) -> Tensor:
+    """Gradient [M, K] of a weight whose product with `read` [T, B, K] has the gradient `gradient` [T, B, M]."""
+    return product(gradient.flatten(0, 1).T, read.flatten(0, 1).T)
+
+
+def rows_over_time(tensor: Tensor, batch_sizes: list[int] | None) -> list[int]:
+    """How many rows of `tensor` [T, B, …] each step runs."""
+    return [tensor.shape[1]] * tensor.shape[0] if batch_sizes is None else batch_sizes
+
+
+def new_like(tensor: Tensor, batch_sizes: list[int] | None, *sizes: int) -> Tensor:
     """Room for the loops to fill, but for the steps after a row's end, which stay zero."""
-    return projected.new_empty(sizes) if batch_sizes is None else projected.new_zeros(sizes)
+    return tensor.new_empty(sizes) if batch_sizes is None else tensor.new_zeros(sizes)
 
 
 def beginning_with(state: Tensor, projected: Tensor, batch_sizes: list[int] | None) -> Tensor:
@@ -66,41 +106,34 @@ def beginning_with(state: Tensor, projected: Tensor, batch_sizes: list[int] | No
     return states
 
 
-def product_over_time(gradient: Tensor, read: Tensor) -> Tensor:
-    """Gradient [M, N] of a weight that made `gradient` [T, B, M] of `read` [T, B, N]."""
-    return gradient.flatten(0, 1).T @ read.flatten(0, 1)
-
-
 @dataclass(frozen=True)
 class SigmoidEquations:
     """h_t = σ(W x_t + b + U h_{t−1}); weights: (U,)."""
 
     def forward(self, projected, batch_sizes, state, weights):
         hidden = beginning_with(state[0], projected, batch_sizes)
-        transposed = weights[0].T
-        for x, h, new_h in zip(
-            *(steps(tensor, batch_sizes) for tensor in (projected, hidden[:-1], hidden[1:])), strict=True
-        ):
-            torch.addmm(x, h, transposed, out=new_h).sigmoid_()
+        recurrent = product_with(weights[0], projected.shape[1])
+        for t, n in enumerate(rows_over_time(projected, batch_sizes)):
+            torch.add(projected[t, :n], recurrent(hidden[t, :n]), out=hidden[t + 1, :n]).sigmoid_()
         return (hidden,), ()
 
     def backward(self, d_outputs, d_state, batch_sizes, weights, kept):
-        (weight_hh,), (hidden,) = weights, kept
-        local = hidden[1:] * (1 - hidden[1:])
-        d_projected = new_like(d_outputs, batch_sizes, *d_outputs.shape)
-        over_time = (steps(tensor, batch_sizes) for tensor in (d_outputs, local, d_projected))
-        for d_output, slope, d_x in reversed(list(zip(*over_time, strict=True))):
-            d_h = d_state[0][: len(d_x)].add_(d_output)
-            torch.mul(d_h, slope, out=d_x)
-            torch.mm(d_x, weight_hh, out=d_h)
-        return d_projected, (product_over_time(d_projected, hidden[:-1]),)
+        (hidden,) = kept
+        recurrent = product_with(weights[0].T, d_outputs.shape[1])
+        d_sums = new_like(d_outputs, batch_sizes, *d_outputs.shape)
+        for t, n in reversed(list(enumerate(rows_over_time(d_outputs, batch_sizes)))):
+            d_h = d_state[0][:n].add_(d_outputs[t, :n])
+            sigmoid_backward(d_h, hidden[t + 1, :n], grad_input=d_sums[t, :n])
+            d_h.copy_(recurrent(d_sums[t, :n]))
+        return d_sums, (product_over_time(d_sums, hidden[:-1]),)
 
 
 @dataclass(frozen=True)
 class LSTMEquations:
     """The LSTM with peepholes, coupled gates, clips and a projection, as `LSTMCell` explains them.
 
-    weights: (U, V or None, P or None), where V are the peepholes and P the projection.
+    weights: (U, V or None, R or None), where V are the peepholes and R the projection. The gates that update the cell,
+    i and f or the one that stands for both, come before the candidate g and the output gate o.
     """
 
     peephole: str | None
@@ -108,41 +141,31 @@ class LSTMEquations:
     cell_clip: float | None
     projection_clip: float | None
 
-    @property
-    def num_update_gates(self) -> int:
-        """Gates before the candidate: i and f, or the one that stands for both."""
-        return 1 if self.coupled_gates else 2
-
     def forward(self, projected, batch_sizes, state, weights):
-        (weight_hh, weight_ch, weight_hr), size, num_updates = weights, state[1].shape[1], self.num_update_gates
+        (weight_hh, weight_ch, weight_hr), size = weights, state[1].shape[1]
+        num_updates = weight_hh.shape[0] // size - 2
         hidden, cells = (beginning_with(s, projected, batch_sizes) for s in state)
         gates = new_like(projected, batch_sizes, *projected.shape)
-        squashed = new_like(projected, batch_sizes, *cells[1:].shape)  # tanh(c_t)
-        exposed = torch.empty_like(squashed) if weight_hr is not None else hidden[1:]  # o ⊙ tanh(c_t)
-        transposed = weight_hh.T
-        updates, candidates, reads = gates.split([num_updates * size, size, size], dim=2)
-        over_time = (
-            steps(tensor, batch_sizes)
-            for tensor in (
-                projected, gates, updates, candidates, reads, squashed, exposed,
-                hidden[:-1], hidden[1:], cells[:-1], cells[1:],
-            )
-        )  # fmt: skip
-        for x, all_gates, update, candidate, o, tanh_c, m, h, new_h, c, new_c in zip(*over_time, strict=True):
-            torch.addmm(x, h, transposed, out=all_gates)
+        tanh_cells = new_like(projected, batch_sizes, *cells[1:].shape)
+        recurrent = product_with(weight_hh, projected.shape[1])
+        project = product_with(weight_hr, projected.shape[1]) if weight_hr is not None else None
+        for t, n in enumerate(rows_over_time(projected, batch_sizes)):
+            c, new_c, new_h = cells[t, :n], cells[t + 1, :n], hidden[t + 1, :n]
+            sums = torch.add(projected[t, :n], recurrent(hidden[t, :n]), out=gates[t, :n])
+            update, g, o = sums.split([num_updates * size, size, size], dim=1)
             if self.peephole == "diagonal":
                 update.unflatten(1, (num_updates, size)).addcmul_(c[:, None], weight_ch[:-1])
             elif self.peephole == "full":
                 update.addmm_(c, weight_ch[:-size].T)
             update.sigmoid_()
-            candidate.tanh_()
+            g.tanh_()
             if self.coupled_gates == "input":
-                torch.lerp(c, candidate, update, out=new_c)
+                torch.lerp(c, g, update, out=new_c)
             elif self.coupled_gates == "forget":
-                torch.lerp(candidate, c, update, out=new_c)
+                torch.lerp(g, c, update, out=new_c)
             else:
                 i, f = update.split(size, dim=1)
-                torch.mul(f, c, out=new_c).addcmul_(i, candidate)
+                torch.mul(f, c, out=new_c).addcmul_(i, g)
             if self.cell_clip is not None:
                 new_c.clamp_(-self.cell_clip, self.cell_clip)
             if self.peephole == "diagonal":
@@ -150,87 +173,78 @@ class LSTMEquations:
             elif self.peephole == "full":
                 o.addmm_(new_c, weight_ch[-size:].T)
             o.sigmoid_()
-            torch.tanh(new_c, out=tanh_c)
-            torch.mul(o, tanh_c, out=m)
-            if weight_hr is not None:
-                torch.mm(m, weight_hr.T, out=new_h)
+            tanh_c = torch.tanh(new_c, out=tanh_cells[t, :n])
+            if project is None:
+                torch.mul(o, tanh_c, out=new_h)
+            else:
+                new_h.copy_(project(o * tanh_c))
                 if self.projection_clip is not None:
                     new_h.clamp_(-self.projection_clip, self.projection_clip)
-        return (hidden, cells), (gates, squashed)
+        return (hidden, cells), (gates, tanh_cells)
 
     def backward(self, d_outputs, d_state, batch_sizes, weights, kept):
-        (weight_hh, weight_ch, weight_hr), (hidden, cells, gates, tanh_c) = weights, kept
-        size, num_updates = cells.shape[2], self.num_update_gates
-        before, after = cells[:-1], cells[1:]
-        *updates, g, o = gates.split(size, dim=2)
-
-        # local derivatives: of m by the cell and by o; of the cell by its gates, before their σ and tanh
-        exposure = o * (1 - tanh_c * tanh_c)
-        slope_o = torch.sub(o, o * o).mul_(tanh_c)
-        slopes = torch.empty(*cells[1:].shape[:2], (num_updates + 1) * size, dtype=g.dtype, device=g.device)
-        *slope_updates, slope_g = slopes.split(size, dim=2)
-        if self.coupled_gates is None:
-            i, keep = updates
-            torch.mul(torch.sub(i, i * i), g, out=slope_updates[0])
-            torch.mul(torch.sub(keep, keep * keep), before, out=slope_updates[1])
-            write = i
-        else:
-            (u,) = updates
-            keep, write = (1 - u, u) if self.coupled_gates == "input" else (u, 1 - u)
-            difference = g - before if self.coupled_gates == "input" else before - g
-            torch.mul(torch.sub(u, u * u), difference, out=slope_updates[0])
-        torch.mul(write, torch.sub(1, g * g), out=slope_g)
-        if self.cell_clip is not None:
-            # a clipped cell no longer moves with its gates, nor with the cell before it
-            inside_c = steps(after.abs() < self.cell_clip, batch_sizes)
-        if self.projection_clip is not None:
-            inside_h = steps(hidden[1:].abs() < self.projection_clip, batch_sizes)
-
+        (weight_hh, weight_ch, weight_hr), (hidden, cells, gates, tanh_cells) = weights, kept
+        size = cells.shape[2]
+        num_updates = weight_hh.shape[0] // size - 2
         d_gates = new_like(gates, batch_sizes, *gates.shape)
-        d_updates, d_reads = d_gates.split([(num_updates + 1) * size, size], dim=2)
-        d_projections = new_like(d_outputs, batch_sizes, *d_outputs.shape) if weight_hr is not None else None
-        over_time = [
-            steps(tensor, batch_sizes)
-            for tensor in (d_outputs, d_gates, d_updates, d_reads, slopes, slope_o, exposure, keep)
-        ]
-        for t in reversed(range(len(gates))):
-            d_output, d_all, d_update, d_o, slope, slope_of_o, expose, kept_share = (part[t] for part in over_time)
-            d_h, d_c = (d[: len(d_all)] for d in d_state)
-            d_h.add_(d_output)
-            d_m = d_h
-            if weight_hr is not None:
+        d_projected_h = new_like(d_outputs, batch_sizes, *d_outputs.shape) if weight_hr is not None else None
+        recurrent = product_with(weight_hh.T, gates.shape[1])
+        unproject = product_with(weight_hr.T, gates.shape[1]) if weight_hr is not None else None
+        for t, n in reversed(list(enumerate(rows_over_time(gates, batch_sizes)))):
+            d_h, d_c, d_sums = d_state[0][:n], d_state[1][:n], d_gates[t, :n]
+            c, new_c, tanh_c = cells[t, :n], cells[t + 1, :n], tanh_cells[t, :n]
+            *update, g, o = gates[t, :n].split(size, dim=1)
+            *d_update, d_g, d_o = d_sums.split(size, dim=1)
+
+            d_h.add_(d_outputs[t, :n])
+            d_exposed = d_h  # by o ⊙ tanh(c_t)
+            if unproject is not None:
                 if self.projection_clip is not None:
-                    d_h.mul_(inside_h[t])
-                d_projections[t, : len(d_h)] = d_h
-                d_m = d_h @ weight_hr
-            torch.mul(d_m, slope_of_o, out=d_o)
-            d_c.addcmul_(d_m, expose)
+                    # what was clipped moves no more with what it was made of
+                    d_h.mul_(hidden[t + 1, :n].abs() < self.projection_clip)
+                d_projected_h[t, :n] = d_h
+                d_exposed = unproject(d_projected_h[t, :n])
+            sigmoid_backward(d_exposed * tanh_c, o, grad_input=d_o)
+            d_c.add_(tanh_backward(d_exposed * o, tanh_c))
             if self.peephole == "diagonal":
                 d_c.addcmul_(d_o, weight_ch[-1])
             elif self.peephole == "full":
                 d_c.addmm_(d_o, weight_ch[-size:])
             if self.cell_clip is not None:
-                d_c.mul_(inside_c[t])
-            by_gate = (num_updates + 1, size)
-            torch.mul(d_c[:, None], slope.unflatten(1, by_gate), out=d_update.unflatten(1, by_gate))
-            torch.mm(d_all, weight_hh, out=d_h)
-            d_c.mul_(kept_share)
+                d_c.mul_(new_c.abs() < self.cell_clip)
+
+            if self.coupled_gates is None:
+                i, f = update
+                sigmoid_backward(d_c * g, i, grad_input=d_update[0])
+                sigmoid_backward(d_c * c, f, grad_input=d_update[1])
+                tanh_backward(d_c * i, g, grad_input=d_g)
+                d_c.mul_(f)
+            else:
+                opened, other = (g, c) if self.coupled_gates == "input" else (c, g)
+                sigmoid_backward((opened - other).mul_(d_c), update[0], grad_input=d_update[0])
+                d_opened = d_c * update[0]
+                d_other = d_c.sub_(d_opened)
+                by_g, by_c = (d_opened, d_other) if self.coupled_gates == "input" else (d_other, d_opened)
+                tanh_backward(by_g, g, grad_input=d_g)
+                d_c.copy_(by_c)
+            d_h.copy_(recurrent(d_sums))
             if self.peephole == "diagonal":
-                for gate in range(num_updates):
-                    d_c.addcmul_(d_update[:, gate * size : (gate + 1) * size], weight_ch[gate])
+                for d_gate, weight in zip(d_update, weight_ch[:-1].unbind(0), strict=True):
+                    d_c.addcmul_(d_gate, weight)
             elif self.peephole == "full":
-                d_c.addmm_(d_update[:, :-size], weight_ch[:-size])
+                d_c.addmm_(d_sums[:, : num_updates * size], weight_ch[:-size])
 
         d_weight_ch = d_weight_hr = None
+        *d_updates, _, d_reads = d_gates.split(size, dim=2)
         if self.peephole == "diagonal":
-            read = [before] * num_updates + [after]
-            d_reading = [*d_updates.split(size, dim=2)[:-1], d_reads]
+            read = [cells[:-1]] * num_updates + [cells[1:]]
+            d_reading = [*d_updates, d_reads]
             d_weight_ch = torch.stack([(d * c).sum((0, 1)) for d, c in zip(d_reading, read, strict=True)])
         elif self.peephole == "full":
-            d_inwards = product_over_time(d_updates[..., :-size], before)
-            d_weight_ch = torch.cat([d_inwards, product_over_time(d_reads, after)])
+            by_old = product_over_time(d_gates[..., : num_updates * size], cells[:-1])
+            d_weight_ch = torch.cat([by_old, product_over_time(d_reads, cells[1:])])
         if weight_hr is not None:
-            d_weight_hr = product_over_time(d_projections, o * tanh_c)
+            d_weight_hr = product_over_time(d_projected_h, gates[..., -size:] * tanh_cells)
         return d_gates, (product_over_time(d_gates, hidden[:-1]), d_weight_ch, d_weight_hr)
 
 
@@ -243,52 +257,45 @@ class GRUEquations:
     def forward(self, projected, batch_sizes, state, weights):
         hidden = beginning_with(state[0], projected, batch_sizes)
         size = hidden.shape[2]
-        weight_gates, weight_candidate = (weight.T for weight in weights[0].split([2 * size, size]))
+        for_gates, for_candidate = (
+            product_with(weight, projected.shape[1]) for weight in weights[0].split([2 * size, size])
+        )
         gates = new_like(projected, batch_sizes, *projected.shape)
         resets = new_like(projected, batch_sizes, *hidden[1:].shape)  # r ⊙ h_{t−1}
-        over_time = (
-            steps(tensor, batch_sizes)
-            for tensor in (
-                *projected.split([2 * size, size], dim=2),
-                *gates.split([2 * size, size], dim=2),
-                resets, hidden[:-1], hidden[1:],
-            )
-        )  # fmt: skip
-        for x_gates, x_candidate, r_and_z, candidate, reset, h, new_h in zip(*over_time, strict=True):
-            torch.addmm(x_gates, h, weight_gates, out=r_and_z).sigmoid_()
-            r, z = r_and_z.split(size, dim=1)
-            torch.mul(r, h, out=reset)
-            torch.addmm(x_candidate, reset, weight_candidate, out=candidate).tanh_()
+        for t, n in enumerate(rows_over_time(projected, batch_sizes)):
+            h, (x_gates, x_candidate) = hidden[t, :n], projected[t, :n].split([2 * size, size], dim=1)
+            both, candidate = gates[t, :n].split([2 * size, size], dim=1)
+            r, z = torch.add(x_gates, for_gates(h), out=both).sigmoid_().split(size, dim=1)
+            reset = torch.mul(r, h, out=resets[t, :n])
+            torch.add(x_candidate, for_candidate(reset), out=candidate).tanh_()
             old, new = (candidate, h) if self.update_convention == "keep" else (h, candidate)
-            torch.lerp(old, new, z, out=new_h)
+            torch.lerp(old, new, z, out=hidden[t + 1, :n])
         return (hidden,), (gates, resets)
 
     def backward(self, d_outputs, d_state, batch_sizes, weights, kept):
-        (hidden, gates, resets), before = kept, kept[0][:-1]
+        hidden, gates, resets = kept
         size = hidden.shape[2]
-        weight_gates, weight_candidate = weights[0].split([2 * size, size])
-        r, z, candidate = gates.split(size, dim=2)
-        keep, replace = (z, 1 - z) if self.update_convention == "keep" else (1 - z, z)
-        difference = before - candidate if self.update_convention == "keep" else candidate - before
-        slope_r, slope_z = (r - r * r) * before, (z - z * z) * difference
-        slope_candidate = replace * (1 - candidate * candidate)
-
-        d_gates = new_like(gates, batch_sizes, *gates.shape)
-        d_both, d_candidates = d_gates.split([2 * size, size], dim=2)
-        d_resets, d_updates = d_both.split(size, dim=2)
-        over_time = (
-            steps(tensor, batch_sizes)
-            for tensor in (
-                d_outputs, d_both, d_resets, d_updates, d_candidates, slope_r, slope_z, slope_candidate, keep, r,
-            )
-        )  # fmt: skip
-        backwards = reversed(list(zip(*over_time, strict=True)))
-        for d_output, d_r_and_z, d_r, d_z, d_n, slope_of_r, slope_of_z, slope_of_n, kept_share, reset in backwards:
-            d_h = d_state[0][: len(d_r)].add_(d_output)
-            torch.mul(d_h, slope_of_n, out=d_n)
-            torch.mul(d_h, slope_of_z, out=d_z)
-            d_reset = d_n @ weight_candidate
-            torch.mul(d_reset, slope_of_r, out=d_r)
-            d_h.mul_(kept_share).addcmul_(d_reset, reset).addmm_(d_r_and_z, weight_gates)
-        d_weight = torch.cat([product_over_time(d_both, before), product_over_time(d_candidates, resets)])
-        return d_gates, (d_weight,)
+        by_gates, by_candidate = (
+            product_with(weight.T, gates.shape[1]) for weight in weights[0].split([2 * size, size])
+        )
+        # each in one piece, or oneDNN would have to copy its rows
+        d_candidates = new_like(gates, batch_sizes, *resets.shape)
+        d_updates = new_like(gates, batch_sizes, *gates.shape[:2], 2 * size)
+        for t, n in reversed(list(enumerate(rows_over_time(gates, batch_sizes)))):
+            h, (r, z, candidate) = hidden[t, :n], gates[t, :n].split(size, dim=1)
+            d_r, d_z = d_updates[t, :n].split(size, dim=1)
+            d_h = d_state[0][:n].add_(d_outputs[t, :n])
+            if self.update_convention == "keep":
+                d_kept = d_h * z
+                d_replaced = d_h - d_kept
+                sigmoid_backward((h - candidate).mul_(d_h), z, grad_input=d_z)
+            else:
+                d_replaced = d_h * z
+                d_kept = d_h - d_replaced
+                sigmoid_backward((candidate - h).mul_(d_h), z, grad_input=d_z)
+            tanh_backward(d_replaced, candidate, grad_input=d_candidates[t, :n])
+            d_reset = by_candidate(d_candidates[t, :n])
+            sigmoid_backward(d_reset * h, r, grad_input=d_r)
+            d_h.copy_(d_kept.addcmul_(d_reset, r).add_(by_gates(d_updates[t, :n])))
+        d_weight = [product_over_time(d_updates, hidden[:-1]), product_over_time(d_candidates, resets)]
+        return torch.cat([d_updates, d_candidates], dim=2), (torch.cat(d_weight),)

@@ -13,6 +13,15 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from .recurrence import GRUEquations, LSTMEquations, Recurrence, SigmoidEquations
 
 
+def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [B, K] and weight [M, K] -> x weight.T + bias [B, M]."""
+    if x.shape[0] == 1 and x.dtype is weight.dtype:
+        # one row, as in generation: matrix times vector takes half the time of the general product
+        row = torch.mv(weight, x[0]) if bias is None else torch.addmv(bias, weight, x[0])
+        return row[None]
+    return linear(x, weight, bias)
+
+
 class RecurrentCell(nn.Module):
     """One direction of one recurrent layer: weight_ih [G·D, E], weight_hh [G·D, P], bias [G·D] for G gates.
 
@@ -94,7 +103,7 @@ class RecurrentCell(nn.Module):
 
     def run_steps(self, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None):
         """The recurrence written out: W x + b for all time steps at once, then one `step` after the other."""
-        projected = linear(x, self.weight_ih, self.bias)  # [B, T, G·D]
+        projected = linear_of_rows(x.flatten(0, 1), self.weight_ih, self.bias).unflatten(0, x.shape[:2])  # [B, T, G·D]
         if lengths is not None:
             is_token = torch.arange(x.shape[1]) < lengths[:, None]
             is_token = is_token.to(x.device)[..., None]  # [B, T, 1]
@@ -148,12 +157,13 @@ class RecurrentCell(nn.Module):
         # the steps add into one state, where a lower precision's rounding would pile up
         with torch.autocast(x.device.type, enabled=False):
             dtype = self.weight_ih.dtype
-            projected = linear(x.transpose(0, 1).to(dtype), self.weight_ih, self.bias)  # [T, B, G·D]
             outputs, *state = Recurrence.apply(
                 self.equations(),
-                projected,
                 batch_sizes,
                 self.num_states,
+                x.transpose(0, 1).to(dtype),
+                self.weight_ih,
+                self.bias,
                 *(s.to(dtype) for s in state),
                 *self.equation_weights(weight_hh),
             )
@@ -172,7 +182,7 @@ class RNNCell(RecurrentCell):
 
     def step(self, projected, state):
         activation = getattr(torch, self.hidden_act)
-        return (activation(projected + linear(state[0], self.weight_hh)),)
+        return (activation(projected + linear_of_rows(state[0], self.weight_hh)),)
 
     def fused_kernel(self):
         return {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}.get(self.hidden_act)
@@ -228,24 +238,29 @@ class LSTMCell(RecurrentCell):
         """What gates `first` to `last` (excluded) of [i, f, o], or of [the coupled one, o], read from c [B, D]."""
         if self.peephole == "diagonal":
             return (c[:, None] * self.weight_ch[first:last]).flatten(1)
-        return linear(c, self.weight_ch[first * self.hidden_size : last * self.hidden_size])
+        return linear_of_rows(c, self.weight_ch[first * self.hidden_size : last * self.hidden_size])
 
     def step(self, projected, state):
         h, c = state
         size, num_updates = self.hidden_size, self.num_gates - 2
-        update, g, o = (projected + linear(h, self.weight_hh)).split([num_updates * size, size, size], dim=1)
+        update, g, o = (projected + linear_of_rows(h, self.weight_hh)).split([num_updates * size, size, size], dim=1)
         if self.peephole:
             update = update + self.seen_through_peepholes(c, 0, num_updates)
-        gates = torch.sigmoid(update).chunk(num_updates, dim=1)
-        i, f = {None: gates, "input": (gates[0], 1 - gates[0]), "forget": (1 - gates[0], gates[0])}[self.coupled_gates]
-        c = f * c + i * torch.tanh(g)
+        update, g = torch.sigmoid(update), torch.tanh(g)
+        if self.coupled_gates == "input":
+            c = (1 - update) * c + update * g
+        elif self.coupled_gates == "forget":
+            c = update * c + (1 - update) * g
+        else:
+            i, f = update.chunk(2, dim=1)
+            c = f * c + i * g
         if self.cell_clip is not None:
             c = c.clamp(-self.cell_clip, self.cell_clip)
         if self.peephole:
             o = o + self.seen_through_peepholes(c, num_updates, num_updates + 1)
         h = torch.sigmoid(o) * torch.tanh(c)
         if self.weight_hr is not None:
-            h = linear(h, self.weight_hr)
+            h = linear_of_rows(h, self.weight_hr)
             if self.projection_clip is not None:
                 h = h.clamp(-self.projection_clip, self.projection_clip)
         return h, c
@@ -256,8 +271,9 @@ class LSTMCell(RecurrentCell):
         if self.weight_hr is not None and self.output_size == self.hidden_size:
             # torch tells a projection by the states' lengths
             return None
-        # cuDNN's one call wins over the gate it computes twice, torch's loop on the CPU does not
-        return torch.lstm if self.coupled_gates is None or self.weight_hh.is_cuda else None
+        # on the CPU torch has no fast projection, and would compute a coupled gate twice
+        plain = self.weight_hr is None and self.coupled_gates is None
+        return torch.lstm if plain or self.weight_hh.is_cuda else None
 
     def fused_weights(self, weight_hh):
         weights = super().fused_weights(weight_hh)
@@ -311,15 +327,15 @@ class GRUCell(RecurrentCell):
         h = state[0]
         x_gates, x_n = projected.split([2 * self.hidden_size, self.hidden_size], dim=1)
         if self.reset_mode == "after":
-            h_gates, h_n = linear(h, self.weight_hh, self.hidden_bias()).split(
+            h_gates, h_n = linear_of_rows(h, self.weight_hh, self.hidden_bias()).split(
                 [2 * self.hidden_size, self.hidden_size], dim=1
             )
             r, z = torch.sigmoid(x_gates + h_gates).chunk(2, dim=1)
             candidate = torch.tanh(x_n + r * h_n)
         else:
             weight_gates, weight_n = self.weight_hh.split([2 * self.hidden_size, self.hidden_size])
-            r, z = torch.sigmoid(x_gates + linear(h, weight_gates)).chunk(2, dim=1)
-            candidate = torch.tanh(x_n + linear(r * h, weight_n))
+            r, z = torch.sigmoid(x_gates + linear_of_rows(h, weight_gates)).chunk(2, dim=1)
+            candidate = torch.tanh(x_n + linear_of_rows(r * h, weight_n))
         if self.update_convention == "replace":
             return ((1 - z) * h + z * candidate,)
         return (z * h + (1 - z) * candidate,)

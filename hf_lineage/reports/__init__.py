@@ -1,6 +1,17 @@
 """Reports that open offline: one HTML file with its plots inside."""
 
+from .alignment_report import plot_alignment, write_alignment_report
+from .attention import record_attention, write_attention_report
 from .lineage_report import write_lineage_report
+from .word_vectors_report import known_groups, word_vectors_section
 
 
-__all__ = ["write_lineage_report"]
+__all__ = [
+    "known_groups",
+    "plot_alignment",
+    "record_attention",
+    "word_vectors_section",
+    "write_alignment_report",
+    "write_attention_report",
+    "write_lineage_report",
+]

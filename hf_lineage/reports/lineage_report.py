@@ -36,6 +36,7 @@ blockquote {{ margin: .3em 0 1.2em; padding: .2em 1em; border-left: 3px solid #c
 <figure>{curves}<figcaption>{caption}</figcaption></figure>
 <h2>What they say</h2>
 {samples}
+{sections}
 </body></html>
 """
 
@@ -72,11 +73,11 @@ def learning_curves(results: Sequence[dict]) -> bytes:
     return buffer.getvalue()
 
 
-def write_lineage_report(path: Path, title: str, summary: str, results: Sequence[dict]):
+def write_lineage_report(path: Path, title: str, summary: str, results: Sequence[dict], sections: Sequence[str] = ()):
     """Writes the report to `path` in one piece.
 
     Each result holds the keys of `COLUMNS` and `train_curve` and `validation_curve`, lists of (tokens, loss), and
-    `samples`, a list of (prompt, continuation).
+    `samples`, a list of (prompt, continuation). `sections` are HTML that follows, such as `word_vectors_section`.
     """
     header, *rows = table_rows(results)
     cells = [f"<th>{escape(cell)}</th>" for cell in header]
@@ -98,6 +99,7 @@ def write_lineage_report(path: Path, title: str, summary: str, results: Sequence
         curves=f'<img alt="learning curves" src="data:image/png;base64,{picture}">',
         caption="Loss on the training text (lines) and on the validation text (dots).",
         samples="\n".join(samples),
+        sections="\n".join(sections),
     )
     temporary = path.with_suffix(".tmp")
     temporary.write_text(page, encoding="utf-8")

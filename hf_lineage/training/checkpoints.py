@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -51,17 +52,22 @@ def flaw(checkpoint: Path) -> str | None:
     return None
 
 
-def last_complete_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest whole checkpoint in `output_dir`, None if there is none; logs a warning for each one it skips."""
+def complete_checkpoints(output_dir: str | Path) -> Iterator[str]:
+    """The whole checkpoints in `output_dir`, newest first; logs a warning for each one it skips."""
     checkpoints = [
         path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdecimal()
     ]
     for checkpoint in sorted(checkpoints, key=lambda path: int(path.name[11:]), reverse=True):
         found = flaw(checkpoint)
         if found is None:
-            return str(checkpoint)
-        logger.warning("skipping the incomplete checkpoint %s: %s", checkpoint, found)
-    return None
+            yield str(checkpoint)
+        else:
+            logger.warning("skipping the incomplete checkpoint %s: %s", checkpoint, found)
+
+
+def last_complete_checkpoint(output_dir: str | Path) -> str | None:
+    """The newest whole checkpoint in `output_dir`, None if there is none; logs a warning for each one it skips."""
+    return next(complete_checkpoints(output_dir), None)
 
 
 def check_same_run(checkpoint: str | Path, run: dict):

@@ -26,3 +26,21 @@ def inverse_time(decay: float) -> Callable[[int], float]:
         return 1 / (1 + decay * update)
 
     return factor
+
+
+def noam(warmup_updates: int) -> Callable[[int], float]:
+    """Linear warm-up, then 1/√s, where the first update is s = 1; 1 at its peak, s = `warmup_updates`.
+
+    Vaswani et al. (2017), equation 3: with a base rate of D^(−1/2) · warmup^(−1/2) this is
+    D^(−1/2) · min(s^(−1/2), s · warmup^(−3/2)). transformers' `inverse_sqrt` is an update late, its first is idle.
+
+    Raises:
+        ValueError: warmup_updates is below 1.
+    """
+    if warmup_updates < 1:
+        raise ValueError(f"warmup_updates is {warmup_updates}; it must be at least 1")
+
+    def factor(update: int) -> float:
+        return min((update + 1) / warmup_updates, (warmup_updates / (update + 1)) ** 0.5)
+
+    return factor

@@ -16,6 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotat
 
 from ..data.packing import IGNORED
 from ..data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from .averaging import AverageCheckpoints
 from .checkpoints import check_same_run, last_complete_checkpoint, seal
 from .schedules import flat_then_decay, inverse_time
 from .signals import StopOnSignal
@@ -107,11 +108,20 @@ class LineageTrainer(Trainer):
             if state.global_step >= last:
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
+                self.finish_again()
                 return TrainOutput(state.global_step, math.nan, {})
         if isinstance(self.train_dataset, Sized):
             self.check_data()
         with self.stop_on_signal.listening():
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def finish_again(self):
+        """Gives the model of a finished run, of which the last checkpoint is loaded, the weights it ended with."""
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, AverageCheckpoints):
+                callback.on_train_end(self.args, self.state, self.control, model=self.model)
 
     def check_data(self):
         """Refuses a training set without a full batch, or without a label (which it reads up to the first one)."""

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from transformers import TrainerCallback
 
 from ..data.windows import WordWindows
 from ..models import Word2VecForPreTraining
@@ -15,13 +16,33 @@ def single_block(examples: list[dict]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(values) for name, values in example.items()}
 
 
+class EpochLoss(TrainerCallback):
+    """Logs the mean loss of each whole epoch: summed losses over measured pairs, of all processes."""
+
+    def __init__(self, trainer):
+        self.trainer, self.begun, self.sums = trainer, None, torch.zeros(2, dtype=torch.float64)
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.begun = state.global_step
+        self.sums.zero_()
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        sums = self.sums.clone()
+        if args.world_size > 1:
+            sums = sums.to(args.device)
+            torch.distributed.all_reduce(sums)
+        if state.global_step - self.begun == self.trainer.updates_per_epoch() and sums[1] > 0:
+            self.trainer.log({"epoch_loss": (sums[0] / sums[1]).item()})
+
+
 class Word2VecTrainer(LineageTrainer):
     """Trains a `Word2VecForPreTraining` on `WordWindows`, a block of words a step, without autograd.
 
-    The learning rate and its schedule are the TrainingArguments'; no optimizer state exists. The logged loss is the
-    mean in nats over a fixed sixteenth of the pairs. Each of several processes trains
-    its own copy on its own blocks; the copies are averaged every `average_steps` steps and before each checkpoint.
-    One process and one thread give the same bits every time; `num_threads` > 1 (Hogwild) do not.
+    The learning rate and its schedule are the TrainingArguments'; no optimizer state exists. The logged `loss` is the
+    mean in nats over a fixed sixteenth of the pairs. After each epoch `epoch_loss` is logged, that of all its steps,
+    but for an epoch that a resumed run began in the middle of. Each of several processes trains its own copy on its
+    own blocks; the copies are averaged every `average_steps` steps and before each checkpoint. One process and one
+    thread give the same bits every time; `num_threads` > 1 (Hogwild) do not.
 
     Raises:
         ValueError: per_device_train_batch_size or gradient_accumulation_steps is not 1 (the block size is
@@ -59,6 +80,8 @@ class Word2VecTrainer(LineageTrainer):
         # the blocks' columns are not arguments of the model's forward
         args.remove_unused_columns = False
         super().__init__(model, args, train_dataset=train_dataset, data_collator=single_block, **kwargs)
+        self.epoch_loss = EpochLoss(self)
+        self.add_callback(self.epoch_loss)
 
     def create_optimizer(self, *args, **kwargs):
         """Only carries the learning rate: no parameter ever has a gradient."""
@@ -69,6 +92,7 @@ class Word2VecTrainer(LineageTrainer):
         """One block at the schedule's learning rate -> mean loss of its pairs."""
         rate = self.optimizer.param_groups[0]["lr"]
         loss, pairs = update(self.model, inputs, self.path, rate, self.num_threads)
+        self.epoch_loss.sums += torch.tensor([loss, pairs], dtype=torch.float64)
         if (self.state.global_step + 1) % self.average_steps == 0:
             self.average_processes()
         return torch.tensor(loss / max(pairs, 1), device=self.args.device)

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import embedding as rows_of
+from torch.nn.functional import logsigmoid, pad
 
 from ..models import Word2VecConfig, Word2VecForPreTraining
 
@@ -99,7 +100,7 @@ def _numba(model, embedding, context, batch, path, rate, begin, end):
 
 
 def _torch(model, embedding, context, batch, path, rate, begin, end):
-    batch = {name: tensor.to(embedding.device) for name, tensor in batch.items()}
+    batch = _padded({name: tensor.to(embedding.device) for name, tensor in batch.items()}, path, model.config.window)
     learn = _blocks if model.config.objective == "negative_sampling" else _vectors
     loss, pairs, step = torch.zeros((), device=embedding.device), 0, path.chunk * path.chunks_at_once
     for start in range(begin, end, step):
@@ -118,72 +119,91 @@ def _torch(model, embedding, context, batch, path, rate, begin, end):
     return float(loss), int(pairs)
 
 
+def _padded(batch, path, window):
+    """The block with a window of words before and after it, full chunks, and neighbours counted from each centre.
+
+    The words added have no neighbours, so that nothing is learned from them. Rows are taken by int64: by int32 they
+    are taken and added at half the speed.
+    """
+    ragged = -len(batch["ids"]) % path.chunk
+    position = torch.arange(len(batch["ids"]), device=batch["ids"].device)
+    return {
+        "ids": pad(batch["ids"].long(), (window, window + ragged)),
+        "before": pad(position - batch["low"], (0, ragged)),
+        "after": pad(batch["high"] - 1 - position, (0, ragged)),
+        "negatives": batch["negatives"].long(),
+    }
+
+
 def _bands(batch, path, window, start, stop):
-    """For chunks of L centres [G, L]: their neighbourhood [G, R] and who is whose neighbour, bool [G, L, R]."""
-    device, last = batch["ids"].device, len(batch["ids"]) - 1
-    chunks = -(-(stop - start) // path.chunk)
-    centres = start + torch.arange(chunks * path.chunk, device=device).view(chunks, path.chunk)
-    around = centres[:, :1] - window + torch.arange(path.chunk + 2 * window, device=device)  # [G, R]
-    exists, centres = centres < stop, centres.clamp(max=last)
-    low, high, position = batch["low"][centres][..., None], batch["high"][centres][..., None], around[:, None]
-    band = (position >= low) & (position < high) & (position != centres[..., None]) & exists[..., None]
-    return centres, around.clamp(0, last), band
+    """For chunks of L centres: words around each [G, R], the centres [G, L], their neighbours as bool [G, L, R]."""
+    chunks, length, width = -(-(stop - start) // path.chunk), path.chunk, path.chunk + 2 * window
+    stop = start + chunks * length
+    inputs = batch["ids"][start : stop + 2 * window].unfold(0, width, length)
+    targets = batch["ids"][start + window : stop + window].view(chunks, length)
+    before, after = (batch[name][start:stop].view(chunks, length, 1) for name in ("before", "after"))
+    offset = torch.arange(-window, window + 1, device=inputs.device)
+    near = (offset >= -before) & (offset <= after) & (offset != 0)  # [G, L, 2 window + 1]
+    band = near.new_zeros(chunks, length, width)
+    # the neighbours of the next centre stand in the next row, one column further
+    band.as_strided(near.shape, (length * width, width + 1, 1)).copy_(near)
+    return inputs, targets, band
 
 
 def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
-    """Negative sampling on chunks: G chunks of L centres, R words around them, N negatives shared in each."""
+    """Negative sampling on chunks: G chunks of L centres, R words around them, N negatives shared in each.
+
+    The P vectors h that predict are the R words themselves or, for CBOW, the L means of neighbours. Each is scored
+    against the K = L + N centres and negatives at once; `weights` [G, P, K] says how many pairs a score stands for.
+    """
     config = model.config
-    centres, around, band = _bands(batch, path, config.window, start, stop)
-    inputs, targets = batch["ids"][around], batch["ids"][centres]  # [G, R], [G, L]
-    noise = batch["negatives"][start // path.chunk : start // path.chunk + len(centres)]  # [G, N]
-    x, y, z = embedding[inputs], context[targets], context[noise]
-    band, is_noise = band.to(x.dtype), (targets[..., None] != noise[:, None]).to(x.dtype)  # [G, L, R], [G, L, N]
-    share = config.num_negatives / path.negatives_per_chunk
+    inputs, targets, band = _bands(batch, path, config.window, start, stop)
+    noise = batch["negatives"][start // path.chunk : start // path.chunk + len(targets)]  # [G, N]
+    outputs = torch.cat([targets, noise], 1)  # [G, K]
+    x, y = rows_of(inputs, embedding), rows_of(outputs, context)
+    band = band.to(x.dtype)  # [G, L, R]
 
     if config.architecture == "skip_gram":
-        weights = share * (band.transpose(1, 2) @ is_noise)  # [G, R, N]
-        positive, negative = y @ x.transpose(1, 2), x @ z.transpose(1, 2)
-        for_positive, for_negative = rate * band * (-positive).sigmoid(), -rate * weights * negative.sigmoid()
-        dx = for_positive.transpose(1, 2) @ y + for_negative @ z
-        dy, dz = for_positive @ x, for_negative.transpose(1, 2) @ x
-        of_pairs = band
+        h, pairs = x, band.transpose(1, 2)  # [G, R, L]
     else:
         count = band.sum(2, keepdim=True)  # [G, L, 1]
         divisor = count.clamp(min=1) if config.cbow_mean else torch.ones_like(count)
-        h = band @ x / divisor
-        weights, some = share * is_noise * (count > 0), (count > 0).to(x.dtype)
-        positive, negative = (h * y).sum(2, keepdim=True), h @ z.transpose(1, 2)
-        for_positive, for_negative = rate * some * (-positive).sigmoid(), -rate * weights * negative.sigmoid()
-        error = for_positive * y + for_negative @ z
-        dx = band.transpose(1, 2) @ (error / divisor if config.cbow_grad == "corrected" else error)
-        dy, dz = for_positive * h, for_negative.transpose(1, 2) @ h
-        of_pairs = some
+        h, pairs = band @ x / divisor, (count > 0) * torch.eye(path.chunk, dtype=x.dtype, device=x.device)
+    # a pair's own centre is no negative of it
+    is_noise = (targets[..., None] != noise[:, None]).to(x.dtype)  # [G, L, N]
+    share = config.num_negatives / path.negatives_per_chunk
+    weights = torch.cat([pairs, share * (pairs @ is_noise)], 2)
+    labels = (torch.arange(weights.shape[2], device=x.device) < path.chunk).to(x.dtype)
 
+    scores = h @ y.transpose(1, 2)  # [G, P, K]
+    gradient = (labels - scores.sigmoid()).mul_(weights).mul_(rate)
+    dx, dy = gradient @ y, gradient.transpose(1, 2) @ h
+    if config.architecture == "cbow":
+        dx = band.transpose(1, 2) @ (dx / divisor if config.cbow_grad == "corrected" else dx)
     embedding.index_add_(0, inputs.flatten(), dx.flatten(0, 1))
-    context.index_add_(0, targets.flatten(), dy.flatten(0, 1))
-    context.index_add_(0, noise.flatten(), dz.flatten(0, 1))
+    context.index_add_(0, outputs.flatten(), dy.flatten(0, 1))
     if not measure:
         return 0, 0
-    return -(of_pairs * logsigmoid(positive)).sum() - (weights * logsigmoid(-negative)).sum(), of_pairs.sum()
+    return -(weights * logsigmoid((2 * labels - 1) * scores)).sum(), pairs.sum()
 
 
 def _vectors(model, embedding, context, batch, path, rate, start, stop, measure):
     """Hierarchical and full softmax: P vectors h, each against the nodes of its centre's path or all words."""
     config = model.config
-    centres, around, band = _bands(batch, path, config.window, start, stop)
-    inputs, band = batch["ids"][around], band[:, 0]  # [G, R] with one centre a chunk
+    inputs, targets, band = _bands(batch, path, config.window, start, stop)
+    band, targets = band[:, 0], targets[:, 0]  # [G, R] and [G] with one centre a chunk
     if config.architecture == "skip_gram":
         rows, columns = band.nonzero(as_tuple=True)
-        h, targets = embedding[inputs[rows, columns]], batch["ids"][centres[rows, 0]]
+        h, targets = embedding[inputs[rows, columns]], targets[rows]
     else:
         rows = band.any(1).nonzero()[:, 0]
-        inputs, band, targets = inputs[rows], band[rows].to(embedding.dtype), batch["ids"][centres[rows, 0]]
+        inputs, band, targets = inputs[rows], band[rows].to(embedding.dtype), targets[rows]
         divisor = band.sum(1, keepdim=True) if config.cbow_mean else torch.ones_like(band[:, :1])
         h = (band[:, None] @ embedding[inputs])[:, 0] / divisor
 
     if config.objective == "softmax":
         logs = (h @ context.T).log_softmax(1)
-        loss = -logs.gather(1, targets[:, None].long()).sum()
+        loss = -logs.gather(1, targets[:, None]).sum()
         gradient = -rate * logs.exp()  # [P, V]
         gradient[torch.arange(len(h)), targets] += rate
         error, change = gradient @ context, gradient.T @ h

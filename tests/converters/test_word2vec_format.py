@@ -104,6 +104,20 @@ def test_reads_what_the_authors_tool_writes_now(tmp_path):
     np.testing.assert_allclose(binary.vectors, text.vectors, atol=6e-7)
 
 
+def test_the_authors_tool_reads_what_we_write(tmp_path):
+    tool = shutil.which("word2vec-distance") or Path(sys.prefix) / "bin" / "word2vec-distance"
+    if not Path(tool).is_file():
+        pytest.skip("needs the original program: pip install --no-build-isolation word2vec==0.10.6")
+    vectors = WordVectors([f"w{i}" for i in range(60)], np.random.default_rng(0).normal(size=(60, 12)))
+    write_word_vectors(tmp_path / "v.bin", vectors)
+    question = {"input": "w7\nEXIT\n", "capture_output": True, "text": True, "cwd": tmp_path}
+    answer = subprocess.run([tool, "v.bin"], **question).stdout
+    rows = [line.split() for line in answer.splitlines() if line.lstrip().startswith("w")]
+    expected = vectors.nearest("w7", 40)
+    assert [word for word, _ in rows] == [word for word, _ in expected]
+    np.testing.assert_allclose([float(cosine) for _, cosine in rows], [cosine for _, cosine in expected], atol=2e-6)
+
+
 def test_first_rows_only(vectors, tmp_path):
     for name in ("vectors.bin", "vectors.txt"):
         write_word_vectors(tmp_path / name, vectors)

@@ -11,6 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, T
 
 from hf_lineage.data import streams
 from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.streams import (
     BlocksWithNegatives,
     ContiguousBlocks,
@@ -79,7 +80,7 @@ def corpus_on_disk(tmp_path):
 
 def test_a_second_call_reads_the_cache(tokenizer, corpus_on_disk, monkeypatch):
     first = encode_corpus(corpus_on_disk, tokenizer)
-    monkeypatch.setattr(streams, "_tokenize", lambda *_: pytest.fail("tokenized again"))
+    monkeypatch.setattr(TextEncoder, "__call__", lambda *_: pytest.fail("tokenized again"))
     assert encode_corpus(corpus_on_disk, tokenizer).tokens.tolist() == first.tokens.tolist()
 
 
@@ -101,7 +102,7 @@ def test_the_cache_is_of_one_tokenizer(tokenizer, corpus_on_disk):
 
 def test_a_new_encoding_rule_does_not_read_the_old_cache(tokenizer, corpus_on_disk, monkeypatch):
     encode_corpus(corpus_on_disk, tokenizer)
-    monkeypatch.setattr(streams, "_tokenize", lambda texts, _: [[EOS] for _ in texts])
+    monkeypatch.setattr(TextEncoder, "__call__", lambda _, texts: [np.array([], np.int32) for _ in texts])
     monkeypatch.setattr(streams, "_ENCODING_VERSION", streams._ENCODING_VERSION + 1)
     with pytest.raises(CorpusError, match="no text"):
         encode_corpus(corpus_on_disk, tokenizer)
@@ -288,6 +289,15 @@ def test_streamed_blocks_are_the_contiguous_ones(tokenizer, streamed):
     assert ids(blocks) == ids(expected)
     assert all(torch.equal(block["input_ids"], block["labels"]) for block in blocks)
     assert blocks[0]["input_ids"].dtype == torch.int64
+
+
+def test_streamed_blocks_for_a_window_are_the_contiguous_ones(tokenizer, streamed):
+    expected = ContiguousBlocks(encode_corpus(corpus_of(*TEXTS), tokenizer), 6, shuffle=False, context_size=3)
+    blocks = list(StreamedBlocks(streamed, tokenizer, 6, context_size=3))
+    assert ids(blocks) == ids(expected)
+    assert [block["labels"].tolist() for block in blocks] == [block["labels"].tolist() for block in expected]
+    with pytest.raises(ValueError, match="context_size is 6"):
+        StreamedBlocks(streamed, tokenizer, 6, context_size=6)
 
 
 def test_streamed_blocks_read_lazily(tokenizer):

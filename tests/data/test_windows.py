@@ -119,6 +119,21 @@ def test_blocks_cover_the_text_once_an_epoch(words):
     assert np.array_equal(np.bincount(found, minlength=len(words.counts)), words.counts)
 
 
+def test_stretches_are_read_without_the_map(words):
+    size = len(words.ids)
+    for start, stop in ((0, 7), (5, 5), (size - 3, size + 100), (0, size)):
+        assert np.array_equal(words.read(start, stop), words.ids[start:stop])
+
+
+def test_noise_may_follow_the_counts_of_other_text(words):
+    counts = np.zeros_like(words.counts)
+    counts[3] = 7
+    data = WordWindows(words, noise_counts=counts)
+    assert set(data[0]["negatives"].flat) == {3}
+    with pytest.raises(ValueError, match="noise_counts has 2 words"):
+        WordWindows(words, noise_counts=counts[:2])
+
+
 def test_a_chunk_shares_its_negatives(words):
     data = WordWindows(words, chunk=8, negatives_per_chunk=3, block_size=100, subsample=0)
     example = data[0]

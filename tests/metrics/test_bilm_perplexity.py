@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hf_lineage import ELMoConfig, ELMoForPreTraining
-from hf_lineage.data import encode_sentences
-from hf_lineage.data.sentence_streams import bilm_inputs
+from hf_lineage.data import encode_bilm_corpus
+from hf_lineage.data.bilm_streams import bilm_inputs
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 
@@ -19,7 +19,7 @@ from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 def test_every_word_counts_once(block_size, output, tiny_corpus):
     marks = {"unk_token": "<UNK>", "bos_token": "<S>", "eos_token": "</S>"}
     tokenizer = elmo_tokenizer(train_word_level(tiny_corpus, 30, special_tokens=marks, show_progress=False))
-    stream = encode_sentences([{"text": text} for text in tiny_corpus[:5]], tokenizer, show_progress=False)
+    stream = encode_bilm_corpus([{"text": text} for text in tiny_corpus[:5]], tokenizer, show_progress=False)
     sizes = {"character_size": 4, "cnn_filters": [[1, 8]], "hidden_size": 8, "projection_size": 4}
     model = ELMoForPreTraining(ELMoConfig(vocab_size=len(tokenizer), **sizes, **output)).train()
     found = measure_bilm_perplexity(model, stream, block_size=block_size, show_progress=False)

@@ -3,4 +3,4 @@
 import pytest
 
 
-pytest.register_assert_rewrite("tests.models.common", "tests.models.common_generation")
+pytest.register_assert_rewrite("tests.models.common", "tests.models.common_generation", "tests.models.common_seq2seq")

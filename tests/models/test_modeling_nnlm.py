@@ -8,6 +8,7 @@ import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from torch.testing import assert_close
+from transformers import DynamicCache
 
 from hf_lineage import NNLMConfig, NNLMForCausalLM, NNLMModel
 from hf_lineage.data.randomness import generator, log_uniform
@@ -52,14 +53,36 @@ class NNLMTests(CausalLMTests):
 
 
 class TestNNLM(NNLMTests):
-    pass
+    @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"prefill_chunk_size": 3}], ids=str)
+    def test_generation_with_a_static_cache(self, options):
+        model, prompts = self.model(HEAD), self.prompts()
+        expected = self.generate(model, prompts, **options)
+        assert torch.equal(self.generate(model, prompts, cache_implementation="static", **options), expected)
+
+    def test_assistant_is_refused(self):
+        # guesses that turn out wrong cannot be taken back: what left the window is gone
+        model = self.model(HEAD)
+        with pytest.raises(ValueError, match="assisted generation is not supported with stateful models"):
+            self.generate(model, self.inputs(HEAD, batch=1), assistant_model=self.model(HEAD, seed=1))
+
+    def test_caches_of_another_kind_or_batch_and_masks_of_each_query_are_refused(self, head):
+        model, inputs = self.model(head), self.inputs(head)
+        with pytest.raises(ValueError, match=r"DynamicCache\(config=model\.config\)"):
+            model(**inputs, cache=DynamicCache())
+        cache = cache_of(model(**inputs, use_cache=True))
+        with pytest.raises(ValueError, match=r"cache.*\b4\b.*\b2\b"):
+            model(inputs["input_ids"][:2], cache=cache)
+        with pytest.raises(ValueError, match=r"attention_mask must have shape \[4, 7\]"):
+            model(**inputs, attention_mask=torch.ones(4, 1, 7, 7).tril())
 
 
+@pytest.mark.slow
 class TestWithoutDirectConnections(NNLMTests):
     tiny = {**NNLMTests.tiny, "direct_connections": False}
     only_heads = [HEAD]
 
 
+@pytest.mark.slow
 class TestWithoutHiddenLayer(NNLMTests):
     """MLP3 of the paper: h = 0."""
 
@@ -67,6 +90,7 @@ class TestWithoutHiddenLayer(NNLMTests):
     only_heads = [HEAD]
 
 
+@pytest.mark.slow
 class TestBigram(NNLMTests):
     """A window of one word, with nothing to carry over."""
 
@@ -118,6 +142,7 @@ class TestSampledSoftmax(SampledTests):
     tiny = {**NNLMTests.tiny, "objective": "sampled_softmax"}
 
 
+@pytest.mark.slow
 class TestNCE(SampledTests):
     tiny = {**NNLMTests.tiny, "objective": "nce"}
 

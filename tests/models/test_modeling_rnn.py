@@ -96,12 +96,14 @@ class TestRNN(RecurrentTests):
     config_class = RNNConfig
 
 
+@pytest.mark.slow
 class TestReLURNN(RecurrentTests):
     config_class = RNNConfig
     tiny = {**SIZES, "hidden_act": "relu", "initializer_range": 0.4}
     only_heads = [HEAD]
 
 
+@pytest.mark.slow
 class TestSigmoidRNN(RecurrentTests):
     """Mikolov's activation, which has no fused kernel."""
 
@@ -174,6 +176,7 @@ class BidirectionalTests(ModelTests):
         assert cache_of(model(**inputs, use_cache=True)) is None
 
 
+@pytest.mark.slow
 class TestBidirectionalRNN(BidirectionalTests):
     config_class = RNNConfig
 
@@ -183,12 +186,14 @@ class TestBidirectionalLSTM(BidirectionalTests):
     only_heads = ["AutoModel", "AutoModelForSequenceClassification", "AutoModelForTokenClassification"]
 
 
+@pytest.mark.slow
 class TestBidirectionalProjectedLSTM(BidirectionalTests):
     config_class = LSTMConfig
     tiny = {**SIZES, "bidirectional": True, "projection_size": 16, "cell_clip": 2.0}
     only_heads = ["AutoModelForSequenceClassification"]
 
 
+@pytest.mark.slow
 class TestBidirectionalGRU(BidirectionalTests):
     config_class = GRUConfig
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import AutoModel, pipeline
+from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
 
 from hf_lineage import Word2VecConfig, Word2VecForPreTraining, Word2VecForSequenceClassification, Word2VecModel
 from hf_lineage.models.modeling_word2vec import HuffmanTree
@@ -25,7 +25,7 @@ class TestWord2Vec(ModelTests):
     def initialization(self, name, config):
         if "context" in name or name.endswith("bias"):
             return constant(0.0)
-        return uniform(0.5 / config.hidden_size)
+        return uniform(config.initializer_range / config.hidden_size)
 
     def test_hidden_states(self, head):
         # no layer: the vectors are all there is
@@ -172,6 +172,28 @@ def test_classifier_reads_the_mean_of_the_words():
     mean = model.model.embed_tokens.weight[[1, 2, 3]].mean(0, keepdim=True)
     assert_close(model(ids, mask).logits, model.classifier(mean))
     assert not model.model.embed_tokens.weight.requires_grad
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_classifier_starts_from_trained_vectors_and_tunes_them_or_not(tmp_path, freeze):
+    pretrained = random_model()
+    pretrained.save_pretrained(tmp_path)
+    options = {"num_labels": 2, "freeze_embeddings": freeze}
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path, **options).train()
+    before = pretrained.get_input_embeddings().weight.detach()
+    assert torch.equal(model.get_input_embeddings().weight, before)
+    ids, labels = torch.tensor([[1, 2, 3], [4, 5, 6], [1, 3, 7], [5, 8, 4]]), torch.tensor([0, 1, 0, 1])
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    losses = []
+    for _ in range(200):
+        loss = model(ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    moved = (model.get_input_embeddings().weight - before).abs().sum(1) > 0
+    assert moved.nonzero()[:, 0].tolist() == ([] if freeze else [1, 2, 3, 4, 5, 6, 7, 8])
 
 
 def test_feature_extraction_gives_the_vectors(tiny_tokenizer, tmp_path):

@@ -20,15 +20,13 @@ VARIANTS = {
     "forget full": (LSTMCell, {"coupled_gates": "forget", "peephole": "full"}),
     "clipped": (LSTMCell, {"projection_size": 3, "cell_clip": 0.3, "projection_clip": 0.2}),
     "clipped diagonal": (LSTMCell, {"peephole": "diagonal", "cell_clip": 0.3}),
+    "projection": (LSTMCell, {"projection_size": 3}),
     "square projection": (LSTMCell, {"projection_size": D}),
     "full projection": (LSTMCell, {"peephole": "full", "projection_size": 2}),
     "before": (GRUCell, {"reset_mode": "before"}),
     "before replace": (GRUCell, {"reset_mode": "before", "update_convention": "replace"}),
 }
-FUSED = {
-    "replace": (GRUCell, {"update_convention": "replace"}),
-    "projection": (LSTMCell, {"projection_size": 3}),
-}
+FUSED = {"replace": (GRUCell, {"update_convention": "replace"})}
 
 
 def new_cell(kind, dtype=torch.double):
@@ -62,6 +60,22 @@ def test_whole_sequences_equal_the_steps(kind, lengths):
     if lengths is not None:
         assert not results[0][0][2].any()
         assert torch.equal(results[0][1][2], state[0][2])
+
+
+@pytest.mark.parametrize("lengths", [None, [7, 3, 0, 5]])
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_single_precision_equals_double(kind, lengths):
+    """oneDNN computes in single precision only."""
+    cell, lengths = new_cell(kind), None if lengths is None else torch.tensor(lengths)
+    x, *state = random_inputs(cell, 4, 7)
+    results = []
+    for dtype in (torch.float, torch.double):
+        cell.to(dtype)
+        inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in (x, *state)]
+        outputs, last = cell(inputs[0], tuple(inputs[1:]), lengths)
+        gradients = torch.autograd.grad(sum(o.square().sum() for o in (outputs, *last)), [*inputs, *cell.parameters()])
+        results.append([tensor.float() for tensor in (outputs, *last, *gradients)])
+    assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", VARIANTS)

@@ -49,7 +49,9 @@ def test_the_lineage_run_reports_every_station(tmp_path, tiny_corpus):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert not re.search(r"(src|href)=(?!\"data:)", page), "the report must open offline"
-    for model_type in CAUSAL:
+    assert "What Word2VecModel knows of words" in page
+    assert page.count("data:image/png;base64,") == 2
+    for model_type in [*CAUSAL, "lineage_word2vec"]:
         assert (tmp_path / "run" / model_type / "model.safetensors").is_file()
 
 

@@ -26,7 +26,16 @@ TINY_GPT = {
     "intermediate_size": 32,
     "max_position_embeddings": 16,
 }
+TINY_NNLM = {
+    "hidden_size": 16,
+    "embedding_size": 8,
+    "context_size": 3,
+    "objective": "sampled_softmax",
+    "num_negatives": 16,
+    "dropout": 0.2,
+}
 STATIONS = {
+    "nnlm": ["--model_type", "lineage_nnlm", "--config_overrides", json.dumps(TINY_NNLM)],
     "lstm": ["--model_type", "lineage_lstm", "--config_overrides", '{"hidden_size": 16, "dropout": 0.2}'],
     "gpt": ["--model_type", "lineage_gpt", "--config_overrides", json.dumps(TINY_GPT)],
 }
@@ -126,8 +135,11 @@ def test_ten_kills(corpus, tmp_path, station, workers):
 @pytest.mark.recipe
 @pytest.mark.parametrize("station", STATIONS)
 def test_two_processes_train_like_one(corpus, tmp_path, station):
-    no_dropout = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
-    overrides = {"hidden_size": 16} if station == "lstm" else TINY_GPT | no_dropout
+    overrides = {
+        "nnlm": TINY_NNLM | {"dropout": 0.0},
+        "lstm": {"hidden_size": 16},
+        "gpt": TINY_GPT | {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0},
+    }[station]
     common = {"config_overrides": json.dumps(overrides), "max_steps": 8, "save_steps": 8, "learning_rate": 1e-3}
     run(arguments(corpus, tmp_path / "one", station, per_device_train_batch_size=8, **common))
     launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]

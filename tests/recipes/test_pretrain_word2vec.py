@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoModel, AutoTokenizer, pipeline
+from torch.testing import assert_close
+from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, pipeline
 
 import hf_lineage
 from hf_lineage.word_vectors import WordVectors
@@ -46,3 +47,43 @@ def test_trained_vectors_open_everywhere(tmp_path, backend):
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert results["similarities"]["spearman"] > 0
     assert results["losses"][-1][1] < results["losses"][0][1]
+    assert len(results["epoch_losses"]) == 20
+    assert results["epoch_losses"][-1] < results["epoch_losses"][0]
+
+
+@pytest.mark.recipe
+def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path):
+    draws = np.random.default_rng(0)
+    old, new = "cat dog cow pig".split(), "cat dog goat hen".split()
+
+    def run(name, words, *flags, place):
+        sentences = [draws.permutation([*words, place, "the", "of"]).tolist() for _ in range(300)]
+        lines = [" ".join(sentence).replace("york", "New York") for sentence in sentences]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+        command = [sys.executable, "recipes/pretrain_word2vec.py", *flags, "--corpus", str(tmp_path / f"{name}.txt")]
+        command += ["--output_dir", str(tmp_path / name), "--per_device_train_batch_size", "1", "--subsample", "0"]
+        command += ["--words_per_step", "500", "--num_train_epochs", "2", "--save_strategy", "no"]
+        subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
+        return AutoModelForPreTraining.from_pretrained(tmp_path / name), tokenizer
+
+    fields = ["--config_overrides", json.dumps({"hidden_size": 8})]
+    first, tokenizer = run(
+        "first", old, "--model_type", "lineage_word2vec", *fields, "--phrase_thresholds", "3", place="york"
+    )
+    assert "new_york" in tokenizer.get_vocab()
+    rate = ["--learning_rate", "1e-9"]
+    second, grown = run("second", new, "--model_name_or_path", str(tmp_path / "first"), *rate, place="york")
+
+    size = len(tokenizer)
+    assert {word: i for word, i in grown.get_vocab().items() if i < size} == tokenizer.get_vocab()
+    assert {word for word, i in grown.get_vocab().items() if i >= size} == {"goat", "hen"}
+    # at this rate nothing that was learned moves; new words start as in a new model
+    for before, after in zip(first.parameters(), second.parameters(), strict=True):
+        assert_close(after[:size], before, atol=1e-6, rtol=0)
+    new_rows = second.get_input_embeddings().weight[size:]
+    assert 0 < new_rows.abs().max() <= 0.5 / 8 + 1e-6
+    # counts are those of both texts
+    vocabulary = grown.get_vocab()
+    expected = {"cat": 600, "pig": 300, "hen": 300, "new_york": 600}
+    assert {word: second.word_counts[vocabulary[word]].item() for word in expected} == expected

@@ -1,5 +1,7 @@
 """Word2VecTrainer: learning, resuming, several threads, and settings that do not fit."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hf_lineage import Word2VecConfig, Word2VecForPreTraining
 from hf_lineage.data import WordFile, WordWindows
 from hf_lineage.tokenization import train_word_level
 from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer, last_complete_checkpoint
+from hf_lineage.training.word2vec_fast import update
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -100,6 +103,27 @@ def test_logged_loss_is_the_models_own(text, tmp_path):
     assert found == pytest.approx(np.mean(losses), rel=0.02)
 
 
+def test_loss_of_an_epoch_is_the_mean_over_its_pairs(text, tmp_path):
+    settings = {"learning_rate": 0.0, "num_train_epochs": 2, "lr_scheduler_type": "constant"}
+    trainer = new_trainer(text, tmp_path, **settings)
+    torch.nn.init.normal_(trainer.model.context_embeddings, 0, 0.5)
+    sums = []
+    step = trainer.training_step
+
+    def recording_step(model, inputs, num_items_in_batch=None):
+        sums.append(update(copy.deepcopy(trainer.model), inputs, trainer.path, 0.0))
+        return step(model, inputs, num_items_in_batch)
+
+    trainer.training_step = recording_step
+    trainer.train()
+    found = [row["epoch_loss"] for row in trainer.state.log_history if "epoch_loss" in row]
+    steps = len(sums) // 2
+    expected = [np.array(part).sum(0) for part in (sums[:steps], sums[steps:])]
+    assert found == pytest.approx([loss / pairs for loss, pairs in expected])
+    # the same model twice: the second epoch does not count the first again
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
 def test_resumed_run_ends_in_the_same_bits(text, tmp_path):
     whole = new_trainer(text, tmp_path / "whole", num_train_epochs=2, save_strategy="steps", save_steps=7)
     whole.train()
@@ -112,6 +136,12 @@ def test_resumed_run_ends_in_the_same_bits(text, tmp_path):
     resumed.train(checkpoint)
     for name, parameter in whole.model.named_parameters():
         assert torch.equal(parameter, dict(resumed.model.named_parameters())[name]), name
+    # the resumed run has seen only the end of the first epoch
+    losses = [
+        [row["epoch_loss"] for row in trainer.state.log_history if "epoch_loss" in row] for trainer in (whole, resumed)
+    ]
+    assert len(losses[0]) == 2
+    assert losses[1] == losses[0][-1:]
 
 
 def test_two_threads_learn_as_well(text, tmp_path):

@@ -18,7 +18,7 @@ _BATCH = 1_000
 
 
 @dataclass(frozen=True, eq=False)
-class SentenceStream:
+class BiLMStream:
     """A corpus of sentences, each `<S> w1 … wn </S>`, as numbers of the different words that occur in it.
 
     Both directions predict n + 1 words a sentence, so that the k-th prediction of either belongs to the same sentence:
@@ -52,7 +52,7 @@ class SentenceStream:
         return tuple(self.tokens[i] for i in (forwards, forwards + 1, backwards, backwards - 1))
 
 
-def encode_sentences(corpus, tokenizer, *, show_progress: bool = True) -> SentenceStream:
+def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLMStream:
     """The column "text" of `corpus`, a sentence a row, cut into words by an `ELMoTokenizer`; empty rows are left out.
 
     Raises:
@@ -85,7 +85,7 @@ def encode_sentences(corpus, tokenizer, *, show_progress: bool = True) -> Senten
     if not tokens:
         raise CorpusError("the corpus has no sentence")
     tokens, word_ids = np.concatenate(tokens), np.array(word_ids)
-    return SentenceStream(
+    return BiLMStream(
         tokens=tokens,
         sentence_starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
         word_ids=word_ids,
@@ -109,7 +109,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
 
     def __init__(
         self,
-        stream: SentenceStream,
+        stream: BiLMStream,
         num_streams: int,
         block_size: int,
         *,
@@ -152,7 +152,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
         return batch
 
 
-def bilm_inputs(stream: SentenceStream, start: int, end: int, characters: bool) -> dict[str, torch.Tensor]:
+def bilm_inputs(stream: BiLMStream, start: int, end: int, characters: bool) -> dict[str, torch.Tensor]:
     """Predictions `start` to `end` as `ELMoForPreTraining` takes a stream: int64 [T], and [T, C] of characters."""
     windows = stream.window(start, end)
     names = ("input_ids", "shift_labels", "backward_input_ids", "backward_shift_labels")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_lineage.data import BidirectionalStreams, CorpusError, EpochDataset, encode_sentences
+from hf_lineage.data import BidirectionalStreams, CorpusError, EpochDataset, encode_bilm_corpus
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 
 
@@ -22,7 +22,7 @@ def tokenizer():
 @pytest.fixture
 def stream(tokenizer):
     corpus = datasets.Dataset.from_dict({"text": SENTENCES})
-    return encode_sentences(corpus, tokenizer, show_progress=False)
+    return encode_bilm_corpus(corpus, tokenizer, show_progress=False)
 
 
 def expected_pairs(tokenizer):
@@ -99,12 +99,12 @@ def test_text_that_is_none(tokenizer):
     for texts, message in (([], "no sentence"), (["", " "], "no sentence"), ([None], "None.*not text")):
         corpus = datasets.Dataset.from_dict({"text": texts})
         with pytest.raises(CorpusError, match=message):
-            encode_sentences(corpus, tokenizer, show_progress=False)
+            encode_bilm_corpus(corpus, tokenizer, show_progress=False)
 
 
 def test_normalised_words_keep_their_letters():
     lower = elmo_tokenizer(train_word_level(["the"], special_tokens=MARKS, lowercase=True, show_progress=False))
-    stream = encode_sentences([{"text": "The THE the"}], lower, show_progress=False)
+    stream = encode_bilm_corpus([{"text": "The THE the"}], lower, show_progress=False)
     read, said, _, _ = stream.window(0, 3)
     assert [spelled(row) for row in stream.characters[said]] == ["The", "THE", "the"]
     assert np.unique(stream.word_ids[said]).size == 1

@@ -1,0 +1,299 @@
+"""GPT's published weights and tokenizer: OpenAI's numpy shards, and transformers' `openai-gpt` folders.
+
+OpenAI's folder holds `params_0.npy`, ..., which end to end are all the tensors of `params_shapes.json`,
+`encoder_bpe_40000.json` (token -> id) and `vocab_40000.bpe` (the merges). Layers are stored [in, out] in both layouts,
+query, key and value in one. Nothing is unpickled, and no file is read that promises more than it holds.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from torch import Tensor
+from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedTokenizerFast
+
+from ..models import GPTConfig, GPTForCausalLM
+
+
+# the tensors of a block in the order of the shards, by transformers' names, and where ours come from
+BLOCK = {
+    "attn.c_attn": ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+    "attn.c_proj": ("attention.out_proj",),
+    "ln_1": ("attention_norm",),
+    "mlp.c_fc": ("feed_forward.up_proj",),
+    "mlp.c_proj": ("feed_forward.down_proj",),
+    "ln_2": ("feed_forward_norm",),
+}
+HEAD_SIZE = 64
+# OpenAI's "gelu" is the tanh form
+ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "silu": "silu", "swish": "silu"}
+MAX_TEXT_BYTES = 2**28
+
+STANDARD_MARKS = {"[—―–]": "-", "…": "...", "[´‘’]": "'", "[“”]": '"'}
+WORDS = (
+    # runs of one mark
+    r"\n|-+|~+|!+|\"+|;+|\?+|,+|\)+|\(+|\\+|/+|\*+|\[+|\]+|\}+|\{+|\|+|_+|\++",
+    # a full stop ends a word but divides no number
+    r"\.+(?!\w)|(?<![\w.])\.+",
+    # marks, but @name is one word
+    r"@(?!\w)|[#$%&:<=>^`]",
+    # contractions: has n't, she 's, quotes
+    r"n't(?!\w)|'(?:s|m|d|re|ve|ll)(?!\w)|(?<!n)'(?!(?:s|m|d|re|ve|ll)(?!\w))",
+)
+
+
+def read_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = None) -> GPTForCausalLM:
+    """The language model of a folder in OpenAI's layout (`params_*.npy`) or transformers' (`openai-gpt`, safetensors).
+
+    The shards do not say how many heads there are: by default one for each 64 units, as published.
+
+    Raises:
+        ValueError: files contradict each other, are cut short or hold something else than float32 numbers.
+        OSError: a file is missing or cannot be read.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").is_file():
+        return _from_transformers(folder)
+    arrays = _read_shards(folder)
+    (num_positions, hidden_size), (vocab_size, _) = arrays[0].shape, arrays[1].shape
+    if num_attention_heads is None:
+        if hidden_size % HEAD_SIZE:
+            raise ValueError(
+                f"{folder}: hidden size {hidden_size} is no multiple of {HEAD_SIZE}, the published size of a head: "
+                "give num_attention_heads"
+            )
+        num_attention_heads = hidden_size // HEAD_SIZE
+    config = GPTConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=(len(arrays) - 2) // (2 * len(BLOCK)),
+        num_attention_heads=num_attention_heads,
+        intermediate_size=arrays[8].shape[1],
+        max_position_embeddings=num_positions,
+    )
+    names = [name for name, _ in _correspondence(config)]
+    return _model(folder, config, {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)})
+
+
+def to_openai_gpt(model: GPTForCausalLM) -> OpenAIGPTLMHeadModel:
+    """The same model as transformers' own `OpenAIGPTLMHeadModel`, with copied weights.
+
+    Raises:
+        ValueError: its activation, its epsilon or its untied output layer has no place there.
+    """
+    config = model.config
+    activations = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
+    if config.hidden_act not in activations or config.intermediate_size != 4 * config.hidden_size:
+        raise ValueError(
+            f"hidden_act {config.hidden_act} and intermediate_size {config.intermediate_size}: openai-gpt knows "
+            f"{', '.join(activations)} and an intermediate_size of 4 x hidden_size only"
+        )
+    if not config.tie_word_embeddings:
+        raise ValueError("tie_word_embeddings is False: openai-gpt ties its output layer to the token vectors")
+    converted = OpenAIGPTLMHeadModel(
+        OpenAIGPTConfig(
+            vocab_size=config.vocab_size,
+            n_positions=config.max_position_embeddings,
+            n_embd=config.hidden_size,
+            n_layer=config.num_hidden_layers,
+            n_head=config.num_attention_heads,
+            afn=activations[config.hidden_act],
+            resid_pdrop=config.dropout,
+            embd_pdrop=config.embedding_dropout,
+            attn_pdrop=config.attention_dropout,
+            layer_norm_epsilon=config.layer_norm_eps,
+            initializer_range=config.initializer_range,
+        )
+    )
+    ours, theirs = model.model.state_dict(), converted.transformer.state_dict()
+    for name, parts in _correspondence(config):
+        theirs[name].copy_(_turned(name, torch.cat([ours[part] for part in parts])))
+    return converted.train(model.training)
+
+
+def read_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokenizerFast:
+    """GPT's tokenizer from `encoder_bpe_40000.json` and `vocab_40000.bpe`: lower-cased BPE whose words end in `</w>`.
+
+    The text is standardised as the released code does (runs of marks stand alone, typographic quotes and dashes become
+    plain ones; ftfy's mending of broken encodings is left to the caller) and cut into words, marks and English
+    contractions ("has n't"), which is what spaCy made of nearly all of BooksCorpus; its list of abbreviations
+    ("Mr.") is not reproduced. A line end is a token.
+
+    Raises:
+        ValueError: a file is not of this kind: not JSON, not text, ids that are not 0, 1, 2, ..., a merge that is not
+            two tokens, or whose result has no id.
+        OSError: a file cannot be read.
+    """
+    vocabulary = _read_json(Path(encoder))
+    if not isinstance(vocabulary, dict) or "<unk>" not in vocabulary:
+        raise ValueError(f"{encoder}: must map tokens to ids, and have <unk>")
+    ids = list(vocabulary.values())
+    if not all(type(index) is int for index in ids) or sorted(ids) != list(range(len(ids))):
+        raise ValueError(f"{encoder}: the ids of its {len(ids)} tokens must be 0 to {len(ids) - 1}, each once")
+    pairs = []
+    for number, line in enumerate(_read_text(Path(merges)).split("\n"), start=1):
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        pair = tuple(line.split(" "))
+        if len(pair) != 2 or "".join(pair) not in vocabulary or not all(part in vocabulary for part in pair):
+            raise ValueError(
+                f"{merges}, line {number}: {line!r:.60} is not a merge of two tokens of {encoder} into one"
+            )
+        pairs.append(pair)
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, pairs, unk_token="<unk>", continuing_subword_prefix="", end_of_word_suffix="</w>")
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFC(),
+            *(normalizers.Replace(Regex(old), new) for old, new in STANDARD_MARKS.items()),
+            normalizers.Replace(Regex(r"\s*\n\s*"), "\n"),
+            normalizers.Strip(),
+            normalizers.Lowercase(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"[^\S\n]+"), "removed"),
+            *(pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in WORDS),
+        ]
+    )
+    tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=512,
+    )
+
+
+def _correspondence(config: GPTConfig) -> Iterator[tuple[str, list[str]]]:
+    """transformers' name of each tensor, in the order of the shards, and the names of ours, end to end."""
+    yield "positions_embed.weight", ["embed_positions.weight"]
+    yield "tokens_embed.weight", ["embed_tokens.weight"]
+    for layer in range(config.num_hidden_layers):
+        for theirs, ours in BLOCK.items():
+            for part in ("weight", "bias"):
+                yield f"h.{layer}.{theirs}.{part}", [f"blocks.{layer}.{name}.{part}" for name in ours]
+
+
+def _turned(name: str, tensor: Tensor) -> Tensor:
+    """[in, out] <-> [out, in], for the layers that are stored the other way round there."""
+    return tensor.T if ".c_" in name and name.endswith("weight") else tensor
+
+
+def _model(path: Path, config: GPTConfig, tensors: dict[str, Tensor]) -> GPTForCausalLM:
+    with torch.device("meta"):
+        model = GPTForCausalLM(config)
+    expected, state = model.model.state_dict(), {}
+    for name, parts in _correspondence(config):
+        if name not in tensors:
+            raise ValueError(f"{path}: the tensor {name} is missing")
+        if not tensors[name].isfinite().all():
+            raise ValueError(f"{path}: the tensor {name} holds NaN or infinity")
+        chunks = _turned(name, tensors[name]).chunk(len(parts))
+        for part, chunk in zip(parts, chunks, strict=False):
+            state[part] = chunk.contiguous()
+        found, wanted = [[list(tensor.shape) for tensor in group] for group in (chunks, [expected[p] for p in parts])]
+        if found != wanted:
+            raise ValueError(f"{path}: the tensor {name} gives {found}; the configuration wants {wanted}")
+    model.model.load_state_dict(state, assign=True)
+    model.tie_weights()
+    return model.eval()
+
+
+def _from_transformers(folder: Path) -> GPTForCausalLM:
+    settings = _read_json(folder / "config.json")
+    if not isinstance(settings, dict) or settings.get("model_type") != "openai-gpt":
+        raise ValueError(f"{folder}/config.json: model_type must be openai-gpt")
+    theirs = OpenAIGPTConfig(**settings)
+    if theirs.afn not in ACTIVATIONS:
+        raise ValueError(f"{folder}/config.json: afn is {theirs.afn!r}; it must be one of {', '.join(ACTIVATIONS)}")
+    config = GPTConfig(
+        vocab_size=theirs.vocab_size,
+        hidden_size=theirs.n_embd,
+        num_hidden_layers=theirs.n_layer,
+        num_attention_heads=theirs.n_head,
+        intermediate_size=4 * theirs.n_embd,
+        max_position_embeddings=theirs.n_positions,
+        hidden_act=ACTIVATIONS[theirs.afn],
+        dropout=theirs.resid_pdrop,
+        embedding_dropout=theirs.embd_pdrop,
+        attention_dropout=theirs.attn_pdrop,
+        layer_norm_eps=theirs.layer_norm_epsilon,
+        initializer_range=theirs.initializer_range,
+    )
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; weights in pickle files (pytorch_model.bin) are not read")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name.removeprefix("transformer."): file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
+    return _model(path, config, tensors)
+
+
+def _read_shards(folder: Path) -> list[np.ndarray]:
+    """All tensors, [positions, D], [tokens, D], then those of the blocks; views of one array."""
+    path = folder / "params_shapes.json"
+    shapes = _read_json(path)
+    if not isinstance(shapes, list) or not all(
+        isinstance(shape, list) and shape and all(type(size) is int and size > 0 for size in shape) for shape in shapes
+    ):
+        raise ValueError(f"{path}: must be a list of shapes, each a list of numbers of at least 1")
+    # the layers were convolutions of width 1
+    shapes = [shape[1:] if len(shape) == 3 and shape[0] == 1 else shape for shape in shapes]
+    if len(shapes) < 14 or (len(shapes) - 2) % 12 or len(shapes[1]) != 2 or len(shapes[8]) != 2:
+        raise ValueError(f"{path}: {len(shapes)} shapes are not two tables and blocks of 12 tensors")
+    d, f = shapes[1][1], shapes[8][1]
+    block = [[d, 3 * d], [3 * d], [d, d], [d], [d], [d], [d, f], [f], [f, d], [d], [d], [d]]
+    expected = [[shapes[0][0], d], [shapes[1][0], d], *block * ((len(shapes) - 2) // 12)]
+    if wrong := [index for index, shape in enumerate(shapes) if shape != expected[index]]:
+        raise ValueError(
+            f"{path}: shape {wrong[0]} is {shapes[wrong[0]]}; in this GPT it must be {expected[wrong[0]]}"
+        )
+
+    shards = []
+    while (shard := folder / f"params_{len(shards)}.npy").is_file():
+        shards.append(_map_shard(shard))
+    sizes = [math.prod(shape) for shape in shapes]
+    if not shards or sum(map(len, shards)) != sum(sizes):
+        raise ValueError(
+            f"{folder}: the {len(shards)} files params_0.npy, ... hold {sum(map(len, shards))} numbers, but "
+            f"{path.name} declares {sum(sizes)}: one is missing"
+        )
+    pieces = np.split(np.concatenate(shards), np.cumsum(sizes)[:-1])
+    return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def _map_shard(path: Path) -> np.ndarray:
+    try:
+        # mapped, so that the header cannot promise more than the file holds
+        shard = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not a whole file of numbers in numpy's format: {error}") from error
+    if not isinstance(shard, np.ndarray) or shard.dtype != np.float32 or shard.ndim != 1:
+        raise ValueError(f"{path}: must hold float32 numbers in one dimension")
+    return shard
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes are more than the {MAX_TEXT_BYTES} of such a file")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
+
+
+def _read_json(path: Path):
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error

@@ -1,0 +1,31 @@
+"""Training in phases: data sets that are read one after the other in one run, under one learning-rate schedule."""
+
+from collections.abc import Sequence
+
+import torch
+
+from hf_lineage.data.randomness import EpochDataset
+
+
+class Phases(torch.utils.data.Dataset):
+    """`examples[i]` examples of `parts[i]`, for as many of its epochs as that takes, then the next part.
+
+    BERT reads texts of 128 tokens for nine tenths of its steps and of 512 for the rest (Devlin et al., 2019, appendix
+    A.2). Position p is always the same example, so that a run that is killed and resumed, or has another number of
+    processes, sees the same. Train one epoch of it, in order.
+    """
+
+    def __init__(self, parts: Sequence[EpochDataset], examples: Sequence[int]):
+        self.parts = list(parts)
+        self.examples = list(examples)
+
+    def __len__(self) -> int:
+        return sum(self.examples)
+
+    def __getitem__(self, position: int) -> dict:
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} is outside of {len(self)} examples")
+        for part, examples in zip(self.parts, self.examples, strict=True):
+            if position < examples:
+                return part.at(*divmod(int(position), len(part)))
+            position -= examples

@@ -1,0 +1,137 @@
+"""Phrases (Mikolov et al., 2013b, §4): words that stand side by side more often than by chance become one word.
+
+text -> counts of words and of pairs -> pairs of high score, joined by "_"; then the same again on the joined text, so
+that phrases grow: "new york" in the first pass, "new_york times" in the second.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+
+@dataclass(frozen=True)
+class MappedTexts:
+    """Texts, each changed as it is read: nothing is stored, and they can be read as often as `texts` can."""
+
+    texts: Iterable[str]
+    change: Callable[[str], str]
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.change, self.texts)
+
+
+@dataclass
+class Phrases:
+    """Pairs of words to join, with their scores, one dictionary a pass."""
+
+    passes: list[dict[tuple[str, str], float]] = field(default_factory=list)
+    delimiter: str = "_"
+
+    @classmethod
+    def learn(
+        cls,
+        texts: Iterable[str],
+        thresholds: Sequence[float] = (200.0, 100.0),
+        *,
+        min_count: int = 5,
+        delimiter: str = "_",
+        max_counts: int = 20_000_000,
+        show_progress: bool = True,
+    ) -> "Phrases":
+        """Finds phrases in `texts`, a sentence each, words between blanks, in one pass a threshold (paper: 2 to 4).
+
+        The score of a pair is (count(a b) − min_count) / (count(a) · count(b)) · words, eq. 6 times the number of
+        words as in the authors' word2phrase, so that a threshold suits texts of any length; a pair is joined above
+        the threshold, where both words occur `min_count` times. More than `max_counts` counts are thinned out, the
+        rare ones first, as word2phrase does.
+
+        Raises:
+            ValueError: no threshold, one that is not positive, min_count or max_counts below 1, a delimiter with
+                white space, or texts that can be read only once.
+        """
+        if not thresholds or min(thresholds) <= 0:
+            raise ValueError(f"thresholds is {list(thresholds)}; it must hold a number above 0 for each pass")
+        for name, value in {"min_count": min_count, "max_counts": max_counts}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if delimiter.split() != [delimiter]:
+            raise ValueError(f"delimiter is {delimiter!r}; it must be characters without white space, such as '_'")
+        if isinstance(texts, Iterator):
+            raise ValueError("texts can be read only once, but each pass reads it: give a list or a column")
+        phrases = cls([], delimiter)
+        for threshold in thresholds:
+            bar = tqdm(texts, f"Phrases, pass {len(phrases.passes) + 1}", unit=" texts", disable=not show_progress)
+            counts, pairs, num_words = _count(map(phrases.split, bar), max_counts)
+            scores = _scores(counts, pairs, num_words, min_count)
+            phrases.passes.append({pair: score for pair, score in scores if score > threshold})
+        return phrases
+
+    def split(self, text: str) -> list[str]:
+        """The words and phrases of a text. In each pass the first of two overlapping pairs is joined."""
+        words = text.split()
+        for pairs in self.passes:
+            words = list(self._joined(words, pairs))
+        return words
+
+    def join(self, text: str) -> str:
+        """The text with its phrases joined: "in new york" -> "in new_york"."""
+        return " ".join(self.split(text))
+
+    def _joined(self, words, pairs):
+        i = 0
+        while i < len(words):
+            # short of the end the slice has one word, which is no pair
+            if (pair := tuple(words[i : i + 2])) in pairs:
+                yield self.delimiter.join(pair)
+            else:
+                yield words[i]
+            i += 2 if pair in pairs else 1
+
+    def save(self, path: str | Path):
+        """Writes a JSON file."""
+        path = Path(path)
+        passes = [[[*pair, score] for pair, score in pairs.items()] for pairs in self.passes]
+        temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+        content = {"delimiter": self.delimiter, "passes": passes}
+        temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Phrases":
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: the file is not one of phrases.
+            OSError: the file cannot be read.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            passes = [{(str(a), str(b)): float(score) for a, b, score in pairs} for pairs in content["passes"]]
+            return cls(passes, str(content["delimiter"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is not a file of phrases, as Phrases.save writes it ({error!r})") from error
+
+
+def _count(sentences, max_counts):
+    """How often each word and each pair of neighbours occurs, and how many words there are."""
+    words, pairs, num_words, least = Counter(), Counter(), 0, 1
+    for sentence in sentences:
+        num_words += len(sentence)
+        words.update(sentence)
+        pairs.update(pairwise(sentence))
+        while len(words) + len(pairs) > max_counts:
+            words, pairs = (Counter({k: n for k, n in c.items() if n > least}) for c in (words, pairs))
+            least += 1
+    return words, pairs, num_words
+
+
+def _scores(counts, pairs, num_words, min_count):
+    for (a, b), count in pairs.items():
+        if counts[a] >= min_count and counts[b] >= min_count:
+            yield (a, b), (count - min_count) / counts[a] / counts[b] * num_words

@@ -1,0 +1,115 @@
+"""What a translation model attends to: the weights between the words of a sentence and its translation."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Words of both sentences, and how much each target word attends to each source word, [T, S]."""
+
+    source: list[str]
+    target: list[str]
+    weights: np.ndarray
+
+    def links(self) -> str:
+        """The source word that each target word attends to most, in the Pharaoh format: `0-0 2-1`."""
+        if not self.source:
+            return ""
+        return " ".join(f"{i}-{j}" for j, i in enumerate(self.weights.argmax(1)))
+
+
+@contextlib.contextmanager
+def eager_attention(model: PreTrainedModel):
+    """The one implementation of attention that gives its weights."""
+    implementation = model.config._attn_implementation
+    if implementation != "eager":
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        if implementation != "eager":
+            model.set_attn_implementation(implementation)
+
+
+@torch.no_grad()
+def align(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    layer: int | None = None,
+    batch_size: int = 32,
+) -> list[Alignment]:
+    """Attention of an encoder-decoder from each word of `targets` to the words of `sources`, the targets being given.
+
+    Words are what stands between blanks: weights are summed over the pieces of a source word and averaged over those
+    of a target word; what goes to the end mark belongs to no word. Heads are averaged. Of several layers the last but
+    one is taken, where a Transformer's attention is most like an alignment (Garg et al., 2019, section 4.1), or
+    `layer`.
+
+    Raises:
+        ValueError: the model has no attention between target and source.
+    """
+    was_training, alignments = model.training, []
+    model.eval()
+    with eager_attention(model):
+        for start in range(0, len(sources), batch_size):
+            batch = sources[start : start + batch_size], targets[start : start + batch_size]
+            read, written = (
+                tokenizer(
+                    list(texts),
+                    padding=True,
+                    padding_side="right",
+                    return_tensors="pt",
+                    return_offsets_mapping=True,
+                    return_special_tokens_mask=True,
+                )
+                for texts in batch
+            )
+            labels = written.input_ids.masked_fill(written.attention_mask == 0, -100).to(model.device)
+            outputs = model(
+                read.input_ids.to(model.device),
+                attention_mask=read.attention_mask.to(model.device),
+                labels=labels,
+                output_attentions=True,
+            )
+            weights = _cross_attention(outputs, layer).float().cpu()  # [B, T, S]
+            for row, texts in enumerate(zip(*batch, strict=True)):
+                source, target = (
+                    _word_of_tokens(text, side, row) for text, side in zip(texts, (read, written), strict=True)
+                )
+                per_word = target @ weights[row] @ source.T / target.sum(1, keepdim=True).clamp(min=1)
+                alignments.append(Alignment(texts[0].split(), texts[1].split(), per_word.numpy()))
+    model.train(was_training)
+    return alignments
+
+
+def _cross_attention(outputs, layer: int | None) -> Tensor:
+    """Weights [B, T, S] of one layer, the mean over its heads."""
+    layers = outputs.get("cross_attentions")
+    if layers is None or len(layers) == 0:
+        raise ValueError("the model gives no cross_attentions: it has no attention between target and source")
+    if isinstance(layers, Tensor):
+        layers = [layers]
+    weights = layers[max(len(layers) - 2, 0) if layer is None else layer]
+    return weights.mean(1) if weights.dim() == 4 else weights
+
+
+def _word_of_tokens(text: str, encoding, row: int) -> Tensor:
+    """1 where a token [column] is part of a word [row] of the text, float [W, T]."""
+    ends = [match.end() for match in re.finditer(r"\S+", text)]
+    offsets, special = encoding.offset_mapping[row], encoding.special_tokens_mask[row]
+    membership = torch.zeros(len(ends), len(offsets))
+    for token, ((start, end), is_special) in enumerate(zip(offsets.tolist(), special.tolist(), strict=True)):
+        if not is_special and end > start:
+            membership[int(np.searchsorted(ends, start, side="right")), token] = 1
+    return membership

@@ -1,0 +1,86 @@
+"""How well BERT guesses masked words and next sentences of held-out text."""
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ..data.collators import PackingCollator
+from ..data.packing import IGNORED
+
+
+@dataclass(frozen=True)
+class BERTPretraining:
+    """Sums over the examples: negative log-likelihoods in nats, right answers, and what they are divided by."""
+
+    word_nll: float
+    words_right: int
+    num_words: int
+    sentence_nll: float
+    sentences_right: int
+    num_sentences: int
+    num_random: int
+
+    @property
+    def word_loss(self) -> float:
+        return self.word_nll / self.num_words
+
+    @property
+    def word_accuracy(self) -> float:
+        return self.words_right / self.num_words
+
+    @property
+    def sentence_loss(self) -> float:
+        return self.sentence_nll / self.num_sentences
+
+    @property
+    def sentence_accuracy(self) -> float:
+        return self.sentences_right / self.num_sentences
+
+    @property
+    def majority_accuracy(self) -> float:
+        """What the more frequent answer alone would reach: short documents have more random pairs than others."""
+        return max(self.num_random, self.num_sentences - self.num_random) / self.num_sentences
+
+    def as_dict(self) -> dict[str, float]:
+        """Counts and derived numbers, ready for JSON."""
+        return asdict(self) | {
+            "masked_word_loss": self.word_loss,
+            "masked_word_perplexity": math.exp(self.word_loss),
+            "masked_word_accuracy": self.word_accuracy,
+            "next_sentence_loss": self.sentence_loss,
+            "next_sentence_accuracy": self.sentence_accuracy,
+            "next_sentence_majority": self.majority_accuracy,
+        }
+
+
+@torch.no_grad()
+def measure_bert_pretraining(
+    model: PreTrainedModel, data: Dataset, *, batch_size: int = 32, show_progress: bool = True
+) -> BERTPretraining:
+    """Scores a BERTForPreTraining on every example of `data` (`SentencePairs`), packed `batch_size` at a time."""
+    was_training = model.training
+    model.eval()
+    sums, num_random = torch.zeros(6, dtype=torch.float64), 0
+    for batch in tqdm(
+        DataLoader(data, batch_size, collate_fn=PackingCollator()), desc="BERT", disable=not show_progress
+    ):
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        outputs = model(**batch)
+        words, sentences = batch["labels"][batch["labels"] != IGNORED], batch["next_sentence_label"]
+        num_random += int(sentences.sum())
+        scores = ((outputs.prediction_logits, words), (outputs.seq_relationship_logits, sentences))
+        for place, (logits, labels) in enumerate(scores):
+            nll = cross_entropy(logits.float(), labels, reduction="sum")
+            right = (logits.argmax(1) == labels).sum()
+            found = torch.stack([nll.double(), right.double(), nll.new_tensor(len(labels)).double()])
+            sums[3 * place : 3 * place + 3] += found.cpu()
+    model.train(was_training)
+    word_nll, words_right, num_words, sentence_nll, sentences_right, num_sentences = sums.tolist()
+    return BERTPretraining(
+        word_nll, int(words_right), int(num_words), sentence_nll, int(sentences_right), int(num_sentences), num_random
+    )

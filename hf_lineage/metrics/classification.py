@@ -1,0 +1,29 @@
+"""Scores of text classifiers, as GLUE reports them: accuracy, F1 and Matthews correlation, or of numbers."""
+
+import numpy as np
+
+
+def score_classification(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Predictions [N, classes] (or [N, 1], numbers) and labels [N] -> scores by name.
+
+    Classes: accuracy, F1 (of class 1 where there are two, else the mean over the classes) and Matthews correlation.
+    Numbers: Pearson and Spearman correlation. Needs scikit-learn and scipy (extra `finetune`).
+    """
+    # at first use: an extra
+    from scipy.stats import pearsonr, spearmanr
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if predictions.shape[1] == 1:
+        numbers = predictions[:, 0]
+        return {
+            "pearson": float(pearsonr(numbers, labels).statistic),
+            "spearman": float(spearmanr(numbers, labels).statistic),
+        }
+    chosen = predictions.argmax(1)
+    average = "binary" if predictions.shape[1] == 2 else "macro"
+    return {
+        "accuracy": float(accuracy_score(labels, chosen)),
+        "f1": float(f1_score(labels, chosen, average=average, zero_division=0)),
+        "matthews_correlation": float(matthews_corrcoef(labels, chosen)),
+    }

@@ -1,0 +1,79 @@
+"""Configuration of BERT; the defaults are the paper's base model (109,482,240 parameters)."""
+
+from huggingface_hub.dataclasses import strict
+
+from .configuration_lineage import LineageConfig
+
+
+@strict
+class BERTConfig(LineageConfig):
+    """BERT, bidirectional encoder representations from Transformers (Devlin et al., 2019).
+
+    New: every layer looks to both sides; words are hidden and guessed, so that a text cannot see what it must predict.
+
+    The defaults are BERT-base (section 3); BERT-large has 24 layers of 1,024 units, 16 heads and an intermediate size
+    of 4,096. The names are those of transformers' BertConfig, so that each reads the other's files: a configuration of
+    type "bert" is read as one of this type. `hidden_act="gelu"` is the exact form, as in the 2018 release;
+    `classifier_dropout` is that before a fine-tuned output layer (None: `hidden_dropout_prob`).
+
+    Raises:
+        ValueError: the file belongs to a model of another type.
+        huggingface_hub.errors.StrictDataclassError: as `LineageConfig`, or the file's BERT is a decoder or has
+            relative positions.
+    """
+
+    model_type = "lineage_bert"
+    auto_classes = {
+        "AutoModel": "modeling_bert.BERTModel",
+        "AutoModelForPreTraining": "modeling_bert.BERTForPreTraining",
+        "AutoModelForMaskedLM": "modeling_bert.BERTForMaskedLM",
+        "AutoModelForNextSentencePrediction": "modeling_bert.BERTForNextSentencePrediction",
+        "AutoModelForSequenceClassification": "modeling_bert.BERTForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_bert.BERTForTokenClassification",
+        "AutoModelForQuestionAnswering": "modeling_bert.BERTForQuestionAnswering",
+        "AutoModelForMultipleChoice": "modeling_bert.BERTForMultipleChoice",
+    }
+    # the bricks' words for two of them
+    attribute_map = {"dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
+
+    vocab_size: int = 30_522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3_072
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    classifier_dropout: float | int | None = None
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    pad_token_id: int | None = 0
+    tie_word_embeddings: bool = True
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """The file's fields, those of transformers' BERT as ours."""
+        fields, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        found = fields.get("model_type", cls.model_type)
+        if found not in ("bert", cls.model_type):
+            raise ValueError(
+                f"{pretrained_model_name_or_path} holds a model of type {found!r}, not 'bert' or {cls.model_type!r}: "
+                "open it with AutoModel"
+            )
+        return {**fields, "model_type": cls.model_type}, kwargs
+
+    def validate_heads(self):
+        """Each head takes an equal share of the hidden units."""
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+
+    def validate_variant(self):
+        """Refuses what transformers' BertConfig can say and BERT is not."""
+        for name, allowed in {"is_decoder": (False, None), "position_embedding_type": ("absolute", None)}.items():
+            value = getattr(self, name, None)
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; BERT (Devlin et al., 2019) has {name}={allowed[0]!r} only")

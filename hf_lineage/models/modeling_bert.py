@@ -1,0 +1,580 @@
+"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained on words that are hidden from it.
+
+What changes from GPT: no causal mask, so that each token sees both sides; segments; [CLS] stands for the whole text.
+input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, T, D] -> words [B, T, V], text [B, D]
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    NextSentencePredictorOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .attention import MultiHeadAttention
+from .configuration_bert import BERTConfig
+from .inputs import check_ids, check_mask, check_positions, embed_inputs
+from .segments import segment_options, segment_positions
+from .transformer_layers import SelfAttentionBlock
+
+
+IGNORED = -100
+
+# the released checkpoints' names for the parts of a block, and ours: files keep to theirs, so that transformers'
+# BertModel opens ours and we open everyone's (gamma and beta: the names of the first TensorFlow releases)
+RELEASED_NAMES = [
+    WeightRenaming(f".{theirs}.{suffix}", f".{ours}.{suffix}")
+    for theirs, ours in {
+        "attention.self.query": "attention.q_proj",
+        "attention.self.key": "attention.k_proj",
+        "attention.self.value": "attention.v_proj",
+        "attention.output.dense": "attention.out_proj",
+        "intermediate.dense": "feed_forward.up_proj",
+        "output.dense": "feed_forward.down_proj",
+    }.items()
+    for suffix in ("weight", "bias")
+] + [
+    WeightRenaming([f".{theirs}.{suffix}", f".{theirs}.{old_suffix}"], f".{ours}.{suffix}")
+    for theirs, ours in {
+        "attention.output.LayerNorm": "attention_norm",
+        "output.LayerNorm": "feed_forward_norm",
+    }.items()
+    for suffix, old_suffix in (("weight", "gamma"), ("bias", "beta"))
+]
+
+
+class BERTEmbeddings(nn.Module):
+    """The sum of three vectors for each token (word, position, segment), normalised."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, words: Tensor, position_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Word vectors [B, T, D], positions and segments [B or 1, T] -> [B, T, D]"""
+        vectors = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        return self.dropout(self.LayerNorm(vectors))
+
+
+class BERTEncoder(nn.Module):
+    """The Transformer's blocks, without a causal mask."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__()
+        self.layer = nn.ModuleList(
+            SelfAttentionBlock(config, i, is_causal=False) for i in range(config.num_hidden_layers)
+        )
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None, **kwargs) -> Tensor:
+        """[B, T, D] -> [B, T, D]"""
+        for block in self.layer:
+            x = block(x, attention_mask, **kwargs)
+        return x
+
+
+class BERTPooler(nn.Module):
+    """tanh(W h + b) of a text's first vector, that of [CLS]."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None, cu_seq_lens: Tensor | None) -> Tensor:
+        """[B, T, D] -> [B, D]; packed texts [1, T, D] -> [texts, D]"""
+        if cu_seq_lens is not None:
+            first = x[0, cu_seq_lens[:-1]]
+        elif attention_mask is not None and attention_mask.dim() == 2 and x.shape[1]:
+            mask = attention_mask.bool()
+            first = x[torch.arange(x.shape[0], device=x.device), mask.int().argmax(1)] * mask.any(1, keepdim=True)
+        else:
+            # a sum over one, or over none where a text has no token
+            first = x[:, :1].sum(1)
+        return torch.tanh(self.dense(first))
+
+
+class BERTTransform(nn.Module):
+    """What the masked-word head does before it looks words up: dense layer, activation, LayerNorm."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D]"""
+        return self.LayerNorm(self.activation(self.dense(x)))
+
+
+class BERTPredictions(nn.Module):
+    """The masked-word head: the transform, then the word vectors as output layer, with a bias of its own."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__()
+        self.transform = BERTTransform(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        # the name under which checkpoints hold the decoder's bias, to which it is tied
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> logits [..., V]"""
+        return self.decoder(self.transform(x))
+
+
+class BERTHeads(nn.Module):
+    """The heads of pre-training, under the names of the released checkpoints."""
+
+    def __init__(self, config: BERTConfig, masked_words: bool = False, next_sentence: bool = False):
+        super().__init__()
+        if masked_words:
+            self.predictions = BERTPredictions(config)
+        if next_sentence:
+            self.seq_relationship = nn.Linear(config.hidden_size, 2)
+
+
+class BERTPreTrainedModel(PreTrainedModel):
+    """What every BERT head shares: its configuration, its prefix, how it starts and the names in its files."""
+
+    config_class = BERTConfig
+    base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["BERTEmbeddings", "SelfAttentionBlock"]
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
+    _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # by class name: a foreign config.json may say another model_type; again for a second copy of this file
+        register_checkpoint_conversion_mapping(cls.__name__, RELEASED_NAMES, overwrite=True)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """Truncated normal weights (cut at two standard deviations), zero biases; LayerNorms start as 1 and 0."""
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear | nn.Embedding):
+            init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, BERTPredictions):
+            init.zeros_(module.bias)
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """nn.Module.load_state_dict, also of the tensors of a saved file, which have the released names."""
+        renamed = {}
+        for name, tensor in state_dict.items():
+            for renaming in RELEASED_NAMES:
+                name, _ = renaming.rename_source_key(name)
+            renamed[name] = tensor
+        return super().load_state_dict(renamed, *args, **kwargs)
+
+
+class BERTModel(BERTPreTrainedModel):
+    """Turns a text, or a pair of texts, into vectors that see both sides, and one for the whole.
+
+    Without `add_pooling_layer` the last is missing, as in the heads that do not ask for it.
+    """
+
+    def __init__(self, config: BERTConfig, add_pooling_layer: bool = True):
+        super().__init__(config)
+        self.embeddings = BERTEmbeddings(config)
+        self.encoder = BERTEncoder(config)
+        self.pooler = BERTPooler(config) if add_pooling_layer else None
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value):
+        self.embeddings.word_embeddings = value
+
+    def positions(self, attention_mask: Tensor | None, length: int, device) -> Tensor:
+        """Position of each token in its row [B or 1, T]: padding before it is not counted."""
+        columns = torch.arange(length, device=device)[None]
+        if attention_mask is None or attention_mask.dim() != 2:
+            return columns
+        counted = attention_mask.long().cumsum(1) - 1
+        # what padding gets, nobody sees: its column, as in transformers
+        return torch.where(attention_mask.bool(), counted, columns.clamp(max=self.config.max_position_embeddings - 1))
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """input_ids, token_type_ids (0 = first segment, the default), attention_mask (0 = padding), all [B, T] ->
+        last_hidden_state [B, T, D], pooler_output [B, D].
+
+        `cu_seq_lens_q` [texts + 1] packs texts without padding into one row [1, T]: where each begins, and the end
+        (`PackingCollator` makes it). Each is read by itself, and has a row of pooler_output [texts, D].
+
+        Raises:
+            ValueError: a malformed input, or more tokens than `max_position_embeddings`.
+        """
+        words = embed_inputs(self.embeddings.word_embeddings, input_ids, inputs_embeds)  # [B, T, D]
+        batch, length, _ = words.shape
+        check_mask(attention_mask, batch, 0, length)
+        mask, options = None, {}
+        if cu_seq_lens_q is not None:
+            options = segment_options(cu_seq_lens_q, batch, length, attention_mask)
+            if position_ids is None:
+                position_ids = segment_positions(cu_seq_lens_q, length)
+        else:
+            mask = create_bidirectional_mask(self.config, words, attention_mask)
+            if position_ids is None:
+                position_ids = self.positions(attention_mask, length, words.device)
+        check_positions(position_ids, self.config.max_position_embeddings)
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(position_ids)
+        check_ids("token_type_ids", token_type_ids, self.config.type_vocab_size, "type_vocab_size")
+
+        hidden_states = self.embeddings(words, position_ids, token_type_ids)
+        hidden_states = self.encoder(hidden_states, mask, **{**kwargs, **options})  # [B, T, D]
+        pooled = self.pooler(hidden_states, attention_mask, cu_seq_lens_q) if self.pooler is not None else None
+        return BaseModelOutputWithPooling(hidden_states, pooled)
+
+
+class BERTWithMaskedWords(BERTPreTrainedModel):
+    """What the two heads that guess masked words share: the tied output layer and its loss.
+
+    Only scored positions go through the output layer, which is most of the arithmetic of a small BERT, in training and
+    for packed texts: the logits are then those of the positions whose label is not −100, in their order [scored, V].
+    """
+
+    _tied_weights_keys = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+
+    def get_output_embeddings(self):
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings):
+        self.cls.predictions.decoder = new_embeddings
+        self.cls.predictions.bias = new_embeddings.bias
+
+    def guess_words(
+        self, hidden_states: Tensor, labels: Tensor | None, packed: bool, num_items: Tensor | int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """[B, T, D] -> logits, and with labels [B, T] the sum of the losses over `num_items`, or their mean."""
+        if labels is None:
+            return self.cls.predictions(hidden_states), None
+        check_ids("labels", labels, self.config.vocab_size, "vocab_size", IGNORED)
+        if self.training or packed:
+            scored = labels != IGNORED
+            hidden_states, labels = hidden_states[scored], labels[scored]  # [scored, D]
+        logits = self.cls.predictions(hidden_states)
+        return logits, mean_cross_entropy(logits, labels, num_items)
+
+
+def mean_cross_entropy(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """Cross-entropy of logits [..., V] and labels [...], summed over `num_items_in_batch` or the labels that score.
+
+    0 where no label scores.
+    """
+    total = cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    return total / torch.as_tensor(count, device=total.device).clamp(min=1)
+
+
+class BERTForPreTraining(BERTWithMaskedWords):
+    """BERT as it is pretrained: masked words, and whether the second segment follows the first in the text."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        self.bert = BERTModel(config)
+        self.cls = BERTHeads(config, masked_words=True, next_sentence=True)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> BertForPreTrainingOutput:
+        """prediction_logits [B, T, V] (see `BERTWithMaskedWords`) and seq_relationship_logits [B, 2] (next, random).
+
+        The loss is the mean over the `labels` [B, T] (−100 = not scored) plus the mean over `next_sentence_label` [B]
+        (0 = B follows A, 1 = B is random); either alone gives its own. Of accumulated batches, `num_items_in_batch`
+        labels together, each one's next-sentence mean counts by its share of the labels.
+        """
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
+        )
+        logits, loss = self.guess_words(
+            outputs.last_hidden_state, labels, cu_seq_lens_q is not None, num_items_in_batch
+        )
+        relationship = self.cls.seq_relationship(outputs.pooler_output)
+        if next_sentence_label is not None:
+            check_ids("next_sentence_label", next_sentence_label, 2, "0 = is next, 1 = is random; classes")
+            next_loss = mean_cross_entropy(relationship, next_sentence_label)
+            if labels is not None and num_items_in_batch is not None:
+                next_loss = next_loss * (labels != IGNORED).sum() / num_items_in_batch
+            loss = next_loss if loss is None else loss + next_loss
+        return BertForPreTrainingOutput(loss, logits, relationship, outputs.hidden_states, outputs.attentions)
+
+
+class BERTForMaskedLM(BERTWithMaskedWords):
+    """BERT that guesses masked words."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        self.bert = BERTModel(config, add_pooling_layer=False)
+        self.cls = BERTHeads(config, masked_words=True)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> MaskedLMOutput:
+        """Logits [B, T, V] (see `BERTWithMaskedWords`); with `labels` [B, T] (−100 = not scored) the mean loss."""
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
+        )
+        logits, loss = self.guess_words(
+            outputs.last_hidden_state, labels, cu_seq_lens_q is not None, num_items_in_batch
+        )
+        return MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
+class BERTForNextSentencePrediction(BERTPreTrainedModel):
+    """BERT that says whether the second segment follows the first in the text."""
+
+    # one label a text: the mean needs no number of items
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        self.bert = BERTModel(config)
+        self.cls = BERTHeads(config, next_sentence=True)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        **kwargs,
+    ) -> NextSentencePredictorOutput:
+        """Logits [B, 2]; with `labels` [B] (0 = B follows A, 1 = B is random) the mean loss."""
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
+        )
+        logits, loss = self.cls.seq_relationship(outputs.pooler_output), None
+        if labels is not None:
+            check_ids("labels", labels, 2, "0 = is next, 1 = is random; classes")
+            loss = mean_cross_entropy(logits, labels)
+        return NextSentencePredictorOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
+def classifier_dropout(config: BERTConfig) -> nn.Dropout:
+    """The dropout before an output layer that fine-tuning adds."""
+    own = config.classifier_dropout
+    return nn.Dropout(config.dropout if own is None else own)
+
+
+class BERTForSequenceClassification(BERTPreTrainedModel):
+    """BERT that labels a text or a pair of texts by [CLS] (figure 4, a and b)."""
+
+    # transformers' regression and multi-label losses are means over the batch, whatever num_items_in_batch says
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        self.bert = BERTModel(config)
+        self.dropout = classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """Logits [B, num_labels]; `labels` [B] (classes or, for one label, numbers), or [B, num_labels] of 0 and 1."""
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
+        )
+        logits = self.classifier(self.dropout(outputs.pooler_output))
+        loss = self.loss_function(labels, logits, self.config) if labels is not None else None
+        return SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
+class BERTForTokenClassification(BERTPreTrainedModel):
+    """BERT that labels every token by its vector (figure 4, d)."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        self.bert = BERTModel(config, add_pooling_layer=False)
+        self.dropout = classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """Logits [B, T, num_labels]; with `labels` [B, T] (−100 = not scored) the mean loss."""
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch)
+        return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
+class BERTForQuestionAnswering(BERTPreTrainedModel):
+    """BERT that finds where in the second segment the answer to the first begins and ends (figure 4, c)."""
+
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        self.bert = BERTModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """start_logits and end_logits [B, T]; with `start_positions` and `end_positions` [B] the mean of both losses.
+
+        A position from T on, an answer that truncation cut off, is not scored.
+        """
+        outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
+        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(2)  # [B, T]
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            losses = [
+                mean_cross_entropy(logits, positions.masked_fill(positions >= logits.shape[1], IGNORED))
+                for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
+            ]
+            loss = sum(losses) / 2
+        return QuestionAnsweringModelOutput(
+            loss, start_logits.contiguous(), end_logits.contiguous(), outputs.hidden_states, outputs.attentions
+        )
+
+
+class BERTForMultipleChoice(BERTPreTrainedModel):
+    """BERT that picks one of several continuations, each read with the same first segment (section 4.4)."""
+
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        self.bert = BERTModel(config)
+        self.dropout = classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs,
+    ) -> MultipleChoiceModelOutput:
+        """All inputs [B, choices, T] -> logits [B, choices]; with `labels` [B] the mean loss.
+
+        Raises:
+            ValueError: the inputs have no dimension for the choices.
+        """
+        given = input_ids if input_ids is not None else inputs_embeds
+        wanted = "[batch, choices, time]" if given is input_ids else "[batch, choices, time, hidden]"
+        if isinstance(given, Tensor) and given.dim() != wanted.count(",") + 1:
+            raise ValueError(
+                f"{'input_ids' if given is input_ids else 'inputs_embeds'} must have shape {wanted}, not "
+                f"{list(given.shape)}"
+            )
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        outputs = self.bert(*(x.flatten(0, 1) if isinstance(x, Tensor) else x for x in inputs), **kwargs)
+        logits = self.classifier(self.dropout(outputs.pooler_output)).view(given.shape[:2])
+        loss = None
+        if labels is not None:
+            check_ids("labels", labels, logits.shape[1], "choices")
+            loss = mean_cross_entropy(logits, labels)
+        return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)

@@ -1,0 +1,284 @@
+"""Transformer (Vaswani et al., 2017): an encoder and a decoder of attention alone, without recurrence.
+
+What changes from RNNsearch: attention is not added to a recurrence, it replaces it, in source, target and between.
+input_ids [B, S] -> N encoder blocks [B, S, D]; target ids [B, T] -> N decoder blocks [B, T, D] -> logits [B, T, V]
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    Seq2SeqModelOutput,
+)
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .attention import MultiHeadAttention
+from .cache_name import cache_of, takes_cache
+from .configuration_transformer import TransformerConfig
+from .encoder_decoder import ConditionalGeneration
+from .inputs import check_mask, embed_inputs, token_positions
+from .transformer_layers import FeedForward, SelfAttentionBlock
+
+
+def sinusoidal_positions(position_ids: Tensor, hidden_size: int, layout: str = "interleaved") -> Tensor:
+    """Position vectors [B, T, D] in float32 of `position_ids` [B, T] (section 3.5).
+
+    PE(pos, 2i) = sin(pos / 10000^(2i/D)), PE(pos, 2i+1) = cos of the same; the other layouts: see `TransformerConfig`.
+    """
+    half = hidden_size // 2
+    steps = max(half - 1, 1) if layout == "tensor2tensor" else half
+    # float32 would be off by 1e-4 at position 1,000; MPS has nothing better
+    dtype = torch.float32 if position_ids.device.type == "mps" else torch.float64
+    exponents = torch.arange(half, device=position_ids.device, dtype=dtype) / steps
+    angles = position_ids.unsqueeze(-1) * torch.exp(-math.log(10_000) * exponents)  # [B, T, D/2]
+    sine, cosine = angles.sin().float(), angles.cos().float()
+    if layout == "interleaved":
+        return torch.stack([sine, cosine], dim=-1).flatten(-2)
+    return torch.cat([sine, cosine], dim=-1)
+
+
+class CrossAttention(MultiHeadAttention):
+    """Every target token looks at the source: queries from the decoder, keys and values from the encoder."""
+
+    def __init__(self, config, layer_idx: int):
+        super().__init__(config, layer_idx, is_causal=False)
+
+    def keys_and_values(self, source: Tensor, cache) -> tuple[Tensor, Tensor]:
+        """source [B, S, D] -> two of [B, H, S, D/H], projected once a sentence when there is a cache."""
+        if cache is not None and cache.is_updated.get(self.layer_idx):
+            layer = cache.cross_attention_cache.layers[self.layer_idx]
+            return layer.keys, layer.values
+        key, value = self.split_heads(self.k_proj(source)), self.split_heads(self.v_proj(source))
+        if cache is not None:
+            key, value = cache.cross_attention_cache.update(key, value, self.layer_idx)
+            cache.is_updated[self.layer_idx] = True
+        return key, value
+
+    def forward(
+        self, hidden_states: Tensor, source: Tensor, source_mask: Tensor | None = None, cache=None, **kwargs
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden_states [B, T, D], source [B, S, D] -> [B, T, D], and the weights [B, H, T, S] if eager."""
+        query = self.split_heads(self.q_proj(hidden_states))
+        key, value = self.keys_and_values(source, cache)
+        if query.numel() == 0 or key.shape[2] == 0:
+            # nothing to ask, or nothing to look at: the mean over no value is 0
+            return self.out_proj(torch.zeros_like(hidden_states)), None
+        return self.attend(query, key, value, source_mask, **kwargs)
+
+
+class DecoderBlock(GradientCheckpointingLayer):
+    """Attention to the target so far, to the source, feed-forward; each LayerNorm(x + Dropout(sub-layer(x)))."""
+
+    def __init__(self, config, layer_idx: int):
+        super().__init__()
+        self.attention = MultiHeadAttention(config, layer_idx, is_causal=True)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.cross_attention = CrossAttention(config, layer_idx)
+        self.cross_attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor,
+        attention_mask: Tensor | None = None,
+        source_mask: Tensor | None = None,
+        cache: EncoderDecoderCache | None = None,
+        **kwargs,
+    ) -> Tensor:
+        """x [B, T, D], source [B, S, D] -> [B, T, D]"""
+        own_cache = None if cache is None else cache.self_attention_cache
+        x = self.attention_norm(x + self.dropout(self.attention(x, attention_mask, own_cache, **kwargs)[0]))
+        x = self.cross_attention_norm(
+            x + self.dropout(self.cross_attention(x, source, source_mask, cache, **kwargs)[0])
+        )
+        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+
+
+class TransformerPreTrainedModel(PreTrainedModel):
+    """What all parts share: the configuration and how weights start (Glorot; embeddings with variance 1/D)."""
+
+    config_class = TransformerConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SelfAttentionBlock", "DecoderBlock"]
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            # times √D in the model: token vectors start as large as position vectors
+            init.normal_(module.weight, std=self.config.hidden_size**-0.5)
+        else:
+            super()._init_weights(module)
+
+    def add_positions(self, vectors: Tensor, position_ids: Tensor) -> Tensor:
+        """Token vectors [B, T, D] times √D (section 3.4) plus position vectors, after dropout [B, T, D]."""
+        positions = sinusoidal_positions(
+            position_ids + self.config.position_offset, self.config.hidden_size, self.config.position_layout
+        )
+        return self.dropout(vectors * self.config.hidden_size**0.5 + positions.to(vectors.dtype))
+
+
+class TransformerEncoder(TransformerPreTrainedModel):
+    """Turns the source into vectors that each see the whole of it."""
+
+    _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            SelfAttentionBlock(config, i, is_causal=False) for i in range(config.num_hidden_layers)
+        )
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """input_ids [B, S], attention_mask [B, S] (0 = padding) -> last_hidden_state [B, S, D]."""
+        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, S, D]
+        check_mask(attention_mask, vectors.shape[0], 0, vectors.shape[1])
+        position_ids = token_positions(attention_mask, 0, vectors.shape[1], vectors.device)
+        hidden_states = self.add_positions(vectors, position_ids)
+        mask = create_bidirectional_mask(self.config, vectors, attention_mask)
+        for block in self.blocks:
+            hidden_states = block(hidden_states, mask, **kwargs)
+        return BaseModelOutput(hidden_states)
+
+
+class TransformerDecoder(TransformerPreTrainedModel):
+    """Turns the target's token vectors into vectors that see their left context and the whole source."""
+
+    _can_record_outputs = {
+        "hidden_states": DecoderBlock,
+        "attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="attention"),
+        "cross_attentions": OutputRecorder(CrossAttention, index=1, layer_name="cross_attention"),
+    }
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(DecoderBlock(config, i) for i in range(config.decoder_layers))
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @takes_cache
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        vectors: Tensor,
+        source: Tensor,
+        attention_mask: Tensor | None = None,
+        source_attention_mask: Tensor | None = None,
+        cache: EncoderDecoderCache | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Token vectors [B, T, D], source [B, S, D], masks [B, seen + T] and [B, S] -> last_hidden_state [B, T, D]."""
+        if use_cache and cache is None and not (self.gradient_checkpointing and self.training):
+            cache = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
+        own_cache = None if cache is None else cache.self_attention_cache
+        seen, length = 0 if cache is None else own_cache.get_seq_length(), vectors.shape[1]
+        check_mask(attention_mask, vectors.shape[0], seen, length)
+        position_ids = token_positions(attention_mask, seen, length, vectors.device)
+        hidden_states = self.add_positions(vectors, position_ids)
+        mask = create_causal_mask(self.config, vectors, attention_mask, own_cache)
+        source_mask = create_bidirectional_mask(
+            self.config, vectors, source_attention_mask, encoder_hidden_states=source
+        )
+        for block in self.blocks:
+            hidden_states = block(hidden_states, source, mask, source_mask, cache=cache, **kwargs)
+        return BaseModelOutputWithPastAndCrossAttentions(hidden_states, cache)
+
+
+class TransformerModel(TransformerPreTrainedModel):
+    """Encoder and decoder over one matrix of token vectors, which source and target share (section 3.4)."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__(config)
+        self.encoder = TransformerEncoder(config)
+        self.decoder = TransformerDecoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.encoder.embed_tokens
+
+    def set_input_embeddings(self, embeddings: nn.Embedding):
+        self.encoder.embed_tokens = embeddings
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        cache: EncoderDecoderCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> Seq2SeqModelOutput:
+        """Source input_ids [B, S], target decoder_input_ids [B, T] -> last_hidden_state [B, T, D].
+
+        `encoder_outputs` of an earlier call stand for the source.
+
+        Raises:
+            ValueError: a malformed input.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
+        elif isinstance(encoder_outputs, tuple):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        source = encoder_outputs.last_hidden_state
+        vectors = embed_inputs(self.encoder.embed_tokens, decoder_input_ids, decoder_inputs_embeds)  # [B, T, D]
+        decoded = self.decoder(
+            vectors, source, decoder_attention_mask, attention_mask, cache=cache, use_cache=use_cache, **kwargs
+        )
+        return Seq2SeqModelOutput(
+            decoded.last_hidden_state,
+            cache_of(decoded),
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=source,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+
+class TransformerForConditionalGeneration(ConditionalGeneration, TransformerPreTrainedModel, GenerationMixin):
+    """The Transformer with the tied output layer, which gives a distribution over the next target token."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__(config)
+        self.model = TransformerModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.output_bias)
+        self.post_init()

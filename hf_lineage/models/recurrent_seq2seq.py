@@ -1,0 +1,312 @@
+"""What the recurrent encoder-decoders share: layers that hand their states over, the encoder, bridge and readout."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .cache_name import takes_cache
+from .inputs import check_mask, embed_inputs
+from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RNNCell, check_states, reorder_time
+
+
+def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
+    """The cell that the configuration names."""
+    if config.cell == "rnn":
+        return RNNCell(input_size, hidden_size, config.hidden_act)
+    if config.cell == "lstm":
+        return LSTMCell(input_size, hidden_size, peephole=config.peephole, coupled_gates=config.coupled_gates)
+    return GRUCell(input_size, hidden_size, reset_mode=config.reset_mode, update_convention=config.update_convention)
+
+
+class SequenceLayer(GradientCheckpointingLayer):
+    """A cell run over rows whose tokens stand at their front, from state to state; a second one runs backwards."""
+
+    def __init__(self, cell: RecurrentCell, backward_cell: RecurrentCell | None = None):
+        super().__init__()
+        self.cell = cell
+        self.backward_cell = backward_cell
+
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, ...] | None = None, padding: Padding | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """x [B, T, E] and the state before it (each [B, D]) -> outputs [B, T, D] and the state after it.
+
+        Without a state it starts from zeros. D doubles with a backward cell, which reads the whole row first.
+        """
+        lengths = padding.lengths if padding is not None else None
+        outputs, last = self.cell(x, state, lengths)
+        if self.backward_cell is not None:
+            backwards = padding.backwards() if padding is not None else None
+            reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
+            reversed_outputs, reversed_last = self.backward_cell(reverse(x), None, lengths)
+            outputs = torch.cat([outputs, reverse(reversed_outputs)], dim=2)
+            last = tuple(torch.cat(both, dim=1) for both in zip(last, reversed_last, strict=True))
+        return outputs, last
+
+
+@dataclass
+class RecurrentEncoderOutput(ModelOutput):
+    """A source read: a vector for each token [B, S, D], and each layer's last states [B, N, K, D].
+
+    K is 2 for an LSTM (h and c), else 1; D is that of both directions.
+    """
+
+    last_hidden_state: Tensor | None = None
+    final_states: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class RecurrentEncoder(nn.Module):
+    """Reads the source, in one direction or both, or from its end."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.dropout = nn.Dropout(config.dropout)
+        size = config.encoder_hidden_size
+        self.layers = nn.ModuleList(
+            SequenceLayer(new_cell(config, read, size), new_cell(config, read, size) if config.bidirectional else None)
+            for read in [config.embedding_size] + [config.source_size] * (config.num_hidden_layers - 1)
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> RecurrentEncoderOutput:
+        """input_ids [B, S], attention_mask [B, S] (0 = padding, on any side) -> last_hidden_state [B, S, D].
+
+        Vectors stand where their tokens do, those over padding are zero.
+        """
+        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, S, E]
+        check_mask(attention_mask, vectors.shape[0], 0, vectors.shape[1], padding_only=True)
+        padding = Padding.of(attention_mask, vectors.shape[1])
+        order = padding.order if padding is not None else None
+        if self.config.reverse_source:
+            if padding is None:
+                order = torch.arange(vectors.shape[1], device=vectors.device).flip(0).expand(vectors.shape[:2])
+            else:
+                order = order.gather(1, padding.backwards())
+        inverse = order.argsort(1) if order is not None else None
+
+        x = vectors if order is None else reorder_time(vectors, order)
+        states, hidden_states = [], (vectors,)
+        for layer in self.layers:
+            x, state = layer(self.dropout(x), None, padding)  # [B, S, D]
+            states.append(torch.stack(state, dim=1))
+            hidden_states += (x if inverse is None else reorder_time(x, inverse),)
+        if not output_hidden_states:
+            hidden_states = hidden_states[-1:]
+        return RecurrentEncoderOutput(
+            hidden_states[-1], torch.stack(states, dim=1), hidden_states if output_hidden_states else None
+        )
+
+
+class Bridge(nn.Module):
+    """The decoder's first states, made of the encoder's last ones as the configuration's `bridge` says."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        size = {"dense": config.source_size, "backward": config.encoder_hidden_size}.get(config.bridge)
+        self.dense = nn.Linear(size, config.hidden_size) if size else None
+
+    def forward(self, final_states: Tensor) -> Tensor:
+        """final_states [B, N, K, D of the source] -> [B, N of the decoder, K, D]"""
+        if self.dense is None:
+            return final_states
+        top = final_states[:, -1, 0]  # [B, D of the source]
+        state = torch.tanh(self.dense(top[:, -self.dense.in_features :]))  # [B, D]
+        return state[:, None, None].expand(-1, self.config.decoder_layers, final_states.shape[2], -1)
+
+
+class MaxoutReadout(nn.Module):
+    """max over pairs of U s + V e(y) + C c, a deep output that sees the state, the last word and the context.
+
+    (Goodfellow et al., 2013; Cho et al., 2014, supplement; Bahdanau et al., 2015, appendix A.2.2)
+    """
+
+    def __init__(self, config, context_size: int):
+        super().__init__()
+        units = config.readout_size
+        self.from_state = nn.Linear(config.hidden_size, 2 * units)
+        self.from_word = nn.Linear(config.embedding_size, 2 * units, bias=False)
+        self.from_context = nn.Linear(context_size, 2 * units, bias=False)
+        self.down_proj = nn.Linear(units, config.output_rank, bias=False) if config.output_rank else nn.Identity()
+
+    def forward(self, state: Tensor, word: Tensor, context: Tensor) -> Tensor:
+        """Each [B, T, its size]; the context may be [B, 1, its size] -> [B, T, L]"""
+        pairs = self.from_state(state) + self.from_word(word) + self.from_context(context)
+        return self.down_proj(pairs.unflatten(2, (-1, 2)).amax(3))
+
+
+class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
+    """What every head of the recurrent encoder-decoders shares: how weights start, and a vocabulary that can grow."""
+
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    # the state cannot be rolled back token by token: generate() must not try assisted decoding
+    _is_stateful = True
+    _no_split_modules = ["SequenceLayer"]
+
+    def _init_weights(self, module: nn.Module):
+        bound = self.config.initializer_range
+        if not isinstance(module, (nn.Embedding, nn.Linear, RecurrentCell)):
+            super()._init_weights(module)
+        elif self.config.initialization == "uniform":
+            for parameter in module.parameters(recurse=False):
+                init.uniform_(parameter, -bound, bound)
+        else:
+            for name, parameter in module.named_parameters(recurse=False):
+                if name.startswith("bias"):
+                    init.zeros_(parameter)
+                elif name == "weight_hh":
+                    gates = torch.empty_like(parameter).split(module.hidden_size)
+                    init.copy_(parameter, torch.cat([nn.init.orthogonal_(gate) for gate in gates]))
+                else:
+                    init.normal_(parameter, std=bound)
+        if isinstance(module, LSTMCell) and self.config.forget_gate_bias is not None:
+            gates = torch.zeros(module.num_gates, module.hidden_size)
+            # an input gate that stands for both starts closed by as much as the forget gate starts open
+            gate, sign = {None: (1, 1), "input": (0, -1), "forget": (0, 1)}[self.config.coupled_gates]
+            gates[gate] = sign * self.config.forget_gate_bias
+            init.copy_(module.bias, gates.flatten())
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.base_model.encoder.embed_tokens
+
+    def set_input_embeddings(self, embeddings: nn.Embedding):
+        self.base_model.encoder.embed_tokens = embeddings
+
+    def _get_static_cache_init_shape(self):
+        # generate() would set aside room for heads, which a state does not have
+        return None
+
+    def _resize_token_embeddings(self, new_num_tokens, pad_to_multiple_of=None, mean_resizing=True):
+        if new_num_tokens is not None and self.config.decoder_vocab_size != self.config.vocab_size:
+            raise ValueError(
+                f"source and target have vocabularies of their own ({self.config.vocab_size} and "
+                f"{self.config.decoder_vocab_size}), which cannot be resized to one size"
+            )
+        resized = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        decoder = self.base_model.decoder
+        decoder.embed_tokens = self._get_resized_embeddings(
+            decoder.embed_tokens, resized.num_embeddings, mean_resizing=mean_resizing
+        )
+        self.config.decoder_vocab_size = resized.num_embeddings
+        return resized
+
+
+class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
+    """Encoder and decoder; the station gives the decoder by `new_decoder`."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.encoder = RecurrentEncoder(config)
+        self.decoder = self.new_decoder(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def new_decoder(self, config) -> nn.Module:
+        """A module with `embed_tokens` that is called as in `forward` and gives `DecoderOutput`."""
+        raise NotImplementedError
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: RecurrentEncoderOutput | tuple | None = None,
+        cache: EncoderDecoderCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> Seq2SeqModelOutput:
+        """Source input_ids [B, S], target decoder_input_ids [B, T] -> last_hidden_state [B, T, D].
+
+        Masks [B, S] and [B, seen + T] are 0 over padding, on any side. `encoder_outputs` of an earlier call stand for
+        the source, `cache` for the target so far.
+
+        Raises:
+            ValueError: a malformed input.
+        """
+        config = self.config
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds, output_hidden_states)
+        elif isinstance(encoder_outputs, tuple):
+            encoder_outputs = RecurrentEncoderOutput(*encoder_outputs)
+
+        vectors = embed_inputs(self.decoder.embed_tokens, decoder_input_ids, decoder_inputs_embeds)  # [B, T, E]
+        if cache is None and (config.use_cache if use_cache is None else use_cache):
+            cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        if cache is not None:
+            if not isinstance(cache, EncoderDecoderCache):
+                raise ValueError(
+                    f"cache is a {type(cache).__name__}: an encoder-decoder needs EncoderDecoderCache(own, source), "
+                    "both made with DynamicCache(config=model.config)"
+                )
+            check_states(cache.self_attention_cache, vectors.shape[0])
+        seen = 0 if cache is None else cache.get_seq_length()
+        check_mask(decoder_attention_mask, vectors.shape[0], seen, vectors.shape[1], padding_only=True)
+
+        decoded = self.decoder(vectors, encoder_outputs, attention_mask, decoder_attention_mask, cache)
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        return Seq2SeqModelOutput(
+            decoded.last_hidden_state,
+            cache,
+            decoder_hidden_states=decoded.hidden_states if output_hidden_states else None,
+            cross_attentions=(decoded.alignment,) if output_attentions and decoded.alignment is not None else None,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+        )
+
+
+@dataclass
+class DecoderOutput:
+    """What a decoder gives: the vectors that the output layer reads, those of every layer, and the alignment."""
+
+    last_hidden_state: Tensor  # [B, T, D]
+    hidden_states: tuple[Tensor, ...]
+    alignment: Tensor | None = None  # [B, T, S]
+
+
+def state_before(cache: EncoderDecoderCache | None, layer: int, first: Tensor) -> tuple[Tensor, ...]:
+    """The state (h [B, D] or h and c) that decoder layer `layer` goes on from: the cache's, else that of `first`."""
+    carried = cache.self_attention_cache.layers[layer].state() if cache is not None else None
+    if carried is None:
+        return first[:, layer].unbind(1)
+    h, *c = carried
+    return h[:, : first.shape[3]], *c
+
+
+def keep_state(
+    cache: EncoderDecoderCache | None,
+    layer: int,
+    state: tuple[Tensor, ...],
+    length: int,
+    beside: Tensor | None = None,
+):
+    """Puts the state after `length` tokens into the cache, and what else [B, any size] the next token needs."""
+    if cache is not None:
+        h, *c = state
+        empty = h.new_zeros(h.shape[0], 0)
+        h = h if beside is None else torch.cat([h, beside], dim=1)
+        cache.self_attention_cache.layers[layer].update(h, c[0] if c else empty, length)

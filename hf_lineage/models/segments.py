@@ -1,0 +1,84 @@
+"""Packing without padding: several texts in one row, none of which sees another (block-diagonal attention).
+
+`cu_seq_lens_q`, int [texts + 1], holds where each text begins in the row, and the row's length: the name and the form
+that transformers gives its flash attention, which reads it as it is. The other attentions go from text to text.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
+    """What attention needs to know of the texts of a row of `length` tokens: transformers' FlashAttentionKwargs.
+
+    Raises:
+        ValueError: there is more than one row, or a mask, or the bounds do not rise from 0 to `length`.
+    """
+    if batch != 1 or attention_mask is not None:
+        raise ValueError(
+            f"packed texts (cu_seq_lens_q) lie in one row without attention_mask, not in {batch} rows"
+            + (" with one" if attention_mask is not None else "")
+        )
+    lengths = cu_seq_lens.diff()
+    if cu_seq_lens.device.type == "cpu" and not torch.compiler.is_compiling():
+        bounds = cu_seq_lens.tolist()
+        if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or lengths.min() < 1:
+            raise ValueError(f"cu_seq_lens_q is {bounds}; it must rise from 0 to the row's length {length}")
+    longest = int(lengths.max())
+    return {
+        "cu_seq_lens_q": cu_seq_lens,
+        "cu_seq_lens_k": cu_seq_lens,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def segment_positions(cu_seq_lens: Tensor, length: int) -> Tensor:
+    """Position of each token in its own text [1, T]."""
+    starts = torch.repeat_interleave(cu_seq_lens[:-1].long(), cu_seq_lens.diff().long(), output_size=length)
+    return (torch.arange(length, device=cu_seq_lens.device) - starts)[None]
+
+
+def bounds_of_documents(position_ids: Tensor) -> Tensor | None:
+    """Where documents begin in rows read end to end, int32 [documents + 1], or None if no row has more than one.
+
+    A document begins where `position_ids` [B, T] do not go on by one.
+    """
+    begins = torch.ones_like(position_ids, dtype=torch.bool)
+    begins[:, 1:] = position_ids.diff() != 1
+    begins = begins.flatten().nonzero()[:, 0]
+    if len(begins) == len(position_ids):
+        return None
+    return torch.cat([begins, begins.new_tensor([position_ids.numel()])]).int()
+
+
+def attend_by_segment(
+    attend: Callable,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    cu_seq_lens_q: Tensor,
+    cu_seq_lens_k: Tensor | None = None,
+    max_length_q: int | None = None,
+    max_length_k: int | None = None,
+    **options,
+) -> tuple[Tensor, None]:
+    """`attend`, one of transformers' attention functions, from text to text; mixed values [B, T, H, D/H].
+
+    Rows are read end to end: the bounds go from 0 to B · T, and a mask is for one row only. The time grows with the
+    sum of the squared lengths, not with the square of their sum. No weights are returned.
+    """
+    rows = len(query)
+    if rows > 1:
+        query, key, value = (x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value))  # [1, H, B · T, D/H]
+    lengths, end, mixed = cu_seq_lens_q.diff().tolist(), 0, []
+    # split, not slices: its gradient is one concatenation, not a row of zeros for each text
+    for text in zip(*(x.split(lengths, dim=2) for x in (query, key, value)), lengths, strict=True):
+        begin, end = end, end + text[3]
+        mask = attention_mask if attention_mask is None else attention_mask[..., begin:end, begin:end]
+        mixed.append(attend(module, *text[:3], mask, **options)[0])
+    return torch.cat(mixed, dim=1).unflatten(1, (rows, -1))[0], None

@@ -1,0 +1,96 @@
+"""Alignments as heat maps: a picture (PNG, SVG, PDF), or a page that opens offline and shows each weight."""
+
+import os
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from ..forced_alignment import Alignment
+
+
+# the first of these that is installed draws what matplotlib's own font lacks
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "SimHei",
+    "PingFang SC",
+    "Arial Unicode MS",
+)
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }}
+table {{ border-collapse: collapse; margin: 0 0 2.5em; }}
+th {{ font-weight: normal; padding: .1em .5em; white-space: nowrap; }}
+thead th {{ writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }}
+tbody th {{ text-align: right; }}
+td {{ width: 2.2em; height: 2.2em; border: 1px solid #eee; }}
+td.gold {{ outline: 2px solid #d60; outline-offset: -3px; }}
+td.maybe {{ outline: 2px dotted #d60; outline-offset: -3px; }}
+</style></head><body>
+<h1>{title}</h1>
+<p>{summary}</p>
+{tables}
+</body></html>
+"""
+
+
+def plot_alignment(alignment: Alignment, path: str | Path):
+    """Draws one alignment, source words across and target words down, dark where the weight is high.
+
+    The ending of `path` chooses the format. In SVG, words stay text, which the viewer's fonts draw in any language.
+    """
+    path = Path(path)
+    height, width = alignment.weights.shape
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = ["DejaVu Sans", *(font for font in CJK_FONTS if font in installed)]
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": fonts}):
+        figure = Figure(figsize=(0.5 * width + 2, 0.4 * height + 1.5), dpi=110, layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(alignment.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(width), alignment.source, rotation=60, ha="left")
+        axes.set_yticks(range(height), alignment.target)
+        axes.xaxis.tick_top()
+        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+        figure.savefig(temporary)
+    os.replace(temporary, path)
+
+
+def write_alignment_report(
+    path: str | Path,
+    title: str,
+    alignments: Sequence[Alignment],
+    *,
+    summary: str = "",
+    gold: Sequence[tuple[set, set]] | None = None,
+):
+    """Writes a page with a heat map of each alignment to `path`, in one piece; it needs no network.
+
+    `gold` gives each pair's (sure, possible) links, which are outlined, the only possible ones dotted.
+    """
+    path = Path(path)
+    gold = [(set(), set())] * len(alignments) if gold is None else gold
+    tables = [_table(alignment, *links) for alignment, links in zip(alignments, gold, strict=True)]
+    page = PAGE.format(title=escape(title), summary=escape(summary), tables="\n".join(tables))
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _table(alignment, sure, possible):
+    head = "".join(f"<th>{escape(word)}</th>" for word in alignment.source)
+    rows = []
+    for j, word in enumerate(alignment.target):
+        cells = []
+        for i, weight in enumerate(alignment.weights[j].tolist()):
+            kind = "gold" if (i, j) in sure else "maybe" if (i, j) in possible else ""
+            label = escape(f"{word} ← {alignment.source[i]}: {weight:.3f}", quote=True)
+            cells.append(f'<td class="{kind}" title="{label}" style="background: rgb(8 81 156 / {weight:.3f})"></td>')
+        rows.append(f"<tr><th>{escape(word)}</th>{''.join(cells)}</tr>")
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -1,0 +1,91 @@
+"""What word vectors know, as a section of a report: a map of groups of words, their neighbours, and analogies."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..word_vectors import WordVectors
+
+
+def project(vectors: np.ndarray) -> np.ndarray:
+    """vectors [n, D] -> the two principal components of their directions [n, 2]."""
+    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    centred = units - units.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    plane = np.zeros((len(vectors), 2))
+    # fewer than three words or one dimension span no plane
+    found = centred @ axes[:2].T
+    plane[:, : found.shape[1]] = found
+    return plane
+
+
+def known_groups(vectors: WordVectors, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The groups' words that have a vector; groups of fewer than two such words are left out."""
+    known = {name: [word for word in words if word in vectors] for name, words in groups.items()}
+    return {name: words for name, words in known.items() if len(words) > 1}
+
+
+def projection_plot(vectors: WordVectors, groups: Mapping[str, Sequence[str]]) -> bytes:
+    """PNG of words in the plane of their two principal components, a colour a group.
+
+    Raises:
+        ValueError: no group has two words with a vector.
+    """
+    groups = known_groups(vectors, groups)
+    if not groups:
+        raise ValueError("no group has two words that have a vector: give groups of words of the vocabulary")
+    words = [word for group in groups.values() for word in group]
+    positions = dict(zip(words, project(vectors.vectors[vectors.ids(*words)]), strict=True))
+    figure = Figure(figsize=(9, 6.5), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, group in groups.items():
+        x, y = np.array([positions[word] for word in group]).T
+        points = axes.scatter(x, y, s=18, label=name)
+        for word in group:
+            axes.annotate(word, positions[word], (3, 2), textcoords="offset points", fontsize=8, alpha=0.85)
+        points.set_alpha(0.9)
+    axes.set(xlabel="first principal component", ylabel="second principal component")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def analogy_rows(vectors: WordVectors, questions: Sequence[tuple[str, str, str, str]], n: int = 3) -> list[list[str]]:
+    """One row for each question (a, b, c, expected) whose words all have a vector: question, expected, the n best."""
+    rows = []
+    for a, b, c, expected in questions:
+        if all(word in vectors for word in (a, b, c, expected)):
+            best = ", ".join(f"{word} {score:.2f}" for word, score in vectors.analogy(a, b, c, n))
+            rows.append([f"{a} : {b} = {c} : ?", expected, best])
+    return rows
+
+
+def word_vectors_section(
+    title: str,
+    vectors: WordVectors,
+    groups: Mapping[str, Sequence[str]],
+    questions: Sequence[tuple[str, str, str, str]],
+) -> str:
+    """HTML for `write_lineage_report(sections=…)`: the map of `groups`, nearest words, and a table of analogies."""
+    picture = base64.b64encode(projection_plot(vectors, groups)).decode("ascii")
+    firsts = [words[0] for words in known_groups(vectors, groups).values()]
+    neighbours = [[word, ", ".join(other for other, _ in vectors.nearest(word, 8))] for word in firsts]
+    return (
+        f"<h2>{escape(title)}</h2>\n"
+        f'<figure><img alt="map of words" src="data:image/png;base64,{picture}">'
+        "<figcaption>Words in the plane of the two principal components of their vectors.</figcaption></figure>\n"
+        + _table(["word", "nearest"], neighbours)
+        + _table(["question", "expected", "best answers, with cosine"], analogy_rows(vectors, questions))
+    )
+
+
+def _table(header, rows):
+    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in header)]
+    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>\n"

@@ -1,0 +1,135 @@
+"""Training of encoder-decoders on batches by tokens, with label smoothing, and generation while evaluating."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from ..data.packing import IGNORED
+from ..data.translation import TokenBuckets
+from .arguments import LineageTrainingArguments
+from .averaging import AverageCheckpoints
+from .schedules import noam
+from .trainer import LineageTrainer
+
+
+@dataclass
+class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArguments):
+    """LineageTrainingArguments and Hugging Face's Seq2SeqTrainingArguments together, and what the papers add.
+
+    Raises:
+        ValueError: checkpoints are to be averaged and the best one kept too, or a number is out of its range.
+    """
+
+    predict_with_generate: bool = field(default=True, metadata={"help": "Translate while evaluating, for BLEU."})
+    per_device_train_batch_size: int = field(
+        default=1, metadata={"help": "Always 1: a batch is as large as `tokens_per_update` makes it."}
+    )
+    # of the evaluation too, whose every sentence counts; batches by tokens need no dropping
+    dataloader_drop_last: bool = field(default=False, metadata={"help": "Drop the last incomplete batch."})
+    tokens_per_update: int = field(
+        default=4_096,
+        metadata={"help": "Source tokens, and as many target tokens, of an update of all processes together."},
+    )
+    label_smoothing_over: Literal["all", "others"] = field(
+        default="all",
+        metadata={
+            "help": "Who gets the mass of label_smoothing_factor: all tokens alike (Szegedy et al., 2016), or all but "
+            "the label (tensor2tensor)."
+        },
+    )
+    noam: bool = field(
+        default=False,
+        metadata={"help": "Vaswani et al.'s schedule over warmup_steps; learning_rate is its peak."},
+    )
+    average_checkpoints: int = field(
+        default=0, metadata={"help": "End with the mean of so many of the last checkpoints; 0: with the last weights."}
+    )
+    gnmt_length_penalty: float | None = field(
+        default=None, metadata={"help": "Exponent of GNMT's length penalty in beam search; the Transformer's: 0.6."}
+    )
+
+    def __post_init__(self):
+        if self.average_checkpoints and self.load_best_model_at_end:
+            raise ValueError("average_checkpoints and load_best_model_at_end exclude each other: choose one")
+        if self.tokens_per_update < 1 or self.average_checkpoints < 0:
+            raise ValueError(
+                f"tokens_per_update is {self.tokens_per_update} and average_checkpoints {self.average_checkpoints}; "
+                "they must be at least 1 and 0"
+            )
+        super().__post_init__()
+
+
+class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
+    """Seq2SeqTrainer that keeps LineageTrainer's promises, for `TokenBuckets`.
+
+    The beam search of the arguments is written into the model's generation_config, and saved with it. Label smoothing
+    is of the training loss alone: evaluation gives the negative log-likelihood, whose exponential is a perplexity.
+
+    Raises:
+        ValueError: in `train`, the data are dealt to another number of parts than processes times accumulated
+            batches, or per_device_train_batch_size is not 1.
+    """
+
+    def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):
+        for name, value in {
+            "num_beams": args.generation_num_beams,
+            "max_length": args.generation_max_length,
+            "gnmt_length_penalty": args.gnmt_length_penalty,
+        }.items():
+            if value is not None:
+                setattr(model.generation_config, name, value)
+        if args.label_smoothing_factor:
+            kwargs["compute_loss_func"] = self.smoothed_loss
+        super().__init__(model, args, **kwargs)
+        # transformers' own would smooth the evaluation's loss too
+        self.label_smoother = None
+        if args.average_checkpoints:
+            self.add_callback(AverageCheckpoints(args.average_checkpoints))
+
+    def run_identity(self) -> dict:
+        return super().run_identity() | {"tokens_per_update": self.args.tokens_per_update}
+
+    def check_data(self):
+        super().check_data()
+        if isinstance(self.train_dataset, TokenBuckets):
+            parts = self.args.world_size * self.args.gradient_accumulation_steps
+            if self.train_dataset.parts != parts or self.args.train_batch_size != 1:
+                raise ValueError(
+                    f"the batches are dealt to {self.train_dataset.parts} parts and per_device_train_batch_size is "
+                    f"{self.args.train_batch_size}; this run needs TokenBuckets(parts={parts}), the processes times "
+                    "gradient_accumulation_steps, and a batch size of 1"
+                )
+
+    def smoothed_loss(self, outputs, labels: Tensor, num_items_in_batch=None) -> Tensor:
+        """Cross entropy with (1 − ε) of the mass on the label and ε on all tokens, or on all others (section 5.4)."""
+        epsilon, logits = self.args.label_smoothing_factor if self.model.training else 0.0, outputs.logits
+        if self.args.label_smoothing_over == "others":
+            # the label's own share of an equal distribution taken back
+            epsilon *= logits.shape[-1] / (logits.shape[-1] - 1)
+        loss = cross_entropy(
+            logits.float().flatten(0, 1),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=epsilon,
+            reduction="sum",
+        )
+        return loss / (labels.ne(IGNORED).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self.compute_loss_func is not None and "decoder_input_ids" not in inputs:
+            # Trainer takes the labels out, from which the model would make its decoder's inputs
+            shifted = self.model.prepare_decoder_input_ids_from_labels(inputs["labels"])
+            inputs = {**inputs, "decoder_input_ids": shifted}
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if not self.args.noam or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        factor = noam(self.args.get_warmup_steps(num_training_steps))
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler

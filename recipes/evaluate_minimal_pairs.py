@@ -1,0 +1,100 @@
+"""Judge minimal pairs, such as BLiMP's: which of two sentences do saved language models find more likely?
+
+    python recipes/evaluate_minimal_pairs.py --pairs blimp/ --models runs/gpt runs/lstm runs/bert \
+        --output_dir runs/blimp --limit_per_phenomenon 100
+
+`pairs` is a jsonl file, or a folder of them, with the fields sentence_good, sentence_bad and UID. Causal models judge
+by log-probability, masked ones by pseudo-log-likelihood. Leaves results.json and, with matplotlib, accuracy.png.
+"""
+
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import parse
+from hf_lineage.metrics import measure_minimal_pairs
+
+
+@dataclass
+class MinimalPairsArguments:
+    """Which models judge which pairs."""
+
+    models: list[str] = field(metadata={"help": "Saved models with their tokenizers (folders or Hub names)."})
+    pairs: str = field(metadata={"help": "A .jsonl or .jsonl.gz file, or a folder of them."})
+    output_dir: str = field(metadata={"help": "Folder for results.json and accuracy.png."})
+    group_by: str = field(default="UID", metadata={"help": "Field that names the phenomenon."})
+    limit_per_phenomenon: int | None = field(default=None, metadata={"help": "The first pairs of each only."})
+    batch_size: int = field(default=64, metadata={"help": "Sentences (masked models: hidden tokens) at a time."})
+    device: str = field(default="cpu", metadata={"help": "Where the models run, such as cuda."})
+
+
+ARGUMENTS = (MinimalPairsArguments,)
+
+
+def main():
+    # 1. arguments
+    (args,) = parse(*ARGUMENTS)
+
+    # 2. pairs
+    path = Path(args.pairs)
+    files = sorted(map(str, [*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])) if path.is_dir() else [str(path)]
+    if not files or not all(map(os.path.isfile, files)):
+        raise FileNotFoundError(f"pairs is {args.pairs}: there is no .jsonl or .jsonl.gz file")
+    by_phenomenon = defaultdict(list)
+    for row in datasets.load_dataset("json", data_files=files, split="train"):
+        by_phenomenon[row.get(args.group_by)].append(row)
+    rows = [row for group in by_phenomenon.values() for row in group[: args.limit_per_phenomenon]]
+
+    # 3. models
+    results = {}
+    for name in args.models:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name)
+        is_masked = type(config) in AutoModelForMaskedLM._model_mapping and not any(
+            architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ()
+        )
+        model = (AutoModelForMaskedLM if is_masked else AutoModelForCausalLM).from_pretrained(name).to(args.device)
+        result = measure_minimal_pairs(
+            model, tokenizer, rows, group_by=args.group_by, batch_size=args.batch_size
+        ).as_dict()
+        results[name] = {"model_type": config.model_type, "parameters": model.num_parameters(), **result}
+        print(f"{name}: {result['accuracy']:.4f} of {result['pairs']:,} pairs")
+
+    # 4. save
+    output_dir = Path(args.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    temporary = output_dir / "results.json.tmp"
+    temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    os.replace(temporary, output_dir / "results.json")
+    plot(results, output_dir / "accuracy.png")
+
+
+def plot(results: dict, path: Path):
+    """A row of points for each phenomenon, one a model; chance is 0.5."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        print("accuracy.png needs matplotlib: pip install 'hf_lineage[demo]'")
+        return
+    phenomena = list(next(iter(results.values()))["by_phenomenon"])
+    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.2 * len(phenomena)), layout="constrained")
+    for name, result in results.items():
+        values = [result["by_phenomenon"][phenomenon] for phenomenon in phenomena]
+        axes.plot(values, phenomena, "o", alpha=0.7, label=f"{name}: {result['accuracy']:.3f}")
+    axes.axvline(0.5, color="grey", linewidth=1)
+    axes.set(xlim=(0, 1), xlabel="accuracy")
+    axes.invert_yaxis()
+    axes.grid(axis="y", linewidth=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

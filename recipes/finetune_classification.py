@@ -1,0 +1,161 @@
+"""Fine-tune any station that `AutoModelForSequenceClassification` opens to label texts or pairs of texts.
+
+    python recipes/finetune_classification.py recipes/configs/finetune_pairs.yaml \
+        --model_name_or_path runs/bert --dataset my_labels/ --output_dir runs/bert_labels
+    python recipes/finetune_classification.py recipes/configs/finetune_pairs.yaml \
+        --model_name_or_path runs/bert --dataset nyu-mll/glue:rte --output_dir runs/bert_rte --seed 1
+    python recipes/finetune_classification.py recipes/configs/finetune_gpt.yaml --model_name_or_path runs/gpt \
+        --dataset nyu-mll/glue:sst2 --output_dir runs/gpt_sst2 --config_overrides '{"lm_loss_weight": 0}'
+
+The data set is a folder with train, validation and perhaps test files (.jsonl, .csv, .parquet, also .gz), or a name on
+the Hub. Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+"""
+
+import inspect
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import datasets
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import DataCollatorWithPadding as PaddingCollator
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import parse
+from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, task_tokenizer
+from hf_lineage.metrics import score_classification
+from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
+
+
+# the columns of the usual data sets, tried in this order
+TEXT_FIELDS = (
+    ["sentence1", "sentence2"],
+    ["premise", "hypothesis"],
+    ["question1", "question2"],
+    ["question", "sentence"],
+    ["sentence"],
+    ["text"],
+)
+
+
+@dataclass
+class ClassificationArguments:
+    """Which model, which labelled texts, and how much of the model learns."""
+
+    model_name_or_path: str = field(metadata={"help": "A pretrained model (folder or Hub name)."})
+    dataset: str = field(metadata={"help": "A folder with <split> files, or owner/name[:configuration] on the Hub."})
+    text_fields: list[str] | None = field(
+        default=None, metadata={"help": "One or two columns with the texts; default: the usual names."}
+    )
+    label_field: str = field(default="label", metadata={"help": "Column with the label; numbers mean regression."})
+    transfer: Literal["tuned", "frozen"] = field(
+        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only the new output layer does."}
+    )
+    random_weights: bool = field(default=False, metadata={"help": "Start untrained: what pre-training is worth."})
+    max_length: int = field(default=128, metadata={"help": "Longest text or pair, in tokens."})
+    config_overrides: dict | None = field(
+        default=None, metadata={"help": 'Fields of the configuration to change, such as GPT\'s {"lm_loss_weight": 0}.'}
+    )
+    task_tokens: bool | None = field(
+        default=None, metadata={"help": "Start, delimiter and extract tokens around the texts; default: for GPT."}
+    )
+    both_orders: bool = field(
+        default=False, metadata={"help": "Read each pair in both orders and add their vectors (GPT's similarity)."}
+    )
+    packing: bool = field(default=True, metadata={"help": "No padding, where the model can read packed texts."})
+
+
+ARGUMENTS = (ClassificationArguments, LineageTrainingArguments)
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    args, training_args = parse(*ARGUMENTS)
+    set_seed(training_args.seed)
+    output_dir = Path(training_args.output_dir)
+
+    # 2. data: texts, and labels that are classes or numbers
+    name, _, configuration = args.dataset.partition(":")
+    with training_args.main_process_first(desc="data"):
+        raw = datasets.load_dataset(name, configuration or None)
+        columns = raw["train"].column_names
+        fields = args.text_fields or next((f for f in TEXT_FIELDS if set(f) <= set(columns)), [])
+        if missing := {*(fields or ["text_fields"]), args.label_field} - set(columns):
+            raise ValueError(
+                f"{args.dataset} has no column {', '.join(missing)}: set text_fields, label_field to some of {columns}"
+            )
+        is_regression = raw["train"].features[args.label_field].dtype.startswith("float")
+        classes = [None] if is_regression else sorted(set(raw["train"][args.label_field]))
+        tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
+        config = AutoConfig.from_pretrained(args.model_name_or_path)
+        if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
+            tokenizer = task_tokenizer(tokenizer)
+        limit = min(args.max_length, tokenizer.model_max_length)
+        # a recurrent model has no limit
+        limit = min(limit, getattr(config, "max_position_embeddings", limit))
+
+        in_both_orders = TaskInputs(tokenizer, "similarity", fields, limit) if args.both_orders else None
+
+        def encode(batch):
+            if in_both_orders:
+                rows = [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+                pairs = [in_both_orders(row) for row in rows]
+                encoded = {name: [pair[name] for pair in pairs] for name in pairs[0]}
+            else:
+                encoded = tokenizer(*(batch[field] for field in fields), truncation=True, max_length=limit)
+            labels = batch[args.label_field]
+            return {**encoded, "labels": labels if is_regression else [classes.index(label) for label in labels]}
+
+        encoded = raw.map(encode, batched=True, remove_columns=columns, desc="Tokenizing")
+
+    # 3. model: a new output layer on the pretrained body
+    settings = {"num_labels": len(classes), "pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
+    if not is_regression:
+        settings["id2label"] = {number: str(name) for number, name in enumerate(classes)}
+    if args.random_weights:
+        config = AutoConfig.from_pretrained(args.model_name_or_path, **settings)
+        model = AutoModelForSequenceClassification.from_config(config)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path, **settings)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if args.transfer == "frozen":
+        model.base_model.requires_grad_(False)
+
+    # 4. trainer
+    if args.both_orders:
+        collator = TaskCollator(tokenizer)
+    elif args.packing and "cu_seq_lens_q" in inspect.signature(model.forward).parameters:
+        collator = PackingCollator()
+    else:
+        collator = PaddingCollator(tokenizer)
+    trainer = LineageTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=Rows(encoded["train"], seed=training_args.seed),
+        eval_dataset=Rows(encoded["validation"], shuffle=False),
+        data_collator=collator,
+        processing_class=tokenizer,
+        compute_metrics=lambda outputs: score_classification(outputs.predictions, outputs.label_ids),
+    )
+
+    # 5. train and save: AutoModelForSequenceClassification.from_pretrained(output_dir) opens it
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    trainer.save_model()
+
+    # 6. evaluate
+    results = {"model_type": model.config.model_type, "transfer": args.transfer, "seed": training_args.seed}
+    results["learning_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    for split in [split for split in ("validation", "test") if split in encoded]:
+        scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
+        results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
+    if trainer.is_world_process_zero():
+        print(json.dumps(results))
+        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Pretrain BERT: masked words and next sentences, on texts of 128 tokens and then, for the last steps, of 512.
+
+    python recipes/pretrain_bert.py recipes/configs/bert_tiny.yaml --output_dir runs/bert
+    accelerate launch --config_file recipes/accelerate/multi_gpu.yaml recipes/pretrain_bert.py \
+        recipes/configs/bert_base.yaml --output_dir runs/bert --corpus my_books/ --sample_by paragraph
+
+A document of the corpus is a text whose sentences follow each other (with --sample_by paragraph, lines between blank
+lines). Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+"""
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, pipeline, set_seed
+from transformers import DataCollatorForTokenClassification as PaddingCollator
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.data import Masking, PackingCollator, Phases, SentencePairs, encode_sentences, load_corpus
+from hf_lineage.metrics import measure_bert_pretraining
+from hf_lineage.reports import record_attention, write_attention_report
+from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.training import BertAdam, LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
+
+
+@dataclass
+class BERTPretrainingArguments:
+    """What only BERT's pre-training needs; `block_size` is the length of a pair in the first phase."""
+
+    packing: bool = field(default=True, metadata={"help": "Join the pairs of a batch in one row without padding."})
+    long_block_size: int | None = field(default=None, metadata={"help": "Length of a pair in the last steps."})
+    long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long pairs."})
+    duplicates: int = field(default=10, metadata={"help": "How often each document is cut into pairs."})
+    short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
+    whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
+    dynamic_masking: bool = field(default=False, metadata={"help": "Draw new masks in each epoch."})
+    paper_exact: bool = field(default=False, metadata={"help": "BertAdam: no bias correction, as in the paper."})
+    vocab_size: int = field(default=8_000, metadata={"help": "Size of the WordPiece vocabulary trained here."})
+    prompts: list[str] = field(
+        default_factory=lambda: ["He went to the [MASK].", "The [MASK] of the city is old."],
+        metadata={"help": "Texts whose [MASK] the trained model fills."},
+    )
+    picture: str = field(
+        default="The animal didn't cross the street because it was too tired",
+        metadata={"help": "Text whose attention is drawn."},
+    )
+
+
+ARGUMENTS = (ModelArguments, DataArguments, BERTPretrainingArguments, LineageTrainingArguments)
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    model_args, data_args, bert_args, training_args = parse(*ARGUMENTS)
+    set_seed(training_args.seed)
+    output_dir = Path(training_args.output_dir)
+    training_args.prediction_loss_only = True
+
+    # 2. tokenizer and data: the first process does the work, the others read its cache
+    with training_args.main_process_first(desc="tokenizer and data"):
+        options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by}
+        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
+        corpora = {split: load_corpus(data_args.corpus, name, **options) for split, name in splits.items()}
+        if model_args.tokenizer_name:
+            tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+        else:
+            tokenizer = train_wordpiece((row["text"] for row in corpora["train"]), bert_args.vocab_size)
+        workers = data_args.preprocessing_num_workers
+        streams = {split: encode_sentences(corpora[split], tokenizer, num_proc=workers) for split in splits}
+
+    def pairs(split, length, **settings):
+        masking = Masking.of(tokenizer, bert_args.whole_words, max_predictions=math.ceil(0.15 * length))
+        settings |= {"masking": masking, "short_probability": bert_args.short_probability}
+        return SentencePairs(streams[split], tokenizer, length, seed=training_args.seed, **settings)
+
+    train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
+    train_settings["show_progress"] = not training_args.disable_tqdm
+    train_data = pairs("train", data_args.block_size, **train_settings)
+    once = {"duplicates": 1, "shuffle": False}
+    held_out = {split: pairs(split, data_args.block_size, **once) for split in ("validation", "test")}
+
+    # 3. model
+    if model_args.model_name_or_path:
+        model = AutoModelForPreTraining.from_pretrained(model_args.model_name_or_path)
+    else:
+        fields = {"model_type": model_args.model_type}
+        if model_args.config_name:
+            fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
+        fields |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        fields |= model_args.config_overrides or {}
+        model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
+    tokenizer.model_max_length = model.config.max_position_embeddings
+
+    # 4. trainer: with a second phase, both make one epoch of max_steps under one schedule
+    if bert_args.long_block_size:
+        if training_args.max_steps <= 0:
+            raise ValueError("long_block_size shares out the steps: set max_steps")
+        long_data = pairs("train", bert_args.long_block_size, **train_settings)
+        long_steps = round(training_args.max_steps * bert_args.long_share)
+        pairs_per_step = training_args.train_batch_size * training_args.world_size
+        pairs_per_step *= training_args.gradient_accumulation_steps
+        steps = (training_args.max_steps - long_steps, long_steps)
+        train_data = Phases([train_data, long_data], [number * pairs_per_step for number in steps])
+    optimizer = None
+    if bert_args.paper_exact:
+        betas = (training_args.adam_beta1, training_args.adam_beta2)
+        optimizer = (BertAdam, {"lr": training_args.learning_rate, "betas": betas, "eps": training_args.adam_epsilon})
+    trainer = LineageTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=train_data,
+        eval_dataset=held_out["validation"],
+        data_collator=PackingCollator() if bert_args.packing else PaddingCollator(tokenizer),
+        processing_class=tokenizer,
+        optimizer_cls_and_kwargs=optimizer,
+    )
+
+    # 5. train
+    started = time.perf_counter()
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    seconds = time.perf_counter() - started
+
+    # 6. save: every head of BERT, and transformers' BertModel, opens output_dir
+    trainer.save_model()
+
+    # 7. evaluate; fill masks; draw the attention
+    if trainer.is_world_process_zero():
+        log = trainer.state.log_history
+        results = {"model_type": model.config.model_type, "parameters": model.num_parameters()}
+        results |= {"train_seconds": round(seconds, 1), "steps": trainer.state.global_step}
+        for name, key in {"train_curve": "loss", "validation_curve": "eval_loss"}.items():
+            results[name] = [(row["step"], row[key]) for row in log if key in row]
+        for split, data in held_out.items():
+            results[split] = measure_bert_pretraining(model, data).as_dict()
+            print(f"{split}: {json.dumps(results[split])}")
+        fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
+        results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
+        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_attention_report(output_dir / "attention.html", *record_attention(output_dir, bert_args.picture))
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    main()

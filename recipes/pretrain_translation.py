@@ -1,0 +1,161 @@
+"""Train an encoder-decoder to translate: any station that `AutoModelForSeq2SeqLM` opens.
+
+    python recipes/pretrain_translation.py recipes/configs/transformer_tiny.yaml --output_dir runs/transformer
+    accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_translation.py \
+        recipes/configs/multi30k_transformer.yaml --corpus multi30k/ --output_dir runs/multi30k
+
+Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_seed
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import ModelArguments, parse
+from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
+from hf_lineage.forced_alignment import align
+from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated
+from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
+from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
+
+
+@dataclass
+class TranslationArguments:
+    """Which sentence pairs, cut into which tokens, and how translations are scored."""
+
+    corpus: str | None = field(
+        default=None,
+        metadata={"help": "A folder with <split>.jsonl or <split>.<language> files, or a Hub name; default: grammar."},
+    )
+    source_language: str = field(default="zh", metadata={"help": "Field (or file ending) of the source."})
+    target_language: str = field(default="en", metadata={"help": "Field (or file ending) of the target."})
+    validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
+    test_split: str = field(default="test", metadata={"help": "Name of the test split."})
+    max_length: int | None = field(
+        default=None, metadata={"help": "Leave out training pairs with a longer side, in tokens."}
+    )
+    tokenizer_kind: Literal["wordpiece", "word_level"] = field(
+        default="wordpiece", metadata={"help": "Trained here on both languages unless tokenizer_name is given."}
+    )
+    vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary of the tokenizer trained here."})
+    min_frequency: int = field(default=2, metadata={"help": "How often a word (pair of pieces) occurs to be known."})
+    lowercase: bool = field(default=False, metadata={"help": "Lower-case the text, and ignore case in BLEU."})
+    bleu_tokenize: str = field(default="13a", metadata={"help": "sacrebleu's tokenizer; zh for Chinese targets."})
+
+
+ARGUMENTS = (ModelArguments, TranslationArguments, TranslationTrainingArguments)
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    model_args, data_args, training_args = parse(*ARGUMENTS)
+    set_seed(training_args.seed)
+    output_dir, show_progress = Path(training_args.output_dir), not training_args.disable_tqdm
+
+    # 2. sentence pairs and the tokenizer of both languages: the first process does the work, the others read its cache
+    with training_args.main_process_first(desc="corpus and tokenizer"):
+        corpora = {
+            split: load_parallel_corpus(
+                data_args.corpus,
+                name,
+                source_language=data_args.source_language,
+                target_language=data_args.target_language,
+            )
+            for split, name in (
+                ("train", "train"),
+                ("validation", data_args.validation_split),
+                ("test", data_args.test_split),
+            )
+        }
+        if model_args.tokenizer_name:
+            tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+        else:
+            settings = {"min_frequency": data_args.min_frequency, "lowercase": data_args.lowercase}
+            if data_args.tokenizer_kind == "wordpiece":
+                # accents tell words apart in the languages that have them
+                settings |= {"strip_accents": False}
+            train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[data_args.tokenizer_kind]
+            texts = (row[side] for row in corpora["train"] for side in ("source", "target"))
+            tokenizer = train(texts, data_args.vocab_size, show_progress=show_progress, **settings)
+        tokenizer = translation_tokenizer(tokenizer)
+    pairs = {
+        split: TranslationPairs(corpus, tokenizer, data_args.max_length if split == "train" else None, show_progress)
+        for split, corpus in corpora.items()
+    }
+
+    # 3. model
+    if model_args.model_name_or_path:
+        model = AutoModelForSeq2SeqLM.from_pretrained(model_args.model_name_or_path)
+    else:
+        fields = {"model_type": model_args.model_type}
+        if model_args.config_name:
+            fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
+        fields |= {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "decoder_start_token_id": tokenizer.bos_token_id,
+        }
+        fields |= model_args.config_overrides or {}
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(**fields))
+
+    # 4. trainer: every update sees the same sentences, however many processes share them
+    def scorer(split):
+        references = corpora[split]["target"][:]
+        return bleu_of_generated(tokenizer, references, data_args.bleu_tokenize, data_args.lowercase)
+
+    parts = training_args.world_size * training_args.gradient_accumulation_steps
+    trainer = TranslationTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=TokenBuckets(
+            pairs["train"], training_args.tokens_per_update, tokenizer.pad_token_id, parts, training_args.seed
+        ),
+        eval_dataset=pairs["validation"],
+        data_collator=PairCollator(tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        compute_metrics=scorer("validation"),
+    )
+
+    # 5. train
+    started = time.perf_counter()
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    seconds = time.perf_counter() - started
+
+    # 6. save: AutoModelForSeq2SeqLM.from_pretrained(output_dir) and pipeline("translation", output_dir) open it
+    trainer.save_model()
+
+    # 7. translate the test text; where the words' alignment is known, see what the model attends to
+    trainer.compute_metrics = scorer("test")
+    test = trainer.predict(pairs["test"]).metrics
+    if trainer.is_world_process_zero():
+        log = trainer.state.log_history
+        results = {
+            "model_type": model.config.model_type,
+            "parameters": model.num_parameters(),
+            "train_seconds": round(seconds, 1),
+            "train_curve": [(row["step"], row["loss"]) for row in log if "loss" in row],
+            "validation_curve": [
+                (row["step"], row["eval_loss"], row.get("eval_bleu")) for row in log if "eval_loss" in row
+            ],
+            "test": {name.removeprefix("test_"): value for name, value in test.items()},
+        }
+        if "alignment" in corpora["test"].column_names:
+            found = align(model, tokenizer, corpora["test"]["source"][:], corpora["test"]["target"][:])
+            results["alignment"] = AlignmentErrorRate().compute(
+                predictions=[alignment.links() for alignment in found], references=corpora["test"]["alignment"][:]
+            )
+        print(json.dumps({name: results[name] for name in ("test", "alignment") if name in results}))
+        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Masked words: how many, which ones, and what stands in their place."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from hf_lineage.data import Masking
+from hf_lineage.tokenization import train_wordpiece
+
+
+CLS, SEP, MASK, VOCABULARY = 0, 1, 2, 1_000
+
+
+def masking(**settings):
+    return Masking(MASK, VOCABULARY, (CLS, SEP), **settings)
+
+
+def text(length, seed=0):
+    words = np.random.default_rng(seed).integers(3, VOCABULARY, size=length - 2)
+    return np.array([CLS, *words, SEP])
+
+
+def draws(number, seed=1):
+    return (np.random.default_rng([seed, index]) for index in range(number))
+
+
+def within(count, trials, probability, sigmas=4.5):
+    return abs(count - trials * probability) <= sigmas * np.sqrt(trials * probability * (1 - probability))
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(4, 1), (6, 1), (10, 2), (30, 4), (100, 15), (128, 19), (133, 20), (512, 20)]
+)
+def test_fifteen_percent_at_least_one_at_most_twenty(length, expected):
+    for draw in draws(20):
+        _, labels = masking()(text(length), draw)
+        assert (labels != -100).sum() == expected
+    _, labels = masking(max_predictions=None)(text(length), next(draws(1)))
+    assert (labels != -100).sum() == max(1, round(0.15 * length))
+
+
+def test_eighty_ten_ten():
+    fates, ids = Counter(), text(100)
+    for draw in draws(2_000):
+        masked, labels = masking()(ids, draw)
+        chosen = labels != -100
+        assert (masked[~chosen] == ids[~chosen]).all()
+        assert (labels[chosen] == ids[chosen]).all()
+        fates["mask"] += (masked[chosen] == MASK).sum()
+        fates["kept"] += (masked[chosen] == ids[chosen]).sum()
+        fates["all"] += chosen.sum()
+    trials = fates["all"]
+    assert trials == 2_000 * 15
+    # a random token is the mask, or the word itself, once in a vocabulary
+    assert within(fates["mask"], trials, 0.8 + 0.1 / VOCABULARY)
+    assert within(fates["kept"], trials, 0.1 + 0.1 / VOCABULARY)
+
+
+def test_random_words_come_from_the_whole_vocabulary():
+    always_random = masking(mask_share=0.0, random_share=1.0, probability=1.0, max_predictions=None)
+    found = Counter()
+    for draw in draws(300):
+        masked, labels = always_random(text(102), draw)
+        found.update(masked[labels != -100].tolist())
+    counts = np.array([found[token] for token in range(VOCABULARY)])
+    assert counts.sum() == 300 * 100
+    # chi-square of 999 degrees of freedom: mean 999, spread 45
+    assert ((counts - 30) ** 2 / 30).sum() < 999 + 5 * 45
+    assert found[CLS]
+    assert found[MASK]
+
+
+def test_special_tokens_are_never_chosen_and_all_others_alike():
+    ids, chosen = text(20), np.zeros(20)
+    for draw in draws(4_000):
+        chosen += masking()(ids, draw)[1] != -100
+    assert chosen[0] == chosen[-1] == 0
+    assert chosen.sum() == 4_000 * 3
+    assert all(within(count, 4_000, 3 / 18) for count in chosen[1:-1])
+
+
+def test_my_dog_is_hairy():
+    """Section 3.1's example: hairy becomes [MASK] 80 % of the time, another word 10 %, and stays 10 %."""
+    tokenizer = train_wordpiece(["my dog is hairy", "an apple"] * 3, 60, show_progress=False)
+    sentence = tokenizer("my dog is hairy").input_ids
+    assert tokenizer.convert_ids_to_tokens(sentence) == ["[CLS]", "my", "dog", "is", "hairy", "[SEP]"]
+    apple = tokenizer.convert_tokens_to_ids("apple")
+    seen, chosen = Counter(), Counter()
+    mask = Masking.of(tokenizer)
+    for draw in draws(6_000):
+        masked, labels = mask(np.array(sentence), draw)
+        [place] = np.flatnonzero(labels != -100)
+        chosen[place] += 1
+        if place == 4:
+            assert labels[4] == sentence[4]
+            seen[int(masked[4])] += 1
+    assert sorted(chosen) == [1, 2, 3, 4]
+    assert all(within(count, 6_000, 0.25) for count in chosen.values())
+    trials, chance = chosen[4], 0.1 / len(tokenizer)
+    assert within(seen[tokenizer.mask_token_id], trials, 0.8 + chance)
+    assert within(seen[sentence[4]], trials, 0.1 + chance)
+    assert within(seen[apple], trials, chance)
+
+
+def test_whole_words():
+    tokenizer = train_wordpiece(["unbelievable", "able", "un", "believe"] * 2, 25, show_progress=False)
+    ids = np.array(tokenizer("unbelievable able un un believe able un").input_ids)
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    starts = [place for place, token in enumerate(tokens[:-1]) if place and not token.startswith("##")]
+    words = [range(start, end) for start, end in pairwise([*starts, len(tokens) - 1])]
+    assert max(map(len, words)) > 2
+    mask = Masking.of(tokenizer, whole_words=True, probability=0.3)
+    number = round(0.3 * len(ids))
+    counts = Counter()
+    for draw in draws(300):
+        chosen = set(np.flatnonzero(mask(ids, draw)[1] != -100))
+        whole = [word for word in words if chosen.issuperset(word)]
+        assert chosen == {place for word in whole for place in word}
+        assert len(chosen) <= number
+        # nothing that would still fit was passed over
+        assert all(len(word) > number - len(chosen) for word in words if word not in whole)
+        counts.update(whole)
+    assert set(counts) >= {word for word in words if len(word) <= number}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"probability": 1.5}, r"probability is 1\.5"),
+        ({"mask_share": 0.8, "random_share": 0.3}, r"0\.8.*0\.3.*more than 1"),
+        ({"max_predictions": 0}, "max_predictions is 0"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        masking(**settings)
+
+
+def test_a_tokenizer_without_masks_is_refused(tiny_corpus):
+    tokenizer = train_wordpiece(tiny_corpus, 100, special_tokens={"unk_token": "[UNK]"}, show_progress=False)
+    with pytest.raises(ValueError, match="mask_token, cls_token, sep_token"):
+        Masking.of(tokenizer)

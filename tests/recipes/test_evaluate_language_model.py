@@ -1,0 +1,62 @@
+"""recipes/evaluate_language_model.py: a model beside the n-gram models of the same text, and their mixtures."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_lineage import NNLMConfig, NNLMForCausalLM
+from hf_lineage.tokenization import causal_tokenizer, train_word_level
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.recipe
+def test_the_table_has_models_and_mixtures(tmp_path, tiny_corpus):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    parts = {"train": tiny_corpus[::2], "validation": tiny_corpus[1:100:2], "test": tiny_corpus[101::2]}
+    for split, sentences in parts.items():
+        (corpus / f"{split}.txt").write_text("\n".join(sentences), encoding="utf-8")
+    special_tokens = {"unk_token": "<unk>", "eos_token": "<eos>"}
+    tokenizer = causal_tokenizer(train_word_level(parts["train"], special_tokens=special_tokens, show_progress=False))
+    model = NNLMForCausalLM(NNLMConfig(vocab_size=len(tokenizer), hidden_size=8, embedding_size=4))
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+
+    flags = [
+        "--model_name_or_path",
+        tmp_path / "model",
+        "--corpus",
+        corpus,
+        "--ngram_order",
+        4,
+        "--disable_tqdm",
+        True,
+    ]
+    command = [sys.executable, "recipes/evaluate_language_model.py", *map(str, flags)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    table = json.loads((tmp_path / "model" / "evaluation.json").read_text())
+    found = {name: row["validation"]["perplexity_per_token"] for name, row in table.items()}
+    network, trigram, kneser_ney, *_ = found
+    assert (network, trigram, kneser_ney) == ("NNLMForCausalLM", "interpolated trigram", "Kneser-Ney, order 4")
+    # untrained: close to chance among all words
+    assert found[network] == pytest.approx(len(tokenizer), rel=0.2)
+    assert found[kneser_ney] < found[network] / 2
+    for other in (trigram, kneser_ney):
+        half = found[f"{network} and {other}, half each"]
+        (learned,) = [value for name, value in found.items() if name.startswith(f"{network} (") and other in name]
+        # the better model wins where the weight is learned; a mixture is never worse than half its better part
+        assert learned <= min(found[network], found[other]) * 1.001
+        assert learned <= half <= 2 * min(found[network], found[other])
+    for row in table.values():
+        assert row["test"]["num_tokens"] == sum(len(text.split()) + 1 for text in parts["test"])
+        assert row["test"]["perplexity_per_token"] == pytest.approx(
+            math.exp(row["test"]["nll"] / row["test"]["num_tokens"])
+        )
+        assert f"{row['test']['perplexity_per_token']:.1f}" in result.stdout

@@ -1,0 +1,99 @@
+"""recipes/finetune_classification.py: pairs and single texts, tuned and frozen, of different stations."""
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+import hf_lineage
+from hf_lineage.tokenization import causal_tokenizer
+from tests.models.test_modeling_bert import TestBERT as BERT
+from tests.models.test_modeling_gpt import TestGPT as GPT
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def labelled(tmp_path, tiny_corpus):
+    """Pairs of sentences; the label says whether both are the same."""
+    draw, folder = random.Random(0), tmp_path / "pairs"
+    folder.mkdir()
+    for split, size in (("train", 64), ("validation", 16), ("test", 16)):
+        with gzip.open(folder / f"{split}.jsonl.gz", "wt") as file:
+            for number in range(size):
+                first = draw.choice(tiny_corpus)
+                second = first if number % 2 else draw.choice(tiny_corpus)
+                row = {"sentence1": first, "sentence2": second, "label": number % 2, "score": float(number % 3)}
+                file.write(json.dumps(row) + "\n")
+    return folder
+
+
+def saved(folder, model_name, tokenizer):
+    config_class = getattr(hf_lineage, f"{model_name}Config")
+    sizes = {"BERT": BERT.tiny, "GPT": GPT.tiny}.get(model_name, {"hidden_size": 16})
+    config = config_class(**{**sizes, "vocab_size": len(tokenizer)})
+    getattr(hf_lineage, f"{model_name}Model")(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def run(labelled, model, output_dir, **settings):
+    settings = {"model_name_or_path": model, "dataset": labelled, "output_dir": output_dir, **settings}
+    settings |= {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "disable_tqdm": True, "save_strategy": "no"}
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "recipes/finetune_classification.py", *flags]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return json.loads((output_dir / "results.json").read_text())
+
+
+@pytest.mark.recipe
+def test_pairs_on_bert(labelled, tmp_path, tiny_tokenizer):
+    model = saved(tmp_path / "bert", "BERT", tiny_tokenizer)
+    results = run(labelled, model, tmp_path / "tuned", max_steps=6)
+    assert {"accuracy", "f1", "matthews_correlation", "loss"} <= set(results["test"])
+    tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
+    assert results["learning_parameters"] == tuned.num_parameters()
+    answer = pipeline("text-classification", model=str(tmp_path / "tuned"), device="cpu")(
+        {"text": "The dog.", "text_pair": "The dog."}
+    )
+    assert answer["label"] in ("0", "1")
+
+    results = run(labelled, model, tmp_path / "frozen", max_steps=2, transfer="frozen", label_field="score")
+    assert set(results["test"]) >= {"pearson", "spearman"}
+    assert results["learning_parameters"] == 16 + 1
+    before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "frozen" / "model.safetensors")
+    assert all(after[f"bert.{name}"].equal(tensor) for name, tensor in before.items())
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+@pytest.mark.parametrize(("model_name", "packing"), [("BERT", False), ("LSTM", True)])
+def test_other_stations_and_untrained_ones(labelled, tmp_path, tiny_tokenizer, model_name, packing):
+    model = saved(tmp_path / "model", model_name, tiny_tokenizer)
+    results = run(labelled, model, tmp_path / "out", max_steps=2, packing=packing, random_weights=True)
+    assert 0 <= results["validation"]["accuracy"] <= 1
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("both_orders", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_gpt_reads_its_marks(labelled, tmp_path, tiny_tokenizer, both_orders):
+    tokenizer = causal_tokenizer(tiny_tokenizer)
+    model = saved(tmp_path / "gpt", "GPT", tokenizer)
+    settings = {"max_steps": 2, "max_length": 16, "both_orders": both_orders}
+    # parsed as in the file: JSON
+    results = run(labelled, model, tmp_path / "out", config_overrides='{"lm_loss_weight": 0.25}', **settings)
+    assert 0 <= results["test"]["accuracy"] <= 1
+    tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert tuned.config.lm_loss_weight == 0.25
+    marks = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert len(marks) == tuned.config.vocab_size == len(tokenizer) + 3
+    ids = marks("The dog.", "The cat.")["input_ids"]
+    assert [ids[0], ids[-1]] == marks.convert_tokens_to_ids(["_start_", "_classify_"])

@@ -1,0 +1,92 @@
+"""recipes/pretrain_bert.py: what it leaves behind, and that a killed run resumes bit by bit."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import transformers
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from tests.models.test_modeling_bert import TestBERT as BERT
+
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = {
+    name: size for name, size in BERT.tiny.items() if name not in ("vocab_size", "initializer_range", "num_labels")
+}
+SETTINGS = {
+    "model_type": "lineage_bert",
+    "config_overrides": json.dumps({**SIZES, "hidden_dropout_prob": 0.1}),
+    "sample_by": "paragraph",
+    "vocab_size": 200,
+    "block_size": 24,
+    "long_block_size": 32,
+    "long_share": 0.25,
+    "duplicates": 2,
+    "paper_exact": True,
+    "per_device_train_batch_size": 4,
+    "max_steps": 8,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+    "save_steps": 2,
+    "disable_tqdm": True,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, tiny_corpus):
+    folder = tmp_path_factory.mktemp("corpus")
+    for number, split in enumerate(("train", "validation", "test")):
+        sentences = tiny_corpus[number::3]
+        documents = ["\n".join(sentences[start : start + 6]) for start in range(0, len(sentences), 6)]
+        (folder / f"{split}.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    return folder
+
+
+def command(corpus, output_dir, **changes):
+    settings = {**SETTINGS, "corpus": corpus, "output_dir": output_dir, **changes}
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, "recipes/pretrain_bert.py", *flags]
+
+
+def run(command):
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+
+
+@pytest.mark.recipe
+def test_the_folder_opens_as_users_would(corpus, tmp_path):
+    run(command(corpus, tmp_path))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["steps"] == 8
+    assert len(results["train_curve"]) == 8
+    assert results["test"]["masked_word_loss"] < math.log(200) + 1
+    assert 0 <= results["test"]["next_sentence_accuracy"] <= 1
+    assert all(len(guesses) == 5 for _, guesses in results["samples"])
+    assert "[CLS]" in (tmp_path / "attention.html").read_text()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.model_max_length == 32
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2).config.vocab_size == len(
+        tokenizer
+    )
+    assert len(pipeline("fill-mask", model=str(tmp_path), device="cpu")("The [MASK].")) == 5
+    assert transformers.BertModel.from_pretrained(tmp_path).config.hidden_size == 16
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+def test_a_killed_run_resumes_bit_identically(corpus, tmp_path):
+    run(command(corpus, tmp_path / "whole"))
+    process = subprocess.Popen(command(corpus, tmp_path / "killed"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not (tmp_path / "killed" / "checkpoint-4" / "seal.json").exists():
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    run(command(corpus, tmp_path / "killed"))
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert [name for name in whole if not whole[name].equal(resumed[name])] == []

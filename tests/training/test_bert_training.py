@@ -1,0 +1,99 @@
+"""BERT under LineageTrainer: packed batches train as padded ones, and a broken run goes on bit by bit."""
+
+import datasets
+import pytest
+import torch
+from torch.testing import assert_close
+from transformers import DataCollatorForTokenClassification, Trainer, TrainerCallback, set_seed
+
+from hf_lineage import BERTConfig, BERTForPreTraining
+from hf_lineage.data import PackingCollator, Phases, SentencePairs, encode_sentences
+from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
+from tests.models.test_modeling_bert import TestBERT as BERT
+
+
+class BreakDown(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def pairs(tiny_corpus, tiny_tokenizer):
+    corpus = datasets.Dataset.from_dict({"text": ["\n".join(tiny_corpus[i : i + 8]) for i in range(0, 96, 8)]})
+    stream = encode_sentences(corpus, tiny_tokenizer)
+
+    def make(length, **settings):
+        return SentencePairs(stream, tiny_tokenizer, length, duplicates=1, seed=1, **settings)
+
+    return make
+
+
+def trainer(folder, data, collator, tokenizer, dropout=0.0, trainer_class=LineageTrainer, callbacks=(), **settings):
+    set_seed(0)
+    drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    model = BERTForPreTraining(BERTConfig(**{**BERT.tiny, **drops, "vocab_size": len(tokenizer)}))
+    defaults = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 4,
+        "max_steps": 12,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "save_steps": 4,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+    arguments = LineageTrainingArguments(**defaults | settings)
+    return trainer_class(model, arguments, data_collator=collator, train_dataset=data, callbacks=list(callbacks))
+
+
+def losses(run):
+    return [row["loss"] for row in run.state.log_history if "loss" in row]
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_packed_batches_train_as_padded_ones(pairs, tiny_tokenizer, tmp_path, accumulation):
+    runs = []
+    for collator in (PackingCollator(), DataCollatorForTokenClassification(tiny_tokenizer)):
+        run = trainer(
+            tmp_path / type(collator).__name__,
+            pairs(30),
+            collator,
+            tiny_tokenizer,
+            max_steps=4,
+            gradient_accumulation_steps=accumulation,
+            optim="sgd",
+        )
+        run.train()
+        runs.append(run)
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), abs=1e-5)
+    assert_close(runs[0].model.state_dict(), runs[1].model.state_dict(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("trainer_class", [LineageTrainer, Trainer])
+def test_a_broken_run_goes_on_bit_by_bit(pairs, tiny_tokenizer, tmp_path, trainer_class):
+    # dropout, dynamic masks, and a second phase that begins after the break
+    def data():
+        return Phases([pairs(24, dynamic_masking=True), pairs(32, dynamic_masking=True)], [32, 16])
+
+    def new(folder, *callbacks):
+        return trainer(
+            folder, data(), PackingCollator(), tiny_tokenizer, 0.1, trainer_class=trainer_class, callbacks=callbacks
+        )
+
+    whole = new(tmp_path / "whole")
+    whole.train()
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        new(tmp_path / "broken", BreakDown(6)).train()
+    resumed = new(tmp_path / "broken")
+    checkpoint = last_complete_checkpoint(tmp_path / "broken") or str(tmp_path / "broken" / "checkpoint-4")
+    assert checkpoint.endswith("checkpoint-4")
+    resumed.train(resume_from_checkpoint=checkpoint)
+    assert resumed.state.global_step == 12
+    for (name, found), expected in zip(
+        resumed.model.state_dict().items(), whole.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(found, expected), name

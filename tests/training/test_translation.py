@@ -1,0 +1,155 @@
+"""TranslationTrainer: label smoothing, schedule, batches dealt to parts, and what it refuses."""
+
+import pytest
+import torch
+from torch.nn.functional import kl_div
+from torch.testing import assert_close
+from transformers.trainer_pt_utils import LabelSmoother
+
+from hf_lineage import TransformerConfig, TransformerForConditionalGeneration
+from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, grammar_corpus
+from hf_lineage.metrics import bleu_of_generated
+from hf_lineage.tokenization import train_word_level, translation_tokenizer
+from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    corpus = grammar_corpus("train", 200)
+    return translation_tokenizer(train_word_level([*corpus["source"], *corpus["target"]], show_progress=False))
+
+
+@pytest.fixture(scope="module")
+def pairs(tokenizer):
+    return TranslationPairs(grammar_corpus("train", 200), tokenizer, show_progress=False)
+
+
+def new_trainer(tmp_path, pairs, tokenizer, parts=1, **settings):
+    torch.manual_seed(0)
+    model = TransformerForConditionalGeneration(
+        TransformerConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            dropout=0.0,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.bos_token_id,
+        )
+    )
+    defaults = {
+        "max_steps": 4,
+        "tokens_per_update": 128,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+        "generation_max_length": 12,
+    }
+    args = TranslationTrainingArguments(output_dir=str(tmp_path), **defaults | settings)
+    return TranslationTrainer(
+        model=model,
+        args=args,
+        train_dataset=TokenBuckets(pairs, args.tokens_per_update, tokenizer.pad_token_id, parts),
+        eval_dataset=TranslationPairs(grammar_corpus("validation", 12), tokenizer, show_progress=False),
+        data_collator=PairCollator(tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        compute_metrics=bleu_of_generated(tokenizer, grammar_corpus("validation", 12)["target"][:]),
+    )
+
+
+def losses(trainer):
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+@pytest.mark.parametrize("over", ["all", "others"])
+def test_smoothed_loss_is_the_cross_entropy_with_the_smoothed_distribution(tmp_path, pairs, tokenizer, over):
+    trainer = new_trainer(tmp_path, pairs, tokenizer, label_smoothing_factor=0.3, label_smoothing_over=over)
+    batch = PairCollator(tokenizer.pad_token_id)([pairs[0], pairs[1], pairs[2]])
+    model = trainer.model.train()
+    loss, outputs = trainer.compute_loss(model, dict(batch), return_outputs=True)
+    size = outputs.logits.shape[-1]
+    scored = batch["labels"] != -100
+    wanted = torch.full((int(scored.sum()), size), 0.3 / (size if over == "all" else size - 1))
+    labels = batch["labels"][scored][:, None]
+    wanted.scatter_(1, labels, 0.7 + (0.3 / size if over == "all" else 0.0))
+    log_p = outputs.logits[scored].log_softmax(-1)
+    entropy = -(wanted * wanted.log()).sum(1).mean()
+    assert_close(loss, kl_div(log_p, wanted, reduction="batchmean") + entropy)
+    if over == "all":
+        assert_close(loss, LabelSmoother(0.3)(outputs, batch["labels"]))
+    # evaluation is not smoothed
+    assert_close(trainer.compute_loss(model.eval(), dict(batch)), model(**batch).loss)
+
+
+def test_evaluation_gives_the_plain_loss_and_bleu(tmp_path, pairs, tokenizer):
+    smoothed = new_trainer(tmp_path, pairs, tokenizer, label_smoothing_factor=0.3).evaluate()
+    plain = new_trainer(tmp_path, pairs, tokenizer).evaluate()
+    assert smoothed["eval_loss"] == pytest.approx(plain["eval_loss"])
+    assert 0 <= plain["eval_bleu"] < 20
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_accumulated_parts_are_the_whole_batch(tmp_path, pairs, tokenizer, smoothing):
+    whole = new_trainer(tmp_path, pairs, tokenizer, label_smoothing_factor=smoothing, optim="sgd", learning_rate=0.1)
+    parts = new_trainer(
+        tmp_path,
+        pairs,
+        tokenizer,
+        parts=3,
+        gradient_accumulation_steps=3,
+        label_smoothing_factor=smoothing,
+        optim="sgd",
+        learning_rate=0.1,
+    )
+    whole.train()
+    parts.train()
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
+    assert_close(dict(parts.model.named_parameters()), dict(whole.model.named_parameters()), atol=1e-5, rtol=1e-4)
+
+
+def test_schedule_is_the_papers(tmp_path, pairs, tokenizer):
+    trainer = new_trainer(tmp_path, pairs, tokenizer, noam=True, warmup_steps=3, max_steps=5, learning_rate=0.01)
+    trainer.train()
+    rates = [row["learning_rate"] for row in trainer.state.log_history if "learning_rate" in row]
+    # the rates that updates 1 to 5 are made with
+    assert rates == pytest.approx([0.01 * factor for factor in (1 / 3, 2 / 3, 1, 0.75**0.5, 0.6**0.5)])
+
+
+def test_beam_search_is_saved_with_the_model(tmp_path, pairs, tokenizer):
+    trainer = new_trainer(
+        tmp_path, pairs, tokenizer, generation_num_beams=4, generation_max_length=33, gnmt_length_penalty=0.6
+    )
+    trainer.evaluate()
+    trainer.save_model(str(tmp_path / "saved"))
+    saved = TransformerForConditionalGeneration.from_pretrained(tmp_path / "saved").generation_config
+    assert (saved.num_beams, saved.max_length, saved.gnmt_length_penalty) == (4, 33, 0.6)
+
+
+def test_average_and_best_are_a_choice(tmp_path):
+    with pytest.raises(ValueError, match="average_checkpoints and load_best_model_at_end exclude each other"):
+        TranslationTrainingArguments(str(tmp_path), average_checkpoints=2, load_best_model_at_end=True)
+    with pytest.raises(ValueError, match="tokens_per_update is 0"):
+        TranslationTrainingArguments(str(tmp_path), tokens_per_update=0)
+
+
+def test_data_of_other_parts_are_refused(tmp_path, pairs, tokenizer):
+    for settings in ({"parts": 2}, {"per_device_train_batch_size": 2}, {"gradient_accumulation_steps": 2}):
+        with pytest.raises(ValueError, match=r"this run needs TokenBuckets\(parts=[12]\)"):
+            new_trainer(tmp_path, pairs, tokenizer, **settings).train()
+
+
+def test_a_finished_run_ends_with_its_average_again(tmp_path, pairs, tokenizer):
+    settings = {"save_strategy": "steps", "save_steps": 2, "average_checkpoints": 2}
+    first = new_trainer(tmp_path, pairs, tokenizer, **settings)
+    first.train()
+    again = new_trainer(tmp_path, pairs, tokenizer, **settings)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 4
+    assert_close(dict(again.model.named_parameters()), dict(first.model.named_parameters()), atol=0, rtol=0)
+    last = TransformerForConditionalGeneration.from_pretrained(tmp_path / "checkpoint-4")
+    assert not torch.equal(last.lm_head.weight, first.model.lm_head.weight)
