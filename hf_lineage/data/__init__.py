@@ -1,8 +1,10 @@
 """Corpora and the datasets made of them."""
 
+from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
 from hf_lineage.data.collators import PackingCollator
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
+from hf_lineage.data.kept_layers import KeptLayers
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel import load_parallel_corpus
@@ -32,11 +34,14 @@ from hf_lineage.data.windows import WordFile, WordWindows
 
 
 __all__ = [
+    "BiLMStream",
+    "BidirectionalStreams",
     "BlocksWithNegatives",
     "ContiguousBlocks",
     "CorpusError",
     "EpochCallback",
     "EpochDataset",
+    "KeptLayers",
     "MappedTexts",
     "Masking",
     "PackedDocuments",
@@ -59,6 +64,7 @@ __all__ = [
     "TranslationPairs",
     "WordFile",
     "WordWindows",
+    "encode_bilm_corpus",
     "encode_corpus",
     "encode_sentences",
     "generator",

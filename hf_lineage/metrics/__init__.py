@@ -3,6 +3,7 @@
 from .adaptive import dynamic_log_probabilities, neural_cache_log_probabilities
 from .alignment_error_rate import AlignmentErrorRate, parse_links
 from .bert_pretraining import BERTPretraining, measure_bert_pretraining
+from .bilm_perplexity import measure_bilm_perplexity
 from .bleu import BLEU, bleu_of_generated
 from .classification import score_classification
 from .likelihood import continuation_log_probabilities, pseudo_log_probabilities
@@ -28,6 +29,7 @@ __all__ = [
     "load_similarities",
     "log_probabilities",
     "measure_bert_pretraining",
+    "measure_bilm_perplexity",
     "measure_minimal_pairs",
     "measure_perplexity",
     "measure_word_analogy",

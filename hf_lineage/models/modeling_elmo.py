@@ -24,120 +24,13 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from .cache_name import takes_cache
 from .conditional_random_field import ConditionalRandomField
 from .configuration_elmo import ELMoConfig
+from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
 from .inputs import check_mask, embed_inputs
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
 from .recurrent_layers import LSTMCell, Padding, RecurrentLayer, check_states, reorder_time
 
 
 IGNORED = -100
-# ids of `char_ids`: 0 over padding, then bytes and marks; a sentence mark stands second in its row
-BEGIN_SENTENCE, END_SENTENCE, FILL = 257, 258, 261
-
-
-class HighwayGate(nn.Linear):
-    """σ(V x + c) starts nearly closed, with c = −2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).sigmoid()
-
-
-class Highway(nn.Module):
-    """y = g ⊙ relu(W x + b) + (1 − g) ⊙ x with the gate g = σ(V x + c) (Srivastava et al., 2015)."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.transform = nn.Linear(size, size)
-        self.gate = HighwayGate(size, size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.lerp(x, self.transform(x).relu(), self.gate(x))
-
-
-class CharacterCNN(nn.Module):
-    """Makes a word's vector of its letters (Kim et al., 2016): convolutions, the largest value of each, highways."""
-
-    def __init__(self, config: ELMoConfig):
-        super().__init__()
-        self.config = config
-        self.embed_characters = nn.Embedding(config.num_characters, config.character_size, padding_idx=0)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(config.character_size, number, width) for width, number in config.cnn_filters
-        )
-        self.highways = nn.ModuleList(Highway(config.num_filters) for _ in range(config.num_highway_layers))
-        # the published models have none where it would not change the length
-        is_needed = config.num_filters != config.projection_size
-        self.projection = nn.Linear(config.num_filters, config.projection_size) if is_needed else nn.Identity()
-
-    def check(self, char_ids):
-        """Raises ValueError for a malformed tensor or an id that is no character."""
-        length = self.config.max_characters
-        if not isinstance(char_ids, Tensor) or char_ids.dim() != 3 or char_ids.is_floating_point():
-            found = f"{char_ids.dtype} {list(char_ids.shape)}" if isinstance(char_ids, Tensor) else type(char_ids)
-            raise ValueError(f"char_ids must be an integer tensor of shape [batch, time, {length}], not {found}")
-        if char_ids.shape[2] != length:
-            raise ValueError(f"char_ids has {char_ids.shape[2]} characters a token; max_characters is {length}")
-        if char_ids.device.type == "cpu" and char_ids.numel():
-            outside = (char_ids < 0) | (char_ids >= self.config.num_characters)
-            if outside.any():
-                place = outside.nonzero()[0].tolist()
-                raise ValueError(
-                    f"char_ids{place} is {char_ids[tuple(place)].item()}; ids must lie between 0 and "
-                    f"{self.config.num_characters - 1}: make them with ELMoTokenizer"
-                )
-
-    # how many words differ is known from the data only, which a compiled graph cannot ask
-    @torch.compiler.disable
-    def forward(self, char_ids: Tensor) -> Tensor:
-        """char_ids [B, T, C] -> [B, T, P]; each word is computed once, however often it stands there."""
-        self.check(char_ids)
-        if char_ids.numel() == 0:
-            return self.embed_characters.weight.new_zeros(*char_ids.shape[:2], self.config.projection_size)
-        words, places = torch.unique(char_ids.flatten(0, 1), dim=0, return_inverse=True)
-        return self.vectors(self.shortened(words))[places].view(*char_ids.shape[:2], -1)
-
-    def shortened(self, words: Tensor) -> Tensor:
-        """words [W, C] without fill that no filter can tell from the fill before it: the maxima stay the same."""
-        is_letter = ((words != FILL) & (words != 0)).any(0)
-        longest = int(is_letter.nonzero().max()) + 1 if is_letter.any() else 0
-        return words[:, : longest + max(width for width, _ in self.config.cnn_filters)]
-
-    def vectors(self, words: Tensor) -> Tensor:
-        """words [W, C] -> [W, P]."""
-        x = self.embed_characters(words).transpose(1, 2)  # [W, E, C]
-        activation = torch.relu if self.config.cnn_act == "relu" else torch.tanh
-        x = torch.cat([activation(convolution(x).amax(2)) for convolution in self.convolutions], dim=1)
-        for highway in self.highways:
-            x = highway(x)
-        return self.projection(x)
-
-
-class ScalarMix(nn.Module):
-    """γ Σ_j softmax(w)_j h_j over L layers; with `layer_norm` each h_j is normalised over all the batch's tokens.
-
-    That the norm counts the batch, not the token, is how the authors' code does it.
-    """
-
-    def __init__(self, num_layers: int, layer_norm: bool):
-        super().__init__()
-        self.layer_norm = layer_norm
-        self.weights = nn.Parameter(torch.empty(num_layers))
-        self.gamma = nn.Parameter(torch.empty(1))
-
-    def forward(self, layers: list[Tensor], attention_mask: Tensor | None) -> Tensor:
-        """L layers [B, T, D], zero over padding -> [B, T, D]."""
-        if self.layer_norm:
-            layers = [self.normalized(layer, attention_mask) for layer in layers]
-        shares = self.weights.softmax(0)
-        return self.gamma * sum(share * layer for share, layer in zip(shares, layers, strict=True))
-
-    @staticmethod
-    def normalized(x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """One mean and one variance of all numbers that do not stand over padding."""
-        mask = x.new_ones(x.shape[:2]) if attention_mask is None else attention_mask.to(x.dtype)
-        mask = mask[..., None]
-        count = (mask.sum() * x.shape[2]).clamp(min=1)
-        centred = (x - (x * mask).sum() / count) * mask
-        return centred * (centred.square().sum() / count + 1e-12).rsqrt()
 
 
 @dataclass

@@ -18,7 +18,7 @@ from hf_lineage import (
     ELMoModel,
 )
 from hf_lineage.models.cache_name import cache_of
-from hf_lineage.models.modeling_elmo import CharacterCNN, ScalarMix
+from hf_lineage.models.elmo_layers import CharacterCNN, ScalarMix
 from hf_lineage.models.output_layers import sampled_softmax_loss
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 from tests.models.common import Distribution, ModelTests, constant, main_output, normal, uniform

@@ -1,0 +1,163 @@
+"""Sentences end to end, read forwards and backwards side by side: what a bidirectional language model trains on."""
+
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import default_data_collator
+
+from hf_lineage.data import randomness
+from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.streams import ParallelStreams
+
+
+# rows given to the tokenizer at a time
+_BATCH = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class BiLMStream:
+    """A corpus of sentences, each `<S> w1 … wn </S>`, as numbers of the different words that occur in it.
+
+    Both directions predict n + 1 words a sentence, so that the k-th prediction of either belongs to the same sentence:
+    forwards `<S>` w1 … wn say w1 … wn `</S>`, backwards `</S>` wn … w1 say wn … w1 `<S>`. Words out of the vocabulary
+    are predicted as its unknown word, but keep their letters.
+
+    tokens: int32 [N], numbers of different words; sentence_starts: int64 [S], each sentence's first prediction;
+    word_ids: int64 [W], ids of the different words in the vocabulary; characters: int16 [W, C], their letters;
+    num_unknown: words of the text that are not in the vocabulary.
+    """
+
+    tokens: np.ndarray
+    sentence_starts: np.ndarray
+    word_ids: np.ndarray
+    characters: np.ndarray
+    num_unknown: int
+
+    @property
+    def num_predictions(self) -> int:
+        """Of each direction."""
+        return len(self.tokens) - len(self.sentence_starts)
+
+    def window(self, start: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Predictions `start` to `end` (excluded): what is read and what is to be said, forwards, then backwards."""
+        k = np.arange(start, end)
+        sentence = np.searchsorted(self.sentence_starts, k, side="right") - 1
+        ends = np.append(self.sentence_starts[1:], self.num_predictions)
+        # a sentence of n + 1 predictions has n + 2 tokens
+        first, last = self.sentence_starts[sentence] + sentence, ends[sentence] + sentence
+        forwards, backwards = k + sentence, last - (k + sentence - first)
+        return tuple(self.tokens[i] for i in (forwards, forwards + 1, backwards, backwards - 1))
+
+
+def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLMStream:
+    """The column "text" of `corpus`, a sentence a row, cut into words by an `ELMoTokenizer`; empty rows are left out.
+
+    Raises:
+        CorpusError: there is no sentence, or a row is not text.
+    """
+    marks = [tokenizer.bos_token, tokenizer.eos_token]
+    numbers = {mark: number for number, mark in enumerate(marks)}
+    word_ids = [tokenizer.bos_token_id, tokenizer.eos_token_id]
+    tokens, lengths = [], []
+    rows = iter(tqdm(corpus, desc="Encoding", unit=" sentences", disable=not show_progress))
+    while batch := list(islice(rows, _BATCH)):
+        texts = [row["text"] for row in batch]
+        for text in texts:
+            if not isinstance(text, str):
+                raise CorpusError(f"a row of the corpus is {text!r:.60} ({type(text).__name__}), not text")
+        encodings = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
+            if not encoding.ids:
+                continue
+            sentence = [0]
+            for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+                # by its letters, not by its id: unknown words, and words that a normalizer makes one, differ in them
+                word = text[start:end]
+                number = numbers.setdefault(word, len(numbers))
+                if number == len(word_ids):
+                    word_ids.append(index)
+                sentence.append(number)
+            tokens.append(np.array([*sentence, 1], dtype=np.int32))
+            lengths.append(len(sentence))
+    if not tokens:
+        raise CorpusError("the corpus has no sentence")
+    tokens, word_ids = np.concatenate(tokens), np.array(word_ids)
+    return BiLMStream(
+        tokens=tokens,
+        sentence_starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
+        word_ids=word_ids,
+        characters=np.array([tokenizer.characters_of(word) for word in numbers], dtype=np.int16),
+        num_unknown=int(np.count_nonzero(word_ids[tokens] == tokenizer.unk_token_id)),
+    )
+
+
+class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
+    """`ParallelStreams` of sentences, read forwards and backwards at once (Peters et al., 2018, as in their program).
+
+    Gives input_ids, shift_labels and, with `characters`, char_ids, each with a backward_ twin whose sentences stand in
+    the same order but each from its end to its beginning; so both LSTMs' states can be carried on. `labels` equal
+    shift_labels: they are what a Trainer counts. With `num_negatives`, negative_ids [K] are drawn from the log-uniform
+    distribution over `vocab_size` words, as a function of (seed, epoch, step): the same for all streams.
+
+    A pass over all of it is an epoch: each word is predicted once in each direction, but for `num_dropped` at the end.
+
+    Raises ValueError and CorpusError as `ParallelStreams` does.
+    """
+
+    def __init__(
+        self,
+        stream: BiLMStream,
+        num_streams: int,
+        block_size: int,
+        *,
+        characters: bool = True,
+        num_negatives: int = 0,
+        vocab_size: int | None = None,
+        seed: int = 0,
+    ):
+        randomness.EpochDataset.__init__(self, seed, shuffle=False)
+        ParallelStreams.__init__(self, stream, num_streams, block_size)
+        if num_negatives < 0 or (num_negatives and vocab_size is None):
+            raise ValueError(
+                f"num_negatives is {num_negatives} and vocab_size {vocab_size}: give a number of words to draw, 0 for "
+                "none, and how many there are to draw from"
+            )
+        self.stream = stream
+        self.characters = characters
+        self.num_negatives = num_negatives
+        self.vocab_size = vocab_size
+
+    def __getitem__(self, position: int) -> dict:
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} is outside of a dataset of {len(self)} examples")
+        step, stream = divmod(int(position), self.num_streams)
+        start = stream * self.stream_length + step * self.block_size
+        example = bilm_inputs(self.stream, start, start + self.block_size, self.characters)
+        example |= {"labels": example["shift_labels"].clone(), "stream": stream, "stream_step": step}
+        if self.num_negatives:
+            draws = randomness.generator(self.seed, self.epoch, step, type(self).__name__)
+            negatives = randomness.log_uniform(draws, self.num_negatives, self.vocab_size)
+            example["negative_ids"] = torch.from_numpy(negatives)
+        return example
+
+    @staticmethod
+    def collate(examples: list[dict]) -> dict[str, torch.Tensor]:
+        """A batch: everything stacked, but the negatives, which all examples share."""
+        batch = default_data_collator([{k: v for k, v in e.items() if k != "negative_ids"} for e in examples])
+        if "negative_ids" in examples[0]:
+            batch["negative_ids"] = examples[0]["negative_ids"]
+        return batch
+
+
+def bilm_inputs(stream: BiLMStream, start: int, end: int, characters: bool) -> dict[str, torch.Tensor]:
+    """Predictions `start` to `end` as `ELMoForPreTraining` takes a stream: int64 [T], and [T, C] of characters."""
+    windows = stream.window(start, end)
+    names = ("input_ids", "shift_labels", "backward_input_ids", "backward_shift_labels")
+    inputs = {name: torch.from_numpy(stream.word_ids[window]) for name, window in zip(names, windows, strict=True)}
+    if characters:
+        for name, window in (("char_ids", windows[0]), ("backward_char_ids", windows[2])):
+            inputs[name] = torch.from_numpy(stream.characters[window].astype(np.int64))
+    return inputs

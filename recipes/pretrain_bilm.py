@@ -1,0 +1,143 @@
+"""Pretrain a bidirectional language model, ELMo: sentences read end to end in both directions, states carried on.
+
+    python recipes/pretrain_bilm.py recipes/configs/elmo_tiny.yaml --output_dir runs/elmo
+    accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_bilm.py \
+        recipes/configs/elmo_tiny.yaml --output_dir runs/elmo --corpus my_texts/
+
+A row of the corpus is a sentence, its words between white space. Run the same command again after an interruption: it
+goes on from the last complete checkpoint in output_dir.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
+from hf_lineage.metrics import measure_bilm_perplexity
+from hf_lineage.tokenization import elmo_tokenizer, train_word_level
+from hf_lineage.training import LineageTrainingArguments, TruncatedBPTTTrainer, last_complete_checkpoint
+
+
+MARKS = {"bos_token": "<S>", "eos_token": "</S>", "unk_token": "<UNK>"}
+
+
+@dataclass
+class BiLMArguments:
+    """What only a bidirectional language model needs."""
+
+    vocab_size: int | None = field(
+        default=20_000, metadata={"help": "Words that are predicted, the most frequent ones; all others are one."}
+    )
+    num_negatives: int = field(
+        default=0, metadata={"help": "Words drawn a step for the sampled softmax; 0: all words, in training too."}
+    )
+    adagrad_accumulator: float = field(
+        default=1.0, metadata={"help": "What Adagrad's sums of squares start from (optim: adagrad)."}
+    )
+
+
+ARGUMENTS = (ModelArguments, DataArguments, BiLMArguments, LineageTrainingArguments)
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    model_args, data_args, bilm_args, training_args = parse(*ARGUMENTS)
+    set_seed(training_args.seed)
+    output_dir = Path(training_args.output_dir)
+
+    # 2. tokenizer and data
+    names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
+    with training_args.main_process_first(desc="corpus"):
+        corpora = {
+            split: load_corpus(data_args.corpus, name, text_field=data_args.text_field, sample_by=data_args.sample_by)
+            for split, name in names.items()
+        }
+    is_shown = training_args.process_index == 0 and not training_args.disable_tqdm
+    if model_args.tokenizer_name:
+        tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+    else:
+        texts = (row["text"] for row in corpora["train"])
+        words = train_word_level(texts, bilm_args.vocab_size, special_tokens=MARKS, show_progress=is_shown)
+        tokenizer = elmo_tokenizer(words)
+    streams = {
+        split: encode_bilm_corpus(corpus, tokenizer, show_progress=is_shown) for split, corpus in corpora.items()
+    }
+
+    # 3. model
+    if model_args.model_name_or_path:
+        model = AutoModelForPreTraining.from_pretrained(model_args.model_name_or_path)
+    else:
+        fields = {"model_type": model_args.model_type}
+        if model_args.config_name:
+            fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
+        fields |= {"vocab_size": len(tokenizer), "max_characters": tokenizer.max_characters_per_token}
+        fields |= model_args.config_overrides or {}
+        model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
+
+    # 4. trainer
+    options = {"characters": model.config.token_layer == "characters"}
+    num_streams = training_args.train_batch_size * training_args.world_size
+    train_data = BidirectionalStreams(
+        streams["train"],
+        num_streams * training_args.gradient_accumulation_steps,
+        data_args.block_size,
+        num_negatives=bilm_args.num_negatives,
+        vocab_size=len(tokenizer),
+        seed=training_args.seed,
+        **options,
+    )
+    eval_data = BidirectionalStreams(
+        streams["validation"],
+        training_args.eval_batch_size * training_args.world_size,
+        data_args.block_size,
+        **options,
+    )
+    adagrad = (
+        torch.optim.Adagrad,
+        {"lr": training_args.learning_rate, "initial_accumulator_value": bilm_args.adagrad_accumulator},
+    )
+    trainer = TruncatedBPTTTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=train_data,
+        eval_dataset=eval_data,
+        data_collator=BidirectionalStreams.collate,
+        processing_class=tokenizer,
+        optimizer_cls_and_kwargs=adagrad if training_args.optim == "adagrad" else None,
+    )
+
+    # 5. train
+    started = time.perf_counter()
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    seconds = time.perf_counter() - started
+
+    # 6. save: AutoModel.from_pretrained(output_dir) opens it, and so does any head
+    trainer.save_model()
+
+    # 7. evaluate every word of the held-out texts once in each direction
+    if trainer.is_world_process_zero():
+        tokens_per_update = train_data.num_streams * data_args.block_size
+        results = {
+            "model_type": model.config.model_type,
+            "parameters": model.num_parameters(),
+            "trained_tokens": trainer.state.global_step * tokens_per_update,
+            "tokens_per_epoch": len(train_data) * data_args.block_size,
+            "tokens_dropped": train_data.num_dropped,
+            "train_seconds": round(seconds, 1),
+        }
+        for split in ("validation", "test"):
+            results[split] = measure_bilm_perplexity(model, streams[split], show_progress=is_shown)
+            print(f"{split}: {json.dumps(results[split])}")
+        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    main()

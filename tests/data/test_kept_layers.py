@@ -1,0 +1,108 @@
+"""ELMo's layers from a file: what the model gives, computed once, enough for every head."""
+
+import datasets
+import pytest
+import torch
+from transformers import Trainer, TrainingArguments
+
+from hf_lineage import ELMoConfig, ELMoForSequenceClassification, ELMoForTokenClassification, ELMoModel
+from hf_lineage.data import KeptLayers
+from hf_lineage.tokenization import elmo_tokenizer, train_word_level
+
+
+SIZES = {
+    "character_size": 4,
+    "cnn_filters": [[1, 8]],
+    "hidden_size": 8,
+    "projection_size": 4,
+    "task_size": 4,
+    "elmo_dropout": 0.0,
+    "word_vector_size": 3,
+}
+TEXTS = ["a b c", "an unknown word", "c"]
+
+
+@pytest.fixture
+def tokenizer():
+    marks = {"unk_token": "<UNK>", "bos_token": "<S>", "eos_token": "</S>", "pad_token": "<pad>"}
+    return elmo_tokenizer(train_word_level(TEXTS[:1], special_tokens=marks, show_progress=False))
+
+
+@pytest.fixture
+def config(tokenizer):
+    return ELMoConfig(vocab_size=len(tokenizer), **SIZES)
+
+
+@pytest.fixture
+def data():
+    return datasets.Dataset.from_dict({"text": TEXTS, "labels": [0, 1, 1]})
+
+
+def counted(model):
+    """How often the language model was run."""
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_layers_are_the_model_s_and_computed_once(config, tokenizer, data, tmp_path):
+    model = ELMoModel(config).train()
+    calls = counted(model)
+    kept = KeptLayers(data, model, tokenizer, tmp_path, batch_size=2)
+    assert len(calls) == 2
+    assert model.training
+    for text, label, row in zip(TEXTS, [0, 1, 1], kept, strict=True):
+        encoded = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            expected = torch.stack(model.eval()(**encoded).hidden_states, dim=2)[0]
+        torch.testing.assert_close(row["elmo_layers"], expected)
+        assert torch.equal(row["input_ids"], encoded["input_ids"][0])
+        assert row["labels"] == label
+    calls.clear()
+    again = KeptLayers(data, model, tokenizer, tmp_path, batch_size=1)
+    assert not calls
+    assert torch.equal(again[1]["elmo_layers"], kept[1]["elmo_layers"])
+
+
+def test_what_the_layers_depend_on_is_computed_anew(config, tokenizer, data, tmp_path):
+    model = ELMoModel(config)
+    calls = counted(model)
+    KeptLayers(data, model, tokenizer, tmp_path)
+    KeptLayers(data.select([0, 2]), model, tokenizer, tmp_path)
+    assert len(calls) == 2
+    with torch.no_grad():
+        model.mixes[0].gamma += 1  # the task's
+    KeptLayers(data, model, tokenizer, tmp_path)
+    assert len(calls) == 2
+    with torch.no_grad():
+        model.forward_layers[1].cell.bias += 1
+    KeptLayers(data, model, tokenizer, tmp_path)
+    assert len(calls) == 3
+
+
+def test_head_answers_as_over_the_model(config, tokenizer, data, tmp_path):
+    head = ELMoForSequenceClassification(config).eval()
+    kept = KeptLayers(data, head.model, tokenizer, tmp_path)
+    batch = kept.collate([kept[i] for i in range(3)])
+    expected = head(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
+    torch.testing.assert_close(head(**{k: v for k, v in batch.items() if k != "labels"}).logits, expected)
+
+
+def test_words_with_labels_train_a_head(config, tokenizer, tmp_path):
+    words = [text.split() for text in TEXTS]
+    labels = [[-100, *(len(word) % 2 for word in row), -100] for row in words]
+    data = datasets.Dataset.from_dict({"words": words, "labels": labels})
+    model = ELMoForTokenClassification(config)
+    kept = KeptLayers(data, model.model, tokenizer, tmp_path, text_column="words")
+    batch = kept.collate([kept[0], kept[2]])
+    assert batch["labels"].tolist() == [labels[0], [*labels[2], -100, -100]]
+    assert batch["elmo_layers"].shape == (2, 5, 3, 8)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=2, use_cpu=True, save_strategy="no", disable_tqdm=True
+    )
+    Trainer(model, arguments, train_dataset=kept, data_collator=kept.collate).train()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert any("task_layer" in name for name in changed)
+    assert any("mixes" in name for name in changed)
+    assert not any("forward_layers" in name or "token_layer" in name for name in changed)

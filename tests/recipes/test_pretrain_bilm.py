@@ -1,0 +1,98 @@
+"""recipes/pretrain_bilm.py: stopped runs go on as if nothing had happened, two processes train as one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+from transformers import AutoModel, AutoTokenizer
+
+from hf_lineage import ELMoTokenizer
+
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = {
+    "character_size": 4,
+    "cnn_filters": [[1, 4], [2, 8]],
+    "num_highway_layers": 1,
+    "hidden_size": 16,
+    "projection_size": 8,
+    "dropout": 0.2,
+    "output_layer": "sampled",
+}
+SETTINGS = {
+    "model_type": "lineage_elmo",
+    "config_overrides": json.dumps(SIZES),
+    "num_negatives": 20,
+    "block_size": 5,
+    "per_device_train_batch_size": 4,
+    "optim": "adagrad",
+    "learning_rate": 0.2,
+    "max_grad_norm": 10.0,
+    "logging_steps": 1,
+    "save_steps": 3,
+    "disable_tqdm": True,
+    "max_steps": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, tiny_corpus):
+    folder = tmp_path_factory.mktemp("sentences")
+    for split, sentences in (
+        ("train", tiny_corpus[:30]),
+        ("validation", tiny_corpus[40:60]),
+        ("test", tiny_corpus[60:80]),
+    ):
+        (folder / f"{split}.txt").write_text("\n".join(sentences), encoding="utf-8")
+    return folder
+
+
+def run(corpus, output_dir, launcher=(sys.executable,), environment=None, **changes):
+    settings = SETTINGS | {"corpus": corpus, "output_dir": output_dir} | changes
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    result = subprocess.run(
+        [*launcher, str(ROOT / "recipes" / "pretrain_bilm.py"), *flags],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | (environment or {}),
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return load_file(Path(output_dir) / "model.safetensors")
+
+
+@pytest.mark.recipe
+def test_a_stopped_run_goes_on_bit_by_bit(corpus, tmp_path):
+    """The text lasts for fewer updates than the run, so that it stops in its second epoch or later."""
+    whole = run(corpus, tmp_path / "whole")
+    epochs = json.loads((tmp_path / "whole" / "checkpoint-20" / "trainer_state.json").read_text())["epoch"]
+    assert epochs > 1.5
+    # what a killed run leaves behind: its checkpoints up to some step
+    copy = tmp_path / "stopped"
+    copy.mkdir()
+    (tmp_path / "whole" / "checkpoint-15").rename(copy / "checkpoint-15")
+    resumed = run(corpus, copy)
+    assert [name for name in whole if not whole[name].equal(resumed[name])] == []
+
+    results = json.loads((copy / "results.json").read_text())
+    assert results["tokens_per_epoch"] + results["tokens_dropped"] == sum(
+        len(line.split()) + 1 for line in (corpus / "train.txt").read_text().splitlines()
+    )
+    assert 1 < results["test"]["forward_perplexity"] < 1000
+    assert type(AutoTokenizer.from_pretrained(copy)) is ELMoTokenizer
+    assert AutoModel.from_pretrained(copy)(**AutoTokenizer.from_pretrained(copy)("The dog", return_tensors="pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+def test_two_processes_train_as_one(corpus, tmp_path):
+    no_dropout = json.dumps(SIZES | {"dropout": 0.0})
+    one = run(corpus, tmp_path / "one", config_overrides=no_dropout)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
+    two = run(corpus, tmp_path / "two", launcher, per_device_train_batch_size=2, config_overrides=no_dropout)
+    assert_close(two, one, rtol=0, atol=1e-5)
