@@ -126,6 +126,8 @@ class ModelTests:
     padding_sides = ("left", "right", "middle")
     # the tensor that counts one entry a token
     token_input = "input_ids"
+    # where its tokens stand: behind the choices of a question, before the characters of a word
+    time_axis = -1
 
     def pytest_generate_tests(self, metafunc):
         if "head" in metafunc.fixturenames:
@@ -235,7 +237,7 @@ class ModelTests:
 
     def alone(self, inputs: dict, row: int, positions: torch.Tensor) -> dict:
         """One row of the inputs without its padding."""
-        return {self.token_input: inputs[self.token_input][row, ..., positions][None]}
+        return {self.token_input: inputs[self.token_input][row, None].index_select(self.time_axis, positions)}
 
     def at_tokens(self, output: torch.Tensor, row: int, positions: torch.Tensor) -> torch.Tensor:
         """What one row's tokens gave: their vectors, or the row's only one."""
@@ -332,7 +334,7 @@ class ModelTests:
     @pytest.mark.parametrize(("batch", "length"), [(0, 5), (2, 0), (0, 0)])
     def test_empty_batch_and_empty_texts(self, head, batch, length):
         model, inputs = self.model(head), self.inputs(head)
-        inputs = {name: value[:batch, ..., :length] for name, value in inputs.items()}
+        inputs = {name: value[:batch].narrow(self.time_axis, 0, length) for name, value in inputs.items()}
         assert main_output(model(**inputs)).shape == self.expected_shape(head, model.config, batch, length)
 
     @unless("no_inputs_embeds")
@@ -465,7 +467,8 @@ class ModelTests:
     @pytest.mark.parametrize("length", [5, 9])
     def test_mask_of_wrong_length_is_named(self, head, length):
         inputs = self.inputs(head)
-        inputs["attention_mask"] = inputs[self.token_input].new_ones(*inputs[self.token_input].shape[:-1], length)
+        ids = inputs[self.token_input]
+        inputs["attention_mask"] = ids.new_ones(*ids.shape[: self.time_axis], length)
         with pytest.raises(ValueError, match=f"attention_mask covers {length} tokens.*7"):
             self.model(head)(**inputs)
 

@@ -161,6 +161,7 @@ class TestELMoCharacters(ELMoTests):
 
     tiny = SIZES
     token_input = "char_ids"
+    time_axis = -2
     no_inputs_embeds = "characters have vectors, but a token is made of many"
     no_resizing = "characters spell every word"
     only_heads = ["AutoModel", "AutoModelForPreTraining", "AutoModelForTokenClassification"]
