@@ -22,25 +22,23 @@ class NGramTable:
     def __init__(self, tokens: np.ndarray, vocab_size: int, order: int):
         if order < 1:
             raise ValueError(f"order is {order}; it must be at least 1")
+        words = _checked(tokens, vocab_size)
         self.vocab_size = vocab_size
-        self.order = order
+        # a text has no k-grams longer than itself
+        self.order = min(order, len(words))
         self.keys, self.counts, self.suffixes, self.first = [], [], [], []
-        ends = _checked(tokens, vocab_size)
-        words, shorter = ends, np.zeros(len(ends) + 1, dtype=np.int64)
-        for _ in range(min(order, len(words))):
-            keys, first_end, numbers, counts = np.unique(
-                shorter[:-1] * vocab_size + words[-len(shorter) + 1 :],
-                return_index=True,
-                return_inverse=True,
-                return_counts=True,
+        # of the (k − 1)-gram that starts at each token; the empty one starts behind the last token too
+        shorter = np.zeros(len(words) + 1, dtype=np.int64)
+        for k in range(1, self.order + 1):
+            keys, places, numbers, counts = np.unique(
+                shorter[:-1] * vocab_size + words[k - 1 :], return_index=True, return_inverse=True, return_counts=True
             )
             self.keys.append(keys)
             self.counts.append(counts)
-            self.suffixes.append(shorter[1:][first_end])
+            self.suffixes.append(shorter[1:][places])
             # the k-gram at the start of the text, which nothing precedes
             self.first.append(numbers[0])
             shorter = numbers
-        self.order = len(self.keys)
 
     def numbers(self, tokens: np.ndarray) -> list[np.ndarray]:
         """For each k from 0 to n the number [N] of the k-gram that ends at each token: −1 = not in the text."""
