@@ -1,0 +1,45 @@
+"""The long-dependency experiment: its texts, and the recipe run as a user would."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_texts_are_a_pure_function_and_ask_for_their_first_word():
+    recipe = runpy.run_path(str(ROOT / "recipes" / "long_dependencies.py"))
+    batch = recipe["training_batch"]
+    ids, symbols = batch(3, 7, 4, 400)
+    torch.manual_seed(1)
+    again, _ = batch(3, 7, 4, 400)
+    assert torch.equal(ids, again)
+    assert torch.equal(ids[:, 0], symbols)
+    assert (ids[:, -1] == recipe["QUESTION"]).all()
+    assert ((ids[:, 1:-1] >= recipe["SYMBOLS"]) & (ids[:, 1:-1] < recipe["QUESTION"])).all()
+    lengths = [batch(3, step, 1, 400)[0].shape[1] - 2 for step in range(300)]
+    assert min(lengths) <= 3
+    assert max(lengths) > 300
+    # evenly in the logarithm: half of the gaps lie below the root of the longest
+    assert sum(length <= 20 for length in lengths) == pytest.approx(150, abs=40)
+
+
+@pytest.mark.recipe
+def test_recipe_tells_what_a_station_recalls(tmp_path):
+    command = [sys.executable, "recipes/long_dependencies.py", "--output_dir", str(tmp_path), "--disable_tqdm", "true"]
+    command += ["--gaps", "2", "4", "--longest_gap", "4", "--updates", "3", "--hidden_size", "24"]
+    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert results.keys() == {"RNN", "LSTM", "GRU"}
+    for recalls in results.values():
+        assert recalls.keys() == {"2", "4"}
+        # shares of 256 texts
+        assert all(0 <= recall <= 1 and (256 * recall).is_integer() for recall in recalls.values())
+    assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
