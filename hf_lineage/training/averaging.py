@@ -76,6 +76,9 @@ class AverageCheckpoints(TrainerCallback):
             )
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # the newest checkpoint is sealed by one process, for which the others have to wait
+            torch.distributed.barrier()
         folders = list(islice(complete_checkpoints(args.output_dir), self.last))
         if folders:
             with torch.no_grad():
