@@ -85,6 +85,9 @@ class Seq2SeqTests(ModelTests):
 
     # outputs
 
+    def test_pipeline(self, head):
+        pytest.skip("tests/test_translation_pipeline.py; without a target there are no features")
+
     def test_hidden_states(self, head):
         model, inputs = self.model(head), self.inputs(head)
         outputs = model(**inputs, output_hidden_states=True)
@@ -386,7 +389,9 @@ class Seq2SeqTests(ModelTests):
         model.save_pretrained(tmp_path)
         loaded = type(model).from_pretrained(tmp_path)
         assert loaded.generation_config.gnmt_length_penalty == 2.0
-        assert torch.equal(self.generate(loaded, source, **options).sequences_scores, given.sequences_scores)
+        again = self.generate(loaded, source, **options)
+        assert torch.equal(again.sequences, given.sequences)
+        assert_close(again.sequences_scores, given.sequences_scores)
         plain = self.generate(loaded, source, length_penalty=0.0, **options)
         sequence = plain.sequences[0]
         length = answer_length(sequence[1:], options["eos_token_id"])

@@ -29,7 +29,7 @@ BAHDANAU = {
 }
 LUONG = {
     "vocab_size": 60,
-    "embedding_size": 12,
+    "embedding_size": 16,
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "cell": "lstm",

@@ -105,6 +105,7 @@ class TestCho(RecurrentSeq2SeqTests):
         "num_hidden_layers": 1,
         "embedding_size": 12,
         "cell": "gru",
+        "reset_mode": "before",
         "reverse_source": False,
         "bridge": "dense",
         "feed_context": True,
@@ -156,13 +157,13 @@ def test_cho_is_the_papers_equations():
     h = torch.zeros(1, 16).double()
     cell = encoder.layers[0].cell
     for token in source[0]:
-        (h,) = cell.step(cell.weight_ih @ encoder.embed_tokens.weight[token] + cell.bias, (h,))
+        (h,) = cell.step((cell.weight_ih @ encoder.embed_tokens.weight[token] + cell.bias)[None], (h,))
     c = torch.tanh(decoder.summary(h))
     s = torch.tanh(decoder.bridge.dense(c))
     cell, readout = decoder.layers[0].cell, decoder.readout
     for t, token in enumerate(target[0]):
         word = decoder.embed_tokens.weight[token]
-        (s,) = cell.step(cell.weight_ih @ torch.cat([word, c[0]]) + cell.bias, (s,))
+        (s,) = cell.step((cell.weight_ih @ torch.cat([word, c[0]]) + cell.bias)[None], (s,))
         pairs = readout.from_state(s[0]) + readout.from_word(word) + readout.from_context(c[0])
         maxout = torch.stack([max(pairs[2 * i], pairs[2 * i + 1]) for i in range(14)])
         assert_close(logits[t], model.lm_head.weight @ (readout.down_proj.weight @ maxout) + model.lm_head.bias)
