@@ -114,6 +114,8 @@ class TestCho(RecurrentSeq2SeqTests):
         "feed_context": True,
         "readout_size": 14,
         "output_rank": 12,
+        # normal: with the deviation that the others, uniform, have
+        "initializer_range": 0.4,
         "initialization": "orthogonal",
     }
     no_cross_attention = "the source is one vector"
