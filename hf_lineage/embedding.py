@@ -21,7 +21,7 @@ def embed_texts(
     tokenizer: PreTrainedTokenizerBase,
     *,
     pooling: str | None = "mean",
-    tokens_per_row: int = 2_048,
+    tokens_per_row: int = 1_024,
     show_progress: bool = False,
 ) -> Tensor | list[Tensor]:
     """One vector a text, [texts, D], in the order of the texts; with `pooling=None` one a token, a list of [T, D].
