@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from hf_lineage.data.streams import IGNORED
+
 
 # raise it when the same text gives other layers, so that no stale file is served
 _VERSION = 1
-IGNORED = -100
 
 
 class KeptLayers(torch.utils.data.Dataset):

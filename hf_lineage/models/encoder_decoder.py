@@ -6,9 +6,7 @@ from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
 from transformers.utils.generic import can_return_tuple
 
 from .cache_name import cache_of, takes_cache
-
-
-IGNORED = -100
+from .inputs import IGNORED
 
 
 def shift_right(labels: Tensor, config) -> Tensor:

@@ -4,6 +4,10 @@ import torch
 from torch import Tensor, nn
 
 
+# the label of what is not scored, as in transformers
+IGNORED = -100
+
+
 def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
     """Token vectors [B, T, E] of `input_ids` [B, T], or `inputs_embeds` [B, T, E] as given.
 

@@ -28,12 +28,10 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .configuration_bert import BERTConfig
-from .inputs import check_ids, check_mask, check_positions, embed_inputs
+from .inputs import IGNORED, check_ids, check_mask, check_positions, embed_inputs
 from .segments import segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
 
-
-IGNORED = -100
 
 # the released checkpoints' names for the parts of a block, and ours: files keep to theirs, so that transformers'
 # BertModel opens ours and we open everyone's (gamma and beta: the names of the first TensorFlow releases)

@@ -25,12 +25,9 @@ from .cache_name import takes_cache
 from .conditional_random_field import ConditionalRandomField
 from .configuration_elmo import ELMoConfig
 from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
-from .inputs import check_mask, embed_inputs
+from .inputs import IGNORED, check_mask, embed_inputs
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
 from .recurrent_layers import LSTMCell, Padding, RecurrentLayer, check_states, reorder_time
-
-
-IGNORED = -100
 
 
 @dataclass

@@ -16,8 +16,8 @@ from transformers.utils.generic import can_return_tuple
 
 from .cache_name import takes_cache
 from .configuration_seq2seq import RNNSearchConfig
-from .encoder_decoder import IGNORED, ConditionalGeneration, scored_labels
-from .inputs import token_positions
+from .encoder_decoder import ConditionalGeneration, scored_labels
+from .inputs import IGNORED, token_positions
 from .recurrent_layers import Padding, reorder_time
 from .recurrent_seq2seq import (
     Bridge,

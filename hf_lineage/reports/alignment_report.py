@@ -10,6 +10,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from ..forced_alignment import Alignment
+from .pages import write_page
 
 
 # the first of these that is installed draws what matplotlib's own font lacks
@@ -78,9 +79,7 @@ def write_alignment_report(
     gold = [(set(), set())] * len(alignments) if gold is None else gold
     tables = [_table(alignment, *links) for alignment, links in zip(alignments, gold, strict=True)]
     page = PAGE.format(title=escape(title), summary=escape(summary), tables="\n".join(tables))
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_page(path, page)
 
 
 def _table(alignment, sure, possible):

@@ -1,12 +1,13 @@
 """Where each attention head looks: one HTML file, offline, with a selector of layer and head."""
 
 import json
-import os
 from html import escape
 from pathlib import Path
 
 import torch
 from transformers import AutoModel, AutoTokenizer
+
+from .pages import write_page
 
 
 PAGE = """<!doctype html>
@@ -102,6 +103,4 @@ def write_attention_report(
     data = {"rows": tokens, "columns": columns, "weights": rounded}
     # "<" would end the script where a token is a tag
     data = {name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(PAGE.format(title=escape(title), **data), encoding="utf-8")
-    os.replace(temporary, path)
+    write_page(path, PAGE.format(title=escape(title), **data))

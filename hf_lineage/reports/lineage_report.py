@@ -2,12 +2,13 @@
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
+
+from .pages import write_page
 
 
 COLUMNS = {
@@ -101,6 +102,4 @@ def write_lineage_report(path: Path, title: str, summary: str, results: Sequence
         samples="\n".join(samples),
         sections="\n".join(sections),
     )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_page(path, page)
