@@ -24,6 +24,7 @@ from .attention import MultiHeadAttention
 from .cache_name import cache_of, takes_cache
 from .configuration_transformer import TransformerConfig
 from .encoder_decoder import ConditionalGeneration
+from .fast_dropout import Dropout
 from .inputs import check_mask, embed_inputs, token_positions
 from .transformer_layers import FeedForward, SelfAttentionBlock
 
@@ -85,7 +86,7 @@ class DecoderBlock(GradientCheckpointingLayer):
         self.cross_attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -141,7 +142,7 @@ class TransformerEncoder(TransformerPreTrainedModel):
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             SelfAttentionBlock(config, i, is_causal=False) for i in range(config.num_hidden_layers)
         )
@@ -179,7 +180,7 @@ class TransformerDecoder(TransformerPreTrainedModel):
 
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(DecoderBlock(config, i) for i in range(config.decoder_layers))
         self.gradient_checkpointing = False
         self.post_init()
