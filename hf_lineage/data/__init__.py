@@ -1,7 +1,7 @@
 """Corpora and the datasets made of them."""
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
-from hf_lineage.data.collators import PackingCollator
+from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
@@ -61,6 +61,7 @@ __all__ = [
     "TokenBuckets",
     "TokenStream",
     "TranslationGrammar",
+    "TranslationPackingCollator",
     "TranslationPairs",
     "WordFile",
     "WordWindows",

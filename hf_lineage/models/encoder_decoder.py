@@ -9,10 +9,11 @@ from .cache_name import cache_of, takes_cache
 from .inputs import IGNORED
 
 
-def shift_right(labels: Tensor, config) -> Tensor:
+def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Tensor:
     """What the decoder reads to predict `labels` [B, T]: the token before each, first `decoder_start_token_id`.
 
-    Labels that are not scored (−100) are read as padding.
+    Labels that are not scored (−100) are read as padding. `cu_seq_lens` [targets + 1] bounds targets that are packed
+    into one row, each of which begins so.
 
     Raises:
         ValueError: the configuration has no `decoder_start_token_id`.
@@ -25,6 +26,8 @@ def shift_right(labels: Tensor, config) -> Tensor:
         )
     shifted = labels.roll(1, dims=1)
     shifted[:, :1] = start
+    if cu_seq_lens is not None:
+        shifted[:, cu_seq_lens[:-1]] = start
     return shifted.masked_fill(shifted == IGNORED, start if config.pad_token_id is None else config.pad_token_id)
 
 
@@ -90,7 +93,7 @@ class ConditionalGeneration:
         with `decoder_start_token_id`.
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+            decoder_input_ids = shift_right(labels, self.config, kwargs.get("cu_seq_lens_q"))
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         outputs = self.model(
             input_ids,

@@ -42,21 +42,26 @@ def test_seeds_decide():
 class TestSegmentAttention:
     lengths = [3, 7, 1, 5]
 
-    def values(self):
+    def sources(self, causal):
+        return self.lengths if causal else [2, 1, 6, 4]
+
+    def values(self, causal):
         torch.manual_seed(0)
-        shape = (1, sum(self.lengths), 4, 8)
-        return [torch.randn(shape, dtype=torch.double).transpose(1, 2).requires_grad_() for _ in range(3)]
+        totals = [sum(self.lengths)] + 2 * [sum(self.sources(causal))]
+        values = (torch.randn(1, total, 4, 8, dtype=torch.double) for total in totals)
+        return [x.transpose(1, 2).requires_grad_() for x in values]
 
     def attend(self, *values, causal, rate=0.3):
         torch.manual_seed(5)
-        return SegmentAttention.apply(*values, self.lengths, 8**-0.5, rate, causal)
+        return SegmentAttention.apply(*values, self.lengths, self.sources(causal), 8**-0.5, rate, causal)
 
     def test_gradients(self, causal):
-        torch.autograd.gradcheck(lambda *values: self.attend(*values, causal=causal), self.values())
+        torch.autograd.gradcheck(lambda *values: self.attend(*values, causal=causal), self.values(causal))
 
     def test_equals_attention_text_by_text(self, causal):
-        values = self.values()
-        texts = zip(*(x.split(self.lengths, dim=2) for x in values), strict=True)
+        values = self.values(causal)
+        splits = (self.lengths, self.sources(causal), self.sources(causal))
+        texts = zip(*(x.split(lengths, dim=2) for x, lengths in zip(values, splits, strict=True)), strict=True)
         attend = torch.nn.functional.scaled_dot_product_attention
         expected = torch.cat([attend(*text, is_causal=causal) for text in texts], dim=2).transpose(1, 2)
         # a rate that drops none of so few

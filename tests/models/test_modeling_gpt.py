@@ -178,8 +178,9 @@ class TestGPT(CausalLMTests):
         torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(results[0], results[2], rtol=1e-6, atol=1e-6)
 
-    def test_documents_in_one_row_are_those_of_several(self):
-        model, (ids, positions, labels) = self.model(HEAD), self.packed()
+    @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+    def test_documents_in_one_row_are_those_of_several(self, implementation):
+        model, (ids, positions, labels) = self.model(HEAD, attn_implementation=implementation), self.packed()
         expected = model(ids, position_ids=positions, labels=labels, use_cache=False)
         bounds = torch.tensor([0, 5, 7, 10, 11, 14], dtype=torch.int32)
         # the labels of first tokens are left out by the model
