@@ -25,6 +25,7 @@ from hf_lineage.data.streams import (
     ParallelStreams,
     StreamedBlocks,
     TokenStream,
+    VariableStreams,
     encode_corpus,
 )
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
@@ -62,6 +63,7 @@ __all__ = [
     "TokenStream",
     "TranslationGrammar",
     "TranslationPairs",
+    "VariableStreams",
     "WordFile",
     "WordWindows",
     "encode_bilm_corpus",

@@ -273,6 +273,8 @@ class RNNSearchConfig(RecurrentSeq2SeqConfig):
                     f'attention="additive" needs a readout_size and one decoder layer, not {self.readout_size} and '
                     f'{self.decoder_layers}: for more layers see RNNSearchConfig.luong and attention="concat"'
                 )
+            if self.answer_bias:
+                raise ValueError('answer_bias belongs to Luong\'s decoder: attention="additive" answers by a readout')
             if self.attention_window != "global" or self.input_feeding:
                 raise ValueError(
                     f'attention="additive" is global and without input feeding, not "{self.attention_window}" and '
