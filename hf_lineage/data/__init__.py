@@ -25,6 +25,7 @@ from hf_lineage.data.streams import (
     ParallelStreams,
     StreamedBlocks,
     TokenStream,
+    VariableStreams,
     encode_corpus,
 )
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
@@ -63,6 +64,7 @@ __all__ = [
     "TranslationGrammar",
     "TranslationPackingCollator",
     "TranslationPairs",
+    "VariableStreams",
     "WordFile",
     "WordWindows",
     "encode_bilm_corpus",
