@@ -20,6 +20,8 @@ from torch.nn.functional import linear
 
 # gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass
 sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+# (gradient, clipped, low, high) -> gradient, zero where something was clipped
+clip_backward = torch.ops.aten.hardtanh_backward
 # oneDNN's product, private to torch: where it is missing, the usual one serves
 has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -86,7 +88,11 @@ def product_with(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
 
 def product_over_time(gradient: Tensor, read: Tensor) -> Tensor:
     """Gradient [M, K] of a weight whose product with `read` [T, B, K] has the gradient `gradient` [T, B, M]."""
-    return product(gradient.flatten(0, 1).T, read.flatten(0, 1).T)
+    gradient, read = gradient.flatten(0, 1), read.flatten(0, 1)
+    if read.shape[1] <= 400:
+        # oneDNN's product is faster, but copies what is transposed, which for so few columns costs as much or more
+        return gradient.T @ read
+    return product(gradient.T, read.T)
 
 
 def rows_over_time(tensor: Tensor, batch_sizes: list[int] | None) -> list[int]:
@@ -145,13 +151,14 @@ class LSTMEquations:
         (weight_hh, weight_ch, weight_hr), size = weights, state[1].shape[1]
         num_updates = weight_hh.shape[0] // size - 2
         hidden, cells = (beginning_with(s, projected, batch_sizes) for s in state)
-        gates = new_like(projected, batch_sizes, *projected.shape)
+        # in place: touching memory for the first time costs more than what is computed here
+        gates = projected
         tanh_cells = new_like(projected, batch_sizes, *cells[1:].shape)
         recurrent = product_with(weight_hh, projected.shape[1])
         project = product_with(weight_hr, projected.shape[1]) if weight_hr is not None else None
         for t, n in enumerate(rows_over_time(projected, batch_sizes)):
             c, new_c, new_h = cells[t, :n], cells[t + 1, :n], hidden[t + 1, :n]
-            sums = torch.add(projected[t, :n], recurrent(hidden[t, :n]), out=gates[t, :n])
+            sums = gates[t, :n].add_(recurrent(hidden[t, :n]))
             update, g, o = sums.split([num_updates * size, size, size], dim=1)
             if self.peephole == "diagonal":
                 update.unflatten(1, (num_updates, size)).addcmul_(c[:, None], weight_ch[:-1])
@@ -201,7 +208,8 @@ class LSTMEquations:
             if unproject is not None:
                 if self.projection_clip is not None:
                     # what was clipped moves no more with what it was made of
-                    d_h.mul_(hidden[t + 1, :n].abs() < self.projection_clip)
+                    clip = self.projection_clip
+                    clip_backward(d_h, hidden[t + 1, :n], -clip, clip, grad_input=d_h)
                 d_projected_h[t, :n] = d_h
                 d_exposed = unproject(d_projected_h[t, :n])
             sigmoid_backward(d_exposed * tanh_c, o, grad_input=d_o)
@@ -211,7 +219,7 @@ class LSTMEquations:
             elif self.peephole == "full":
                 d_c.addmm_(d_o, weight_ch[-size:])
             if self.cell_clip is not None:
-                d_c.mul_(new_c.abs() < self.cell_clip)
+                clip_backward(d_c, new_c, -self.cell_clip, self.cell_clip, grad_input=d_c)
 
             if self.coupled_gates is None:
                 i, f = update
