@@ -349,8 +349,14 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
                 check_states(cache, x[0].shape[0])
             forward, backward = (outputs[-1] for outputs in self.model.read(*x, cache=cache))
         forward, backward = self.model.dropped(forward), self.model.dropped(backward)
-        logits, forward_loss = self.score(forward, shift_labels, negative_ids, num_items_in_batch)
-        backward_logits, backward_loss = self.score(backward, backward_shift_labels, negative_ids, num_items_in_batch)
+        directions = (forward, shift_labels), (backward, backward_shift_labels)
+        if self.config.output_layer == "sampled" and self.training and negative_ids is not None:
+            logits = backward_logits = None
+            forward_loss, backward_loss = self.sampled_losses(directions, negative_ids, num_items_in_batch)
+        else:
+            (logits, forward_loss), (backward_logits, backward_loss) = (
+                self.score(*direction, num_items_in_batch) for direction in directions
+            )
         loss = None if forward_loss is None else 0.5 * (forward_loss + backward_loss)
         return ELMoForPreTrainingOutput(
             loss, logits, cache, hidden_states, None, backward_logits, forward_loss, backward_loss
@@ -379,19 +385,26 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             before = before.masked_fill(~(mask & torch.cat([edge, mask[:, :-1]], dim=1)), IGNORED)
         return after, before
 
-    def score(self, x: Tensor, targets: Tensor | None, negative_ids: Tensor | None, num_items: Tensor | int | None):
+    def sampled_losses(self, directions, negative_ids: Tensor, num_items: Tensor | int | None):
+        """Both directions' mean losses, scored at once: the softmax they share then gets one gradient, not two."""
+        if any(targets is None for _, targets in directions):
+            return None, None
+        scored = [(x[targets != IGNORED], targets[targets != IGNORED]) for x, targets in directions]
+        x, targets = (torch.cat(both) for both in zip(*scored, strict=True))
+        losses = sampled_softmax_loss(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)
+        return tuple(
+            part.sum() / (max(len(part), 1) if num_items is None else num_items)
+            for part in losses.split([len(targets) for _, targets in scored])
+        )
+
+    def score(self, x: Tensor, targets: Tensor | None, num_items: Tensor | int | None):
         """One direction's vectors [B, T, P] -> logits [B, T, V], where they were needed, and the mean loss."""
-        is_sampled = self.config.output_layer == "sampled" and self.training and negative_ids is not None
         is_adaptive = self.config.output_layer == "adaptive" and self.training and targets is not None
-        logits = None if is_sampled or is_adaptive else self.lm_head(x)
+        logits = None if is_adaptive else self.lm_head(x)
         if targets is None:
             return logits, None
         scored = targets != IGNORED
-        if is_sampled:
-            losses = sampled_softmax_loss(
-                x[scored], targets[scored], self.lm_head.weight, self.lm_head.bias, negative_ids
-            )
-        elif is_adaptive:
+        if is_adaptive:
             losses = self.lm_head.loss(x[scored], targets[scored])
         else:
             losses = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")

@@ -515,7 +515,13 @@ def test_sampled_softmax_is_for_training_only():
         states[:, :-1, :8].flatten(0, 1), ids[:, 1:].flatten(), model.lm_head.weight, model.lm_head.bias, negatives
     )
     torch.testing.assert_close(outputs.forward_loss, expected.mean())
+    backward = sampled_softmax_loss(
+        states[:, 1:, 8:].flatten(0, 1), ids[:, :-1].flatten(), model.lm_head.weight, model.lm_head.bias, negatives
+    )
+    torch.testing.assert_close(outputs.backward_loss, backward.mean())
+    torch.testing.assert_close(outputs.loss, (expected.mean() + backward.mean()) / 2)
     assert outputs.logits is None
+    assert model(ids, negative_ids=negatives).loss is None
     full = model.eval()(ids, labels=ids, negative_ids=negatives)
     torch.testing.assert_close(
         full.forward_loss, cross_entropy(full.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
