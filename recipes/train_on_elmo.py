@@ -85,17 +85,18 @@ def main():
         )
     if args.num_train is not None:
         raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: args.num_train])
-    is_tagging = isinstance(raw["train"][0][args.label_field], list)
-    labels = raw["train"][args.label_field]
+    label_field = args.label_field
+    is_tagging = isinstance(raw["train"][0][label_field], list)
+    labels = raw["train"][label_field]
     names = sorted({label for row in labels for label in row} if is_tagging else set(labels))
     ids = {name: number for number, name in enumerate(names)}
 
     def with_numbers(row: dict) -> dict:
         if not is_tagging:
-            return {"labels": ids[row[args.label_field]]}
+            return {"labels": ids[row[label_field]]}
         # a word is what stands between white space; tags that training never saw are not scored
         words = ["".join(word.split()) or "_" for word in row[text_field]]
-        return {text_field: words, "labels": [IGNORED, *(ids.get(t, IGNORED) for t in row[args.label_field]), IGNORED]}
+        return {text_field: words, "labels": [IGNORED, *(ids.get(t, IGNORED) for t in row[label_field]), IGNORED]}
 
     # 3. model: the network of the task around the language model
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)

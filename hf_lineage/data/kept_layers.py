@@ -107,8 +107,11 @@ def _fingerprint(dataset, model, tokenizer, text_column) -> str:
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     # settings of the call before
     backend |= {"padding": None, "truncation": None}
-    for text in (str(_VERSION), text_column, dataset._fingerprint, json.dumps(backend)):
+    for text in (str(_VERSION), text_column, json.dumps(backend)):
         digest.update(text.encode())
+    # the rows themselves: how they came about, of which the data set keeps a record, may differ from run to run
+    for rows in dataset.with_format(None).iter(1_000):
+        digest.update(repr(rows).encode("utf-8", "surrogatepass"))
     digest.update(str(tokenizer.max_characters_per_token).encode())
     digest.update(model.config.to_json_string().encode())
     for name, tensor in model.state_dict().items():
