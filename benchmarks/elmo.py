@@ -10,8 +10,8 @@ sampled     sampled softmax of 8,192 draws against the full one, 200,000 words, 
 features    an epoch over kept layers against an epoch that computes them
 
 Ratios are medians over the rounds; seconds are CPU-seconds where nothing else is said. Measured, one core, 5 rounds:
-lstmp 0.91, steps 2.24, sampled 25.4. Three times the peer's speed is out of reach in `steps`: the matrix products alone,
-26 GFLOP, take 250 of our 424 ms at the best rate of that core (105 GFLOP a second), and a third of the peer's time is 317.
+lstmp 0.91, steps 2.24, sampled 25.4. In `steps` the matrix products alone, 26 GFLOP, take 250 of our 424 ms at the
+best rate of that core (105 GFLOP a second); to be three times as fast would leave 67 ms for all that is not a product.
 """
 
 import argparse
