@@ -9,8 +9,6 @@ texts -> chunks between white space, counted -> words, counted -> vocabulary -> 
 
 import copy
 import json
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
@@ -18,11 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from hf_lineage.data.corpus import CorpusError, read_documents
+from hf_lineage.data.corpus import CorpusError
 from hf_lineage.models.tokenization_elmo import ELMoTokenizer
+from hf_lineage.word_counts import count_words
 
 
 BERT_SPECIAL_TOKENS = {
@@ -37,11 +35,8 @@ CONTINUING_PREFIX = "##"
 MAX_WORD_LENGTH = 100
 # words per line of the text rebuilt for the trainer: long enough to be fast, short enough for the threads to share
 WORDS_PER_LINE = 1_000
-# white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
-CHUNK = re.compile(r"[^ \t\n\r]+")
 # to be left out of words; apostrophe, hyphen and underscore stay between letters or digits
 PUNCTUATION = r"[^\p{L}\p{N}\p{M}_'’-]|(?<![\p{L}\p{N}\p{M}])[_'’-]+|[_'’-]+(?![\p{L}\p{N}\p{M}])"
-MAX_CHUNKS_IN_MEMORY = 1_000_000
 
 
 def train_wordpiece(
@@ -95,7 +90,7 @@ def train_wordpiece(
         lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=handle_chinese_chars
     )
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
+    word_counts = count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
     # in an order that does not depend on the order of the texts
     word_counts = {word: count for word, count in sorted(word_counts.items()) if len(word) <= MAX_WORD_LENGTH}
     if not word_counts:
@@ -174,7 +169,7 @@ def train_word_level(
     normalizer = word_normalizer(lowercase, strip_punctuation)
     pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words = _frequent_words(
-        _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
+        count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
     )
     # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
     tokens = dict.fromkeys([*specials, *words])
@@ -232,9 +227,7 @@ def extend_word_level(
     if not isinstance(backend.model, models.WordLevel):
         raise ValueError(f"the tokenizer's model is {type(backend.model).__name__}; only WordLevel can be extended")
     normalizer = backend.normalizer or normalizers.Sequence([])
-    words = _count_words(
-        texts_or_files, normalizer, backend.pre_tokenizer, tokenizer.all_special_tokens, show_progress
-    )
+    words = count_words(texts_or_files, normalizer, backend.pre_tokenizer, tokenizer.all_special_tokens, show_progress)
     vocabulary = backend.get_vocab()
     new = [word for word, count in words.items() if count >= min_frequency and word not in vocabulary]
     for word in sorted(new, key=lambda word: (-words[word], word)):
@@ -395,82 +388,6 @@ def _special_roles(special_tokens: Mapping[str, str | None] | None) -> dict[str,
     if "unk_token" not in roles:
         raise ValueError('special_tokens has no unk_token; name one, such as {"unk_token": "[UNK]"}')
     return roles
-
-
-def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
-    """Strings of a file, of files, or of an iterable whose entries may be batches."""
-    if isinstance(texts_or_files, str | Path):
-        texts_or_files = [Path(texts_or_files)]
-    if isinstance(texts_or_files, list | tuple) and any(map(_is_file, texts_or_files[:100])):
-        # a missing one among them is a slip of the pen, and no text to train on
-        if missing := [str(path) for path in texts_or_files if not os.path.isfile(path)]:
-            raise FileNotFoundError(f"no such file to train on: {', '.join(missing)}")
-        texts_or_files = chain.from_iterable(map(read_documents, texts_or_files))
-    if not isinstance(texts_or_files, Iterable):
-        raise ValueError(f"texts_or_files is {texts_or_files!r}; give a path, a list of paths or an iterable of texts")
-    batches = (entry if isinstance(entry, list | tuple) else (entry,) for entry in texts_or_files)
-    for index, text in enumerate(chain.from_iterable(batches)):
-        if not isinstance(text, str):
-            raise CorpusError(
-                f"text {index} of the corpus is {text!r:.60} ({type(text).__name__}), not a string; leave it out, or "
-                "give only the column with the text"
-            )
-        if not text.isascii():
-            _refuse_surrogates(text, index)
-        yield text
-
-
-def _is_file(entry) -> bool:
-    # a Path that does not exist is a mistake to report, a str that does not exist is text
-    return isinstance(entry, Path) or (isinstance(entry, str) and os.path.isfile(entry))
-
-
-def _refuse_surrogates(text: str, index: int):
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"text {index} of the corpus (str) holds {text[error.start]!r} at character {error.start}, half of a "
-            'surrogate pair, which is not text; replace it by text.encode(errors="replace").decode()'
-        ) from error
-
-
-def _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress) -> dict[str, int]:
-    """Word -> count; special tokens in the text are not words.
-
-    Chunks between white space are counted first, so that each different one is normalised only once, and what that
-    gives (Chinese characters stand alone now) is counted again and split only once: neither the normalizers nor the
-    pre-tokenizers used here look beyond white space.
-    """
-    # the longest first, as the tokenizer itself looks for them
-    special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
-    normalized = Counter()
-    # each table gives up its entries to the next one: a large vocabulary is in memory once
-    for chunks in _count_chunks(texts_or_files, show_progress):
-        while chunks:
-            chunk, count = chunks.popitem()
-            for part in special.split(chunk):
-                for normalized_chunk in CHUNK.findall(normalizer.normalize_str(part)):
-                    normalized[normalized_chunk] += count
-    words = Counter()
-    while normalized:
-        chunk, count = normalized.popitem()
-        for word, _ in pre_tokenizer.pre_tokenize_str(chunk):
-            words[word] += count
-    if not words:
-        raise CorpusError("the corpus has no text")
-    return words
-
-
-def _count_chunks(texts_or_files, show_progress) -> Iterator[Counter]:
-    """Chunk -> count, for one stretch of the corpus after the other: chunks of Chinese text hardly ever repeat."""
-    chunks = Counter()
-    for text in tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress):
-        chunks.update(CHUNK.findall(text))
-        if len(chunks) > MAX_CHUNKS_IN_MEMORY:
-            yield chunks
-            chunks = Counter()
-    yield chunks
 
 
 def _alphabet(word_counts: Mapping[str, int], limit: int) -> list[str]:

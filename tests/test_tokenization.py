@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer
 
-from hf_lineage import tokenization
+from hf_lineage import word_counts
 from hf_lineage.data import CorpusError, read_documents
 from hf_lineage.tokenization import (
     causal_tokenizer,
@@ -75,7 +75,7 @@ def test_twenty_trainings_give_the_same_bytes():
 
 def test_chunks_counted_in_stretches_give_the_same(monkeypatch, tiny_corpus):
     expected = quiet_wordpiece(tiny_corpus).backend_tokenizer.to_str()
-    monkeypatch.setattr(tokenization, "MAX_CHUNKS_IN_MEMORY", 3)
+    monkeypatch.setattr(word_counts, "MAX_CHUNKS_IN_MEMORY", 3)
     assert quiet_wordpiece(tiny_corpus).backend_tokenizer.to_str() == expected
 
 
