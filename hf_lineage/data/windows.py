@@ -101,7 +101,7 @@ class AliasTable:
     def __init__(self, probabilities: np.ndarray):
         size = len(probabilities)
         share, self.alias = probabilities / probabilities.sum() * size, np.arange(size, dtype=np.int32)
-        small, large = [*np.flatnonzero(share < 1)], [*np.flatnonzero(share >= 1)]
+        small, large = np.flatnonzero(share < 1).tolist(), np.flatnonzero(share >= 1).tolist()
         while small and large:
             low, high = small.pop(), large[-1]
             self.alias[low] = high
@@ -170,19 +170,19 @@ class WordWindows(EpochDataset):
     def example(self, index: int, generator: np.random.Generator) -> dict:
         block = self.words.read(index * self.block_size, (index + 1) * self.block_size)
         is_word = block != SENTENCE_END
-        sentence = np.cumsum(~is_word)[is_word]
+        sentence = np.cumsum(~is_word, dtype=np.int32)[is_word]
         ids = block[is_word]
         survives = generator.random(len(ids), dtype=np.float32) < self.keep[ids]
         ids, sentence = ids[survives], sentence[survives]
 
-        ends = np.cumsum(np.bincount(sentence, minlength=1))
-        begins = np.append(0, ends[:-1])
-        position = np.arange(len(ids))
-        reach = generator.integers(1, self.window + 1, size=len(ids))
+        ends = np.cumsum(np.bincount(sentence, minlength=1), dtype=np.int32)
+        begins = np.append(np.int32(0), ends[:-1])
+        position = np.arange(len(ids), dtype=np.int32)
+        reach = generator.integers(1, self.window + 1, size=len(ids), dtype=np.int32)
         example = {
             "ids": ids,
-            "low": np.maximum(position - reach, begins[sentence]).astype(np.int32),
-            "high": np.minimum(position + reach + 1, ends[sentence]).astype(np.int32),
+            "low": np.maximum(position - reach, begins[sentence]),
+            "high": np.minimum(position + reach + 1, ends[sentence]),
         }
         shape = (-(-len(ids) // self.chunk), self.negatives_per_chunk)
         example["negatives"] = self.noise.draw(generator, shape) if self.noise else np.empty(shape, np.int32)
