@@ -46,6 +46,9 @@ class TranslationArguments:
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary of the tokenizer trained here."})
     min_frequency: int = field(default=2, metadata={"help": "How often a word (pair of pieces) occurs to be known."})
     lowercase: bool = field(default=False, metadata={"help": "Lower-case the text, and ignore case in BLEU."})
+    test_num_beams: int | None = field(
+        default=None, metadata={"help": "Beams for the test text; without, generation_num_beams, as in evaluations."}
+    )
     bleu_tokenize: str = field(default="13a", metadata={"help": "sacrebleu's tokenizer; zh for Chinese targets."})
 
 
@@ -129,7 +132,8 @@ def main():
 
     # 7. translate the test text, and see which source words the model attends to
     trainer.compute_metrics = scorer("test")
-    test = trainer.predict(pairs["test"]).metrics
+    beams = {} if data_args.test_num_beams is None else {"num_beams": data_args.test_num_beams}
+    test = trainer.predict(pairs["test"], **beams).metrics
     if trainer.is_world_process_zero():
         log = trainer.state.log_history
         results = {
