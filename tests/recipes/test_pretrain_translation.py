@@ -78,6 +78,8 @@ def test_every_station_trains_by_settings_alone(corpus, tmp_path, station):
     assert losses[-1] < losses[0]
     assert 0 <= results["test"]["bleu"] <= 100
     assert results["model_type"] == f"lineage_{station}"
+    assert sum(row["pairs"] for row in results["bleu_by_length"]) == 10
+    assert (tmp_path / "bleu_by_length.png").read_bytes().startswith(b"\x89PNG")
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert model.config.vocab_size == len(tokenizer)
     assert model.config.decoder_start_token_id == tokenizer.bos_token_id
@@ -125,7 +127,7 @@ def test_two_processes_train_like_one(corpus, tmp_path, station, settings):
     run(arguments(tmp_path / "one", **common))
     launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
     launch += ["--main_process_port", str(29_300 + os.getpid() % 300)]
-    run([*launch, *arguments(tmp_path / "two", **common)])
+    run([*launch, *arguments(tmp_path / "two", **common, compare_with=tmp_path / "one")])
     one, two = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, abs=1e-4)
@@ -135,6 +137,7 @@ def test_two_processes_train_like_one(corpus, tmp_path, station, settings):
         atol=1e-5,
         rtol=1e-4,
     )
+    assert (tmp_path / "two" / "bleu_by_length.png").is_file()
     scores = [json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("one", "two")]
     assert scores[1]["bleu"] == pytest.approx(scores[0]["bleu"], abs=1e-3)
     assert scores[1]["loss"] == pytest.approx(scores[0]["loss"], abs=1e-3)
