@@ -27,6 +27,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions
 from .configuration_bert import BERTConfig
+from .cross_entropy import summed_cross_entropy
 from .inputs import IGNORED, check_ids, check_mask, check_positions, embed_inputs
 from .segments import segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
@@ -173,7 +174,9 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         check_ids("labels", labels, self.config.vocab_size, "vocab_size", IGNORED)
         if self.training or packed:
             scored = labels != IGNORED
-            hidden_states, labels = hidden_states[scored], labels[scored]  # [scored, D]
+            logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored]  # [scored, V]
+            total = summed_cross_entropy(logits.float(), labels)
+            return logits, mean_of(total, len(labels) if num_items is None else num_items)
         logits = self.cls.predictions(hidden_states)
         return logits, mean_cross_entropy(logits, labels, num_items)
 
@@ -184,7 +187,11 @@ def mean_cross_entropy(logits: Tensor, labels: Tensor, num_items_in_batch: Tenso
     0 where no label scores.
     """
     total = cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-    count = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    return mean_of(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def mean_of(total: Tensor, count: Tensor | int) -> Tensor:
+    """A sum over `count` items divided by their number, or by 1 where there are none."""
     return total / torch.as_tensor(count, device=total.device).clamp(min=1)
 
 
