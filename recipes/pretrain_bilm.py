@@ -34,6 +34,9 @@ class BiLMArguments:
     vocab_size: int | None = field(
         default=20_000, metadata={"help": "Words that are predicted, the most frequent ones; all others are one."}
     )
+    split_punctuation: bool = field(
+        default=False, metadata={"help": "Punctuation marks are words, for texts that are not cut into words yet."}
+    )
     num_negatives: int = field(
         default=0, metadata={"help": "Words drawn a step for the sampled softmax; 0: all words, in training too."}
     )
@@ -63,7 +66,13 @@ def main():
         tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
     else:
         texts = (row["text"] for row in corpora["train"])
-        words = train_word_level(texts, bilm_args.vocab_size, special_tokens=MARKS, show_progress=is_shown)
+        words = train_word_level(
+            texts,
+            bilm_args.vocab_size,
+            split_punctuation=bilm_args.split_punctuation,
+            special_tokens=MARKS,
+            show_progress=is_shown,
+        )
         tokenizer = elmo_tokenizer(words)
     streams = {
         split: encode_bilm_corpus(corpus, tokenizer, show_progress=is_shown) for split, corpus in corpora.items()
