@@ -28,7 +28,7 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
     per_device_train_batch_size: int = field(
         default=1, metadata={"help": "Always 1: a batch is as large as `tokens_per_update` makes it."}
     )
-    # of the evaluation too, whose every sentence counts; batches by tokens need no dropping
+    # batches by tokens need no dropping
     dataloader_drop_last: bool = field(default=False, metadata={"help": "Drop the last incomplete batch."})
     tokens_per_update: int = field(
         default=4_096,

@@ -298,6 +298,18 @@ def test_row_without_labels_does_not_count(tmp_path):
     assert losses(trainer) == [pytest.approx(expected, abs=1e-4)]
 
 
+def test_evaluation_sees_the_last_examples_too(tmp_path):
+    model, data = lstm().eval(), [{"input_ids": row, "labels": row} for row in torch.randint(1, 30, (7, 6))]
+    with torch.no_grad():
+        rows = [model(row["input_ids"][None], labels=row["labels"][None]).loss.item() for row in data]
+    settings = arguments(tmp_path, per_device_eval_batch_size=4)
+    trainer = LineageTrainer(model, settings, train_dataset=data, eval_dataset=data)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(rows) / 7, abs=1e-5)
+    assert trainer.predict(data).predictions.shape[0] == 7
+    # while training drops what does not fill a batch, so that several processes see the same ones
+    assert len(trainer.get_train_dataloader()) == 1
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
