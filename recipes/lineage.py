@@ -123,7 +123,7 @@ def training_command(name: str, args: LineageArguments) -> list[str]:
     command = [sys.executable, str(RECIPES / RECIPE_OF[name]), str(RECIPES / "configs" / f"{name}_tiny.yaml")]
     command += ["--output_dir", str(output_dir / name), "--disable_tqdm", "true"]
     if name in TRANSLATING:
-        # greedy, and no look at the validation text on the way: both cost more than they show
+        # greedy, and no evaluation on the way: both cost more than they show
         command += ["--num_train_epochs", str(args.translation_epochs), "--generation_num_beams", "1"]
         return [*command, "--eval_strategy", "no", "--save_strategy", "no"]
     if args.corpus:
@@ -132,7 +132,8 @@ def training_command(name: str, args: LineageArguments) -> list[str]:
         # a text this small is read often, in steps that are small for it
         return [*command, "--num_train_epochs", "40", "--learning_rate", "0.05"]
     if name == "elmo":
-        return [*command, "--num_train_epochs", str(args.elmo_epochs), "--split_punctuation", "true"]
+        command += ["--num_train_epochs", str(args.elmo_epochs), "--split_punctuation", "true"]
+        return [*command, "--eval_strategy", "no"]
     command += ["--tokenizer_name", str(output_dir / "tokenizer")]
     if name == "bert":
         return [*command, "--max_steps", str(args.bert_steps)]
