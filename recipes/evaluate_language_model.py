@@ -6,7 +6,9 @@ Any station that `AutoModelForCausalLM` opens, best one whose tokens are words. 
 training split in the model's own tokens: an interpolated trigram (Jelinek and Mercer, 1980), whose weights are fitted
 to the validation split, and modified Kneser-Ney of order 5 (Chen and Goodman, 1999). Bengio et al. (2003) mix the
 trigram with their network, half and half; the weight can also be learned on the validation split. Every token counts
-equally. The table also goes to evaluation.json in the model's folder.
+equally. A recurrent model may also adapt to the text it reads, by a neural cache (`--neural_cache true`) or by dynamic
+evaluation (`--dynamic_learning_rate 0.1`), whose settings are for the validation text to choose. The table also
+goes to evaluation.json in the model's folder.
 """
 
 import json
@@ -19,7 +21,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, parse
 from hf_lineage.data import encode_corpus, load_corpus
-from hf_lineage.metrics import log_probabilities, perplexity_of
+from hf_lineage.metrics import (
+    dynamic_log_probabilities,
+    log_probabilities,
+    neural_cache_log_probabilities,
+    perplexity_of,
+)
 from hf_lineage.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
 
 
@@ -31,6 +38,18 @@ class EvaluationArguments:
     output_dir: str | None = field(
         default=None, metadata={"help": "Where the table goes; default: the model's folder."}
     )
+    neural_cache: bool = field(
+        default=False, metadata={"help": "Also with a neural cache (Grave et al., 2017); recurrent models."}
+    )
+    cache_window: int = field(default=500, metadata={"help": "How many tokens the neural cache remembers."})
+    cache_share: float = field(default=0.1, metadata={"help": "Its weight λ beside the model."})
+    cache_sharpness: float = field(default=0.3, metadata={"help": "Its θ."})
+    dynamic_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Also with dynamic evaluation (Krause et al., 2018) at this rate; recurrent models."},
+    )
+    dynamic_decay: float = field(default=0.0, metadata={"help": "Its λ, back towards the saved weights."})
+    dynamic_block_size: int = field(default=5, metadata={"help": "Tokens between its updates."})
     ngram_order: int = field(default=5, metadata={"help": "Words in an n-gram of the Kneser-Ney model."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
@@ -69,6 +88,25 @@ def main():
             "interpolated trigram": trigram.log_probabilities(streams[split].tokens),
             kn: kneser_ney.log_probabilities(streams[split].tokens),
         }
+        if args.neural_cache:
+            log_p[f"{network} with a neural cache"] = neural_cache_log_probabilities(
+                model,
+                streams[split],
+                window=args.cache_window,
+                share=args.cache_share,
+                sharpness=args.cache_sharpness,
+                block_size=data_args.block_size,
+                show_progress=not args.disable_tqdm,
+            )
+        if args.dynamic_learning_rate is not None:
+            log_p[f"{network}, evaluated dynamically"] = dynamic_log_probabilities(
+                model,
+                streams[split],
+                learning_rate=args.dynamic_learning_rate,
+                decay=args.dynamic_decay,
+                block_size=args.dynamic_block_size,
+                show_progress=not args.disable_tqdm,
+            )
         for other in ("interpolated trigram", kn):
             if split == "validation":
                 weights[other] = mixture_weight(log_p[network], log_p[other])

@@ -31,6 +31,7 @@ from hf_lineage.data import (
     PackedDocuments,
     ParallelStreams,
     StreamedBlocks,
+    VariableStreams,
     encode_corpus,
     load_corpus,
 )
@@ -64,6 +65,10 @@ class LanguageModelArguments:
     carry_state: bool | None = field(
         default=None,
         metadata={"help": "Truncated BPTT with the state carried on; default: whenever the model is recurrent."},
+    )
+    variable_blocks: bool = field(
+        default=False,
+        metadata={"help": "Truncated BPTT on blocks whose length varies around block_size (Merity et al., 2017)."},
     )
     early_stopping_patience: int | None = field(
         default=None,
@@ -139,12 +144,16 @@ def main():
         raise ValueError(
             f"document_packing needs a model that takes position_ids, which {type(model).__name__} does not"
         )
+    if lm_args.variable_blocks and not carry_state:
+        raise ValueError("variable_blocks is for truncated BPTT: it needs a recurrent model and carry_state")
     if carry_state:
         trainer_class = TruncatedBPTTTrainer
         num_streams = training_args.train_batch_size * training_args.world_size
-        train_data = ParallelStreams(
-            streams["train"], num_streams * training_args.gradient_accumulation_steps, block_size
-        )
+        sizes = (num_streams * training_args.gradient_accumulation_steps, block_size)
+        if lm_args.variable_blocks:
+            train_data = VariableStreams(streams["train"], *sizes, seed=training_args.seed)
+        else:
+            train_data = ParallelStreams(streams["train"], *sizes)
         eval_data = ParallelStreams(
             streams["validation"], training_args.eval_batch_size * training_args.world_size, block_size
         )

@@ -106,7 +106,12 @@ def main():
         model=model,
         args=training_args,
         train_dataset=TokenBuckets(
-            pairs["train"], training_args.tokens_per_update, tokenizer.pad_token_id, parts, training_args.seed
+            pairs["train"],
+            training_args.tokens_per_update,
+            tokenizer.pad_token_id,
+            parts,
+            training_args.seed,
+            number_pairs=training_args.scheduled_sampling is not None,
         ),
         eval_dataset=pairs["validation"],
         data_collator=PairCollator(tokenizer.pad_token_id),

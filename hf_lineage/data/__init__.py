@@ -1,7 +1,7 @@
 """Corpora and the datasets made of them."""
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
-from hf_lineage.data.collators import PackingCollator
+from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
@@ -25,6 +25,7 @@ from hf_lineage.data.streams import (
     ParallelStreams,
     StreamedBlocks,
     TokenStream,
+    VariableStreams,
     encode_corpus,
 )
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
@@ -61,7 +62,9 @@ __all__ = [
     "TokenBuckets",
     "TokenStream",
     "TranslationGrammar",
+    "TranslationPackingCollator",
     "TranslationPairs",
+    "VariableStreams",
     "WordFile",
     "WordWindows",
     "encode_bilm_corpus",

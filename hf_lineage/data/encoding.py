@@ -2,8 +2,10 @@
 
 import copy
 import json
+import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -20,7 +22,8 @@ class TextEncoder:
     """`tokenizer(texts, add_special_tokens=False)["input_ids"]`, as int32 arrays, for most tokenizers much faster.
 
     With BERT's normalisation, or plain words, a text's ids are those of its chunks end to end, special tokens in the
-    text included, and chunks repeat: what they give is kept. Any other tokenizer (`by_chunk` is False then) encodes
+    text included, and chunks repeat: what they give is kept. With BERT's pre-tokenizer, new chunks of ASCII are put
+    together from their words and marks, which repeat more. Any other tokenizer (`by_chunk` is False then) encodes
     whole texts. Truncation and padding of the tokenizer are ignored.
 
     `max_characters` bounds the chunks that are kept, to some 100 MB by default; beyond it the encoder starts anew.
@@ -30,6 +33,7 @@ class TextEncoder:
         if max_characters < 1:
             raise ValueError(f"max_characters is {max_characters}; it must be at least 1")
         self.by_chunk = chunks_are_independent(tokenizer)
+        self.words_of = words_of_chunks(tokenizer) if self.by_chunk else None
         self.tokenizer = tokenizer
         self.max_characters = max_characters
         self._forget()
@@ -60,6 +64,7 @@ class TextEncoder:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self.words_of = words_of_chunks(self.tokenizer) if self.by_chunk else None
         self._forget()
 
     def _forget(self):
@@ -69,8 +74,16 @@ class TextEncoder:
         self.backend = None
 
     def _learn(self, chunks):
-        self.ids.update(zip(chunks, (array("i", ids).tobytes() for ids in self._encode(chunks)), strict=True))
-        self.num_characters += sum(map(len, chunks))
+        new, joined = set(chunks), {}
+        if self.words_of:
+            joined = {chunk: words for chunk in chunks if (words := self.words_of(chunk))}
+            new.difference_update(joined)
+            new.update(set(chain.from_iterable(joined.values())).difference(self.ids))
+        new = list(new)
+        self.ids.update(zip(new, (array("i", ids).tobytes() for ids in self._encode(new)), strict=True))
+        known = self.ids.__getitem__
+        self.ids.update((chunk, b"".join(map(known, its))) for chunk, its in joined.items())
+        self.num_characters += sum(map(len, new)) + sum(map(len, joined))
 
     def _encode(self, texts):
         if not self.tokenizer.is_fast:
@@ -99,6 +112,30 @@ def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
         and not parts["model"].get("dropout")
         and not any(character.isspace() for token in parts["added_tokens"] for character in token["content"])
     )
+
+
+def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[str]] | None:
+    """What cuts a chunk into words and marks whose ids, end to end, are its own: none for a chunk that may not be cut.
+
+    None for a tokenizer that cuts otherwise than at the marks of ASCII, or where an added token looks like a word.
+    """
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    tokens = [token["content"] for token in parts["added_tokens"]]
+    # one mark of each added token, which is found before anything is cut
+    marks = [re.search("[^0-9A-Za-z]", token) for token in tokens]
+    if [part["type"] for part in _members(parts["pre_tokenizer"], "pretokenizers")] != ["BertPreTokenizer"] or not all(
+        marks
+    ):
+        return None
+    barred = {mark.group() for mark in marks}
+    cut = re.compile("[0-9A-Za-z]+|[!-~]").findall
+
+    def words_of(chunk):
+        if chunk.isalnum() or not (chunk.isascii() and chunk.isprintable() and barred.isdisjoint(chunk)):
+            return []
+        return cut(chunk)
+
+    return words_of
 
 
 def _members(part: dict | None, name: str) -> list[dict]:

@@ -245,6 +245,54 @@ class ParallelStreams(torch.utils.data.Dataset):
         }
 
 
+class VariableStreams(ParallelStreams, randomness.EpochDataset):
+    """`ParallelStreams` whose blocks vary in length, so that no token always ends a block (Merity et al., 2017, 4.1).
+
+    A block's length is drawn around `block_size`, or with probability 0.05 around half of it, with a standard
+    deviation of 5 and at least 5: a function of (seed, epoch, step), the same for all streams. The lengths of an epoch
+    are then stretched or shrunk, by about as much as their mean differs from what is expected, so that they fill the
+    streams: each epoch has as many steps, and drops only what does not divide among the streams.
+
+    Raises ValueError and CorpusError as `ParallelStreams` does, and ValueError for a block_size below 5.
+    """
+
+    def __init__(self, stream: TokenStream, num_streams: int, block_size: int, seed: int = 0):
+        randomness.EpochDataset.__init__(self, seed, shuffle=False)
+        ParallelStreams.__init__(self, stream, num_streams, block_size)
+        if block_size < 5:
+            raise ValueError(f"block_size is {block_size}; blocks of varying length need at least 5, their shortest")
+        # 0.95 · 1 + 0.05 · 1/2 of block_size on average
+        self.num_steps = max(1, round(self.stream_length / (0.975 * block_size)))
+        self.num_dropped = stream.num_predictions - num_streams * self.stream_length
+        self._bounds_epoch = None
+        self._bounds = None
+
+    def bounds(self) -> np.ndarray:
+        """Where the blocks of this epoch begin and end in each stream, int64 [steps + 1]."""
+        if self._bounds_epoch != self.epoch:
+            draws = [randomness.generator(self.seed, self.epoch, i, "block length") for i in range(self.num_steps)]
+            centres = [self.block_size / (2 if draw.random() < 0.05 else 1) for draw in draws]
+            lengths = [max(5, draw.normal(centre, 5)) for draw, centre in zip(draws, centres, strict=True)]
+            ends = np.cumsum([0, *lengths])
+            self._bounds = np.rint(ends * (self.stream_length / ends[-1])).astype(np.int64)
+            self._bounds_epoch = self.epoch
+        return self._bounds
+
+    def __getitem__(self, position: int) -> dict:
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} is outside of a dataset of {len(self)} examples")
+        step, stream = divmod(int(position), self.num_streams)
+        start, end = stream * self.stream_length + self.bounds()[step : step + 2]
+        input_ids = _as_tensor(self.tokens[start:end])
+        return {
+            "input_ids": input_ids,
+            "labels": input_ids.clone(),
+            "shift_labels": _as_tensor(self.tokens[start + 1 : end + 1]),
+            "stream": stream,
+            "stream_step": step,
+        }
+
+
 class StreamedBlocks(torch.utils.data.IterableDataset):
     """`ContiguousBlocks` of a corpus too large to hold: read and tokenized while training, in constant memory.
 

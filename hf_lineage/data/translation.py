@@ -88,16 +88,24 @@ class TokenBuckets(EpochDataset):
     there are is the same in every epoch.
 
     A batch is dealt to `parts`, the processes times the accumulated batches of an update, row by row: the update is
-    the same however many take part in it. A part left without a row gets one that is not scored.
+    the same however many take part in it. A part left without a row gets one that is not scored. With `number_pairs`
+    a batch has "pair" [B] too, each row's number among the pairs, from which randomness per pair can be drawn.
 
     Raises:
         ValueError: a pair does not fit into a batch, or `parts` is below 1.
     """
 
     def __init__(
-        self, pairs: TranslationPairs, tokens_per_batch: int, pad_token_id: int, parts: int = 1, seed: int = 0
+        self,
+        pairs: TranslationPairs,
+        tokens_per_batch: int,
+        pad_token_id: int,
+        parts: int = 1,
+        seed: int = 0,
+        number_pairs: bool = False,
     ):
         super().__init__(seed, shuffle=True)
+        self.number_pairs = number_pairs
         self.pairs, self.parts, self.collate = pairs, parts, PairCollator(pad_token_id)
         self.lengths = np.maximum(pairs.source_lengths, pairs.target_lengths)
         if parts < 1:
@@ -133,7 +141,10 @@ class TokenBuckets(EpochDataset):
         batch, part = divmod(index, self.parts)
         rows = self.rows(batch)
         own = rows[part :: self.parts]
-        collated = self.collate([self.pairs[int(row)] for row in (own if len(own) else rows[:1])])
+        taken = own if len(own) else rows[:1]
+        collated = self.collate([self.pairs[int(row)] for row in taken])
+        if self.number_pairs:
+            collated["pair"] = torch.from_numpy(taken)
         if not len(own):
             collated["labels"].fill_(IGNORED)
         return collated

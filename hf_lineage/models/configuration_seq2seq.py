@@ -206,7 +206,7 @@ class RNNSearchConfig(RecurrentSeq2SeqConfig):
 
     Luong's may look at a window of ± `window_size` words only: around the target's own position ("local-m") or around
     one that it predicts, weighted by a Gaussian ("local-p"). With `input_feeding` its first layer reads the last
-    answer.
+    answer. `answer_bias` adds b to tanh(W [c; s] + b), as some published code does.
 
     `coverage` adds the attention that a word got so far to its score (See et al., 2017, equation 11; "additive" and
     "concat"); in training, `coverage_loss_weight` times their equation 12 punishes looking there again.
@@ -234,6 +234,7 @@ class RNNSearchConfig(RecurrentSeq2SeqConfig):
     window_size: int = 10
     max_source_length: int = 50
     input_feeding: bool = False
+    answer_bias: bool = False
     coverage: bool = False
     coverage_loss_weight: float | int = 0.0
 
@@ -272,6 +273,8 @@ class RNNSearchConfig(RecurrentSeq2SeqConfig):
                     f'attention="additive" needs a readout_size and one decoder layer, not {self.readout_size} and '
                     f'{self.decoder_layers}: for more layers see RNNSearchConfig.luong and attention="concat"'
                 )
+            if self.answer_bias:
+                raise ValueError('answer_bias belongs to Luong\'s decoder: attention="additive" answers by a readout')
             if self.attention_window != "global" or self.input_feeding:
                 raise ValueError(
                     f'attention="additive" is global and without input feeding, not "{self.attention_window}" and '

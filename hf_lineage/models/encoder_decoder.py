@@ -1,5 +1,7 @@
 """What every encoder-decoder does alike: targets shifted to the right, their loss, the output layer and generate()."""
 
+from functools import partial
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
@@ -7,12 +9,14 @@ from transformers.utils.generic import can_return_tuple
 
 from .cache_name import cache_of, takes_cache
 from .inputs import IGNORED
+from .scheduled_sampling import read_own_words
 
 
-def shift_right(labels: Tensor, config) -> Tensor:
+def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Tensor:
     """What the decoder reads to predict `labels` [B, T]: the token before each, first `decoder_start_token_id`.
 
-    Labels that are not scored (−100) are read as padding.
+    Labels that are not scored (−100) are read as padding. `cu_seq_lens` [targets + 1] bounds targets that are packed
+    into one row, each of which begins so.
 
     Raises:
         ValueError: the configuration has no `decoder_start_token_id`.
@@ -25,6 +29,8 @@ def shift_right(labels: Tensor, config) -> Tensor:
         )
     shifted = labels.roll(1, dims=1)
     shifted[:, :1] = start
+    if cu_seq_lens is not None:
+        shifted[:, cu_seq_lens[:-1]] = start
     return shifted.masked_fill(shifted == IGNORED, start if config.pad_token_id is None else config.pad_token_id)
 
 
@@ -82,17 +88,20 @@ class ConditionalGeneration:
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        own_words: Tensor | None = None,
         **kwargs,
     ) -> Seq2SeqLMOutput:
         """Logits [B, T, V] of the next target token; with `labels` [B, T] (the target, −100 = not scored) the loss.
 
         Without decoder inputs, they are the labels shifted to the right: `labels` end in the end mark and do not begin
-        with `decoder_start_token_id`.
+        with `decoder_start_token_id`. Where `own_words` [B, T] is True, a recurrent decoder reads its own last
+        answer in place of the word given (scheduled sampling; see `read_own_words`).
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+            decoder_input_ids = shift_right(labels, self.config, kwargs.get("cu_seq_lens_q"))
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        outputs = self.model(
+        run = self.model if own_words is None else partial(read_own_words, self, own_words)
+        outputs = run(
             input_ids,
             attention_mask,
             decoder_input_ids,

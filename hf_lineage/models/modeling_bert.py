@@ -28,6 +28,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .configuration_bert import BERTConfig
+from .fast_dropout import Dropout
 from .inputs import IGNORED, check_ids, check_mask, check_positions, embed_inputs
 from .segments import segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
@@ -65,7 +66,7 @@ class BERTEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, words: Tensor, position_ids: Tensor, token_type_ids: Tensor) -> Tensor:
         """Word vectors [B, T, D], positions and segments [B or 1, T] -> [B, T, D]"""

@@ -23,6 +23,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .cache_name import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
+from .fast_dropout import Dropout
 from .inputs import check_mask, check_positions, embed_inputs, token_positions, vectors_at_last_token
 from .segments import bounds_of_documents, segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
@@ -46,7 +47,7 @@ class GPTModel(GPTPreTrainedModel):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.dropout = nn.Dropout(config.embedding_dropout if config.embedding_dropout_of == "vectors" else 0.0)
+        self.dropout = Dropout(config.embedding_dropout if config.embedding_dropout_of == "vectors" else 0.0)
         self.blocks = nn.ModuleList(
             SelfAttentionBlock(config, i, is_causal=True) for i in range(config.num_hidden_layers)
         )
@@ -197,7 +198,7 @@ class GPTWithClassifier(GPTWithOutputLayer):
 
     def __init__(self, config: GPTConfig):
         super().__init__(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
 
     def read(self, input_ids, attention_mask, inputs_embeds, learns: bool, kwargs: dict):
         """Texts [..., T] -> the base model's outputs, vectors [..., D] at the last tokens, and λ L1 if it `learns`.
@@ -307,7 +308,7 @@ class GPTForTokenClassification(GPTPreTrainedModel):
     def __init__(self, config: GPTConfig):
         super().__init__(config)
         self.model = GPTModel(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 

@@ -250,7 +250,7 @@ class LuongDecoder(AttentionDecoder):
     def __init__(self, config: RNNSearchConfig):
         super().__init__(config)
         self.from_context = nn.Linear(config.source_size, config.hidden_size, bias=False)
-        self.from_state = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.from_state = nn.Linear(config.hidden_size, config.hidden_size, bias=config.answer_bias)
 
     def fed_size(self, config):
         return config.hidden_size if config.input_feeding else 0

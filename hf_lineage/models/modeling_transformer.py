@@ -24,7 +24,9 @@ from .attention import MultiHeadAttention
 from .cache_name import cache_of, takes_cache
 from .configuration_transformer import TransformerConfig
 from .encoder_decoder import ConditionalGeneration
+from .fast_dropout import Dropout
 from .inputs import check_mask, embed_inputs, token_positions
+from .segments import segment_options, segment_positions
 from .transformer_layers import FeedForward, SelfAttentionBlock
 
 
@@ -85,7 +87,7 @@ class DecoderBlock(GradientCheckpointingLayer):
         self.cross_attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -94,13 +96,17 @@ class DecoderBlock(GradientCheckpointingLayer):
         attention_mask: Tensor | None = None,
         source_mask: Tensor | None = None,
         cache: EncoderDecoderCache | None = None,
+        own_texts: dict | None = None,
+        source_texts: dict | None = None,
         **kwargs,
     ) -> Tensor:
-        """x [B, T, D], source [B, S, D] -> [B, T, D]"""
+        """x [B, T, D], source [B, S, D] -> [B, T, D]; packed, the `segment_options` of both attentions."""
         own_cache = None if cache is None else cache.self_attention_cache
-        x = self.attention_norm(x + self.dropout(self.attention(x, attention_mask, own_cache, **kwargs)[0]))
+        x = self.attention_norm(
+            x + self.dropout(self.attention(x, attention_mask, own_cache, **kwargs, **(own_texts or {}))[0])
+        )
         x = self.cross_attention_norm(
-            x + self.dropout(self.cross_attention(x, source, source_mask, cache, **kwargs)[0])
+            x + self.dropout(self.cross_attention(x, source, source_mask, cache, **kwargs, **(source_texts or {}))[0])
         )
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
 
@@ -141,7 +147,7 @@ class TransformerEncoder(TransformerPreTrainedModel):
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             SelfAttentionBlock(config, i, is_causal=False) for i in range(config.num_hidden_layers)
         )
@@ -155,14 +161,22 @@ class TransformerEncoder(TransformerPreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        cu_seq_lens_q: Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutput:
-        """input_ids [B, S], attention_mask [B, S] (0 = padding) -> last_hidden_state [B, S, D]."""
+        """input_ids [B, S], attention_mask [B, S] (0 = padding) -> last_hidden_state [B, S, D].
+
+        `cu_seq_lens_q` [texts + 1] bounds texts packed into one row [1, S], none of which sees another.
+        """
         vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, S, D]
         check_mask(attention_mask, vectors.shape[0], 0, vectors.shape[1])
-        position_ids = token_positions(attention_mask, 0, vectors.shape[1], vectors.device)
+        if cu_seq_lens_q is not None:
+            kwargs |= segment_options(cu_seq_lens_q, *vectors.shape[:2], attention_mask)
+            position_ids, mask = segment_positions(cu_seq_lens_q, vectors.shape[1]), None
+        else:
+            position_ids = token_positions(attention_mask, 0, vectors.shape[1], vectors.device)
+            mask = create_bidirectional_mask(self.config, vectors, attention_mask)
         hidden_states = self.add_positions(vectors, position_ids)
-        mask = create_bidirectional_mask(self.config, vectors, attention_mask)
         for block in self.blocks:
             hidden_states = block(hidden_states, mask, **kwargs)
         return BaseModelOutput(hidden_states)
@@ -179,7 +193,7 @@ class TransformerDecoder(TransformerPreTrainedModel):
 
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(DecoderBlock(config, i) for i in range(config.decoder_layers))
         self.gradient_checkpointing = False
         self.post_init()
@@ -195,9 +209,18 @@ class TransformerDecoder(TransformerPreTrainedModel):
         source_attention_mask: Tensor | None = None,
         cache: EncoderDecoderCache | None = None,
         use_cache: bool | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        cu_seq_lens_k: Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """Token vectors [B, T, D], source [B, S, D], masks [B, seen + T] and [B, S] -> last_hidden_state [B, T, D]."""
+        """Token vectors [B, T, D], source [B, S, D], masks [B, seen + T] and [B, S] -> last_hidden_state [B, T, D].
+
+        Packed, `cu_seq_lens_q` bounds the targets and `cu_seq_lens_k` their sources.
+        """
+        if cu_seq_lens_q is not None:
+            return self.read_packed(
+                vectors, source, attention_mask, source_attention_mask, cu_seq_lens_q, cu_seq_lens_k, **kwargs
+            )
         if use_cache and cache is None and not (self.gradient_checkpointing and self.training):
             cache = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
         own_cache = None if cache is None else cache.self_attention_cache
@@ -212,6 +235,23 @@ class TransformerDecoder(TransformerPreTrainedModel):
         for block in self.blocks:
             hidden_states = block(hidden_states, source, mask, source_mask, cache=cache, **kwargs)
         return BaseModelOutputWithPastAndCrossAttentions(hidden_states, cache)
+
+    def read_packed(
+        self, vectors, source, attention_mask, source_attention_mask, targets: Tensor, sources: Tensor, **kwargs
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """`forward` for targets in one row [1, T, D] and sources in one [1, S, D], whose bounds are given."""
+        own = segment_options(targets, *vectors.shape[:2], attention_mask)
+        cross = segment_options(sources, *source.shape[:2], source_attention_mask)
+        if len(targets) != len(sources):
+            raise ValueError(
+                f"cu_seq_lens_q bounds {len(targets) - 1} targets, cu_seq_lens_k {len(sources) - 1} sources; there "
+                "must be as many of each"
+            )
+        cross |= {name: own[name] for name in ("cu_seq_lens_q", "max_length_q")}
+        hidden_states = self.add_positions(vectors, segment_positions(targets, vectors.shape[1]))
+        for block in self.blocks:
+            hidden_states = block(hidden_states, source, own_texts=own, source_texts=cross, **kwargs)
+        return BaseModelOutputWithPastAndCrossAttentions(hidden_states)
 
 
 class TransformerModel(TransformerPreTrainedModel):
@@ -242,23 +282,39 @@ class TransformerModel(TransformerPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        cu_seq_lens_k: Tensor | None = None,
         **kwargs,
     ) -> Seq2SeqModelOutput:
         """Source input_ids [B, S], target decoder_input_ids [B, T] -> last_hidden_state [B, T, D].
 
-        `encoder_outputs` of an earlier call stand for the source.
+        `encoder_outputs` of an earlier call stand for the source. For training, sentence pairs can be packed without
+        padding, sources into one row [1, S] and targets into one [1, T]: `cu_seq_lens_k` and `cu_seq_lens_q`
+        [pairs + 1] hold where each source and each target begins, and the row's length.
 
         Raises:
             ValueError: a malformed input.
         """
+        if (cu_seq_lens_q is None) != (cu_seq_lens_k is None):
+            raise ValueError("give both cu_seq_lens_q, the targets' bounds, and cu_seq_lens_k, the sources', or none")
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
+            encoder_outputs = self.encoder(
+                input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=cu_seq_lens_k, **kwargs
+            )
         elif isinstance(encoder_outputs, tuple):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         source = encoder_outputs.last_hidden_state
         vectors = embed_inputs(self.encoder.embed_tokens, decoder_input_ids, decoder_inputs_embeds)  # [B, T, D]
         decoded = self.decoder(
-            vectors, source, decoder_attention_mask, attention_mask, cache=cache, use_cache=use_cache, **kwargs
+            vectors,
+            source,
+            decoder_attention_mask,
+            attention_mask,
+            cache=cache,
+            use_cache=use_cache,
+            cu_seq_lens_q=cu_seq_lens_q,
+            cu_seq_lens_k=cu_seq_lens_k,
+            **kwargs,
         )
         return Seq2SeqModelOutput(
             decoded.last_hidden_state,

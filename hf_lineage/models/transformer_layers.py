@@ -5,6 +5,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import MultiHeadAttention
+from .fast_dropout import Dropout
 
 
 class FeedForward(nn.Module):
@@ -30,7 +31,7 @@ class SelfAttentionBlock(GradientCheckpointingLayer):
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, attention_mask: Tensor | None = None, cache=None, **kwargs) -> Tensor:
         """[B, T, D] -> [B, T, D]"""

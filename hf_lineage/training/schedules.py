@@ -1,5 +1,6 @@
 """Learning-rate schedules that transformers lacks, each a factor on the base rate as a function of the update."""
 
+import math
 from collections.abc import Callable
 
 
@@ -44,3 +45,31 @@ def noam(warmup_updates: int) -> Callable[[int], float]:
         return min((update + 1) / warmup_updates, (warmup_updates / (update + 1)) ** 0.5)
 
     return factor
+
+
+def truth_share(schedule: str, step: int, k: float, c: float = 0.0, least: float = 0.0) -> float:
+    """ε of scheduled sampling at `step`: how likely a word read is the true one (Bengio et al., 2015, section 2.4).
+
+    "linear" is max(least, k − c · step), "exponential" k^step with k < 1, "inverse_sigmoid" k / (k + exp(step / k))
+    with k ≥ 1; the latter two are at least `least` too.
+
+    Raises:
+        ValueError: the schedule is none of these, or a number is outside its range.
+    """
+    ranges = {"linear": (0, 1), "exponential": (0, 1), "inverse_sigmoid": (1, math.inf)}
+    if schedule not in ranges:
+        raise ValueError(f"scheduled_sampling is {schedule!r}; it must be one of {', '.join(ranges)}")
+    low, high = ranges[schedule]
+    if not low <= k <= high or (schedule == "exponential" and k == 1) or c < 0 or not 0 <= least <= 1:
+        raise ValueError(
+            f"k is {k}, c {c} and the least share {least}; k must lie in {(low, high)} for {schedule!r} (below 1 if "
+            "exponential), c be at least 0, and the least share in [0, 1]"
+        )
+    if schedule == "linear":
+        share = k - c * step
+    elif schedule == "exponential":
+        share = k**step
+    else:
+        # beyond 700 the exponential overflows and the share is 0
+        share = k / (k + math.exp(min(step / k, 700)))
+    return max(least, share)

@@ -4,10 +4,29 @@ from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import DynamicCache
+from transformers import DynamicCache, TrainerCallback
 
+from ..data.streams import VariableStreams
 from ..models.cache_name import cache_of
 from .trainer import LineageTrainer
+
+
+class RateByLength(TrainerCallback):
+    """Multiplies the learning rate of an update by its block's length / block_size (Merity et al., 2017, 4.1)."""
+
+    def __init__(self, block_size: int):
+        self.block_size = block_size
+        self.length = block_size
+        self.rates = []
+
+    def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] *= self.length / self.block_size
+
+    def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+        for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate
 
 
 class TruncatedBPTTTrainer(LineageTrainer):
@@ -16,6 +35,8 @@ class TruncatedBPTTTrainer(LineageTrainer):
     Each stream's state starts at zero with the stream, is cut from the gradient after every block, and is part of the
     checkpoint. Every process, and every slot of gradient accumulation, keeps the states of its own streams, so that
     1 process x batch 8, 2 x 4 and 4 accumulated batches of 2 train the same model. Evaluation carries states too.
+
+    On `VariableStreams` the learning rate of an update is in proportion to the length of its blocks.
 
     With `args.sum_over_time` the gradient is that of the loss summed over a block's time steps (Zaremba et al., 2014:
     their learning rates and clipping thresholds are meant for it); the logged loss stays the mean per token.
@@ -29,6 +50,10 @@ class TruncatedBPTTTrainer(LineageTrainer):
         super().__init__(*args, **kwargs)
         if self.args.activation_checkpointing:
             raise ValueError("activation_checkpointing drops the carried state: turn it off for truncated BPTT")
+        self.rate_by_length = None
+        if isinstance(self.train_dataset, VariableStreams):
+            self.rate_by_length = RateByLength(self.train_dataset.block_size)
+            self.add_callback(self.rate_by_length)
         self.carried = {"train": {}, "eval": {}}  # first stream of a batch -> its cache
 
     def check_data(self):
@@ -62,6 +87,8 @@ class TruncatedBPTTTrainer(LineageTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None):
+        if self.rate_by_length is not None:
+            self.rate_by_length.length = inputs["input_ids"].shape[1]
         loss = super().training_step(model, inputs, num_items_in_batch)
         return loss / inputs["input_ids"].shape[1] if self.args.sum_over_time else loss
 

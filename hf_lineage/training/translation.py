@@ -3,16 +3,19 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from ..data.packing import IGNORED
+from ..data.randomness import generator
 from ..data.translation import TokenBuckets
 from .arguments import LineageTrainingArguments
 from .averaging import AverageCheckpoints
-from .schedules import noam
+from .schedules import noam, truth_share
 from .trainer import LineageTrainer
 
 
@@ -51,8 +54,23 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
     gnmt_length_penalty: float | None = field(
         default=None, metadata={"help": "Exponent of GNMT's length penalty in beam search; the Transformer's: 0.6."}
     )
+    scheduled_sampling: Literal["linear", "exponential", "inverse_sigmoid"] | None = field(
+        default=None,
+        metadata={
+            "help": "How the share of true words among those that a recurrent decoder reads falls with the updates "
+            "(Bengio et al., 2015); the others are its own. Without: all are true."
+        },
+    )
+    sampling_k: float = field(
+        default=1.0,
+        metadata={"help": "k of k - c i (linear), k^i (exponential, below 1) or k / (k + exp(i / k)), i = update."},
+    )
+    sampling_c: float = field(default=0.0, metadata={"help": "c, by which the linear share falls per update."})
+    sampling_least: float = field(default=0.0, metadata={"help": "The share of true words falls no lower."})
 
     def __post_init__(self):
+        if self.scheduled_sampling is not None:
+            self.truth_share(0)
         if self.average_checkpoints and self.load_best_model_at_end:
             raise ValueError("average_checkpoints and load_best_model_at_end exclude each other: choose one")
         if self.tokens_per_update < 1 or self.average_checkpoints < 0:
@@ -61,6 +79,21 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
                 "they must be at least 1 and 0"
             )
         super().__post_init__()
+
+    def truth_share(self, step: int) -> float:
+        """The share of true words that the decoder reads in update `step`."""
+        return truth_share(self.scheduled_sampling, step, self.sampling_k, self.sampling_c, self.sampling_least)
+
+
+def own_word_coins(seed: int, step: int, pairs: Tensor, length: int, share: float) -> Tensor:
+    """Coins [B, T] of scheduled sampling, True for an own word: a pure function of (seed, step, pair, position).
+
+    `pairs` [B] are the rows' numbers in the corpus, `share` how likely a true word is. The first word is always true.
+    """
+    draws = [generator(seed, step, pair, "scheduled sampling").random(length) for pair in pairs.tolist()]
+    coins = torch.from_numpy(np.stack(draws) >= share)
+    coins[:, :1] = False
+    return coins.to(pairs.device)
 
 
 class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
@@ -71,7 +104,7 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
 
     Raises:
         ValueError: in `train`, the data are dealt to another number of parts than processes times accumulated
-            batches, or per_device_train_batch_size is not 1.
+            batches, or per_device_train_batch_size is not 1; scheduled sampling of pairs without numbers.
     """
 
     def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):
@@ -93,8 +126,14 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
     def run_identity(self) -> dict:
         return super().run_identity() | {"tokens_per_update": self.args.tokens_per_update}
 
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = list({*self._signature_columns, "pair"})
+
     def check_data(self):
         super().check_data()
+        if self.args.scheduled_sampling is not None and not getattr(self.train_dataset, "number_pairs", False):
+            raise ValueError("scheduled_sampling draws by pair: it needs TokenBuckets(number_pairs=True)")
         if isinstance(self.train_dataset, TokenBuckets):
             parts = self.args.world_size * self.args.gradient_accumulation_steps
             if self.train_dataset.parts != parts or self.args.train_batch_size != 1:
@@ -125,6 +164,12 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
         return loss / (labels.ne(IGNORED).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        pairs = inputs.get("pair")
+        inputs = {name: value for name, value in inputs.items() if name != "pair"}
+        if self.args.scheduled_sampling is not None and model.training:
+            step, length = self.state.global_step, inputs["labels"].shape[1]
+            share = self.args.truth_share(step)
+            inputs["own_words"] = own_word_coins(self.args.seed, step, pairs, length, share)
         if self.compute_loss_func is not None and "decoder_input_ids" not in inputs:
             # Trainer takes the labels out, from which the model would make its decoder's inputs
             shifted = self.model.prepare_decoder_input_ids_from_labels(inputs["labels"])

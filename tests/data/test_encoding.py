@@ -83,6 +83,17 @@ def test_added_tokens_in_the_text(wordpieces):
     assert not check(tokenizer, texts).by_chunk
 
 
+def test_added_tokens_across_the_marks_of_a_chunk(wordpieces):
+    tokenizer = pickle.loads(pickle.dumps(wordpieces["wordpiece"]))
+    texts = ["(dog)", "dog's", "dogs'", "the(dog).cat,dog's", "g's.g's,dog.the", "dog.dog,[MASK].dog"]
+    assert TextEncoder(tokenizer).words_of("(dog).") == ["(", "dog", ")", "."]
+    check(tokenizer, texts)
+    tokenizer.add_tokens(["g's", ".dog"])
+    assert check(tokenizer, texts).words_of("(dog).") == []
+    tokenizer.add_tokens(["dog"])
+    assert check(tokenizer, texts).words_of is None
+
+
 def test_settings_of_the_tokenizer(wordpieces):
     tokenizer = pickle.loads(pickle.dumps(wordpieces["wordpiece"]))
     tokenizer(["the dog", "dogs and cats"], truncation=True, max_length=2, padding="max_length")

@@ -18,6 +18,7 @@ from hf_lineage.data.streams import (
     ParallelStreams,
     StreamedBlocks,
     TokenStream,
+    VariableStreams,
     encode_corpus,
 )
 
@@ -266,6 +267,30 @@ def test_parallel_streams_of_a_short_stream():
 def test_parallel_streams_position(position):
     with pytest.raises(IndexError, match="2 examples"):
         ParallelStreams(stream_of(range(9)), 2, 4)[position]
+
+
+def test_variable_blocks_read_every_stream_whole_in_another_way_each_epoch():
+    dataset = VariableStreams(stream_of(range(6002)), num_streams=3, block_size=40, seed=1)
+    cuts = []
+    for epoch in range(2):
+        dataset.epoch = epoch
+        rows, lengths = [[] for _ in range(3)], []
+        for batch in DataLoader(dataset, batch_size=3):
+            assert torch.equal(batch["shift_labels"], batch["input_ids"] + 1)
+            lengths.append(batch["input_ids"].shape[1])
+            for row in range(3):
+                rows[row] += batch["input_ids"][row].tolist()
+        assert rows == [list(range(start, start + 2000)) for start in (0, 2000, 4000)]
+        assert len(lengths) == dataset.num_steps == round(2000 / 39)
+        assert 3 < np.std([length for length in lengths if length > 30]) < 8
+        cuts.append(lengths)
+    assert cuts[0] != cuts[1]
+    again = VariableStreams(stream_of(range(6002)), num_streams=3, block_size=40, seed=1)
+    # whichever step is asked for first
+    assert [len(again[3 * step]["input_ids"]) for step in reversed(range(again.num_steps))] == cuts[0][::-1]
+    assert dataset.num_dropped == 1
+    with pytest.raises(ValueError, match="block_size is 4"):
+        VariableStreams(stream_of(range(99)), 2, 4)
 
 
 # --- StreamedBlocks ---

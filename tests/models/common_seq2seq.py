@@ -301,9 +301,18 @@ class Seq2SeqTests(ModelTests):
             assert torch.isin(batch[:, alone.shape[1] :], torch.tensor([0, ENDS[0]])).all()
 
     def test_generation_is_the_slow_references(self):
+        self.check_generation(range(self.num_reference_models))
+
+    @pytest.mark.slow
+    def test_generation_is_the_slow_references_over_200_models(self):
+        if self.num_reference_models < 25:
+            pytest.skip("the stations' main forms stand for their variants")
+        self.check_generation(range(self.num_reference_models, 200))
+
+    def check_generation(self, seeds: range):
         """Greedy, and all hypotheses of every beam with their scores, over random models and sentences."""
         lengths = set()
-        for seed in range(self.num_reference_models):
+        for seed in seeds:
             model, source = self.model(HEAD, 100 + seed, vocab_size=60), self.source()
             num_beams, limit = 2 + seed % 3, 3 + seed % 5
             alpha = [1.0, 0.0, 0.6][seed % 3]

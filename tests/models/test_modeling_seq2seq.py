@@ -7,8 +7,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from hf_lineage import Seq2SeqConfig, Seq2SeqForConditionalGeneration, Seq2SeqModel
-from tests.models.common import Distribution, constant, normal, uniform
+from tests.models.common import Distribution, constant, gradients, normal, uniform
 from tests.models.common_seq2seq import HEAD, Seq2SeqTests
+from tests.models.reference_decoder import next_log_probabilities
 
 
 SIZES = {
@@ -48,6 +49,46 @@ class RecurrentSeq2SeqTests(Seq2SeqTests):
         assert model(torch.tensor([[59]]), labels=torch.tensor([[39]])).logits.shape == (1, 1, 40)
         with pytest.raises(ValueError, match="60 and 40"):
             model.resize_token_embeddings(50)
+
+    def test_no_own_words_is_teacher_forcing(self):
+        model, inputs = self.model(HEAD), self.inputs(HEAD)
+        coins = torch.zeros_like(inputs["decoder_input_ids"], dtype=torch.bool)
+        labels = self.labels(HEAD, inputs)
+        expected, found = model(**inputs, **labels), model(**inputs, **labels, own_words=coins)
+        assert torch.equal(found.logits, expected.logits)
+        assert torch.equal(found.loss, expected.loss)
+
+    @pytest.mark.parametrize("share", [0.5, 1.0])
+    def test_own_words_are_those_of_the_slow_reference(self, share):
+        """One sentence and one word at a time; then the words read, given as the target, have the same gradient."""
+        model, inputs = self.model(HEAD), self.inputs(HEAD)
+        target = inputs.pop("decoder_input_ids")
+        coins = torch.rand(target.shape) < share
+        coins[:, 0] = False
+        read = target.clone()
+        for row in range(len(target)):
+            for t in range(1, target.shape[1]):
+                if coins[row, t]:
+                    source = inputs["input_ids"][row][None]
+                    with torch.no_grad():
+                        before = next_log_probabilities(model, source, read[row, :t].tolist())
+                    read[row, t] = before.argmax()
+        assert not torch.equal(read, target)
+        found = model(**inputs, decoder_input_ids=target, labels=target, own_words=coins)
+        found.loss.backward()
+        found_gradients = gradients(model)
+        model.zero_grad()
+        expected = model(**inputs, decoder_input_ids=read, labels=target)
+        assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-4)
+        expected.loss.backward()
+        assert_close(found_gradients, gradients(model), atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("coins", "message"), [((4, 6), r"own_words is \[4, 6\]"), ((4, 7), r"own_words\[:, 0\] is True")]
+    )
+    def test_bad_own_words_are_refused(self, coins, message):
+        with pytest.raises(ValueError, match=message):
+            self.model(HEAD)(**self.inputs(HEAD), own_words=torch.ones(coins, dtype=torch.bool))
 
     def test_assistant_is_refused(self):
         model = self.model(HEAD)

@@ -11,6 +11,7 @@ from transformers.models.fsmt.modeling_fsmt import SinusoidalPositionalEmbedding
 from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
 
 from hf_lineage import TransformerConfig, TransformerForConditionalGeneration, TransformerModel
+from hf_lineage.data import TranslationPackingCollator
 from hf_lineage.models.modeling_transformer import DecoderBlock, sinusoidal_positions
 from tests.models.common import constant, normal, uniform
 from tests.models.common_seq2seq import Seq2SeqTests
@@ -276,3 +277,64 @@ def test_the_loss_shifts_once():
     expected = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
     assert_close(model(ids, labels=labels).loss, expected)
     assert_close(model(ids, labels=labels, num_items_in_batch=2 * (B * T - 2)).loss, expected / 2)
+
+
+# packing
+
+
+def sentence_pairs(number=4):
+    """Examples of {"input_ids", "labels"} whose lengths differ, the same batch padded, and packed."""
+    examples = [
+        {"input_ids": torch.randint(4, 60, (3 + 2 * i % 5,)), "labels": torch.randint(4, 60, (2 + 3 * i % 7,))}
+        for i in range(number)
+    ]
+    pad = nn.utils.rnn.pad_sequence
+    sources = [example["input_ids"] for example in examples]
+    padded = {
+        "input_ids": pad(sources, batch_first=True),
+        "attention_mask": pad([torch.ones_like(source) for source in sources], batch_first=True),
+        "labels": pad([example["labels"] for example in examples], batch_first=True, padding_value=-100),
+    }
+    return examples, padded, TranslationPackingCollator()(examples)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_packed_pairs_have_the_loss_and_gradients_of_padded_ones(implementation):
+    model = new_model(decoder_start_token_id=2, pad_token_id=0)
+    model.set_attn_implementation(implementation)
+    _, padded, packed = sentence_pairs()
+    losses, gradients = [], []
+    for batch in (padded, packed):
+        model.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        losses.append(loss)
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert_close(*losses, rtol=1e-6, atol=1e-6)
+    for of_padded, of_packed in zip(*gradients, strict=True):
+        assert_close(of_packed, of_padded, rtol=1e-5, atol=1e-6)
+
+
+def test_packed_pairs_train_with_dropout_and_checkpointing():
+    model = new_model(decoder_start_token_id=2, dropout=0.5, attention_dropout=0.5).train()
+    _, _, packed = sentence_pairs()
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        torch.manual_seed(0)
+        model(**packed).loss.backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        model.activation_checkpointing_enable()
+    for plain, recomputed in zip(*gradients, strict=True):
+        assert_close(plain, recomputed)
+
+
+def test_malformed_packing_is_refused():
+    model, (_, _, packed) = new_model(decoder_start_token_id=2), sentence_pairs()
+    sources = packed.pop("cu_seq_lens_k")
+    with pytest.raises(ValueError, match="give both cu_seq_lens_q"):
+        model(**packed)
+    with pytest.raises(ValueError, match="4 targets, cu_seq_lens_k 3 sources"):
+        model(**packed, cu_seq_lens_k=torch.cat([sources[:1], sources[2:]]))
+    with pytest.raises(ValueError, match="labels of example 1 of the batch has no tokens"):
+        TranslationPackingCollator()([{"input_ids": [1], "labels": [1]}, {"input_ids": [1], "labels": []}])

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from hf_lineage import NNLMConfig, NNLMForCausalLM
+from hf_lineage import LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
 from hf_lineage.tokenization import causal_tokenizer, train_word_level
 
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.recipe
-def test_the_table_has_models_and_mixtures(tmp_path, tiny_corpus):
+def evaluate(tmp_path, tiny_corpus, new_model, *flags):
+    """The table of the model that `new_model` makes for a vocabulary size, what was printed, parts and size."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     parts = {"train": tiny_corpus[::2], "validation": tiny_corpus[1:100:2], "test": tiny_corpus[101::2]}
@@ -24,8 +24,7 @@ def test_the_table_has_models_and_mixtures(tmp_path, tiny_corpus):
         (corpus / f"{split}.txt").write_text("\n".join(sentences), encoding="utf-8")
     special_tokens = {"unk_token": "<unk>", "eos_token": "<eos>"}
     tokenizer = causal_tokenizer(train_word_level(parts["train"], special_tokens=special_tokens, show_progress=False))
-    model = NNLMForCausalLM(NNLMConfig(vocab_size=len(tokenizer), hidden_size=8, embedding_size=4))
-    for part in (model, tokenizer):
+    for part in (new_model(len(tokenizer)), tokenizer):
         part.save_pretrained(tmp_path / "model")
 
     flags = [
@@ -37,16 +36,26 @@ def test_the_table_has_models_and_mixtures(tmp_path, tiny_corpus):
         4,
         "--disable_tqdm",
         True,
+        *flags,
     ]
     command = [sys.executable, "recipes/evaluate_language_model.py", *map(str, flags)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     table = json.loads((tmp_path / "model" / "evaluation.json").read_text())
+    return table, result.stdout, parts, len(tokenizer)
+
+
+@pytest.mark.recipe
+def test_the_table_has_models_and_mixtures(tmp_path, tiny_corpus):
+    def new_model(size):
+        return NNLMForCausalLM(NNLMConfig(vocab_size=size, hidden_size=8, embedding_size=4))
+
+    table, printed, parts, vocab_size = evaluate(tmp_path, tiny_corpus, new_model)
     found = {name: row["validation"]["perplexity_per_token"] for name, row in table.items()}
     network, trigram, kneser_ney, *_ = found
     assert (network, trigram, kneser_ney) == ("NNLMForCausalLM", "interpolated trigram", "Kneser-Ney, order 4")
     # untrained: close to chance among all words
-    assert found[network] == pytest.approx(len(tokenizer), rel=0.2)
+    assert found[network] == pytest.approx(vocab_size, rel=0.2)
     assert found[kneser_ney] < found[network] / 2
     for other in (trigram, kneser_ney):
         half = found[f"{network} and {other}, half each"]
@@ -59,4 +68,18 @@ def test_the_table_has_models_and_mixtures(tmp_path, tiny_corpus):
         assert row["test"]["perplexity_per_token"] == pytest.approx(
             math.exp(row["test"]["nll"] / row["test"]["num_tokens"])
         )
-        assert f"{row['test']['perplexity_per_token']:.1f}" in result.stdout
+        assert f"{row['test']['perplexity_per_token']:.1f}" in printed
+
+
+@pytest.mark.recipe
+def test_a_recurrent_model_adapts(tmp_path, tiny_corpus):
+    def new_model(size):
+        return LSTMForCausalLM(LSTMConfig(vocab_size=size, hidden_size=8))
+
+    adapted = ("--neural_cache", True, "--cache_share", 0.2, "--dynamic_learning_rate", 0.5)
+    table, *_ = evaluate(tmp_path, tiny_corpus, new_model, *adapted)
+    found = {name: row["test"]["perplexity_per_token"] for name, row in table.items()}
+    plain = found["LSTMForCausalLM"]
+    # untrained, it knows no word; both learn from the text itself which ones come
+    assert found["LSTMForCausalLM with a neural cache"] < 0.9 * plain
+    assert found["LSTMForCausalLM, evaluated dynamically"] < 0.9 * plain

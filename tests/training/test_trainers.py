@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import DistilBertConfig, DistilBertForMaskedLM, TrainerCallback, default_data_collator
+from transformers import DistilBertConfig, DistilBertForMaskedLM, DynamicCache, TrainerCallback, default_data_collator
 
 from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
-from hf_lineage.data import ContiguousBlocks, ParallelStreams, TokenStream
+from hf_lineage.data import ContiguousBlocks, ParallelStreams, TokenStream, VariableStreams
 from hf_lineage.models.cache_name import cache_of
 from hf_lineage.training import (
     LineageTrainer,
@@ -405,3 +405,50 @@ def test_resuming_without_a_whole_checkpoint_is_refused(tmp_path):
     trainer = LineageTrainer(lstm(), arguments(tmp_path), train_dataset=ContiguousBlocks(stream(), BLOCK))
     with pytest.raises(ValueError, match="has no whole checkpoint"):
         trainer.train(resume_from_checkpoint=True)
+
+
+def variable_run(folder, resume=None, batch_size=4, **settings):
+    data = VariableStreams(stream(), num_streams=4, block_size=BLOCK, seed=3)
+    torch.manual_seed(0)
+    trainer = TruncatedBPTTTrainer(
+        lstm(),
+        arguments(folder, per_device_train_batch_size=batch_size, num_train_epochs=2, **settings),
+        train_dataset=data,
+        data_collator=default_data_collator,
+    )
+    trainer.train(resume)
+    return trainer
+
+
+def test_variable_blocks_train_like_a_hand_loop(tmp_path):
+    """Plain SGD at a rate in proportion to the length of the block."""
+    trainer = variable_run(tmp_path)
+    data, model, lengths = VariableStreams(stream(), 4, BLOCK, seed=3), lstm(), set()
+    model.train()
+    for epoch in range(2):
+        data.epoch = epoch
+        cache = DynamicCache(config=model.config)
+        for step in range(data.num_steps):
+            rows = [data[4 * step + row] for row in range(4)]
+            ids, labels = (torch.stack([row[name] for row in rows]) for name in ("input_ids", "shift_labels"))
+            lengths.add(ids.shape[1])
+            logits = model(ids, cache=cache, use_cache=True).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+            for parameter, gradient in zip(
+                model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True
+            ):
+                parameter.data -= 0.5 * ids.shape[1] / BLOCK * gradient
+            for layer in cache.layers:
+                layer.detach()
+    assert len(lengths) > 1
+    assert_close(dict(trainer.model.named_parameters()), dict(model.named_parameters()), atol=1e-5, rtol=1e-4)
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_variable_blocks_resumed_or_accumulated_are_the_same_run(tmp_path):
+    whole = variable_run(tmp_path, save_strategy="steps", save_steps=6)
+    resumed = variable_run(tmp_path, str(tmp_path / "checkpoint-6"), save_strategy="steps", save_steps=6)
+    parts = variable_run(tmp_path / "parts", batch_size=2, gradient_accumulation_steps=2)
+    assert losses(resumed) == losses(whole)
+    for other in (resumed, parts):
+        assert_close(dict(other.model.named_parameters()), dict(whole.model.named_parameters()), atol=1e-5, rtol=1e-4)

@@ -6,11 +6,18 @@ from torch.nn.functional import kl_div
 from torch.testing import assert_close
 from transformers.trainer_pt_utils import LabelSmoother
 
-from hf_lineage import TransformerConfig, TransformerForConditionalGeneration
+from hf_lineage import (
+    Seq2SeqConfig,
+    Seq2SeqForConditionalGeneration,
+    TransformerConfig,
+    TransformerForConditionalGeneration,
+)
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, grammar_corpus
 from hf_lineage.metrics import bleu_of_generated
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
 from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments
+from hf_lineage.training.schedules import truth_share
+from hf_lineage.training.translation import own_word_coins
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +31,9 @@ def pairs(tokenizer):
     return TranslationPairs(grammar_corpus("train", 200), tokenizer, show_progress=False)
 
 
-def new_trainer(tmp_path, pairs, tokenizer, parts=1, **settings):
+def new_trainer(tmp_path, pairs, tokenizer, parts=1, model=None, **settings):
     torch.manual_seed(0)
-    model = TransformerForConditionalGeneration(
+    model = model or TransformerForConditionalGeneration(
         TransformerConfig(
             vocab_size=len(tokenizer),
             hidden_size=16,
@@ -54,7 +61,13 @@ def new_trainer(tmp_path, pairs, tokenizer, parts=1, **settings):
     return TranslationTrainer(
         model=model,
         args=args,
-        train_dataset=TokenBuckets(pairs, args.tokens_per_update, tokenizer.pad_token_id, parts),
+        train_dataset=TokenBuckets(
+            pairs,
+            args.tokens_per_update,
+            tokenizer.pad_token_id,
+            parts,
+            number_pairs=args.scheduled_sampling is not None,
+        ),
         eval_dataset=TranslationPairs(grammar_corpus("validation", 12), tokenizer, show_progress=False),
         data_collator=PairCollator(tokenizer.pad_token_id),
         processing_class=tokenizer,
@@ -153,3 +166,99 @@ def test_a_finished_run_ends_with_its_average_again(tmp_path, pairs, tokenizer):
     assert_close(dict(again.model.named_parameters()), dict(first.model.named_parameters()), atol=0, rtol=0)
     last = TransformerForConditionalGeneration.from_pretrained(tmp_path / "checkpoint-4")
     assert not torch.equal(last.lm_head.weight, first.model.lm_head.weight)
+
+
+def sampled_run(folder, pairs, tokenizer, parts=1, resume=None, **settings):
+    """A Seq2Seq trained with half of its words its own, plain SGD, without dropout."""
+    torch.manual_seed(0)
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    config = Seq2SeqConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        num_hidden_layers=1,
+        decoder_start_token_id=tokenizer.bos_token_id,
+        **ids,
+    )
+    defaults = {"scheduled_sampling": "linear", "sampling_k": 0.9, "sampling_c": 0.1, "optim": "sgd"}
+    trainer = new_trainer(
+        folder,
+        pairs,
+        tokenizer,
+        parts,
+        Seq2SeqForConditionalGeneration(config),
+        gradient_accumulation_steps=parts,
+        **defaults | {"learning_rate": 0.5} | settings,
+    )
+    trainer.train(resume)
+    return trainer
+
+
+def same_model(found, expected):
+    assert_close(dict(found.model.named_parameters()), dict(expected.model.named_parameters()), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_scheduled_sampling_of_accumulated_parts_is_the_whole_batchs(tmp_path, pairs, tokenizer, smoothing):
+    whole = sampled_run(tmp_path, pairs, tokenizer, label_smoothing_factor=smoothing)
+    parts = sampled_run(tmp_path, pairs, tokenizer, parts=3, label_smoothing_factor=smoothing)
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
+    same_model(parts, whole)
+
+
+def test_scheduled_sampling_resumed_is_uninterrupted(tmp_path, pairs, tokenizer):
+    whole = sampled_run(tmp_path, pairs, tokenizer, save_strategy="steps", save_steps=2)
+    resumed = sampled_run(
+        tmp_path, pairs, tokenizer, resume=str(tmp_path / "checkpoint-2"), save_strategy="steps", save_steps=2
+    )
+    assert losses(resumed) == losses(whole)
+    for name, parameter in resumed.model.named_parameters():
+        assert torch.equal(parameter, whole.model.get_parameter(name))
+
+
+def test_all_true_words_are_teacher_forcing_and_own_ones_are_not(tmp_path, pairs, tokenizer):
+    forced = sampled_run(tmp_path, pairs, tokenizer, scheduled_sampling=None)
+    true = sampled_run(tmp_path, pairs, tokenizer, sampling_k=1.0, sampling_c=0.0)
+    own = sampled_run(tmp_path, pairs, tokenizer, sampling_k=0.0)
+    assert losses(true) == losses(forced)
+    assert losses(own) != losses(forced)
+
+
+def test_coins_are_a_function_of_seed_step_and_pair():
+    pairs = torch.tensor([5, 2, 900])
+    coins = own_word_coins(1, 7, pairs, 400, 0.3)
+    assert torch.equal(coins, own_word_coins(1, 7, pairs, 400, 0.3))
+    assert torch.equal(coins[1:2], own_word_coins(1, 7, pairs[1:2], 400, 0.3))
+    # padding behind the target moves no coin
+    assert torch.equal(coins[:, :50], own_word_coins(1, 7, pairs, 50, 0.3))
+    assert not coins[:, 0].any()
+    assert coins.float().mean() == pytest.approx(0.7, abs=0.05)
+    for other in (own_word_coins(2, 7, pairs, 400, 0.3), own_word_coins(1, 8, pairs, 400, 0.3)):
+        assert 0.3 < (coins[:, 1:] != other[:, 1:]).float().mean() < 0.54
+    assert not own_word_coins(1, 7, pairs, 50, 1.0).any()
+    assert own_word_coins(1, 7, pairs, 50, 0.0)[:, 1:].all()
+
+
+def test_shares_of_true_words_are_the_papers():
+    assert [truth_share("linear", i, 1.0, 0.25, 0.2) for i in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.2]
+    assert [truth_share("exponential", i, 0.5) for i in range(3)] == [1.0, 0.5, 0.25]
+    # half at i = k ln k
+    assert truth_share("inverse_sigmoid", 0, 100.0) == pytest.approx(100 / 101)
+    assert truth_share("inverse_sigmoid", 460517, 1e5 / 1.0) == pytest.approx(1e5 / (1e5 + 2.718281828459045**4.60517))
+    assert truth_share("inverse_sigmoid", 10**9, 2.0) == pytest.approx(0, abs=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "k", "c", "least"),
+    [("linear", 1.5, 0, 0), ("linear", 1, -1, 0), ("exponential", 1.0, 0, 0), ("inverse_sigmoid", 0.5, 0, 0)]
+    + [("linear", 1, 0, 2), ("cosine", 1, 0, 0)],
+)
+def test_bad_shares_are_refused(schedule, k, c, least):
+    with pytest.raises(ValueError, match="must"):
+        truth_share(schedule, 1, k, c, least)
+
+
+def test_scheduled_sampling_needs_numbered_pairs(tmp_path, pairs, tokenizer):
+    trainer = new_trainer(tmp_path, pairs, tokenizer, scheduled_sampling="linear")
+    trainer.train_dataset.number_pairs = False
+    with pytest.raises(ValueError, match="number_pairs"):
+        trainer.train()

@@ -1,0 +1,248 @@
+"""OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `RNNSearchForConditionalGeneration`.
+
+Their own checkpoints are pickles, which may run anything: turn one into safetensors where you trust it
+(`safetensors.torch.save_file(weights, target)`). OpenNMT-py keeps the output layer apart, so that its `weights` are
+`checkpoint["model"] | {f"generator.{name}": w for name, w in checkpoint["generator"].items()}`; JoeyNMT's are
+`checkpoint["model_state"]`.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..models.configuration_seq2seq import RNNSearchConfig
+from ..models.modeling_rnnsearch import RNNSearchForConditionalGeneration
+from .torch_recurrent import fill_cell
+
+
+CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+# both projects number <unk>, padding, start and end alike
+SPECIAL_TOKENS = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 2}
+OPENNMT = {
+    "source": "encoder.embeddings.make_embedding.emb_luts.0.weight",
+    "target": "decoder.embeddings.make_embedding.emb_luts.0.weight",
+    "output": "generator.0.weight",
+    "output_bias": "generator.0.bias",
+    "general": "decoder.attn.linear_in.weight",
+    "answer": "decoder.attn.linear_out.weight",
+}
+JOEYNMT = {
+    "source": "src_embed.lut.weight",
+    "target": "trg_embed.lut.weight",
+    "output": "decoder.output_layer.weight",
+    "key": "decoder.attention.key_layer.weight",
+    "query": "decoder.attention.query_layer.weight",
+    "energy": "decoder.attention.energy_layer.weight",
+    "answer": "decoder.att_vector_layer.weight",
+    "answer_bias": "decoder.att_vector_layer.bias",
+    "bridge": "decoder.bridge_layer.weight",
+    "bridge_bias": "decoder.bridge_layer.bias",
+}
+
+
+def read(weights: Mapping[str, Tensor] | str | Path) -> tuple[dict[str, Tensor], str]:
+    if isinstance(weights, str | Path):
+        return load_file(weights), str(weights)
+    return dict(weights), "the state dict"
+
+
+def cell_names(config: RNNSearchConfig, stacked: bool) -> dict[str, str]:
+    """Path of each cell in our model -> its names in theirs, with {} for weight_ih and so on."""
+    names = {}
+    for i in range(config.num_hidden_layers):
+        names[f"encoder.layers.{i}.cell"] = f"encoder.rnn.{{}}_l{i}"
+        if config.bidirectional:
+            names[f"encoder.layers.{i}.backward_cell"] = f"encoder.rnn.{{}}_l{i}_reverse"
+    for i in range(config.decoder_layers):
+        names[f"decoder.layers.{i}.cell"] = f"decoder.rnn.layers.{i}.{{}}" if stacked else f"decoder.rnn.{{}}_l{i}"
+    return names
+
+
+def matrices(model: RNNSearchForConditionalGeneration) -> dict[str, Tensor]:
+    """The parameters besides the cells', by the keys of `OPENNMT` and `JOEYNMT`."""
+    decoder, alignment = model.model.decoder, model.model.decoder.alignment
+    found = {
+        "source": model.model.encoder.embed_tokens.weight,
+        "target": decoder.embed_tokens.weight,
+        "output": model.lm_head.weight,
+        "output_bias": model.lm_head.bias,
+        "key": alignment.weight_key,
+        "query": alignment.weight_query,
+        "energy": alignment.energy[None] if alignment.energy is not None else None,
+        "answer_bias": decoder.from_state.bias,
+        "context_part": decoder.from_context.weight,
+        "state_part": decoder.from_state.weight,
+    }
+    if decoder.bridge.dense is not None:
+        found |= {"bridge": decoder.bridge.dense.weight, "bridge_bias": decoder.bridge.dense.bias}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) -> RNNSearchForConditionalGeneration:
+    """A model of the sizes that the weights have, filled; `found` has our keys for matrices, theirs for cells."""
+    for name in ("source", "target", "output", "context_part", "encoder.rnn.weight_hh_l0"):
+        if name not in found:
+            raise ValueError(f"{source} has no weight for {name}: it is no recurrent model with attention")
+    gates, size = found["encoder.rnn.weight_hh_l0"].shape
+    kind = {4: "lstm", 3: "gru"}.get(gates // size)
+    if kind is None:
+        raise ValueError(f"{source} has cells of {gates // size} gates; it must be an LSTM (4) or a GRU (3)")
+    depths = [
+        len({match[1] for name in found if (match := re.fullmatch(pattern, name))})
+        for pattern in (r"encoder\.rnn\.weight_hh_l(\d+)", r"decoder\.rnn\.(?:layers\.|weight_hh_l)(\d+).*")
+    ]
+    embedding_size, hidden_size = found["source"].shape[1], found["context_part"].shape[0]
+    if found["target"].shape[1] != embedding_size:
+        raise ValueError(
+            f"{source} has word vectors of {embedding_size} and {found['target'].shape[1]} numbers for source and "
+            "target, which must be alike"
+        )
+    first = found["decoder.rnn.layers.0.weight_ih" if stacked else "decoder.rnn.weight_ih_l0"]
+    model = RNNSearchForConditionalGeneration(
+        RNNSearchConfig.luong(
+            **{
+                "vocab_size": found["source"].shape[0],
+                "decoder_vocab_size": found["target"].shape[0],
+                "embedding_size": embedding_size,
+                "hidden_size": hidden_size,
+                "encoder_hidden_size": size,
+                "num_hidden_layers": depths[0],
+                "decoder_layers": depths[1],
+                "cell": kind,
+                "reset_mode": "after",
+                "update_convention": "keep",
+                "bidirectional": "encoder.rnn.weight_hh_l0_reverse" in found,
+                "reverse_source": False,
+                "bridge": "dense" if "bridge" in found else "copy",
+                "attention": "concat" if "energy" in found else "general" if "key" in found else "dot",
+                "input_feeding": first.shape[1] > embedding_size,
+                "answer_bias": "answer_bias" in found,
+                "output_bias": "output_bias" in found,
+                **SPECIAL_TOKENS,
+            }
+            | settings
+        )
+    )
+    expected = matrices(model)
+    cells = cell_names(model.config, stacked)
+    wanted = expected.keys() | {name.format(part) for name in cells.values() for part in CELL_WEIGHTS}
+    if lost := wanted ^ found.keys():
+        raise ValueError(
+            f"{source}: {', '.join(sorted(lost)[:5])} {'is missing' if lost & wanted else 'has no place in the model'}"
+        )
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            if parameter.shape != found[name].shape:
+                raise ValueError(f"{source}: {name} is {list(found[name].shape)}, the model's {list(parameter.shape)}")
+            parameter.copy_(found[name])
+    for ours, theirs in cells.items():
+        weights = {part: found[theirs.format(part)] for part in CELL_WEIGHTS}
+        fill_cell(model.model.get_submodule(ours), weights)
+    return model.eval()
+
+
+def renamed(weights: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    theirs = {theirs: ours for ours, theirs in names.items()}
+    return {theirs.get(name, name): tensor for name, tensor in weights.items()}
+
+
+def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNSearchForConditionalGeneration:
+    """The model of OpenNMT-py's `rnn` or `brnn` encoder and `rnn` decoder (LSTM or GRU, attention general or dot).
+
+    `weights`: see above, or a safetensors file of it. `settings` are fields of `RNNSearchConfig` (dropout, tokens, …).
+
+    Raises:
+        ValueError: it is another architecture (mlp or copy attention, bridge, context gate, features, no attention).
+    """
+    weights, source = read(weights)
+    found = renamed(weights, OPENNMT)
+    if "answer" in found:
+        # linear_out([c; s])
+        found["context_part"], found["state_part"] = found.pop("answer").chunk(2, dim=1)
+    if "general" in found:
+        # (A s) · h = s · (Aᵀ h)
+        found["key"] = found.pop("general").T
+    return build(found, source, "decoder.rnn.layers.0.weight_ih" in found, settings)
+
+
+def from_joeynmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNSearchForConditionalGeneration:
+    """The model of JoeyNMT's recurrent encoder and decoder (LSTM or GRU, attention luong or bahdanau, its bridge).
+
+    `weights`: see above, or a safetensors file of it. `settings` are fields of `RNNSearchConfig` (dropout, tokens, …).
+
+    Raises:
+        ValueError: it is another architecture (`init_hidden` other than bridge, a Transformer).
+    """
+    weights, source = read(weights)
+    found = renamed(weights, JOEYNMT)
+    if "answer" in found:
+        # att_vector_layer([s; c])
+        answer = found.pop("answer")
+        found["state_part"], found["context_part"] = answer.split(
+            [answer.shape[0], answer.shape[1] - answer.shape[0]], dim=1
+        )
+    return build(found, source, False, settings)
+
+
+def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool, path, wanted: dict):
+    """`found` and the cells under their names, also as a safetensors file; refuses what they cannot hold."""
+    config = model.config
+    wanted = wanted | {"reverse_source": False, "attention_window": "global", "coverage": False}
+    wanted |= {"peephole": None, "coupled_gates": None, "hidden_size": model.model.decoder.layers[0].cell.hidden_size}
+    for name, value in wanted.items():
+        allowed = value if isinstance(value, tuple) else (value,)
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"{name} is {getattr(config, name)!r}; the other format has only {allowed}")
+    if config.cell == "rnn" or (config.cell == "gru" and config.reset_mode != "after"):
+        raise ValueError(
+            f"cell {config.cell!r} with reset_mode {config.reset_mode!r} has no place in the other format"
+        )
+    if names.keys() - found.keys() - {"general", "query", "energy"}:
+        raise ValueError(f"the model has no {', '.join(sorted(names.keys() - found.keys()))}")
+    weights = {names[name]: tensor for name, tensor in found.items()}
+    for ours, theirs in cell_names(config, stacked).items():
+        cell = model.model.get_submodule(ours)
+        fused = cell.fused_weights(cell.weight_hh)
+        weights |= {theirs.format(part): tensor for part, tensor in zip(CELL_WEIGHTS, fused, strict=True)}
+    weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
+    if path is not None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.tmp")
+        save_file(weights, temporary)
+        os.replace(temporary, path)
+    return weights
+
+
+def to_opennmt(model: RNNSearchForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
+    """The model's weights under OpenNMT-py's names, the output layer's under "generator.", also written to `path`.
+
+    Raises:
+        ValueError: the model has what OpenNMT-py has not.
+    """
+    if model.config.attention not in ("general", "dot"):
+        raise ValueError(f"attention is {model.config.attention!r}; OpenNMT-py's is read as general or dot")
+    found = matrices(model)
+    found["answer"] = torch.cat([found.pop("context_part"), found.pop("state_part")], dim=1)
+    if "key" in found:
+        found["general"] = found.pop("key").T
+    wanted = {"bridge": "copy", "answer_bias": False, "output_bias": True}
+    return export(model, OPENNMT, found, model.config.input_feeding, path, wanted)
+
+
+def to_joeynmt(model: RNNSearchForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
+    """The model's weights under JoeyNMT's names, also written to `path`.
+
+    Raises:
+        ValueError: the model has what JoeyNMT has not, or lacks what it has (a bridge, answer_bias).
+    """
+    if model.config.attention not in ("general", "concat"):
+        raise ValueError(f"attention is {model.config.attention!r}; JoeyNMT has general (luong) and concat (bahdanau)")
+    found = matrices(model)
+    found["answer"] = torch.cat([found.pop("state_part"), found.pop("context_part")], dim=1)
+    wanted = {"bridge": "dense", "answer_bias": True, "output_bias": False, "bidirectional": True}
+    return export(model, JOEYNMT, found, False, path, wanted | {"attention_size": model.config.hidden_size})
