@@ -40,6 +40,10 @@ class BiLMArguments:
     num_negatives: int = field(
         default=0, metadata={"help": "Words drawn a step for the sampled softmax; 0: all words, in training too."}
     )
+    restart_share: float = field(
+        default=0.0,
+        metadata={"help": "Share of the blocks that begin with empty states, as sentences read one by one do later."},
+    )
     adagrad_accumulator: float = field(
         default=1.0, metadata={"help": "What Adagrad's sums of squares start from (optim: adagrad)."}
     )
@@ -98,6 +102,7 @@ def main():
         data_args.block_size,
         num_negatives=bilm_args.num_negatives,
         vocab_size=len(tokenizer),
+        restart_share=bilm_args.restart_share,
         seed=training_args.seed,
         **options,
     )
