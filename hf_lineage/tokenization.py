@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -176,23 +176,32 @@ def train_word_level(
     normalizer = word_normalizer(lowercase, strip_punctuation)
     # the second splits at white space too
     pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
-    word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
+    words = _frequent_words(
+        _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
+    )
+    # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
+    tokens = dict.fromkeys([*specials, *words])
+    del words
+    vocabulary = {token: index for index, token in enumerate(islice(tokens, vocab_size))}
+    del tokens
+
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=roles["unk_token"]))
+    if lowercase or strip_punctuation:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    del vocabulary
+    return _wrap(tokenizer, roles, model_max_length)
+
+
+def _frequent_words(word_counts: Mapping[str, int], min_frequency: int) -> list[str]:
+    """Words that occur `min_frequency` times, most frequent first (ties by code points)."""
     words = sorted(word_counts, key=lambda word: (-word_counts[word], word))
     if word_counts[words[0]] < min_frequency:
         raise ValueError(
             f"min_frequency={min_frequency} leaves no word: the most frequent one, {words[0]!r}, occurs "
             f"{word_counts[words[0]]} times; lower it to at most that"
         )
-    words = [word for word in words if word_counts[word] >= min_frequency]
-    # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
-    tokens = list(dict.fromkeys([*specials, *words]))[:vocab_size]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=roles["unk_token"]))
-    if lowercase or strip_punctuation:
-        tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = pre_tokenizer
-    return _wrap(tokenizer, roles, model_max_length)
+    return [word for word in words if word_counts[word] >= min_frequency]
 
 
 def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:
@@ -437,13 +446,16 @@ def _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progr
     # the longest first, as the tokenizer itself looks for them
     special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
     normalized = Counter()
+    # each table gives up its entries to the next one: a large vocabulary is in memory once
     for chunks in _count_chunks(texts_or_files, show_progress):
-        for chunk, count in chunks.items():
+        while chunks:
+            chunk, count = chunks.popitem()
             for part in special.split(chunk):
                 for normalized_chunk in CHUNK.findall(normalizer.normalize_str(part)):
                     normalized[normalized_chunk] += count
     words = Counter()
-    for chunk, count in normalized.items():
+    while normalized:
+        chunk, count = normalized.popitem()
         for word, _ in pre_tokenizer.pre_tokenize_str(chunk):
             words[word] += count
     if not words:

@@ -70,7 +70,7 @@ class WordFile:
             with open(temporary, "wb") as file:
                 for text in tqdm(texts, desc="Words to ids", unit=" texts", disable=not show_progress):
                     batch.append(text)
-                    if len(batch) == 1_000:
+                    if len(batch) == 100:
                         num_words += sum(file.write(ids.tobytes()) // 4 - 1 for ids in encoded(batch))
                         batch.clear()
                 if batch:

@@ -96,16 +96,20 @@ def test_negatives_are_a_function_of_seed_epoch_and_step(stream):
 
 
 def test_restarts_are_a_share_and_a_function_of_seed_epoch_and_block(stream):
-    def restarts(share, seed=0, epoch=0):
-        data = BidirectionalStreams(stream, 2, 2, restart_share=share, seed=seed)
-        data.epoch = epoch
-        return [bool(data[position]["restarts"]) for position in range(len(data))]
+    def restarts(share, epoch=0, seeds=range(100)):
+        found = []
+        for seed in seeds:
+            data = BidirectionalStreams(stream, 2, 2, restart_share=share, seed=seed)
+            data.epoch = epoch
+            found += [bool(data[position]["restarts"]) for position in range(len(data))]
+        return found
 
-    found = [value for seed in range(100) for value in restarts(0.3, seed)]
+    found = restarts(0.3)
     # three standard deviations
     assert abs(np.mean(found) - 0.3) < 3 * (0.3 * 0.7 / len(found)) ** 0.5
-    assert restarts(0.3) == restarts(0.3) != restarts(0.3, seed=1)
-    assert restarts(0.3) != restarts(0.3, epoch=1)
+    assert found == restarts(0.3)
+    assert found != restarts(0.3, epoch=1)
+    assert found != restarts(0.3, seeds=range(1, 101))
     assert all(restarts(1.0))
     assert "restarts" not in BidirectionalStreams(stream, 2, 2)[0]
     with pytest.raises(ValueError, match=r"restart_share is 1.5; it must lie in \[0, 1\]"):
