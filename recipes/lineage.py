@@ -30,6 +30,7 @@ from transformers import (
     pipeline,
     set_seed,
 )
+from transformers.utils import logging
 
 from hf_lineage import LINEAGE
 from hf_lineage.arguments import parse
@@ -63,7 +64,7 @@ RECIPE_OF = (
     | dict.fromkeys(TRANSLATING, "pretrain_translation.py")
 )
 # those that take longest: first, so that none is left to run alone at the end
-SLOWEST = ["elmo", "transformer", "bert", "rnnsearch", "seq2seq"]
+SLOWEST = ["elmo", "bert", "transformer", "rnnsearch", "seq2seq"]
 WORD_GROUPS = {
     "countries": "germany france england italy russia spain china japan india greece".split(),
     "numbers": "two three four five six seven eight nine ten".split(),
@@ -85,7 +86,22 @@ SENSES = {
     "Python": ("He got bit by Python.", "Python is my favorite programming language."),
     "second": ("He was the second president.", "It takes less than a second."),
 }
+MASKED = [
+    "It is one [MASK] the largest cities in the world.",
+    "He was born [MASK] 1867.",
+    "They did not want to [MASK] the war.",
+    "The [MASK] of the city is old.",
+]
 LOOKING = "The animal didn't cross the street because it was too tired"
+# numbers that the report has in percent
+SHARES = {
+    "alignment_error_rate",
+    "unknown_words",
+    "masked_word_accuracy",
+    "most_frequent_word_alone",
+    "next_sentence_accuracy",
+    "next_sentence_majority",
+}
 
 
 @dataclass
@@ -101,9 +117,9 @@ class LineageArguments:
     )
     vocab_size: int = field(default=4_000, metadata={"help": "WordPiece vocabulary, shared by those that use pieces."})
     tokens: int = field(default=400_000, metadata={"help": "Tokens each station that generates text is trained on."})
-    bert_steps: int = field(default=400, metadata={"help": "Updates of BERT."})
+    bert_steps: int = field(default=2_000, metadata={"help": "Updates of BERT."})
     elmo_epochs: float = field(default=1.0, metadata={"help": "Passes of ELMo over the text."})
-    translation_epochs: float = field(default=4.0, metadata={"help": "Passes over the 20,000 sentence pairs."})
+    translation_epochs: float = field(default=2.0, metadata={"help": "Passes over the 20,000 sentence pairs."})
     prompts: list[str] = field(
         default_factory=lambda: ["The first", "In the city of", "It is known that"],
         metadata={"help": "Texts that each model goes on from."},
@@ -136,7 +152,9 @@ def training_command(name: str, args: LineageArguments) -> list[str]:
         return [*command, "--eval_strategy", "no"]
     command += ["--tokenizer_name", str(output_dir / "tokenizer")]
     if name == "bert":
-        return [*command, "--max_steps", str(args.bert_steps)]
+        command += ["--max_steps", str(args.bert_steps), "--eval_strategy", "no", "--prompts", *MASKED]
+        # a row is a document, as it is for the others; the default corpus has articles
+        return [*command, "--sample_by", "line"] if args.corpus else command
     return [*command, "--train_tokens", str(args.tokens)]
 
 
@@ -243,12 +261,19 @@ def describe_bert(name: str, folder: Path) -> dict:
         ["text", "most likely first"], [(text, ", ".join(words)) for text, words in results["samples"]]
     )
     looking = attention_section(*record_attention(folder, LOOKING), decimals=3)
-    keys = ("masked_word_perplexity", "masked_word_accuracy", "next_sentence_accuracy", "next_sentence_majority")
+    shown = {
+        "masked_word_perplexity": test["masked_word_perplexity"],
+        "by_frequency_alone": test["masked_word_frequency_perplexity"],
+        "masked_word_accuracy": test["masked_word_accuracy"],
+        "most_frequent_word_alone": test["masked_word_majority"],
+        "next_sentence_accuracy": test["next_sentence_accuracy"],
+        "next_sentence_majority": test["next_sentence_majority"],
+    }
     return {
         "model": type(AutoModel.from_pretrained(folder)).__name__,
         "parameters": results["parameters"],
         "train_seconds": results["train_seconds"],
-        **{key: test[key] for key in keys},
+        **shown,
         "samples": results["samples"],
         "result": f"{test['masked_word_accuracy']:.0%} of hidden pieces guessed; next sentence "
         f"{test['next_sentence_accuracy']:.0%} (majority {test['next_sentence_majority']:.0%})",
@@ -279,6 +304,14 @@ def compare_senses(names: list[str], output_dir: Path) -> dict[str, dict]:
     return similarities
 
 
+def numbers_table(rows: list[dict], keys: tuple[str, ...]) -> str:
+    """HTML: a row of numbers for each station; shares in percent."""
+    lines = [
+        [f"{row[key]:.1%}" if key in SHARES and row[key] is not None else row[key] for key in keys] for row in rows
+    ]
+    return html_table([key.replace("_", " ") for key in keys], lines)
+
+
 def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list[tuple[str, str]]:
     """(title, HTML) of what the stations show, in the order of the lineage."""
     sections = []
@@ -288,7 +321,7 @@ def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list
         sections.append(("Models that write", language_models_section(rows)))
     if rows := [results[name] for name in TRANSLATING if name in results]:
         keys = ("model", "parameters", "bleu", "alignment_error_rate", "train_seconds")
-        table = html_table([key.replace("_", " ") for key in keys], [[row[key] for key in keys] for row in rows])
+        table = numbers_table(rows, keys)
         text = (
             "<p>A synthetic grammar of Chinese and English, whose alignments are known. Rows are words of the "
             "translation, columns those of the source; outlined: what belongs together, dotted: what may.</p>"
@@ -300,13 +333,17 @@ def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list
             "<p>Per word of its own vocabulary; the share of unknown words, which are one word to it, flatters. Not "
             "comparable with perplexities of pieces.</p>"
         )
-        table = html_table([key.replace("_", " ") for key in keys], [[results["elmo"][key] for key in keys]])
-        sections.append(("ELMo reads both ways", text + table))
+        sections.append(("ELMo reads both ways", text + numbers_table([results["elmo"]], keys)))
     if "bert" in results:
-        keys = ("parameters", "masked_word_perplexity", "masked_word_accuracy", "next_sentence_accuracy")
-        keys += ("next_sentence_majority", "train_seconds")
-        table = html_table([key.replace("_", " ") for key in keys], [[results["bert"][key] for key in keys]])
-        sections.append(("BERT guesses hidden words", table + results["bert"]["html"]))
+        keys = ("masked_word_perplexity", "by_frequency_alone", "masked_word_accuracy", "most_frequent_word_alone")
+        keys += ("next_sentence_accuracy", "next_sentence_majority", "parameters", "train_seconds")
+        text = (
+            "<p>On held-out text, each score beside what is reached without looking at the context: by the words' own "
+            "frequencies, by the most frequent word, by the more frequent of the two answers. Only one piece in seven "
+            "is guessed, so that so little text and time teach BERT less than they teach those that write.</p>"
+        )
+        table = numbers_table([results["bert"]], keys)
+        sections.append(("BERT guesses hidden words", text + table + results["bert"]["html"]))
     if any(similarities.values()):
         sections.append(("One word, two sentences", words_in_context_section(SENSES, similarities)))
     return sections
@@ -315,6 +352,9 @@ def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list
 def main():
     # 1. arguments and output
     (args,) = parse(LineageArguments)
+    # a model opened without its heads is no news here
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     output_dir = Path(args.output_dir)
     (output_dir / "logs").mkdir(parents=True, exist_ok=True)
     names = [name for name in STATIONS if name in (args.stations or STATIONS)]

@@ -26,7 +26,7 @@ CJK_FONTS = (
 STYLE = """
 .alignment { border-collapse: collapse; margin: 0 0 2.5em; }
 .alignment th { font-weight: normal; padding: .1em .5em; white-space: nowrap; border: 0; }
-.alignment thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
+.alignment thead th { writing-mode: vertical-rl; text-align: right; }
 .alignment tbody th { text-align: right; }
 .alignment td { width: 2.2em; height: 2.2em; border: 1px solid #eee; padding: 0; }
 .alignment td.gold { outline: 2px solid #d60; outline-offset: -3px; }

@@ -15,7 +15,7 @@ STYLE = """
 .attention table { border-collapse: collapse; margin-top: 1em; }
 .attention td { width: 1.7em; height: 1.7em; border: 1px solid #eee; padding: 0; }
 .attention th { font-weight: normal; padding: 0 .4em; text-align: right; border: 0; }
-.attention thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; padding: .4em 0; }
+.attention thead th { writing-mode: vertical-rl; text-align: right; padding: .4em 0; }
 """
 
 SECTION = """<div class="attention">

@@ -122,7 +122,7 @@ def words_in_context_section(
         f"<li><b>{escape(word)}</b>: “{escape(first)}” and “{escape(second)}”</li>"
         for word, (first, second) in sentences.items()
     )
-    caption = "Cosine of a word's vectors in its two sentences."
+    caption = "Cosine of a word's vectors in its two sentences. BERT's layer 0 holds the word's place too."
     return (
         f"<ul>{items}</ul>\n"
         + html_table(["word", "model", *(f"layer {layer}" for layer in range(depth))], rows)

@@ -48,6 +48,26 @@ def test_every_station_has_a_recipe_and_a_tiny_preset(recipe):
         assert f"# recipe: recipes/{script.name}" in preset.read_text(encoding="utf-8").splitlines()
 
 
+def test_a_corpus_of_ones_own_is_read_by_rows_as_all_others_read_it(recipe):
+    # the default one by articles: only these have pairs of sentences enough
+    command = {
+        corpus: recipe["training_command"]("bert", recipe["LineageArguments"](corpus=corpus)) for corpus in (None, "x")
+    }
+    assert "--sample_by" not in command[None]
+    assert command["x"][-2:] == ["--sample_by", "line"]
+
+
+def test_shares_are_in_percent(recipe):
+    rows = [
+        {"model": "A", "bleu": 99.5, "alignment_error_rate": 0.154},
+        {"model": "B", "bleu": 0.5, "alignment_error_rate": None},
+    ]
+    table = recipe["numbers_table"](rows, ("model", "bleu", "alignment_error_rate"))
+    assert "<th>alignment error rate</th>" in table
+    assert "<td>A</td><td>99.50</td><td>15.4%</td>" in table
+    assert "<td>B</td><td>0.50</td><td>–</td>" in table
+
+
 def test_an_unknown_station_is_named(recipe):
     with pytest.raises(ValueError, match=r"\['gpt2'\]; there are nnlm, word2vec"):
         recipe["LineageArguments"](stations=["gpt2"])
