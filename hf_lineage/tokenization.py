@@ -8,12 +8,14 @@ texts -> chunks between white space, counted -> words, counted -> vocabulary -> 
 """
 
 import copy
+import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tqdm.auto import tqdm
@@ -94,7 +96,8 @@ def train_wordpiece(
     )
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
-    word_counts = {word: count for word, count in word_counts.items() if len(word) <= MAX_WORD_LENGTH}
+    # in an order that does not depend on the order of the texts
+    word_counts = {word: count for word, count in sorted(word_counts.items()) if len(word) <= MAX_WORD_LENGTH}
     if not word_counts:
         raise CorpusError(f"the corpus has no text in words of at most {MAX_WORD_LENGTH} characters")
 
@@ -185,23 +188,25 @@ def train_word_level(
     vocabulary = {token: index for index, token in enumerate(islice(tokens, vocab_size))}
     del tokens
 
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=roles["unk_token"]))
+    tokenizer = Tokenizer(models.WordLevel({token: vocabulary[token] for token in specials}, roles["unk_token"]))
     if lowercase or strip_punctuation:
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
-    del vocabulary
-    return _wrap(tokenizer, roles, model_max_length)
+    return _wrap(tokenizer, roles, model_max_length, vocabulary)
 
 
 def _frequent_words(word_counts: Mapping[str, int], min_frequency: int) -> list[str]:
     """Words that occur `min_frequency` times, most frequent first (ties by code points)."""
-    words = sorted(word_counts, key=lambda word: (-word_counts[word], word))
-    if word_counts[words[0]] < min_frequency:
+    words = sorted(word for word, count in word_counts.items() if count >= min_frequency)
+    if not words:
+        most_frequent = max(word_counts, key=word_counts.get)
         raise ValueError(
-            f"min_frequency={min_frequency} leaves no word: the most frequent one, {words[0]!r}, occurs "
-            f"{word_counts[words[0]]} times; lower it to at most that"
+            f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
+            f"{word_counts[most_frequent]} times; lower it to at most that"
         )
-    return [word for word in words if word_counts[word] >= min_frequency]
+    # ties stay in order
+    words.sort(key=word_counts.get, reverse=True)
+    return words
 
 
 def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:
@@ -437,7 +442,7 @@ def _refuse_surrogates(text: str, index: int):
 
 
 def _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress) -> dict[str, int]:
-    """Word -> count, in the order of the words' code points; special tokens in the text are not words.
+    """Word -> count; special tokens in the text are not words.
 
     Chunks between white space are counted first, so that each different one is normalised only once, and what that
     gives (Chinese characters stand alone now) is counted again and split only once: neither the normalizers nor the
@@ -460,7 +465,7 @@ def _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progr
             words[word] += count
     if not words:
         raise CorpusError("the corpus has no text")
-    return dict(sorted(words.items()))
+    return words
 
 
 def _count_chunks(texts_or_files, show_progress) -> Iterator[Counter]:
@@ -492,7 +497,16 @@ def _rebuilt_text(word_counts: Mapping[str, int]) -> Iterator[str]:
         yield line[: (len(word) + 1) * (count % WORDS_PER_LINE)]
 
 
-def _wrap(tokenizer: Tokenizer, roles: dict[str, str], model_max_length: int | None) -> PreTrainedTokenizerFast:
+def _wrap(
+    tokenizer: Tokenizer,
+    roles: dict[str, str],
+    model_max_length: int | None,
+    vocabulary: dict[str, int] | None = None,
+) -> PreTrainedTokenizerFast:
+    """What transformers works with; a `vocabulary`, which is emptied, takes the place of a WordLevel tokenizer's own.
+
+    It goes through a file, so that it is in memory once: of a tokenizer transformers makes a copy.
+    """
     input_names = ["input_ids", "attention_mask"]
     if "cls_token" in roles and "sep_token" in roles:
         cls, sep = roles["cls_token"], roles["sep_token"]
@@ -503,4 +517,13 @@ def _wrap(tokenizer: Tokenizer, roles: dict[str, str], model_max_length: int | N
         )
         input_names.insert(1, "token_type_ids")
     limits = {} if model_max_length is None else {"model_max_length": model_max_length}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=input_names, **roles, **limits)
+    fields = {"model_input_names": input_names, **roles, **limits}
+    if vocabulary is None:
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **fields)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        content = json.loads(tokenizer.to_str())
+        content["model"]["vocab"] = vocabulary
+        path.write_text(json.dumps(content), encoding="utf-8")
+        vocabulary.clear()
+        return PreTrainedTokenizerFast(tokenizer_file=str(path), **fields)

@@ -40,6 +40,10 @@ class TranslationArguments:
     max_length: int | None = field(
         default=None, metadata={"help": "Leave out training pairs with a longer side, in tokens."}
     )
+    packing: bool = field(
+        default=False,
+        metadata={"help": "Join the pairs of a training batch in one row without padding; for the Transformer."},
+    )
     tokenizer_kind: Literal["wordpiece", "word_level"] = field(
         default="wordpiece", metadata={"help": "Trained here on both languages unless tokenizer_name is given."}
     )
@@ -112,6 +116,7 @@ def main():
             parts,
             training_args.seed,
             number_pairs=training_args.scheduled_sampling is not None,
+            packing=data_args.packing,
         ),
         eval_dataset=pairs["validation"],
         data_collator=PairCollator(tokenizer.pad_token_id),

@@ -29,9 +29,9 @@ class WordFile:
         self.path = Path(path)
         self.ids = np.memmap(self.path, dtype=np.int32, mode="r")
         self.counts = np.zeros(vocab_size, dtype=np.int64)
-        for start in range(0, len(self.ids), 2**20):
+        for start in range(0, len(self.ids), 2**17):
             # shifted by one, so that SENTENCE_END counts as 0
-            counts = np.bincount(self.read(start, start + 2**20) + 1, minlength=vocab_size + 1)
+            counts = np.bincount(self.read(start, start + 2**17) + 1, minlength=vocab_size + 1)
             if len(counts) > vocab_size + 1:
                 raise ValueError(f"{path} holds word {len(counts) - 2}, but the vocabulary has {vocab_size} words")
             self.counts += counts[1:]
@@ -70,7 +70,7 @@ class WordFile:
             with open(temporary, "wb") as file:
                 for text in tqdm(texts, desc="Words to ids", unit=" texts", disable=not show_progress):
                     batch.append(text)
-                    if len(batch) == 100:
+                    if len(batch) == 20:
                         num_words += sum(file.write(ids.tobytes()) // 4 - 1 for ids in encoded(batch))
                         batch.clear()
                 if batch:

@@ -6,14 +6,14 @@ and noise-contrastive estimation train an ordinary output layer (weight [V, D], 
 with a few words drawn from `log_uniform_probability`; their gradients vanish where the model is the distribution of
 the data. What such a model answers is still the exact softmax over all words.
 
-x [..., T, D], targets [..., T], negatives [..., K], the same for the T positions -> losses [..., T]
+x [..., T, D], targets [..., T], negatives [K], or [..., K] for T positions each -> losses [..., T]
 """
 
 import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, log_softmax, logsigmoid
+from torch.nn.functional import embedding, linear, log_softmax, logsigmoid
 
 
 def log_uniform_probability(ids: Tensor, vocab_size: int) -> Tensor:
@@ -40,11 +40,44 @@ def sampled_softmax_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tenso
     """−s(w) + log of the normaliser, estimated from the target w and the K negatives (Jean et al., 2015).
 
     Z ≈ 1 / (K + 1) Σ_c exp(s(c)) / q(c). Its gradient is that of telling the target from the negatives, each weighed
-    by 1 / q. A negative equal to the target stays: so the estimate is consistent for every K.
+    by 1 / q. A negative equal to the target stays: so the estimate is consistent for every K. Negatives [K] that all
+    rows of x share cost least: each different one is scored once, and weighed by how often it was drawn.
     """
-    target, sample = sampled_scores(x, targets, weight, bias, negatives)
-    log_z = torch.cat([target[..., None], sample], -1).logsumexp(-1) - math.log(sample.shape[-1] + 1)
-    return log_z - target - log_uniform_probability(targets, weight.shape[0]).log()
+    log_q = log_uniform_probability(targets, weight.shape[0]).log()
+    if negatives.dim() == 1:
+        target, log_sample = _shared_scores(x, targets, weight, bias, negatives)
+    else:
+        target, sample = sampled_scores(x, targets, weight, bias, negatives)
+        log_sample = sample.logsumexp(-1)
+    return torch.logaddexp(target, log_sample) - math.log(negatives.shape[-1] + 1) - target - log_q
+
+
+def _shared_scores(x, targets, weight, bias, negatives) -> tuple[Tensor, Tensor]:
+    """Scores less log q of the targets [..., T], and log Σ exp of those of the negatives [K] -> [..., T]."""
+    drawn, counts = negatives.unique(return_counts=True)
+    words, places = torch.cat([targets.flatten(), drawn]).unique(return_inverse=True)
+    rows = _DifferentRows.apply(weight, words)
+    offsets = _DifferentRows.apply(bias, words) - log_uniform_probability(words, weight.shape[0]).log()
+    of_targets, of_drawn = places.split([targets.numel(), drawn.numel()])
+    of_targets = of_targets.view(targets.shape)
+    target = (x * embedding(of_targets, rows)).sum(-1) + offsets[of_targets]
+    sample = linear(x, rows[of_drawn], offsets[of_drawn] + counts.log())
+    return target, sample.logsumexp(-1)
+
+
+class _DifferentRows(torch.autograd.Function):
+    """weight[ids] for ids that all differ: their gradients are put in place, with nothing to sort or to add up."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, ids: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.shape = weight.shape
+        return weight.index_select(0, ids)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (ids,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).index_copy_(0, ids, gradient), None
 
 
 def nce_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives: Tensor) -> Tensor:

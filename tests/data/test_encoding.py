@@ -86,10 +86,12 @@ def test_added_tokens_in_the_text(wordpieces):
 def test_added_tokens_across_the_marks_of_a_chunk(wordpieces):
     tokenizer = pickle.loads(pickle.dumps(wordpieces["wordpiece"]))
     texts = ["(dog)", "dog's", "dogs'", "the(dog).cat,dog's", "g's.g's,dog.the", "dog.dog,[MASK].dog"]
-    assert TextEncoder(tokenizer).words_of("(dog).") == ["(", "dog", ")", "."]
+    words_of = TextEncoder(tokenizer).words_of
+    assert words_of(["(dog).", "Élan", "[x", "x"]) == {"(dog).": ["(", "dog", ")", "."], "x": ["x"]}
+    assert words_of(["Élan"]) == words_of([]) == {}
     check(tokenizer, texts)
     tokenizer.add_tokens(["g's", ".dog"])
-    assert check(tokenizer, texts).words_of("(dog).") == []
+    assert check(tokenizer, texts).words_of(["(dog)."]) == {}
     tokenizer.add_tokens(["dog"])
     assert check(tokenizer, texts).words_of is None
 

@@ -94,10 +94,53 @@ def test_sampled_softmax_is_the_softmax_over_the_target_and_the_sample():
         assert losses[row, t].item() == pytest.approx((z.log() - scores[0]).item(), abs=1e-4)
 
 
-def test_only_the_sampled_rows_are_touched():
+def shared_case():
+    """x, targets, weight, bias, and negatives that all rows share; words stand twice in both and in either."""
+    x, weight, bias = (torch.randn(*size).double().requires_grad_() for size in ((2, 3, 4), (20, 4), (20,)))
+    targets, negatives = torch.tensor([[5, 5, 0], [7, 19, 2]]), torch.tensor([3, 7, 3, 3, 0, 11, 7, 0, 1])
+    return x, targets, weight, bias, negatives
+
+
+def test_shared_negatives_are_the_softmax_over_target_and_sample():
+    x, targets, weight, bias, negatives = shared_case()
+    q = log_uniform_probability(torch.arange(20), 20).double()
+    # every draw a column of its own, the target before them: cross entropy with the scores of importance sampling
+    words = torch.cat([targets[..., None], negatives.expand(2, 3, -1)], dim=-1)
+    scores = (weight[words] * x[..., None, :]).sum(-1) + bias[words] - q[words].log()
+    losses = cross_entropy(scores.flatten(0, 1), torch.zeros(6, dtype=torch.long), reduction="none").view(2, 3)
+    expected = losses - math.log(len(negatives) + 1) - q[targets].log()
+    found = sampled_softmax_loss(x, targets, weight, bias, negatives)
+    assert_close(found, expected, rtol=0, atol=1e-6)
+    pull = torch.randn(2, 3).double()
+    for one, other in zip(*(torch.autograd.grad(y, (x, weight, bias), pull) for y in (found, expected)), strict=True):
+        assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_derivatives_with_shared_negatives():
+    x, targets, weight, bias, negatives = shared_case()
+
+    def losses(x, weight, bias):
+        return sampled_softmax_loss(x, targets, weight, bias, negatives)
+
+    assert torch.autograd.gradcheck(losses, (x, weight, bias))
+    assert torch.autograd.gradgradcheck(losses, (x, weight, bias))
+
+
+def test_many_shared_negatives_give_the_gradient_of_the_full_softmax():
+    x, targets, weight, bias, _ = shared_case()
+    negatives = torch.from_numpy(log_uniform(generator(0, 0, 0), 200_000, 20))
+    found = torch.autograd.grad(sampled_softmax_loss(x, targets, weight, bias, negatives).sum(), (x, weight, bias))
+    exact = cross_entropy((x @ weight.T + bias).flatten(0, 1), targets.flatten(), reduction="sum")
+    for one, other in zip(found, torch.autograd.grad(exact, (x, weight, bias)), strict=True):
+        assert (one - other).norm() < 0.02 * other.norm()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_only_the_sampled_rows_are_touched(shared):
     weight, bias = torch.randn(1_000, 4, requires_grad=True), torch.zeros(1_000, requires_grad=True)
     targets, negatives = torch.tensor([[5, 9]]), torch.tensor([[1, 2, 2]])
-    sampled_softmax_loss(torch.randn(1, 2, 4), targets, weight, bias, negatives).sum().backward()
+    losses = sampled_softmax_loss(torch.randn(1, 2, 4), targets, weight, bias, negatives[0] if shared else negatives)
+    losses.sum().backward()
     assert weight.grad.abs().sum(1).nonzero()[:, 0].tolist() == [1, 2, 5, 9]
     assert bias.grad.nonzero()[:, 0].tolist() == [1, 2, 5, 9]
 

@@ -98,7 +98,7 @@ def test_the_grammar_has_gold_alignments(tmp_path):
 @pytest.mark.slow
 @pytest.mark.recipe
 def test_a_killed_run_ends_with_the_same_average(corpus, tmp_path):
-    settings = {"corpus": corpus, "max_steps": 16, "average_checkpoints": 2, "save_total_limit": 2}
+    settings = {"corpus": corpus, "max_steps": 16, "average_checkpoints": 2, "save_total_limit": 2, "packing": True}
     settings |= {"config_overrides": json.dumps(TRANSFORMER | {"dropout": 0.2})}
     run(arguments(tmp_path / "whole", **settings))
     command = arguments(tmp_path / "killed", **settings)
@@ -109,12 +109,13 @@ def test_a_killed_run_ends_with_the_same_average(corpus, tmp_path):
 
 @pytest.mark.recipe
 def test_two_processes_train_like_one(corpus, tmp_path):
+    # two pack their pairs, one pads them: the same update
     # Adam makes as large a step of a gradient that is nothing but rounding, as those of the keys' biases are
     common = {"corpus": corpus, "optim": "sgd", "learning_rate": 0.1, "save_steps": 6, "label_smoothing_factor": 0.1}
     run(arguments(tmp_path / "one", **common))
     launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
     launch += ["--main_process_port", str(29_300 + os.getpid() % 300)]
-    run([*launch, *arguments(tmp_path / "two", **common)])
+    run([*launch, *arguments(tmp_path / "two", packing=True, **common)])
     one, two = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, abs=1e-4)
