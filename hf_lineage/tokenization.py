@@ -138,6 +138,7 @@ def train_word_level(
     min_frequency: int = 1,
     lowercase: bool = False,
     strip_punctuation: bool = False,
+    split_punctuation: bool = False,
     special_tokens: Mapping[str, str | None] | None = None,
     model_max_length: int | None = None,
     show_progress: bool = True,
@@ -145,18 +146,22 @@ def train_word_level(
     """Trains a tokenizer whose tokens are the words between white space, most frequent first.
 
     With `strip_punctuation` only letters, digits, marks, and `_'’-` between them are left in a word: "end." is end.
+    With `split_punctuation` each punctuation mark is a word by itself: "end." is end and the full stop.
     Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
     text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
     `vocab_size` every word that occurs `min_frequency` times is kept. BERT's template and token_type_ids come with
     the roles cls_token and sep_token only.
 
     Raises:
-        ValueError: an argument is out of its range, or no word is frequent enough.
+        ValueError: an argument is out of its range, punctuation is to be both stripped and split, or no word is
+            frequent enough.
         CorpusError: the corpus has no text, or holds something that is not text.
         FileNotFoundError: a file is missing.
     """
     _check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
-    _check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation)
+    _check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation, split_punctuation=split_punctuation)
+    if strip_punctuation and split_punctuation:
+        raise ValueError("strip_punctuation leaves no punctuation for split_punctuation: choose one")
     if model_max_length is not None:
         _check_at_least_one(model_max_length=model_max_length)
     roles = _special_roles(special_tokens)
@@ -167,7 +172,8 @@ def train_word_level(
             f"least {len(specials) + 1}"
         )
     normalizer = word_normalizer(lowercase, strip_punctuation)
-    pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    # the second splits at white space too
+    pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
     words = _frequent_words(
         count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
     )

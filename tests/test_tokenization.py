@@ -371,3 +371,12 @@ def test_translation_tokenizer_needs_its_roles(role, tiny_corpus):
     tokenizer = train_word_level(tiny_corpus, special_tokens=roles | {role: None}, show_progress=False)
     with pytest.raises(ValueError, match=f"no {role}, which translation needs"):
         translation_tokenizer(tokenizer)
+
+
+def test_word_level_splits_punctuation_on_request():
+    texts = ['He said: "Python."', "Python, said he!"]
+    tokenizer = train_word_level(texts, split_punctuation=True, special_tokens={"unk_token": "<unk>"})
+    assert tokenizer.tokenize(texts[0]) == ["He", "said", ":", '"', "Python", ".", '"']
+    assert "Python." not in tokenizer.get_vocab()
+    with pytest.raises(ValueError, match="strip_punctuation leaves no punctuation"):
+        train_word_level(texts, strip_punctuation=True, split_punctuation=True)
