@@ -59,8 +59,8 @@ class Word2VecTrainer(LineageTrainer):
     equal. One process and one thread give the same bits every time.
 
     Raises:
-        ValueError: gradient_accumulation_steps is not 1, a batch has fewer blocks than there are threads, or the data
-            were prepared for another `path`.
+        ValueError: gradient_accumulation_steps is not 1, there is no thread, or a batch has fewer blocks than there
+            are threads, or the data were prepared for another `path`.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Word2VecTrainer(LineageTrainer):
         average_steps: int = 10,
         **kwargs,
     ):
+        if num_threads < 1:
+            raise ValueError(f"num_threads is {num_threads}; it must be at least 1")
         if args.gradient_accumulation_steps != 1:
             raise ValueError(
                 f"gradient_accumulation_steps is {args.gradient_accumulation_steps}; word2vec accumulates no "
