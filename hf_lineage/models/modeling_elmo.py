@@ -58,6 +58,17 @@ class ELMoPreTrainedModel(PreTrainedModel):
     _is_stateful = True
     _no_split_modules = ["RecurrentLayer"]
 
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """PreTrainedModel.from_pretrained, which by itself makes every weight learn, frozen or not."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).set_learning()
+        return loaded
+
+    def set_learning(self):
+        """Gradients for what is to learn, and for nothing else."""
+        self.model.set_learning()
+
     def resize_token_embeddings(self, *args, **kwargs):
         """PreTrainedModel.resize_token_embeddings, for words.
 
@@ -126,12 +137,15 @@ class ELMoModel(ELMoPreTrainedModel):
             ScalarMix(config.num_hidden_layers + 1, config.mix_layer_norm) for _ in range(config.num_mixes)
         )
         self.is_frozen = config.freeze_bilm
-        for part in (self.token_layer, self.forward_layers, self.backward_layers):
-            part.requires_grad_(not config.freeze_bilm)
+        self.set_learning()
         # without gradients, on the CPU: run the two directions in two threads (then give each half the cores)
         self.parallel_directions = False
         self.gradient_checkpointing = False
         self.post_init()
+
+    def set_learning(self):
+        for part in (self.token_layer, self.forward_layers, self.backward_layers):
+            part.requires_grad_(not self.is_frozen)
 
     def new_stack(self, first_idx: int) -> nn.ModuleList:
         """One direction's layers; `first_idx` is where its states stand in a cache."""
@@ -271,15 +285,18 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
     def __init__(self, config: ELMoConfig):
         super().__init__(config)
         self.model = ELMoModel(config)
-        self.model.requires_grad_(True)
         self.model.is_frozen = False
-        # the mixes belong to the tasks
-        self.model.mixes.requires_grad_(False)
+        self.set_learning()
         if config.output_layer == "adaptive":
             self.lm_head = AdaptiveSoftmax(config.projection_size, config.vocab_size, config.adaptive_cutoffs)
         else:
             self.lm_head = nn.Linear(config.projection_size, config.vocab_size)
         self.post_init()
+
+    def set_learning(self):
+        super().set_learning()
+        # they belong to the tasks
+        self.model.mixes.requires_grad_(False)
 
     def get_output_embeddings(self):
         return None if self.config.output_layer == "adaptive" else self.lm_head

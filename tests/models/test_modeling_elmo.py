@@ -433,8 +433,17 @@ def test_kept_layers_stand_for_the_language_model(head):
         model(attention_mask=mask, elmo_layers=kept[:, :, :2])
 
 
-def test_frozen_language_model_stays_as_it_is():
+@pytest.mark.parametrize("loaded", [False, True])
+def test_frozen_language_model_stays_as_it_is(loaded, tmp_path):
     model = ELMoForSequenceClassification(config(freeze_bilm=True, dropout=0.5)).train()
+    if loaded:
+        model.save_pretrained(tmp_path)
+        model = ELMoForSequenceClassification.from_pretrained(tmp_path).train()
+    assert {n.split(".")[1] for n, p in model.named_parameters() if not p.requires_grad} == {
+        "token_layer",
+        "forward_layers",
+        "backward_layers",
+    }
     ids = torch.randint(60, (2, 5))
     states = [model.model(ids).hidden_states for _ in range(2)]
     for first, second in zip(*states, strict=True):

@@ -1,0 +1,175 @@
+"""Train a task's own network on the layers of a frozen ELMo, computed once: labels of texts, or of each word.
+
+    python recipes/train_on_elmo.py recipes/configs/elmo_features.yaml --model_name_or_path runs/elmo \
+        --dataset nyu-mll/glue:sst2 --layers_dir runs/layers --output_dir runs/elmo_sst2
+    python recipes/train_on_elmo.py recipes/configs/elmo_features.yaml --model_name_or_path runs/elmo \
+        --dataset NER --label_field ner --features none --layers_dir runs/layers --output_dir runs/words_ner
+
+The network is an LSTM, run both ways over [x; ELMo]: x is a word's own vector, learned with the task, ELMo a learned
+mix of the layers (Peters et al., 2018, section 3.3). `--features none` holds the mix at zero, which leaves the same
+network on x alone: what is ELMo worth? A column of lists of words, whose labels are lists, trains a tagger,
+with a CRF if config_overrides has use_crf; its F1 is that of whole entities (B-, I-, O). Needs the extra finetune.
+
+The data set is a folder with train, validation and perhaps test files (.jsonl, .csv, .parquet, also .gz), or a name on
+the Hub. Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import datasets
+import numpy as np
+from seqeval.metrics import f1_score, precision_score, recall_score
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    set_seed,
+)
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import parse
+from hf_lineage.data import KeptLayers, Rows, permutation
+from hf_lineage.metrics import score_classification
+from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
+
+
+IGNORED = -100
+
+
+@dataclass
+class FeatureArguments:
+    """Which language model, which labelled texts, and whether the task sees the former."""
+
+    model_name_or_path: str = field(metadata={"help": "A pretrained ELMo (folder or Hub name)."})
+    dataset: str = field(metadata={"help": "A folder with <split> files, or owner/name[:configuration] on the Hub."})
+    features: Literal["elmo", "none"] = field(
+        default="elmo", metadata={"help": "elmo: the task reads words and layers; none: words alone."}
+    )
+    text_field: str | None = field(
+        default=None, metadata={"help": "Column with texts or lists of words; default: tokens, sentence or text."}
+    )
+    label_field: str = field(default="label", metadata={"help": "Column with a label a text, or a list, one a word."})
+    num_train: int | None = field(
+        default=None, metadata={"help": "Training rows, drawn once, the same for every seed; default: all."}
+    )
+    layers_dir: str | None = field(
+        default=None, metadata={"help": "Where the layers are kept, for other runs too; default: in output_dir."}
+    )
+    config_overrides: dict | None = field(
+        default=None, metadata={"help": 'Fields of the task\'s network, such as {"task_size": 64, "use_crf": true}.'}
+    )
+
+
+ARGUMENTS = (FeatureArguments, LineageTrainingArguments)
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    args, training_args = parse(*ARGUMENTS)
+    set_seed(training_args.seed)
+    output_dir = Path(training_args.output_dir)
+
+    # 2. data: one label a text, or one a word
+    name, _, configuration = args.dataset.partition(":")
+    with training_args.main_process_first(desc="data"):
+        raw = datasets.load_dataset(name, configuration or None)
+    columns = raw["train"].column_names
+    text_field = args.text_field or next((c for c in ("tokens", "sentence", "text") if c in columns), "text_field")
+    if missing := {text_field, args.label_field} - set(columns):
+        raise ValueError(
+            f"{args.dataset} has no column {', '.join(missing)}: set text_field, label_field to some of {columns}"
+        )
+    if args.num_train is not None:
+        raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: args.num_train])
+    is_tagging = isinstance(raw["train"][0][args.label_field], list)
+    labels = raw["train"][args.label_field]
+    names = sorted({label for row in labels for label in row} if is_tagging else set(labels))
+    ids = {name: number for number, name in enumerate(names)}
+
+    def with_numbers(row: dict) -> dict:
+        if not is_tagging:
+            return {"labels": ids[row[args.label_field]]}
+        # a word is what stands between white space; tags that training never saw are not scored
+        words = ["".join(word.split()) or "_" for word in row[text_field]]
+        return {text_field: words, "labels": [IGNORED, *(ids.get(t, IGNORED) for t in row[args.label_field]), IGNORED]}
+
+    # 3. model: the network of the task around the language model
+    tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
+    auto_class = AutoModelForTokenClassification if is_tagging else AutoModelForSequenceClassification
+    settings = {"id2label": {number: str(name) for name, number in ids.items()}, "freeze_bilm": True}
+    model = auto_class.from_pretrained(args.model_name_or_path, **settings, **(args.config_overrides or {}))
+    if args.features == "none":
+        for mix in model.model.mixes:
+            mix.gamma.data.zero_()
+            mix.requires_grad_(False)
+
+    # 4. the language model reads each text once
+    language_model = AutoModel.from_pretrained(args.model_name_or_path).to(training_args.device)
+    with training_args.main_process_first(desc="layers"):
+        kept = {}
+        for split in (split for split in ("train", "validation", "test") if split in raw):
+            rows = raw[split].map(with_numbers, desc="Labels")
+            rows = rows.select_columns([text_field, "labels"])
+            folder = args.layers_dir or output_dir / "layers"
+            kept[split] = KeptLayers(rows, language_model, tokenizer, folder, text_column=text_field)
+
+    # 5. trainer
+    def decoded(logits, labels):
+        return model.decode(logits, labels != IGNORED)
+
+    def score(outputs) -> dict[str, float]:
+        if is_tagging:
+            return score_tagging(outputs.predictions, outputs.label_ids, names)
+        return score_classification(outputs.predictions, outputs.label_ids)
+
+    trainer = LineageTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=Rows(kept["train"], seed=training_args.seed),
+        eval_dataset=Rows(kept["validation"], shuffle=False),
+        data_collator=kept["train"].collate,
+        processing_class=tokenizer,
+        compute_metrics=score,
+        preprocess_logits_for_metrics=decoded if is_tagging else None,
+    )
+
+    # 6. train and save: the auto class opens output_dir, language model included
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    trainer.save_model()
+
+    # 7. evaluate
+    results = {"model_type": model.config.model_type, "features": args.features, "seed": training_args.seed}
+    results["learning_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    for split in [split for split in ("validation", "test") if split in kept]:
+        scores = trainer.predict(Rows(kept[split], shuffle=False), metric_key_prefix=split).metrics
+        results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
+    # how much of each layer the task reads
+    results["mixes"] = [[round(share, 3) for share in mix.weights.softmax(0).tolist()] for mix in model.model.mixes]
+    if trainer.is_world_process_zero():
+        print(json.dumps(results))
+        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+def score_tagging(predictions: np.ndarray, labels: np.ndarray, names: list) -> dict[str, float]:
+    """Accuracy of the tags [N, T]; of entities, where tags begin with B-, I- or are O, precision, recall and F1."""
+    scored = [row != IGNORED for row in labels]
+    found, expected = (
+        [[names[index] for index in row[mask]] for row, mask in zip(rows, scored, strict=True)]
+        for rows in (predictions, labels)
+    )
+    hits = (predictions == labels)[labels != IGNORED]
+    scores = {"accuracy": float(hits.mean()) if hits.size else 0.0}
+    if all(str(name) == "O" or str(name).startswith(("B-", "I-")) for name in names):
+        for title, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+            scores[title] = float(function(expected, found, zero_division=0))
+    return scores
+
+
+if __name__ == "__main__":
+    main()

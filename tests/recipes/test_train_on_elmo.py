@@ -1,0 +1,139 @@
+"""recipes/train_on_elmo.py: what only ELMo can see is learned with its layers, and not without them."""
+
+import json
+import random
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+from hf_lineage import ELMoConfig, ELMoForPreTraining
+from hf_lineage.tokenization import elmo_tokenizer
+
+
+ROOT = Path(__file__).resolve().parents[2]
+# all out of the vocabulary, so that their own vector x is one and the same
+NAMES, OTHERS = ["Ada", "Abel", "Anna"], ["runs", "rests", "reads"]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return runpy.run_path(str(ROOT / "recipes" / "train_on_elmo.py"))
+
+
+@pytest.fixture(scope="module")
+def elmo(tmp_path_factory):
+    transformers.set_seed(0)
+    tokenizer = elmo_tokenizer(["<S>", "</S>", "<UNK>", "the"])
+    sizes = {
+        "cnn_act": "tanh",
+        "character_size": 8,
+        "cnn_filters": [[2, 64]],
+        "hidden_size": 16,
+        "projection_size": 16,
+    }
+    folder = tmp_path_factory.mktemp("elmo")
+    ELMoForPreTraining(ELMoConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(recipe, elmo, tmp_path, monkeypatch):
+    """Calls the script in this process and returns what it found and where the model is."""
+
+    def call(rows, features, **flags):
+        folder = tmp_path / "data"
+        folder.mkdir(exist_ok=True)
+        for split, part in (("train", rows[:96]), ("validation", rows[96:112]), ("test", rows[112:])):
+            (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, part)))
+        output_dir = tmp_path / features
+        flags = {"num_train_epochs": 12} | flags
+        flags |= {"model_name_or_path": elmo, "dataset": folder, "output_dir": output_dir, "features": features}
+        flags |= {"layers_dir": tmp_path / "layers", "learning_rate": 1e-2}
+        flags |= {
+            "per_device_train_batch_size": 8,
+            "lr_scheduler_type": "constant",
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "report_to": "none",
+        }
+        monkeypatch.setattr("sys.argv", ["train_on_elmo.py", *(f"--{k}={v}" for k, v in flags.items())])
+        recipe["main"]()
+        return json.loads((output_dir / "results.json").read_text()), output_dir
+
+    return call
+
+
+def answer(auto_class, folder, words):
+    model, tokenizer = auto_class.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    encoded = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+    with torch.no_grad():
+        return model, model(**encoded).logits
+
+
+@pytest.mark.slow
+def test_texts(run):
+    draw = random.Random(0)
+    rows = [{"sentence": f"the {draw.choice((NAMES, OTHERS)[i % 2])} the", "label": i % 2} for i in range(128)]
+    settings = {
+        "config_overrides": '{"word_vector_size": 4, "task_size": 8, "elmo_dropout": 0.0, "mix_layer_norm": true}'
+    }
+    results, folder = run(rows, "elmo", num_train=80, **settings)
+    assert results["test"]["accuracy"] > 0.9
+    # the saved model reads texts itself
+    for words, label in ((["the", "Anna", "the"], 0), (["the", "runs", "the"], 1)):
+        assert answer(AutoModelForSequenceClassification, folder, words)[1].argmax() == label
+    without, folder = run(rows, "none", **settings)
+    assert without["test"]["accuracy"] == 0.5
+    # nor does what is saved look at its layers
+    _, one = answer(AutoModelForSequenceClassification, folder, ["the", "Anna", "the"])
+    _, other = answer(AutoModelForSequenceClassification, folder, ["the", "runs", "the"])
+    assert torch.equal(one, other)
+    assert without["learning_parameters"] == results["learning_parameters"] - 4
+
+
+def test_words_with_a_crf(run):
+    draw = random.Random(0)
+
+    def sentence():
+        words, tags = [], []
+        for _ in range(4):
+            is_name = draw.random() < 0.5
+            words += [draw.choice(NAMES), draw.choice(NAMES)] if is_name else [draw.choice(OTHERS)]
+            tags += ["B-PER", "I-PER"] if is_name else ["O"]
+        return {"tokens": words, "ner": tags}
+
+    rows = [sentence() for _ in range(128)]
+    settings = {"label_field": "ner", "num_train_epochs": 6}
+    settings["config_overrides"] = (
+        '{"word_vector_size": 4, "task_size": 16, "elmo_dropout": 0.0, "mix_layer_norm": true, "use_crf": true}'
+    )
+    results, folder = run(rows, "elmo", **settings)
+    without, _ = run(rows, "none", **settings)
+    assert results["test"]["f1"] > 0.9
+    assert without["test"]["f1"] < 0.7
+    words = ["reads", "Ada", "Anna", "runs"]
+    model, logits = answer(AutoModelForTokenClassification, folder, words)
+    mask = torch.tensor([[0, 1, 1, 1, 1, 0]])
+    found = [model.config.id2label[number] for number in model.decode(logits, mask)[0, 1:-1].tolist()]
+    assert found == ["O", "B-PER", "I-PER", "O"]
+
+
+def test_entities_are_scored_whole(recipe):
+    names = ["B-PER", "I-PER", "O"]
+    labels = torch.tensor([[-100, 0, 1, 2, 0, -100], [-100, 2, 0, -100, -100, -100]]).numpy()
+    found = torch.tensor([[2, 0, 2, 2, 0, 1], [1, 2, 0, 1, 1, 1]]).numpy()
+    scores = recipe["score_tagging"](found, labels, names)
+    # three entities; of the three found one ends too early
+    assert scores == pytest.approx({"accuracy": 5 / 6, "precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3})
+    assert set(recipe["score_tagging"](found, labels, ["NOUN", "VERB", "O"])) == {"accuracy"}
+
+
+def test_missing_columns_are_named(run):
+    rows = [{"words": "the", "label": 0}] * 128
+    with pytest.raises(ValueError, match="has no column text_field: set text_field, label_field to some of"):
+        run(rows, "elmo")
