@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
 from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM
+from hf_lineage.generation import PreparedDecoding, fast_decoding
 
 
 LAYERS, UNITS, TIME, BATCH, WORDS = 2, 650, 35, 20, 10_000
@@ -149,14 +150,18 @@ def generation(rounds: int, length: int = 100) -> dict[str, float]:
         for _ in range(length):
             word = model(word, cache=cache, use_cache=True).logits[:, -1].argmax(1, keepdim=True)
 
-    def generate(model):
-        model.generate(prompt, max_new_tokens=length, do_sample=False, eos_token_id=None, pad_token_id=0)
+    def generate(model, fast=None):
+        options = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, "custom_generate": fast}
+        model.generate(prompt, max_new_tokens=length, **options)
 
     lstm, peephole = causal_lm().eval(), causal_lm(peephole="diagonal").eval()
+    prepared = PreparedDecoding(lstm)
     systems = {
         "nn.LSTMCell in a loop": lambda: hand_written.generate(prompt, length),
         "LSTM, forward with cache in a loop": lambda: forward_loop(lstm),
         "LSTM, generate()": lambda: generate(lstm),
+        "LSTM, generate() with fast_decoding": lambda: generate(lstm, fast_decoding),
+        "LSTM, generate() with PreparedDecoding": lambda: generate(lstm, prepared),
         "peephole, generate()": lambda: generate(peephole),
     }
     return compare(f"greedy generation of {length} words", "nn.LSTMCell in a loop", systems, rounds)
@@ -177,7 +182,10 @@ def main():
         results.append(f"peephole language model {training_step(args.rounds)['peephole']:.2f} of nn.LSTM's time")
     if args.only in (None, "generation"):
         ratios = generation(args.rounds)
-        results.append(f"generate() {ratios['LSTM, generate()']:.2f} of nn.LSTMCell's")
+        results.append(
+            f"generate() {ratios['LSTM, generate()']:.2f}, with fast_decoding "
+            f"{ratios['LSTM, generate() with fast_decoding']:.2f} of nn.LSTMCell's"
+        )
     print("; ".join(results))
 
 
