@@ -44,6 +44,8 @@ class TextEncoder:
         if not self.by_chunk:
             return [np.array(ids, np.int32) for ids in self._encode(texts)]
         known, missing = self.ids.__getitem__, self.ids.missing
+        # of a call that was cut off
+        missing.clear()
         encoded, incomplete = [], []
         for text in texts:
             parts = list(map(known, text.translate(BLANKS).split(" ")))
@@ -186,7 +188,8 @@ def word_beginnings(tokenizer: PreTrainedTokenizerBase) -> np.ndarray | None:
     if prefix:
         # "#" is a word of its own and "##" is none: words are letters and digits, or one mark
         begins[[id for token, id in model["vocab"].items() if token.startswith(prefix)]] = False
-        begins[model["vocab"][model["unk_token"]]] = True
+        if model["unk_token"] in model["vocab"]:
+            begins[model["vocab"][model["unk_token"]]] = True
     return begins
 
 

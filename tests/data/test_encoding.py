@@ -139,6 +139,13 @@ def test_what_was_learnt_stays_behind(wordpieces):
     assert [ids.tolist() for ids in copied(ODD_TEXTS)] == whole(wordpieces["wordpiece"], ODD_TEXTS)
 
 
+def test_many_new_words_at_once(wordpieces):
+    # more than are encoded together; unknown ones among them, and one that is a piece's mark
+    words = [f"dog{number}s" for number in range(1_200)] + ["x" * 101, "##", "#s", "0" * 120, "[UNK]"]
+    for name in ("wordpiece", "cased", "words"):
+        check(wordpieces[name], [" ".join(words), *words])
+
+
 @pytest.mark.slow
 def test_every_line_of_real_corpora(shared_data):
     paths = sorted(shared_data.glob("lm_*/*.txt.gz")) + sorted(shared_data.glob("*/*.jsonl.gz"))
