@@ -374,7 +374,7 @@ def main():
             name = running[finished]
             try:
                 seconds = finished.result()
-                results[name] = describe(name, args) | {"seconds": round(seconds, 1)}
+                results[name] = describe(name, args) | {"seconds": round(seconds)}
                 progress.write(f"{name:<12}{seconds:>6.0f} s   {results[name]['result']}")
             except Exception as error:
                 progress.write(f"{name}: {error}" if isinstance(error, RuntimeError) else traceback.format_exc())

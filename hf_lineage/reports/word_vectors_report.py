@@ -67,9 +67,13 @@ def word_vectors_section(
     groups: Mapping[str, Sequence[str]],
     questions: Sequence[tuple[str, str, str, str]],
 ) -> str:
-    """HTML for a section of `write_lineage_report`: the map of `groups`, nearest words, and a table of analogies."""
+    """HTML for a section of `write_lineage_report`: the map of `groups`, nearest words, and a table of analogies.
+
+    Analogies with an unknown word are left out, and so is their table where none remains.
+    """
     firsts = [words[0] for words in known_groups(vectors, groups).values()]
     neighbours = [[word, ", ".join(other for other, _ in vectors.nearest(word, 8))] for word in firsts]
+    answers = analogy_rows(vectors, questions)
     return (
         html_figure(
             projection_plot(vectors, groups),
@@ -77,5 +81,5 @@ def word_vectors_section(
             "Words in the plane of the two principal components of their vectors.",
         )
         + html_table(["word", "nearest"], neighbours)
-        + html_table(["question", "expected", "best answers, with cosine"], analogy_rows(vectors, questions))
+        + (html_table(["question", "expected", "best answers, with cosine"], answers) if answers else "")
     )

@@ -58,3 +58,9 @@ def test_section_is_part_of_an_offline_page(vectors, tmp_path):
     assert len(pictures) == 1
     assert base64.b64decode(pictures[0]).startswith(b"\x89PNG")
     assert not re.search(r"(src|href)=(?!\"data:|\"#)", page)
+
+
+def test_no_empty_table_of_analogies(vectors):
+    section = word_vectors_section(vectors, {"people": ["man", "woman"]}, [("man", "king", "woman", "unheard")])
+    assert "nearest" in section
+    assert "question" not in section
