@@ -16,7 +16,7 @@ endif
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.installed-demo ## train every language model of the lineage on the same text; ends with the report's name
+demo: .venv/.installed-demo ## train every station of the lineage in small and compare them; ends with the report's name
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python recipes/lineage.py
 
 test: .venv/.installed-test ## run the tests

@@ -106,8 +106,7 @@ def train_ours(text, settings, seed, backend):
     started = time.process_time()
     for data.epoch in range(settings.epochs):
         for position in range(len(data)):
-            batch = {name: torch.from_numpy(values) for name, values in data[position].items()}
-            update(model, batch, path, settings.rate * (1 - step / steps))
+            update(model, data[position], path, settings.rate * (1 - step / steps))
             step += 1
     seconds = time.process_time() - started
     return WordVectors.from_model(model, text.tokenizer), seconds

@@ -52,7 +52,7 @@ def train_ours(corpus, min_count, size, backend):
         path = FastPath.of(config, backend)
         data = WordWindows(words, chunk=path.chunk, negatives_per_chunk=path.negatives_per_chunk)
         for position in range(len(data)):
-            update(model, {k: torch.from_numpy(v) for k, v in data[position].items()}, path, 0.025)
+            update(model, data[position], path, 0.025)
 
 
 def report(name, corpus, min_count, size):

@@ -21,19 +21,29 @@ import torch
 from hf_lineage import Word2VecConfig, Word2VecForPreTraining
 from hf_lineage.data import WordFile, WordWindows, load_corpus
 from hf_lineage.tokenization import train_word_level
-from hf_lineage.training.word2vec_fast import FastPath, update
+from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer
 
 
 def seconds(words, architecture, num_threads):
+    """One epoch of `Word2VecTrainer`, as recipes/pretrain_word2vec.py calls it."""
     config = Word2VecConfig(vocab_size=len(words.counts), architecture=architecture)
     model = Word2VecForPreTraining(config)
     model.set_word_counts(torch.from_numpy(words.counts))
     path = FastPath.of(config)
     data = WordWindows(words, chunk=path.chunk, negatives_per_chunk=path.negatives_per_chunk)
+    arguments = LineageTrainingArguments(
+        words.path.parent,
+        per_device_train_batch_size=4 * num_threads,
+        num_train_epochs=1,
+        learning_rate=0.025,
+        lr_scheduler_type="linear",
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = Word2VecTrainer(model, arguments, train_dataset=data, path=path, num_threads=num_threads)
     started = time.perf_counter()
-    for position in range(len(data)):
-        batch = {name: torch.from_numpy(values) for name, values in data[position].items()}
-        update(model, batch, path, 0.025 * (1 - position / len(data)), num_threads)
+    trainer.train()
     return time.perf_counter() - started
 
 

@@ -1,18 +1,18 @@
 """`python -m hf_lineage table` prints the stations as the README's table."""
 
-import inspect
 import sys
 
 from .models import LINEAGE
+from .stations import name_and_idea
 
 
 def lineage_table() -> str:
     """Markdown rows of all stations, read off their configurations: type, name and paper, the new idea, heads."""
     rows = ["| `model_type` | station | new | heads (`AutoModel…`) |", "|---|---|---|---|"]
     for config_class in LINEAGE:
-        name, _, idea = inspect.getdoc(config_class).splitlines()[:3]
+        name, idea = name_and_idea(config_class)
         heads = ", ".join(auto_name.removeprefix("AutoModel") or "Model" for auto_name in config_class.auto_classes)
-        rows.append(f"| `{config_class.model_type}` | {name.rstrip('.')} | {idea.removeprefix('New: ')} | {heads} |")
+        rows.append(f"| `{config_class.model_type}` | {name} | {idea} | {heads} |")
     return "\n".join(rows)
 
 

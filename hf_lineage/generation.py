@@ -5,11 +5,12 @@ grow by one token. Here the prompt is read by the model itself, and then each to
 on weights laid out once, with keys and values in memory reserved once.
 """
 
+import copy
 from functools import partial
 
 import torch
 from torch import Tensor, addmm
-from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
+from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 from transformers.activations import NewGELUActivation
 from transformers.generation.utils import GENERATION_MODES_MAPPING, GenerationMode
 
@@ -28,10 +29,10 @@ def fast_decoding(
 ) -> Tensor:
     """The loop for `generate(custom_generate=fast_decoding)`, which gives it these arguments; tokens [B, T].
 
-    Greedy decoding and sampling of `GPTForCausalLM` and `TransformerForConditionalGeneration` are fast; whatever else
-    is asked for (beams, scores, another station) is left to generate()'s own loop, so that the answer is the same in
-    any case. But transformers gives no such function the streamer or the assistant model: with these, call generate()
-    without it.
+    Greedy decoding and sampling of `GPTForCausalLM`, `TransformerForConditionalGeneration` and the recurrent language
+    models are fast; whatever else is asked for (beams, scores, another station) is left to generate()'s own loop, so
+    that the answer is the same in any case. But transformers gives no such function the streamer or the assistant
+    model: with these, call generate() without it.
 
     The weights are laid out anew in each call; `PreparedDecoding` does so once.
     """
@@ -110,7 +111,7 @@ def decode(model, weights, input_ids, logits_processor, stopping_criteria, gener
             break
         if steps is None:
             weights = weights or WEIGHTS[model.config.model_type](model)
-            steps = Steps(weights, cache_of(outputs), inputs, stopping_criteria.max_length)
+            steps = weights.steps(cache_of(outputs), inputs, stopping_criteria.max_length)
         logits = steps(tokens)
     return input_ids
 
@@ -141,6 +142,10 @@ class Weights:
         )
         self.blocks = [self.lay_out(block) for block in blocks]
         self.output, self.output_bias = model.lm_head.weight.T.contiguous(), model.lm_head.bias  # [D, V]
+
+    def steps(self, cache, inputs: dict, max_length: int) -> "Steps":
+        """What goes on from the model's first step."""
+        return Steps(self, cache, inputs, max_length)
 
     def lay_out(self, block) -> tuple:
         own, source = block.attention, None
@@ -243,4 +248,42 @@ class Steps:
         return logits if weights.output_bias is None else logits + weights.output_bias
 
 
-WEIGHTS = {"lineage_gpt": GPTWeights, "lineage_transformer": TransformerWeights}
+class RecurrentWeights:
+    """Those of a recurrent language model: its cells, with each matrix stored column by column."""
+
+    def __init__(self, model):
+        self.tokens, self.cells = model.model.embed_tokens, [copy.deepcopy(layer.cell) for layer in model.model.layers]
+        for cell in self.cells:
+            for parameter in cell.parameters():
+                if parameter.dim() == 2:
+                    parameter.data = parameter.T.contiguous().T
+        self.output_bias, self.output = turned(model.lm_head)
+
+    def steps(self, cache, inputs: dict, max_length: int) -> "RecurrentSteps":
+        """What goes on from the model's first step."""
+        return RecurrentSteps(self, cache)
+
+
+class RecurrentSteps:
+    """One token a row after another: a state a layer is all that is kept."""
+
+    def __init__(self, weights: RecurrentWeights, cache):
+        self.weights = weights
+        self.states = [layer.state() for layer in cache.layers]
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Logits [B, V] of the token after `tokens` [B]."""
+        x = self.weights.tokens(tokens)  # [B, E]
+        for i, cell in enumerate(self.weights.cells):
+            self.states[i] = cell.step(linear(x, cell.weight_ih, cell.bias), self.states[i])
+            x = self.states[i][0]
+        return addmm(self.weights.output_bias, x, self.weights.output)
+
+
+WEIGHTS = {
+    "lineage_rnn": RecurrentWeights,
+    "lineage_lstm": RecurrentWeights,
+    "lineage_gru": RecurrentWeights,
+    "lineage_gpt": GPTWeights,
+    "lineage_transformer": TransformerWeights,
+}

@@ -8,19 +8,19 @@ texts -> chunks between white space, counted -> words, counted -> vocabulary -> 
 """
 
 import copy
-import os
-import re
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from hf_lineage.data.corpus import CorpusError, read_documents
+from hf_lineage.data.corpus import CorpusError
 from hf_lineage.models.tokenization_elmo import ELMoTokenizer
+from hf_lineage.word_counts import count_words
 
 
 BERT_SPECIAL_TOKENS = {
@@ -35,11 +35,8 @@ CONTINUING_PREFIX = "##"
 MAX_WORD_LENGTH = 100
 # words per line of the text rebuilt for the trainer: long enough to be fast, short enough for the threads to share
 WORDS_PER_LINE = 1_000
-# white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
-CHUNK = re.compile(r"[^ \t\n\r]+")
 # to be left out of words; apostrophe, hyphen and underscore stay between letters or digits
 PUNCTUATION = r"[^\p{L}\p{N}\p{M}_'’-]|(?<![\p{L}\p{N}\p{M}])[_'’-]+|[_'’-]+(?![\p{L}\p{N}\p{M}])"
-MAX_CHUNKS_IN_MEMORY = 1_000_000
 
 
 def train_wordpiece(
@@ -93,8 +90,9 @@ def train_wordpiece(
         lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=handle_chinese_chars
     )
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
-    word_counts = {word: count for word, count in word_counts.items() if len(word) <= MAX_WORD_LENGTH}
+    word_counts = count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
+    # in an order that does not depend on the order of the texts
+    word_counts = {word: count for word, count in sorted(word_counts.items()) if len(word) <= MAX_WORD_LENGTH}
     if not word_counts:
         raise CorpusError(f"the corpus has no text in words of at most {MAX_WORD_LENGTH} characters")
 
@@ -140,6 +138,7 @@ def train_word_level(
     min_frequency: int = 1,
     lowercase: bool = False,
     strip_punctuation: bool = False,
+    split_punctuation: bool = False,
     special_tokens: Mapping[str, str | None] | None = None,
     model_max_length: int | None = None,
     show_progress: bool = True,
@@ -147,18 +146,22 @@ def train_word_level(
     """Trains a tokenizer whose tokens are the words between white space, most frequent first.
 
     With `strip_punctuation` only letters, digits, marks, and `_'’-` between them are left in a word: "end." is end.
+    With `split_punctuation` each punctuation mark is a word by itself: "end." is end and the full stop.
     Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
     text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
     `vocab_size` every word that occurs `min_frequency` times is kept. BERT's template and token_type_ids come with
     the roles cls_token and sep_token only.
 
     Raises:
-        ValueError: an argument is out of its range, or no word is frequent enough.
+        ValueError: an argument is out of its range, punctuation is to be both stripped and split, or no word is
+            frequent enough.
         CorpusError: the corpus has no text, or holds something that is not text.
         FileNotFoundError: a file is missing.
     """
     _check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
-    _check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation)
+    _check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation, split_punctuation=split_punctuation)
+    if strip_punctuation and split_punctuation:
+        raise ValueError("strip_punctuation leaves no punctuation for split_punctuation: choose one")
     if model_max_length is not None:
         _check_at_least_one(model_max_length=model_max_length)
     roles = _special_roles(special_tokens)
@@ -169,24 +172,36 @@ def train_word_level(
             f"least {len(specials) + 1}"
         )
     normalizer = word_normalizer(lowercase, strip_punctuation)
-    pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    word_counts = _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
-    words = sorted(word_counts, key=lambda word: (-word_counts[word], word))
-    if word_counts[words[0]] < min_frequency:
-        raise ValueError(
-            f"min_frequency={min_frequency} leaves no word: the most frequent one, {words[0]!r}, occurs "
-            f"{word_counts[words[0]]} times; lower it to at most that"
-        )
-    words = [word for word in words if word_counts[word] >= min_frequency]
+    # the second splits at white space too
+    pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
+    words = _frequent_words(
+        count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
+    )
     # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
-    tokens = list(dict.fromkeys([*specials, *words]))[:vocab_size]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokens = dict.fromkeys([*specials, *words])
+    del words
+    vocabulary = {token: index for index, token in enumerate(islice(tokens, vocab_size))}
+    del tokens
 
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=roles["unk_token"]))
+    tokenizer = Tokenizer(models.WordLevel({token: vocabulary[token] for token in specials}, roles["unk_token"]))
     if lowercase or strip_punctuation:
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
-    return _wrap(tokenizer, roles, model_max_length)
+    return _wrap(tokenizer, roles, model_max_length, vocabulary)
+
+
+def _frequent_words(word_counts: Mapping[str, int], min_frequency: int) -> list[str]:
+    """Words that occur `min_frequency` times, most frequent first (ties by code points)."""
+    words = sorted(word for word, count in word_counts.items() if count >= min_frequency)
+    if not words:
+        most_frequent = max(word_counts, key=word_counts.get)
+        raise ValueError(
+            f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
+            f"{word_counts[most_frequent]} times; lower it to at most that"
+        )
+    # ties stay in order
+    words.sort(key=word_counts.get, reverse=True)
+    return words
 
 
 def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:
@@ -218,9 +233,7 @@ def extend_word_level(
     if not isinstance(backend.model, models.WordLevel):
         raise ValueError(f"the tokenizer's model is {type(backend.model).__name__}; only WordLevel can be extended")
     normalizer = backend.normalizer or normalizers.Sequence([])
-    words = _count_words(
-        texts_or_files, normalizer, backend.pre_tokenizer, tokenizer.all_special_tokens, show_progress
-    )
+    words = count_words(texts_or_files, normalizer, backend.pre_tokenizer, tokenizer.all_special_tokens, show_progress)
     vocabulary = backend.get_vocab()
     new = [word for word, count in words.items() if count >= min_frequency and word not in vocabulary]
     for word in sorted(new, key=lambda word: (-words[word], word)):
@@ -383,79 +396,6 @@ def _special_roles(special_tokens: Mapping[str, str | None] | None) -> dict[str,
     return roles
 
 
-def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
-    """Strings of a file, of files, or of an iterable whose entries may be batches."""
-    if isinstance(texts_or_files, str | Path):
-        texts_or_files = [Path(texts_or_files)]
-    if isinstance(texts_or_files, list | tuple) and any(map(_is_file, texts_or_files[:100])):
-        # a missing one among them is a slip of the pen, and no text to train on
-        if missing := [str(path) for path in texts_or_files if not os.path.isfile(path)]:
-            raise FileNotFoundError(f"no such file to train on: {', '.join(missing)}")
-        texts_or_files = chain.from_iterable(map(read_documents, texts_or_files))
-    if not isinstance(texts_or_files, Iterable):
-        raise ValueError(f"texts_or_files is {texts_or_files!r}; give a path, a list of paths or an iterable of texts")
-    batches = (entry if isinstance(entry, list | tuple) else (entry,) for entry in texts_or_files)
-    for index, text in enumerate(chain.from_iterable(batches)):
-        if not isinstance(text, str):
-            raise CorpusError(
-                f"text {index} of the corpus is {text!r:.60} ({type(text).__name__}), not a string; leave it out, or "
-                "give only the column with the text"
-            )
-        if not text.isascii():
-            _refuse_surrogates(text, index)
-        yield text
-
-
-def _is_file(entry) -> bool:
-    # a Path that does not exist is a mistake to report, a str that does not exist is text
-    return isinstance(entry, Path) or (isinstance(entry, str) and os.path.isfile(entry))
-
-
-def _refuse_surrogates(text: str, index: int):
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"text {index} of the corpus (str) holds {text[error.start]!r} at character {error.start}, half of a "
-            'surrogate pair, which is not text; replace it by text.encode(errors="replace").decode()'
-        ) from error
-
-
-def _count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress) -> dict[str, int]:
-    """Word -> count, in the order of the words' code points; special tokens in the text are not words.
-
-    Chunks between white space are counted first, so that each different one is normalised only once, and what that
-    gives (Chinese characters stand alone now) is counted again and split only once: neither the normalizers nor the
-    pre-tokenizers used here look beyond white space.
-    """
-    # the longest first, as the tokenizer itself looks for them
-    special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
-    normalized = Counter()
-    for chunks in _count_chunks(texts_or_files, show_progress):
-        for chunk, count in chunks.items():
-            for part in special.split(chunk):
-                for normalized_chunk in CHUNK.findall(normalizer.normalize_str(part)):
-                    normalized[normalized_chunk] += count
-    words = Counter()
-    for chunk, count in normalized.items():
-        for word, _ in pre_tokenizer.pre_tokenize_str(chunk):
-            words[word] += count
-    if not words:
-        raise CorpusError("the corpus has no text")
-    return dict(sorted(words.items()))
-
-
-def _count_chunks(texts_or_files, show_progress) -> Iterator[Counter]:
-    """Chunk -> count, for one stretch of the corpus after the other: chunks of Chinese text hardly ever repeat."""
-    chunks = Counter()
-    for text in tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress):
-        chunks.update(CHUNK.findall(text))
-        if len(chunks) > MAX_CHUNKS_IN_MEMORY:
-            yield chunks
-            chunks = Counter()
-    yield chunks
-
-
 def _alphabet(word_counts: Mapping[str, int], limit: int) -> list[str]:
     """The `limit` most frequent characters by code point; of equally frequent ones the smaller code points."""
     counts = Counter()
@@ -474,7 +414,16 @@ def _rebuilt_text(word_counts: Mapping[str, int]) -> Iterator[str]:
         yield line[: (len(word) + 1) * (count % WORDS_PER_LINE)]
 
 
-def _wrap(tokenizer: Tokenizer, roles: dict[str, str], model_max_length: int | None) -> PreTrainedTokenizerFast:
+def _wrap(
+    tokenizer: Tokenizer,
+    roles: dict[str, str],
+    model_max_length: int | None,
+    vocabulary: dict[str, int] | None = None,
+) -> PreTrainedTokenizerFast:
+    """What transformers works with; a `vocabulary`, which is emptied, takes the place of a WordLevel tokenizer's own.
+
+    It goes through a file, so that it is in memory once: of a tokenizer transformers makes a copy.
+    """
     input_names = ["input_ids", "attention_mask"]
     if "cls_token" in roles and "sep_token" in roles:
         cls, sep = roles["cls_token"], roles["sep_token"]
@@ -485,4 +434,13 @@ def _wrap(tokenizer: Tokenizer, roles: dict[str, str], model_max_length: int | N
         )
         input_names.insert(1, "token_type_ids")
     limits = {} if model_max_length is None else {"model_max_length": model_max_length}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=input_names, **roles, **limits)
+    fields = {"model_input_names": input_names, **roles, **limits}
+    if vocabulary is None:
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **fields)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        content = json.loads(tokenizer.to_str())
+        content["model"]["vocab"] = vocabulary
+        path.write_text(json.dumps(content), encoding="utf-8")
+        vocabulary.clear()
+        return PreTrainedTokenizerFast(tokenizer_file=str(path), **fields)

@@ -34,8 +34,15 @@ class BiLMArguments:
     vocab_size: int | None = field(
         default=20_000, metadata={"help": "Words that are predicted, the most frequent ones; all others are one."}
     )
+    split_punctuation: bool = field(
+        default=False, metadata={"help": "Punctuation marks are words, for texts that are not cut into words yet."}
+    )
     num_negatives: int = field(
         default=0, metadata={"help": "Words drawn a step for the sampled softmax; 0: all words, in training too."}
+    )
+    restart_share: float = field(
+        default=0.0,
+        metadata={"help": "Share of the blocks that begin with empty states, as sentences read one by one do later."},
     )
     adagrad_accumulator: float = field(
         default=1.0, metadata={"help": "What Adagrad's sums of squares start from (optim: adagrad)."}
@@ -63,7 +70,13 @@ def main():
         tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
     else:
         texts = (row["text"] for row in corpora["train"])
-        words = train_word_level(texts, bilm_args.vocab_size, special_tokens=MARKS, show_progress=is_shown)
+        words = train_word_level(
+            texts,
+            bilm_args.vocab_size,
+            split_punctuation=bilm_args.split_punctuation,
+            special_tokens=MARKS,
+            show_progress=is_shown,
+        )
         tokenizer = elmo_tokenizer(words)
     streams = {
         split: encode_bilm_corpus(corpus, tokenizer, show_progress=is_shown) for split, corpus in corpora.items()
@@ -89,6 +102,7 @@ def main():
         data_args.block_size,
         num_negatives=bilm_args.num_negatives,
         vocab_size=len(tokenizer),
+        restart_share=bilm_args.restart_share,
         seed=training_args.seed,
         **options,
     )

@@ -19,8 +19,8 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
 from hf_lineage.forced_alignment import NoAttentionError, align
-from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, parse_links
-from hf_lineage.reports import write_alignment_report
+from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, generated_texts, parse_links
+from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, write_alignment_report
 from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
 from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
 
@@ -40,13 +40,27 @@ class TranslationArguments:
     max_length: int | None = field(
         default=None, metadata={"help": "Leave out training pairs with a longer side, in tokens."}
     )
+    packing: bool = field(
+        default=False,
+        metadata={"help": "Join the pairs of a training batch in one row without padding; for the Transformer."},
+    )
     tokenizer_kind: Literal["wordpiece", "word_level"] = field(
         default="wordpiece", metadata={"help": "Trained here on both languages unless tokenizer_name is given."}
     )
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary of the tokenizer trained here."})
     min_frequency: int = field(default=2, metadata={"help": "How often a word (pair of pieces) occurs to be known."})
     lowercase: bool = field(default=False, metadata={"help": "Lower-case the text, and ignore case in BLEU."})
+    test_num_beams: int | None = field(
+        default=None, metadata={"help": "Beams for the test text; without, generation_num_beams, as in evaluations."}
+    )
     bleu_tokenize: str = field(default="13a", metadata={"help": "sacrebleu's tokenizer; zh for Chinese targets."})
+    length_bounds: list[int] = field(
+        default_factory=lambda: [5, 10, 15, 20, 25],
+        metadata={"help": "BLEU is also told by source length: up to so many words between blanks, and beyond."},
+    )
+    compare_with: list[str] | None = field(
+        default=None, metadata={"help": "Folders of finished runs, to plot beside this one in bleu_by_length.png."}
+    )
 
 
 ARGUMENTS = (ModelArguments, TranslationArguments, TranslationTrainingArguments)
@@ -55,6 +69,9 @@ ARGUMENTS = (ModelArguments, TranslationArguments, TranslationTrainingArguments)
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
     model_args, data_args, training_args = parse(*ARGUMENTS)
+    others = [Path(folder) / "results.json" for folder in data_args.compare_with or ()]
+    if missing := [str(path) for path in others if not path.is_file()]:
+        raise FileNotFoundError(f"compare_with: {', '.join(missing)} not found: name folders of finished runs")
     set_seed(training_args.seed)
     output_dir, show_progress = Path(training_args.output_dir), not training_args.disable_tqdm
 
@@ -112,6 +129,7 @@ def main():
             parts,
             training_args.seed,
             number_pairs=training_args.scheduled_sampling is not None,
+            packing=data_args.packing,
         ),
         eval_dataset=pairs["validation"],
         data_collator=PairCollator(tokenizer.pad_token_id),
@@ -129,7 +147,8 @@ def main():
 
     # 7. translate the test text, and see which source words the model attends to
     trainer.compute_metrics = scorer("test")
-    test = trainer.predict(pairs["test"]).metrics
+    beams = {} if data_args.test_num_beams is None else {"num_beams": data_args.test_num_beams}
+    answers = trainer.predict(pairs["test"], **beams)
     if trainer.is_world_process_zero():
         log = trainer.state.log_history
         results = {
@@ -140,8 +159,19 @@ def main():
             "validation_curve": [
                 (row["step"], row["eval_loss"], row.get("eval_bleu")) for row in log if "eval_loss" in row
             ],
-            "test": {name.removeprefix("test_"): value for name, value in test.items()},
+            "test": {name.removeprefix("test_"): value for name, value in answers.metrics.items()},
         }
+        results["bleu_by_length"] = bleu_by_length(
+            generated_texts(tokenizer, answers.predictions),
+            corpora["test"]["target"][:],
+            [len(text.split()) for text in corpora["test"]["source"]],
+            data_args.length_bounds,
+            data_args.bleu_tokenize,
+            data_args.lowercase,
+        )
+        finished = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in others}
+        curves = {name: run["bleu_by_length"] for name, run in finished.items()}
+        plot_bleu_by_length({output_dir.name: results["bleu_by_length"], **curves}, output_dir / "bleu_by_length.png")
         gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
         # all sentences where their words' alignment is known, else some to look at
         texts = corpora["test"][: len(gold or range(20))]

@@ -48,7 +48,10 @@ class Word2VecArguments:
         default=50_000, metadata={"help": "Words of a block; the rate changes block by block."}
     )
     backend: str | None = field(default=None, metadata={"help": "numba or torch; default: numba where installed."})
-    num_threads: int = field(default=1, metadata={"help": "Threads without locks; more than 1: not reproducible."})
+    num_threads: int = field(
+        default=1,
+        metadata={"help": "Threads without locks, per_device_train_batch_size blocks each; > 1: not reproducible."},
+    )
     analogies: str | None = field(default=None, metadata={"help": "A file of questions, such as questions-words.txt."})
     similarities: str | None = field(
         default=None, metadata={"help": "A file of word pairs with scores, tab-separated."}
@@ -119,6 +122,7 @@ def main():
         model.set_word_counts(counts)
 
     # 4. trainer
+    training_args.per_device_train_batch_size *= word_args.num_threads
     path = FastPath.of(model.config, word_args.backend)
     train_data = WordWindows(
         words,

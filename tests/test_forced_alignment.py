@@ -31,7 +31,7 @@ SOURCES, TARGETS = CORPUS["source"][:5], CORPUS["target"][:5]
 def tokenizer_of(kind):
     if kind == "words":
         return translation_tokenizer(train_word_level(TEXTS, show_progress=False))
-    return translation_tokenizer(train_wordpiece(TEXTS, 220, lowercase=False, show_progress=False))
+    return translation_tokenizer(train_wordpiece(TEXTS, 600, lowercase=False, show_progress=False))
 
 
 def new_model(station, size):

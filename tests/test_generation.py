@@ -8,12 +8,18 @@ from transformers import DynamicCache, MaxTimeCriteria, StoppingCriteriaList
 from hf_lineage import (
     GPTConfig,
     GPTForCausalLM,
+    GRUConfig,
+    GRUForCausalLM,
     LSTMConfig,
     LSTMForCausalLM,
+    NNLMConfig,
+    NNLMForCausalLM,
+    RNNConfig,
+    RNNForCausalLM,
     TransformerConfig,
     TransformerForConditionalGeneration,
 )
-from hf_lineage.generation import PreparedDecoding, Steps, fast_decoding
+from hf_lineage.generation import PreparedDecoding, RecurrentSteps, Steps, fast_decoding
 from hf_lineage.models.cache_name import CACHE_FIELD
 
 
@@ -48,8 +54,12 @@ def tokens(model, inputs, **options):
 def steps(monkeypatch):
     """The number of tokens that were decoded fast."""
     counted = []
-    original = Steps.__call__
-    monkeypatch.setattr(Steps, "__call__", lambda self, ids: counted.append(len(ids)) or original(self, ids))
+
+    def counting(original):
+        return lambda self, ids: counted.append(len(ids)) or original(self, ids)
+
+    for kind in (Steps, RecurrentSteps):
+        monkeypatch.setattr(kind, "__call__", counting(kind.__call__))
     return counted
 
 
@@ -128,10 +138,41 @@ def test_scores_and_caches_are_left_to_generate(steps):
     assert not steps
 
 
+SIZES = {"vocab_size": 60, "hidden_size": 16, "embedding_size": 12, "num_hidden_layers": 2, "initializer_range": 1.0}
+RECURRENT = {
+    "RNN": lambda: RNNForCausalLM(RNNConfig(**SIZES)),
+    "LSTM": lambda: LSTMForCausalLM(LSTMConfig(**SIZES)),
+    "peephole": lambda: LSTMForCausalLM(LSTMConfig(**SIZES, peephole="full", coupled_gates="input")),
+    "projected": lambda: LSTMForCausalLM(LSTMConfig(**SIZES, projection_size=9, cell_clip=1.0)),
+    "GRU": lambda: GRUForCausalLM(GRUConfig(**SIZES)),
+    "GRU, reset before": lambda: GRUForCausalLM(GRUConfig(**SIZES, reset_mode="before")),
+}
+
+
+@pytest.mark.parametrize("way", ["greedy", "end marks", "sampling", "beams"])
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_models_tokens_are_those_of_generate(kind, way, steps):
+    found = set()
+    for seed in range(3):
+        transformers.set_seed(seed)
+        model, inputs = RECURRENT[kind]().eval(), prompts()
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        options = {**WAYS, "beams": {"num_beams": 3}}[way]
+        expected = tokens(model, inputs, **options)
+        assert torch.equal(tokens(model, inputs, custom_generate=fast_decoding, **options), expected)
+        assert torch.equal(tokens(model, inputs, custom_generate=PreparedDecoding(model), **options), expected)
+        assert all(
+            tensor.is_contiguous() and tensor.equal(before[name]) for name, tensor in model.state_dict().items()
+        )
+        found.update(expected[:, 7:].flatten().tolist())
+    assert bool(steps) == (way != "beams")
+    assert len(found) > 5
+
+
 def test_stations_without_a_fast_path_decode_as_ever():
     transformers.set_seed(0)
-    model = LSTMForCausalLM(LSTMConfig(vocab_size=60, hidden_size=16, embedding_size=16, initializer_range=0.5)).eval()
-    inputs = prompts()
+    config = NNLMConfig(vocab_size=60, hidden_size=16, embedding_size=16, context_size=3, initializer_range=0.5)
+    model, inputs = NNLMForCausalLM(config).eval(), {"input_ids": prompts()["input_ids"]}
     assert torch.equal(tokens(model, inputs, custom_generate=fast_decoding), tokens(model, inputs))
 
 
@@ -181,6 +222,5 @@ def test_prepared_decoding_belongs_to_a_model(steps):
     assert len(steps) == 4 + 11
     with pytest.raises(ValueError, match="another model"):
         tokens(new_model(1), inputs, custom_generate=fast)
-    lstm = LSTMForCausalLM(LSTMConfig(vocab_size=60, hidden_size=16, embedding_size=16))
-    with pytest.raises(ValueError, match="LSTMForCausalLM has no fast path.*lineage_gpt"):
-        PreparedDecoding(lstm)
+    with pytest.raises(ValueError, match="NNLMForCausalLM has no fast path.*lineage_gpt"):
+        PreparedDecoding(NNLMForCausalLM(NNLMConfig(vocab_size=60, hidden_size=16, embedding_size=16)))

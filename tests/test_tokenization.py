@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer
 
-from hf_lineage import tokenization
+from hf_lineage import word_counts
 from hf_lineage.data import CorpusError, read_documents
 from hf_lineage.tokenization import (
     causal_tokenizer,
@@ -75,7 +75,7 @@ def test_twenty_trainings_give_the_same_bytes():
 
 def test_chunks_counted_in_stretches_give_the_same(monkeypatch, tiny_corpus):
     expected = quiet_wordpiece(tiny_corpus).backend_tokenizer.to_str()
-    monkeypatch.setattr(tokenization, "MAX_CHUNKS_IN_MEMORY", 3)
+    monkeypatch.setattr(word_counts, "MAX_CHUNKS_IN_MEMORY", 3)
     assert quiet_wordpiece(tiny_corpus).backend_tokenizer.to_str() == expected
 
 
@@ -371,3 +371,12 @@ def test_translation_tokenizer_needs_its_roles(role, tiny_corpus):
     tokenizer = train_word_level(tiny_corpus, special_tokens=roles | {role: None}, show_progress=False)
     with pytest.raises(ValueError, match=f"no {role}, which translation needs"):
         translation_tokenizer(tokenizer)
+
+
+def test_word_level_splits_punctuation_on_request():
+    texts = ['He said: "Python."', "Python, said he!"]
+    tokenizer = train_word_level(texts, split_punctuation=True, special_tokens={"unk_token": "<unk>"})
+    assert tokenizer.tokenize(texts[0]) == ["He", "said", ":", '"', "Python", ".", '"']
+    assert "Python." not in tokenizer.get_vocab()
+    with pytest.raises(ValueError, match="strip_punctuation leaves no punctuation"):
+        train_word_level(texts, strip_punctuation=True, split_punctuation=True)

@@ -170,16 +170,22 @@ def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNS
     return build(found, source, "decoder.rnn.layers.0.weight_ih" in found, settings)
 
 
-def from_joeynmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNSearchForConditionalGeneration:
+def from_joeynmt(
+    weights: Mapping[str, Tensor] | str | Path, *, scaled_embeddings: bool = False, **settings
+) -> RNNSearchForConditionalGeneration:
     """The model of JoeyNMT's recurrent encoder and decoder (LSTM or GRU, attention luong or bahdanau, its bridge).
 
     `weights`: see above, or a safetensors file of it. `settings` are fields of `RNNSearchConfig` (dropout, tokens, …).
+    `scaled_embeddings`: its YAML says `embeddings: scale: True`, which the weights do not tell: it then multiplies the
+    vectors of E numbers by √E as it reads them; here they are stored multiplied.
 
     Raises:
         ValueError: it is another architecture (`init_hidden` other than bridge, a Transformer).
     """
     weights, source = read(weights)
     found = renamed(weights, JOEYNMT)
+    if scaled_embeddings:
+        found |= {side: found[side] * found[side].shape[1] ** 0.5 for side in ("source", "target") if side in found}
     if "answer" in found:
         # att_vector_layer([s; c])
         answer = found.pop("answer")
@@ -235,7 +241,7 @@ def to_opennmt(model: RNNSearchForConditionalGeneration, path: str | Path | None
 
 
 def to_joeynmt(model: RNNSearchForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
-    """The model's weights under JoeyNMT's names, also written to `path`.
+    """The model's weights under JoeyNMT's names, also written to `path`; they belong to `embeddings: scale: False`.
 
     Raises:
         ValueError: the model has what JoeyNMT has not, or lacks what it has (a bridge, answer_bias).

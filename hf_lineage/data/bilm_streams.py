@@ -102,9 +102,13 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
     shift_labels: they are what a Trainer counts. With `num_negatives`, negative_ids [K] are drawn from the log-uniform
     distribution over `vocab_size` words, as a function of (seed, epoch, step): the same for all streams.
 
+    With `restart_share`, that share of the blocks have `restarts` true, which tells `TruncatedBPTTTrainer` to begin
+    them with empty states: a function of (seed, epoch, block). A model whose states are always carried meets empty
+    ones once a stream, and may say nothing sensible from there.
+
     A pass over all of it is an epoch: each word is predicted once in each direction, but for `num_dropped` at the end.
 
-    Raises ValueError and CorpusError as `ParallelStreams` does.
+    Raises ValueError and CorpusError as `ParallelStreams` does, and ValueError for a bad setting.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
         characters: bool = True,
         num_negatives: int = 0,
         vocab_size: int | None = None,
+        restart_share: float = 0.0,
         seed: int = 0,
     ):
         randomness.EpochDataset.__init__(self, seed, shuffle=False)
@@ -125,10 +130,13 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
                 f"num_negatives is {num_negatives} and vocab_size {vocab_size}: give a number of words to draw, 0 for "
                 "none, and how many there are to draw from"
             )
+        if not 0 <= restart_share <= 1:
+            raise ValueError(f"restart_share is {restart_share}; it must lie in [0, 1]")
         self.stream = stream
         self.characters = characters
         self.num_negatives = num_negatives
         self.vocab_size = vocab_size
+        self.restart_share = restart_share
 
     def __getitem__(self, position: int) -> dict:
         if not 0 <= position < len(self):
@@ -137,6 +145,9 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
         start = stream * self.stream_length + step * self.block_size
         example = bilm_inputs(self.stream, start, start + self.block_size, self.characters)
         example |= {"labels": example["shift_labels"].clone(), "stream": stream, "stream_step": step}
+        if self.restart_share:
+            draws = randomness.generator(self.seed, self.epoch, int(position), "restart")
+            example["restarts"] = torch.tensor(draws.random() < self.restart_share)
         if self.num_negatives:
             draws = randomness.generator(self.seed, self.epoch, step, type(self).__name__)
             negatives = randomness.log_uniform(draws, self.num_negatives, self.vocab_size)

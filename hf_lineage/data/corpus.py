@@ -53,8 +53,9 @@ def load_corpus(
     """A corpus with one column "text", one row a document; documents without text are left out.
 
     `source` is one of:
-    - None: English Wikipedia articles that the gensim wheel carries (extra `demo`), a paragraph a document, 90 % of
-      the articles for "train", 5 % each for "validation" and "test"; without gensim, Python's language reference;
+    - None: English Wikipedia articles that the gensim wheel carries (extra `demo`), 90 % of them for "train", 5 % each
+      for "validation" and "test"; a document is a paragraph if `sample_by` is "line", else an article with a paragraph
+      a line; without gensim, Python's language reference;
     - a file, a list of files or a glob pattern, which are all of the split "train";
     - a folder that holds one file for each split (train.txt, validation.jsonl, ...);
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
@@ -67,7 +68,7 @@ def load_corpus(
     """
     _check_choices(sample_by, on_invalid)
     if source is None:
-        corpus = _load_embedded(split)
+        corpus = _load_embedded(split, whole=sample_by != "line")
         return corpus.to_iterable_dataset() if streaming else corpus
     if _is_hub_name(source):
         return _load_from_hub(source, split, text_field, streaming)
@@ -335,20 +336,22 @@ def _row_has_text(text):
 # the text that comes along
 
 
-def _load_embedded(split):
+def _load_embedded(split, whole):
     if split not in ("train", "validation", "test"):
         raise CorpusError(f"the default corpus has no split {split!r}; it has train, validation and test")
     features = datasets.Features(split=datasets.Value("string"), **_FEATURES)
     dump = _find_wikipedia()
     if dump:
-        corpus = _cached(_read_wikipedia, features, {"dump": _with_stamp(dump), "version": _READER_VERSION})
+        settings = {"dump": _with_stamp(dump), "whole": whole, "version": _READER_VERSION}
+        corpus = _cached(_read_wikipedia, features, settings)
     else:
         warnings.warn(
             "the default corpus, English Wikipedia text from the package gensim, is not installed: using Python's "
             "language reference instead. For the Wikipedia text: pip install 'hf_lineage[demo]'.",
             stacklevel=3,
         )
-        corpus = _cached(_read_language_reference, features, {"python": sys.version, "version": _READER_VERSION})
+        settings = {"python": sys.version, "whole": whole, "version": _READER_VERSION}
+        corpus = _cached(_read_language_reference, features, settings)
     return corpus.filter(lambda of_row: of_row == split, input_columns="split").remove_columns("split")
 
 
@@ -360,11 +363,11 @@ def _find_wikipedia():
     return dump if dump.is_file() else None
 
 
-def _read_wikipedia(dump, version):
+def _read_wikipedia(dump, whole, version):
     from gensim.corpora.wikicorpus import filter_wiki
 
     articles = (filter_wiki(markup).split("\n") for markup in _wikipedia_articles(dump[0]))
-    return _split_by_article([_clean_line(line) for line in lines] for lines in articles)
+    return _split_by_article(([_clean_line(line) for line in lines] for lines in articles), whole)
 
 
 def _wikipedia_articles(path):
@@ -390,21 +393,28 @@ def _clean_line(line):
     return " ".join(line.lstrip(" ,.;:)").split())
 
 
-def _read_language_reference(python, version):
+def _read_language_reference(python, whole, version):
     from pydoc_data.topics import topics
 
-    return _split_by_article(re.split(r"\n\s*\n", topics[name]) for name in sorted(topics))
+    return _split_by_article((re.split(r"\n\s*\n", topics[name]) for name in sorted(topics)), whole)
 
 
-def _split_by_article(articles):
-    """Paragraphs of at least 8 words, each once; of 20 articles 18 train, one validates and one tests."""
+def _split_by_article(articles, whole):
+    """Paragraphs of at least 8 words, each once, or the `whole` articles that they make, a paragraph a line.
+
+    Of 20 articles 18 train, one validates and one tests.
+    """
     seen = set()
     for number, paragraphs in enumerate(articles):
         split = {18: "validation", 19: "test"}.get(number % 20, "train")
+        kept = []
         for paragraph in paragraphs:
             words = paragraph.split()
             text = " ".join(words)
             # articles share paragraphs, which must not be in two splits
             if len(words) >= _MIN_WORDS and text not in seen:
                 seen.add(text)
-                yield {"split": split, "text": text}
+                kept.append(text)
+        if whole and kept:
+            kept = ["\n".join(kept)]
+        yield from ({"split": split, "text": text} for text in kept)

@@ -4,8 +4,8 @@ import copy
 import json
 import re
 from array import array
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, filterfalse, pairwise
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 LOCAL_NORMALIZERS = {"BertNormalizer", "Lowercase"}
 LOCAL_PRE_TOKENIZERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 MODELS_OF_WORDS = {"WordPiece", "WordLevel", "BPE"}
+# new words that are encoded together
+WORDS_IN_TEXT = 500
 BLANKS = str.maketrans("\t\n\r", "   ")
 
 
@@ -33,27 +35,34 @@ class TextEncoder:
         if max_characters < 1:
             raise ValueError(f"max_characters is {max_characters}; it must be at least 1")
         self.by_chunk = chunks_are_independent(tokenizer)
-        self.words_of = words_of_chunks(tokenizer) if self.by_chunk else None
         self.tokenizer = tokenizer
         self.max_characters = max_characters
+        self._read_tokenizer()
         self._forget()
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         if not self.by_chunk:
             return [np.array(ids, np.int32) for ids in self._encode(texts)]
-        known = self.ids.__getitem__
-        encoded, unknown = [], {}
-        for index, text in enumerate(texts):
-            chunks = text.translate(BLANKS).split(" ")
-            try:
-                encoded.append(b"".join(map(known, chunks)))
-            except KeyError:
+        known, missing = self.ids.__getitem__, self.ids.missing
+        # of a call that was cut off
+        missing.clear()
+        encoded, incomplete = [], []
+        for text in texts:
+            parts = list(map(known, text.translate(BLANKS).split(" ")))
+            if missing:
+                incomplete.append((len(encoded), parts, missing.copy()))
+                missing.clear()
                 encoded.append(None)
-                unknown[index] = chunks
-        if unknown:
-            self._learn(list(set().union(*unknown.values()).difference(self.ids)))
-            for index, chunks in unknown.items():
-                encoded[index] = b"".join(map(known, chunks))
+            else:
+                encoded.append(b"".join(parts))
+        if incomplete:
+            self._learn(set().union(*(chunks for _, _, chunks in incomplete)))
+            for index, parts, chunks in incomplete:
+                place = -1
+                for chunk in chunks:
+                    place = parts.index(None, place + 1)
+                    parts[place] = known(chunk)
+                encoded[index] = b"".join(parts)
         if self.num_characters > self.max_characters:
             self._forget()
         return [np.frombuffer(ids, np.int32) for ids in encoded]
@@ -64,26 +73,44 @@ class TextEncoder:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self.words_of = words_of_chunks(self.tokenizer) if self.by_chunk else None
+        self._read_tokenizer()
         self._forget()
+
+    def _read_tokenizer(self):
+        self.words_of = words_of_chunks(self.tokenizer) if self.by_chunk else None
+        self.begins = word_beginnings(self.tokenizer) if self.words_of else None
 
     def _forget(self):
         # chunk -> its ids as bytes, which join faster than lists; several blanks in a row have nothing between them
-        self.ids = {"": b""}
+        self.ids = KeptChunks({"": b""})
         self.num_characters = 0
         self.backend = None
 
     def _learn(self, chunks):
-        new, joined = set(chunks), {}
+        joined, words = {}, []
         if self.words_of:
-            joined = {chunk: words for chunk in chunks if (words := self.words_of(chunk))}
-            new.difference_update(joined)
-            new.update(set(chain.from_iterable(joined.values())).difference(self.ids))
-        new = list(new)
-        self.ids.update(zip(new, (array("i", ids).tobytes() for ids in self._encode(new)), strict=True))
+            joined = self.words_of(chunks)
+            words = list(set(filterfalse(self.ids.__contains__, chain.from_iterable(joined.values()))))
+            self._learn_words(words)
+        others = [chunk for chunk in chunks if chunk not in joined]
+        self._learn_one_by_one(others)
         known = self.ids.__getitem__
         self.ids.update((chunk, b"".join(map(known, its))) for chunk, its in joined.items())
-        self.num_characters += sum(map(len, new)) + sum(map(len, joined))
+        self.num_characters += sum(map(len, chain(words, others, joined)))
+
+    def _learn_one_by_one(self, chunks):
+        self.ids.update(zip(chunks, (array("i", ids).tobytes() for ids in self._encode(chunks)), strict=True))
+
+    def _learn_words(self, words):
+        if self.begins is None:
+            return self._learn_one_by_one(words)
+        # many in one text: most of the time would go into making an encoding of each
+        groups = [words[start : start + WORDS_IN_TEXT] for start in range(0, len(words), WORDS_IN_TEXT)]
+        for group, ids in zip(groups, self._encode([" ".join(group) for group in groups]), strict=True):
+            ids = np.array(ids, np.int32)
+            data, ends = ids.tobytes(), np.flatnonzero(self.begins[ids]) * ids.itemsize
+            ends = [*ends.tolist(), len(data)]
+            self.ids.update(zip(group, (data[a:b] for a, b in pairwise(ends)), strict=True))
 
     def _encode(self, texts):
         if not self.tokenizer.is_fast:
@@ -95,6 +122,17 @@ class TextEncoder:
             self.backend.no_padding()
             self.backend.encode_special_tokens = self.tokenizer.split_special_tokens
         return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+class KeptChunks(dict):
+    """Chunk -> its ids as bytes; what is not there gives None, and is noted in `missing`."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.missing = []
+
+    def __missing__(self, chunk):
+        self.missing.append(chunk)
 
 
 def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -114,8 +152,8 @@ def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
     )
 
 
-def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[str]] | None:
-    """What cuts a chunk into words and marks whose ids, end to end, are its own: none for a chunk that may not be cut.
+def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[str]], dict[str, list[str]]] | None:
+    """What cuts chunks into words and marks whose ids, end to end, are a chunk's; it leaves out those it may not cut.
 
     None for a tokenizer that cuts otherwise than at the marks of ASCII, or where an added token looks like a word.
     """
@@ -128,14 +166,31 @@ def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[
     ):
         return None
     barred = {mark.group() for mark in marks}
-    cut = re.compile("[0-9A-Za-z]+|[!-~]").findall
+    allowed = "".join(re.escape(mark) for mark in map(chr, range(ord("!"), ord("~") + 1)) if mark not in barred)
+    # of all chunks at once, a line each: a call for each takes longer than its cutting
+    find = re.compile(f"^[{allowed}]+$", re.MULTILINE).findall
+    apart = {mark: f" {chr(mark)} " for mark in range(ord("!"), ord("~") + 1) if not chr(mark).isalnum()}
 
-    def words_of(chunk):
-        if chunk.isalnum() or not (chunk.isascii() and chunk.isprintable() and barred.isdisjoint(chunk)):
-            return []
-        return cut(chunk)
+    def words_of(chunks):
+        chunks = find("\n".join(chunks))
+        return dict(zip(chunks, map(str.split, "\n".join(chunks).translate(apart).split("\n")), strict=False))
 
     return words_of
+
+
+def word_beginnings(tokenizer: PreTrainedTokenizerBase) -> np.ndarray | None:
+    """Which ids begin a word, bool [V], where an id alone tells; None for a tokenizer where it does not."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    prefix = model.get("continuing_subword_prefix")
+    if model["type"] == "BPE" or prefix == "":
+        return None
+    begins = np.ones(max(model["vocab"].values()) + 1, bool)
+    if prefix:
+        # "#" is a word of its own and "##" is none: words are letters and digits, or one mark
+        begins[[id for token, id in model["vocab"].items() if token.startswith(prefix)]] = False
+        if model["unk_token"] in model["vocab"]:
+            begins[model["vocab"][model["unk_token"]]] = True
+    return begins
 
 
 def _members(part: dict | None, name: str) -> list[dict]:

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
+from hf_lineage.data.collators import TranslationPackingCollator
 from hf_lineage.data.corpus import CorpusError
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochDataset, permutation
@@ -85,7 +86,8 @@ class TokenBuckets(EpochDataset):
     An example is a padded batch (`PairCollator`), so that the DataLoader's batch size is 1. Pairs are sorted by the
     longer of their sides, equal ones in another order each epoch, and cut where a batch is full, padding included;
     then the batches are put in random order. Who is with whom is a pure function of (seed, epoch), how many batches
-    there are is the same in every epoch.
+    there are is the same in every epoch. With `packing` the same pairs come without padding
+    (`TranslationPackingCollator`).
 
     A batch is dealt to `parts`, the processes times the accumulated batches of an update, row by row: the update is
     the same however many take part in it. A part left without a row gets one that is not scored. With `number_pairs`
@@ -103,10 +105,12 @@ class TokenBuckets(EpochDataset):
         parts: int = 1,
         seed: int = 0,
         number_pairs: bool = False,
+        packing: bool = False,
     ):
         super().__init__(seed, shuffle=True)
-        self.number_pairs = number_pairs
-        self.pairs, self.parts, self.collate = pairs, parts, PairCollator(pad_token_id)
+        self.number_pairs, self.packing = number_pairs, packing
+        self.pairs, self.parts = pairs, parts
+        self.collate = TranslationPackingCollator() if packing else PairCollator(pad_token_id)
         self.lengths = np.maximum(pairs.source_lengths, pairs.target_lengths)
         if parts < 1:
             raise ValueError(f"parts is {parts}; it must be at least 1")

@@ -29,9 +29,9 @@ class WordFile:
         self.path = Path(path)
         self.ids = np.memmap(self.path, dtype=np.int32, mode="r")
         self.counts = np.zeros(vocab_size, dtype=np.int64)
-        for start in range(0, len(self.ids), 2**20):
+        for start in range(0, len(self.ids), 2**17):
             # shifted by one, so that SENTENCE_END counts as 0
-            counts = np.bincount(self.read(start, start + 2**20) + 1, minlength=vocab_size + 1)
+            counts = np.bincount(self.read(start, start + 2**17) + 1, minlength=vocab_size + 1)
             if len(counts) > vocab_size + 1:
                 raise ValueError(f"{path} holds word {len(counts) - 2}, but the vocabulary has {vocab_size} words")
             self.counts += counts[1:]
@@ -70,7 +70,7 @@ class WordFile:
             with open(temporary, "wb") as file:
                 for text in tqdm(texts, desc="Words to ids", unit=" texts", disable=not show_progress):
                     batch.append(text)
-                    if len(batch) == 1_000:
+                    if len(batch) == 20:
                         num_words += sum(file.write(ids.tobytes()) // 4 - 1 for ids in encoded(batch))
                         batch.clear()
                 if batch:
@@ -101,7 +101,7 @@ class AliasTable:
     def __init__(self, probabilities: np.ndarray):
         size = len(probabilities)
         share, self.alias = probabilities / probabilities.sum() * size, np.arange(size, dtype=np.int32)
-        small, large = [*np.flatnonzero(share < 1)], [*np.flatnonzero(share >= 1)]
+        small, large = np.flatnonzero(share < 1).tolist(), np.flatnonzero(share >= 1).tolist()
         while small and large:
             low, high = small.pop(), large[-1]
             self.alias[low] = high
@@ -170,19 +170,19 @@ class WordWindows(EpochDataset):
     def example(self, index: int, generator: np.random.Generator) -> dict:
         block = self.words.read(index * self.block_size, (index + 1) * self.block_size)
         is_word = block != SENTENCE_END
-        sentence = np.cumsum(~is_word)[is_word]
+        sentence = np.cumsum(~is_word, dtype=np.int32)[is_word]
         ids = block[is_word]
         survives = generator.random(len(ids), dtype=np.float32) < self.keep[ids]
         ids, sentence = ids[survives], sentence[survives]
 
-        ends = np.cumsum(np.bincount(sentence, minlength=1))
-        begins = np.append(0, ends[:-1])
-        position = np.arange(len(ids))
-        reach = generator.integers(1, self.window + 1, size=len(ids))
+        ends = np.cumsum(np.bincount(sentence, minlength=1), dtype=np.int32)
+        begins = np.append(np.int32(0), ends[:-1])
+        position = np.arange(len(ids), dtype=np.int32)
+        reach = generator.integers(1, self.window + 1, size=len(ids), dtype=np.int32)
         example = {
             "ids": ids,
-            "low": np.maximum(position - reach, begins[sentence]).astype(np.int32),
-            "high": np.minimum(position + reach + 1, ends[sentence]).astype(np.int32),
+            "low": np.maximum(position - reach, begins[sentence]),
+            "high": np.minimum(position + reach + 1, ends[sentence]),
         }
         shape = (-(-len(ids) // self.chunk), self.negatives_per_chunk)
         example["negatives"] = self.noise.draw(generator, shape) if self.noise else np.empty(shape, np.int32)

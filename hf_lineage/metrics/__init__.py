@@ -4,7 +4,7 @@ from .adaptive import dynamic_log_probabilities, neural_cache_log_probabilities
 from .alignment_error_rate import AlignmentErrorRate, parse_links
 from .bert_pretraining import BERTPretraining, measure_bert_pretraining
 from .bilm_perplexity import measure_bilm_perplexity
-from .bleu import BLEU, bleu_of_generated
+from .bleu import BLEU, bleu_of_generated, generated_texts
 from .classification import score_classification
 from .likelihood import continuation_log_probabilities, pseudo_log_probabilities
 from .minimal_pairs import MinimalPairs, measure_minimal_pairs
@@ -25,6 +25,7 @@ __all__ = [
     "bleu_of_generated",
     "continuation_log_probabilities",
     "dynamic_log_probabilities",
+    "generated_texts",
     "load_analogies",
     "load_similarities",
     "log_probabilities",

@@ -1,6 +1,7 @@
 """How well BERT guesses masked words and next sentences of held-out text."""
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 import torch
@@ -15,7 +16,11 @@ from ..data.packing import IGNORED
 
 @dataclass(frozen=True)
 class BERTPretraining:
-    """Sums over the examples: negative log-likelihoods in nats, right answers, and what they are divided by."""
+    """Sums over the examples: negative log-likelihoods in nats, right answers, and what they are divided by.
+
+    frequency_nll: of the masked words by their own frequencies, the best that a guess without context can do;
+    num_most_frequent: how often the most frequent masked word was masked.
+    """
 
     word_nll: float
     words_right: int
@@ -24,6 +29,8 @@ class BERTPretraining:
     sentences_right: int
     num_sentences: int
     num_random: int
+    frequency_nll: float
+    num_most_frequent: int
 
     @property
     def word_loss(self) -> float:
@@ -52,6 +59,8 @@ class BERTPretraining:
             "masked_word_loss": self.word_loss,
             "masked_word_perplexity": math.exp(self.word_loss),
             "masked_word_accuracy": self.word_accuracy,
+            "masked_word_majority": self.num_most_frequent / self.num_words,
+            "masked_word_frequency_perplexity": math.exp(self.frequency_nll / self.num_words),
             "next_sentence_loss": self.sentence_loss,
             "next_sentence_accuracy": self.sentence_accuracy,
             "next_sentence_majority": self.majority_accuracy,
@@ -65,7 +74,7 @@ def measure_bert_pretraining(
     """Scores a BERTForPreTraining on every example of `data` (`SentencePairs`), packed `batch_size` at a time."""
     was_training = model.training
     model.eval()
-    sums, num_random = torch.zeros(6, dtype=torch.float64), 0
+    sums, num_random, masked = torch.zeros(6, dtype=torch.float64), 0, Counter()
     for batch in tqdm(
         DataLoader(data, batch_size, collate_fn=PackingCollator()), desc="BERT", disable=not show_progress
     ):
@@ -73,6 +82,7 @@ def measure_bert_pretraining(
         outputs = model(**batch)
         words, sentences = batch["labels"][batch["labels"] != IGNORED], batch["next_sentence_label"]
         num_random += int(sentences.sum())
+        masked.update(words.tolist())
         scores = ((outputs.prediction_logits, words), (outputs.seq_relationship_logits, sentences))
         for place, (logits, labels) in enumerate(scores):
             nll = cross_entropy(logits.float(), labels, reduction="sum")
@@ -82,5 +92,13 @@ def measure_bert_pretraining(
     model.train(was_training)
     word_nll, words_right, num_words, sentence_nll, sentences_right, num_sentences = sums.tolist()
     return BERTPretraining(
-        word_nll, int(words_right), int(num_words), sentence_nll, int(sentences_right), int(num_sentences), num_random
+        word_nll,
+        int(words_right),
+        int(num_words),
+        sentence_nll,
+        int(sentences_right),
+        int(num_sentences),
+        num_random,
+        frequency_nll=-sum(count * math.log(count / num_words) for count in masked.values()),
+        num_most_frequent=max(masked.values(), default=0),
     )

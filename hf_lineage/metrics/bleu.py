@@ -29,15 +29,19 @@ class BLEU(evaluate.Metric):
         return {"bleu": score.score, "brevity_penalty": score.bp, "signature": str(metric.get_signature())}
 
 
+def generated_texts(tokenizer: PreTrainedTokenizerBase, predictions: np.ndarray) -> list[str]:
+    """The texts of generated ids [N, T], padded with -100 or the tokenizer's padding."""
+    ids = np.where(predictions < 0, tokenizer.pad_token_id, predictions)
+    return tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+
 def bleu_of_generated(
     tokenizer: PreTrainedTokenizerBase, references: Sequence[str], tokenize: str = "13a", lowercase: bool = False
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     """A `compute_metrics` for Seq2SeqTrainer: {"bleu": …} of what the model generated, against the plain texts."""
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
-        # batches of other lengths are padded with -100
-        ids = np.where(prediction.predictions < 0, tokenizer.pad_token_id, prediction.predictions)
-        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        texts = generated_texts(tokenizer, prediction.predictions)
         result = BLEU().compute(predictions=texts, references=references, tokenize=tokenize, lowercase=lowercase)
         return {"bleu": result["bleu"]}
 

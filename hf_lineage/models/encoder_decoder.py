@@ -69,9 +69,9 @@ class ConditionalGeneration:
     end mark. `model.generation_config = GenerationConfig(gnmt_length_penalty=…, …)` makes it the model's and is saved.
     """
 
-    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor, cu_seq_lens: Tensor | None = None) -> Tensor:
         """`shift_right` by the name under which transformers' data collators look for it."""
-        return shift_right(labels, self.config)
+        return shift_right(labels, self.config, cu_seq_lens)
 
     @takes_cache
     @can_return_tuple

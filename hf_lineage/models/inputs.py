@@ -1,4 +1,4 @@
-"""What every station does first: check the inputs, then look up the token vectors."""
+"""What every station does with its inputs: check them, look up token vectors, find positions and ends of texts."""
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,16 @@ def token_positions(attention_mask: Tensor | None, seen: int, length: int, devic
     if attention_mask is not None and attention_mask.dim() == 2:
         return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
     return torch.arange(seen, seen + length, device=device)[None]
+
+
+def vectors_at_last_token(vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """[B, T, D] -> [B, D]: at each row's last token that is no padding."""
+    if vectors.shape[1] == 0:
+        return vectors.new_zeros(vectors.shape[0], vectors.shape[2])
+    if attention_mask is None:
+        return vectors[:, -1]
+    rows = torch.arange(vectors.shape[0], device=vectors.device)
+    return vectors[rows, vectors.shape[1] - 1 - attention_mask.bool().int().flip(1).argmax(1)]
 
 
 def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):

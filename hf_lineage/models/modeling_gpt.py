@@ -24,7 +24,7 @@ from .attention import MultiHeadAttention
 from .cache_name import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .inputs import check_mask, check_positions, embed_inputs, token_positions
+from .inputs import check_mask, check_positions, embed_inputs, token_positions, vectors_at_last_token
 from .segments import bounds_of_documents, segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
 
@@ -233,16 +233,6 @@ class GPTWithClassifier(GPTWithOutputLayer):
 def in_rows(x: Tensor | None, dimensions: int) -> Tensor | None:
     """A tensor that has one dimension too many, the texts of an example, with each text in a row of its own."""
     return x.flatten(0, 1) if isinstance(x, Tensor) and x.dim() == dimensions + 1 else x
-
-
-def vectors_at_last_token(vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """[B, T, D] -> [B, D]: at each row's last token that is no padding."""
-    if vectors.shape[1] == 0:
-        return vectors.new_zeros(vectors.shape[0], vectors.shape[2])
-    if attention_mask is None:
-        return vectors[:, -1]
-    rows = torch.arange(vectors.shape[0], device=vectors.device)
-    return vectors[rows, vectors.shape[1] - 1 - attention_mask.bool().int().flip(1).argmax(1)]
 
 
 class GPTForSequenceClassification(GPTWithClassifier):

@@ -22,7 +22,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .cache_name import cache_of, takes_cache
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .inputs import check_mask, embed_inputs
+from .inputs import check_mask, embed_inputs, vectors_at_last_token
 from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RecurrentLayer, RNNCell, check_states
 
 
@@ -272,13 +272,9 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
 
     def summary(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         """x [B, T, D] -> [B, D]: the forward vector of the last token beside the backward vector of the first."""
-        if x.shape[1] == 0:
-            return x.new_zeros(x.shape[0], x.shape[2])
-        if attention_mask is None:
-            first, last = x[:, 0], x[:, -1]
-        else:
-            rows, mask = torch.arange(x.shape[0], device=x.device), attention_mask.bool().int()
-            first, last = x[rows, mask.argmax(1)], x[rows, x.shape[1] - 1 - mask.flip(1).argmax(1)]
+        last = vectors_at_last_token(x, attention_mask)
+        # of the text read backwards, the first token is the last
+        first = vectors_at_last_token(x.flip(1), None if attention_mask is None else attention_mask.flip(1))
         forward_half = self.config.direction_sizes[-1]
         return torch.cat([last[:, :forward_half], first[:, forward_half:]], dim=1)
 

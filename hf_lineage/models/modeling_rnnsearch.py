@@ -211,13 +211,14 @@ class BahdanauDecoder(AttentionDecoder):
 
         cell, state = self.layers[0].cell, state_before(cache, 0, first)
         states, weights = [state[0]], []
-        for t in range(length):
+        # unbound at once: each index by itself would have a gradient of the whole length
+        for t, of_word in enumerate(projected.unbind(1)):
             seen = self.alignment(state[0][:, None], source, positions[:, t : t + 1], coverage)  # [B, 1, S]
             if source_part is None:
                 looked_at = linear(seen @ source.vectors, of_context)
             else:
                 looked_at = seen @ source_part
-            new_state = cell.step(projected[:, t] + looked_at[:, 0], state)
+            new_state = cell.step(of_word + looked_at[:, 0], state)
             is_word = None if words is None else words[:, t]
             state = after_word(is_word, new_state, state)
             if coverage is not None:
@@ -295,9 +296,9 @@ class LuongDecoder(AttentionDecoder):
         coverage = coverage if self.config.coverage else None
         states = [state_before(cache, i, first) for i in range(len(self.layers))]
         steps = []
-        for t in range(length):
+        # unbound at once: each index by itself would have a gradient of the whole length
+        for t, x in enumerate(projected.unbind(1)):
             is_word = None if words is None else words[:, t]
-            x = projected[:, t]
             if self.config.input_feeding:
                 x = x + linear(answer, of_fed)
             hidden = []

@@ -1,7 +1,7 @@
 """Alignments as heat maps: a picture (PNG, SVG, PDF), or a page that opens offline and shows each weight."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 
@@ -23,18 +23,21 @@ CJK_FONTS = (
     "Arial Unicode MS",
 )
 
+STYLE = """
+.alignment { border-collapse: collapse; margin: 0 0 2.5em; }
+.alignment th { font-weight: normal; padding: .1em .5em; white-space: nowrap; border: 0; }
+.alignment thead th { writing-mode: vertical-rl; text-align: right; }
+.alignment tbody th { text-align: right; }
+.alignment td { width: 2.2em; height: 2.2em; border: 1px solid #eee; padding: 0; }
+.alignment td.gold { outline: 2px solid #d60; outline-offset: -3px; }
+.alignment td.maybe { outline: 2px dotted #d60; outline-offset: -3px; }
+"""
+
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }}
-table {{ border-collapse: collapse; margin: 0 0 2.5em; }}
-th {{ font-weight: normal; padding: .1em .5em; white-space: nowrap; }}
-thead th {{ writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }}
-tbody th {{ text-align: right; }}
-td {{ width: 2.2em; height: 2.2em; border: 1px solid #eee; }}
-td.gold {{ outline: 2px solid #d60; outline-offset: -3px; }}
-td.maybe {{ outline: 2px dotted #d60; outline-offset: -3px; }}
-</style></head><body>
+{style}</style></head><body>
 <h1>{title}</h1>
 <p>{summary}</p>
 {tables}
@@ -77,12 +80,13 @@ def write_alignment_report(
     """
     path = Path(path)
     gold = [(set(), set())] * len(alignments) if gold is None else gold
-    tables = [_table(alignment, *links) for alignment, links in zip(alignments, gold, strict=True)]
-    page = PAGE.format(title=escape(title), summary=escape(summary), tables="\n".join(tables))
+    tables = [alignment_table(alignment, *links) for alignment, links in zip(alignments, gold, strict=True)]
+    page = PAGE.format(style=STYLE, title=escape(title), summary=escape(summary), tables="\n".join(tables))
     write_page(path, page)
 
 
-def _table(alignment, sure, possible):
+def alignment_table(alignment: Alignment, sure: Collection = (), possible: Collection = ()) -> str:
+    """A heat map as HTML, for a page that holds `STYLE`; links (source, target) that are known are outlined."""
     head = "".join(f"<th>{escape(word)}</th>" for word in alignment.source)
     rows = []
     for j, word in enumerate(alignment.target):
@@ -92,4 +96,5 @@ def _table(alignment, sure, possible):
             label = escape(f"{word} ← {alignment.source[i]}: {weight:.3f}", quote=True)
             cells.append(f'<td class="{kind}" title="{label}" style="background: rgb(8 81 156 / {weight:.3f})"></td>')
         rows.append(f"<tr><th>{escape(word)}</th>{''.join(cells)}</tr>")
-    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    head = f"<thead><tr><th></th>{head}</tr></thead>"
+    return f'<table class="alignment">{head}<tbody>{"".join(rows)}</tbody></table>'

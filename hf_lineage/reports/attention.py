@@ -10,25 +10,26 @@ from transformers import AutoModel, AutoTokenizer
 from .pages import write_page
 
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }}
-label {{ margin-right: 1.5em; }} table {{ border-collapse: collapse; margin-top: 1em; }}
-td {{ width: 1.7em; height: 1.7em; border: 1px solid #eee; }}
-th {{ font-weight: normal; padding: 0 .4em; text-align: right; }}
-thead th {{ writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; padding: .4em 0; }}
-</style></head><body>
-<h1>{title}</h1>
+STYLE = """
+.attention label { margin-right: 1.5em; }
+.attention table { border-collapse: collapse; margin-top: 1em; }
+.attention td { width: 1.7em; height: 1.7em; border: 1px solid #eee; padding: 0; }
+.attention th { font-weight: normal; padding: 0 .4em; text-align: right; border: 0; }
+.attention thead th { writing-mode: vertical-rl; text-align: right; padding: .4em 0; }
+"""
+
+SECTION = """<div class="attention">
 <p>Each row is a token that looks; the darker a cell, the more it takes from the token of the column.
 Point at a cell for its weight.</p>
-<label>layer <select id="layer"></select></label>
-<label>head <select id="head"></select></label>
-<table id="weights"></table>
+<label>layer <select class="layer"></select></label>
+<label>head <select class="head"></select></label>
+<table class="weights"></table>
 <script>
+{{
+// the section that this script stands in: a page may hold several
+const section = document.currentScript.parentElement;
 const rows = {rows}, columns = {columns}, weights = {weights};
-const layer = document.getElementById("layer"), head = document.getElementById("head");
-const table = document.getElementById("weights");
+const [layer, head, table] = [".layer", ".head", ".weights"].map(name => section.querySelector(name));
 function draw() {{
   const shown = head.value === "mean"
     ? rows.map((_, r) => columns.map((_, c) =>
@@ -54,7 +55,18 @@ weights.forEach((_, l) => layer.add(new Option(l + 1, l)));
 head.add(new Option("mean of all", "mean"));
 weights[0].forEach((_, h) => head.add(new Option(h + 1, h)));
 layer.onchange = head.onchange = draw; draw();
+}}
 </script>
+</div>
+"""
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }}
+{style}</style></head><body>
+<h1>{title}</h1>
+{section}
 </body></html>
 """
 
@@ -77,14 +89,10 @@ def record_attention(model_name: str | Path, text: str) -> tuple[list[str], list
     return tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()), [layer[0] for layer in attentions]
 
 
-def write_attention_report(
-    path: Path,
-    tokens: list[str],
-    weights: list[torch.Tensor],
-    columns: list[str] | None = None,
-    title: str = "Attention",
-):
-    """Writes the page to `path` in one piece.
+def attention_section(
+    tokens: list[str], weights: list[torch.Tensor], columns: list[str] | None = None, decimals: int = 4
+) -> str:
+    """HTML with selectors of layer and head, for a page that holds `STYLE`.
 
     `weights` has a tensor [heads, rows, columns] a layer; the rows are `tokens`, and so are the columns unless
     `columns` names others (the source of a translation).
@@ -99,8 +107,23 @@ def write_attention_report(
                 f"weights[{number}] has shape {list(layer.shape)}; for these tokens it must be "
                 f"[heads, {len(tokens)}, {len(columns)}]"
             )
-    rounded = [[[[round(w, 4) for w in row] for row in head] for head in layer.tolist()] for layer in weights]
+    rounded = [[[[round(w, decimals) for w in row] for row in head] for head in layer.tolist()] for layer in weights]
     data = {"rows": tokens, "columns": columns, "weights": rounded}
     # "<" would end the script where a token is a tag
-    data = {name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()}
-    write_page(path, PAGE.format(title=escape(title), **data))
+    return SECTION.format(**{name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()})
+
+
+def write_attention_report(
+    path: Path,
+    tokens: list[str],
+    weights: list[torch.Tensor],
+    columns: list[str] | None = None,
+    title: str = "Attention",
+):
+    """Writes a page with one `attention_section` to `path` in one piece.
+
+    Raises:
+        ValueError: a tensor does not fit the tokens.
+    """
+    section = attention_section(tokens, weights, columns)
+    write_page(path, PAGE.format(title=escape(title), style=STYLE, section=section))

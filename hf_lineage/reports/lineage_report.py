@@ -1,14 +1,14 @@
-"""The lineage run as one HTML file: a table, learning curves and samples of every model."""
+"""The lineage run as one HTML file: the stations in order of history, and a section for each kind of model."""
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .pages import write_page
+from .alignment_report import STYLE as ALIGNMENT_STYLE
+from .attention import STYLE as ATTENTION_STYLE
+from .pages import html_figure, html_table, png, write_page
 
 
 COLUMNS = {
@@ -21,37 +21,30 @@ COLUMNS = {
     "tokens_per_second": "tokens per second",
 }
 
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #222; }
+h2 { margin-top: 2.5em; border-bottom: 2px solid #ddd; }
+nav a { margin-right: 1.2em; white-space: nowrap; }
+table { border-collapse: collapse; margin: 1em 0; }
+th, td { padding: .3em .9em; border-bottom: 1px solid #ccc; text-align: right; vertical-align: top; }
+th:first-child, td:first-child { text-align: left; }
+.lineage td, .lineage th { text-align: left; }
+.wide { overflow-x: auto; }
+figure { margin: 1.5em 0; } img { max-width: 100%; }
+blockquote { margin: .3em 0 1.2em; padding: .2em 1em; border-left: 3px solid #ccc; white-space: pre-wrap; }
+"""
+
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: .3em .9em; border-bottom: 1px solid #ccc; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }}
-figure {{ margin: 1.5em 0; }} img {{ max-width: 100%; }}
-blockquote {{ margin: .3em 0 1.2em; padding: .2em 1em; border-left: 3px solid #ccc; white-space: pre-wrap; }}
-</style></head><body>
+<style>{style}</style></head><body>
 <h1>{title}</h1>
 <p>{summary}</p>
-{table}
-<figure>{curves}<figcaption>{caption}</figcaption></figure>
-<h2>What they say</h2>
-{samples}
+<nav>{links}</nav>
+<h2 id="lineage">The lineage</h2>
+<div class="lineage">{stations}</div>
 {sections}
 </body></html>
 """
-
-
-def format_cell(value) -> str:
-    """Numbers as people read them: 4,651,600 and 114.5."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)
-
-
-def table_rows(results: Sequence[dict]) -> list[list[str]]:
-    """Header and one row a model, as text."""
-    return [list(COLUMNS.values()), *([format_cell(result[key]) for key in COLUMNS] for result in results)]
 
 
 def columns(curve: Sequence[tuple[int, float]]) -> tuple[list, list]:
@@ -69,21 +62,15 @@ def learning_curves(results: Sequence[dict]) -> bytes:
     axes.set(xlabel="training tokens", ylabel="loss, nats per token")
     axes.grid(alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
-def write_lineage_report(path: Path, title: str, summary: str, results: Sequence[dict], sections: Sequence[str] = ()):
-    """Writes the report to `path` in one piece.
+def language_models_section(results: Sequence[dict]) -> str:
+    """HTML: a table, learning curves and samples of models that generate text.
 
     Each result holds the keys of `COLUMNS` and `train_curve` and `validation_curve`, lists of (tokens, loss), and
-    `samples`, a list of (prompt, continuation). `sections` are HTML that follows, such as `word_vectors_section`.
+    `samples`, a list of (prompt, continuation).
     """
-    header, *rows = table_rows(results)
-    cells = [f"<th>{escape(cell)}</th>" for cell in header]
-    lines = ["<tr>" + "".join(cells) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
     samples = [
         f"<h3>{escape(result['model'])}</h3>"
         + "".join(
@@ -92,14 +79,78 @@ def write_lineage_report(path: Path, title: str, summary: str, results: Sequence
         )
         for result in results
     ]
-    picture = base64.b64encode(learning_curves(results)).decode("ascii")
+    table = html_table(list(COLUMNS.values()), [[result[key] for key in COLUMNS] for result in results])
+    caption = "Loss on the training text (lines) and on the validation text (dots)."
+    return (
+        f'<div class="wide">{table}</div>'
+        + html_figure(learning_curves(results), "learning curves", caption)
+        + ("\n".join(samples))
+    )
+
+
+def context_plot(similarities: dict[str, dict[str, list[float] | None]]) -> bytes:
+    """PNG of cosines over the layers, a panel a word, a line a model; see `words_in_context_section`."""
+    figure = Figure(figsize=(4.5 * len(similarities), 3.4), dpi=110, layout="constrained")
+    for axes, (word, models) in zip(
+        figure.subplots(1, len(similarities), squeeze=False)[0], similarities.items(), strict=True
+    ):
+        for model, values in models.items():
+            if values is not None:
+                axes.plot(range(len(values)), values, "o-", label=model)
+        axes.set(title=word, xlabel="layer (0: token vector)", ylabel="cosine", ylim=(None, 1.03))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return png(figure)
+
+
+def words_in_context_section(
+    sentences: dict[str, tuple[str, str]], similarities: dict[str, dict[str, list[float] | None]]
+) -> str:
+    """HTML: how alike a word's vectors are in two sentences, at each layer of each model.
+
+    `sentences` maps a word to its two sentences, `similarities` a word to model -> cosines (`context_similarities`),
+    None where the model does not know the word.
+    """
+    depth = max((len(values) for models in similarities.values() for values in models.values() if values), default=1)
+    rows = [
+        [word, model, *(f"{value:.3f}" for value in values), *[None] * (depth - len(values))]
+        for word, models in similarities.items()
+        for model, values in ((model, values or []) for model, values in models.items())
+    ]
+    items = "".join(
+        f"<li><b>{escape(word)}</b>: “{escape(first)}” and “{escape(second)}”</li>"
+        for word, (first, second) in sentences.items()
+    )
+    caption = "Cosine of a word's vectors in its two sentences. BERT's layer 0 holds the word's place too."
+    return (
+        f"<ul>{items}</ul>\n"
+        + html_table(["word", "model", *(f"layer {layer}" for layer in range(depth))], rows)
+        + html_figure(context_plot(similarities), "cosines by layer", caption)
+    )
+
+
+def write_lineage_report(
+    path: Path,
+    title: str,
+    summary: str,
+    stations: Sequence[Sequence],
+    sections: Sequence[tuple[str, str]] = (),
+):
+    """Writes the report to `path` in one piece; it needs no network.
+
+    `stations` has a row for each: name, new idea, training seconds, result. `sections` are (title, HTML) that follow,
+    such as `language_models_section` and `word_vectors_section` make them.
+    """
+    numbered = list(enumerate(sections, 1))
+    links = ['<a href="#lineage">The lineage</a>']
+    links += [f'<a href="#section{number}">{escape(name)}</a>' for number, (name, _) in numbered]
     page = PAGE.format(
         title=escape(title),
         summary=escape(summary),
-        table="<table>" + "\n".join(lines) + "</table>",
-        curves=f'<img alt="learning curves" src="data:image/png;base64,{picture}">',
-        caption="Loss on the training text (lines) and on the validation text (dots).",
-        samples="\n".join(samples),
-        sections="\n".join(sections),
+        style=STYLE + ALIGNMENT_STYLE + ATTENTION_STYLE,
+        links=" ".join(links),
+        stations=html_table(["station", "its new idea", "seconds", "result here"], stations),
+        sections="\n".join(f'<h2 id="section{n}">{escape(name)}</h2>\n{body}' for n, (name, body) in numbered),
     )
     write_page(path, page)

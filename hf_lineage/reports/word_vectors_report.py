@@ -1,14 +1,12 @@
 """What word vectors know, as a section of a report: a map of groups of words, their neighbours, and analogies."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..word_vectors import WordVectors
+from .pages import html_figure, html_table, png
 
 
 def project(vectors: np.ndarray) -> np.ndarray:
@@ -51,9 +49,7 @@ def projection_plot(vectors: WordVectors, groups: Mapping[str, Sequence[str]]) -
     axes.set(xlabel="first principal component", ylabel="second principal component")
     axes.grid(alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def analogy_rows(vectors: WordVectors, questions: Sequence[tuple[str, str, str, str]], n: int = 3) -> list[list[str]]:
@@ -67,25 +63,23 @@ def analogy_rows(vectors: WordVectors, questions: Sequence[tuple[str, str, str, 
 
 
 def word_vectors_section(
-    title: str,
     vectors: WordVectors,
     groups: Mapping[str, Sequence[str]],
     questions: Sequence[tuple[str, str, str, str]],
 ) -> str:
-    """HTML for `write_lineage_report(sections=…)`: the map of `groups`, nearest words, and a table of analogies."""
-    picture = base64.b64encode(projection_plot(vectors, groups)).decode("ascii")
+    """HTML for a section of `write_lineage_report`: the map of `groups`, nearest words, and a table of analogies.
+
+    Analogies with an unknown word are left out, and so is their table where none remains.
+    """
     firsts = [words[0] for words in known_groups(vectors, groups).values()]
     neighbours = [[word, ", ".join(other for other, _ in vectors.nearest(word, 8))] for word in firsts]
+    answers = analogy_rows(vectors, questions)
     return (
-        f"<h2>{escape(title)}</h2>\n"
-        f'<figure><img alt="map of words" src="data:image/png;base64,{picture}">'
-        "<figcaption>Words in the plane of the two principal components of their vectors.</figcaption></figure>\n"
-        + _table(["word", "nearest"], neighbours)
-        + _table(["question", "expected", "best answers, with cosine"], analogy_rows(vectors, questions))
+        html_figure(
+            projection_plot(vectors, groups),
+            "map of words",
+            "Words in the plane of the two principal components of their vectors.",
+        )
+        + html_table(["word", "nearest"], neighbours)
+        + (html_table(["question", "expected", "best answers, with cosine"], answers) if answers else "")
     )
-
-
-def _table(header, rows):
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in header)]
-    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>\n"

@@ -18,7 +18,9 @@ class LineageTrainingArguments(TrainingArguments):
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
     train_sampling_strategy: str = field(default="sequential", metadata={"help": "The data sets shuffle themselves."})
     # a last, smaller batch would differ between 1 process and 2
-    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch."})
+    dataloader_drop_last: bool = field(
+        default=True, metadata={"help": "Drop the last incomplete batch of an epoch (evaluations keep it)."}
+    )
     # the filter would log a NaN loss as a number; LineageTrainer stops instead
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
     flat_epochs: float | None = field(

@@ -34,7 +34,8 @@ class TruncatedBPTTTrainer(LineageTrainer):
 
     Each stream's state starts at zero with the stream, is cut from the gradient after every block, and is part of the
     checkpoint. Every process, and every slot of gradient accumulation, keeps the states of its own streams, so that
-    1 process x batch 8, 2 x 4 and 4 accumulated batches of 2 train the same model. Evaluation carries states too.
+    1 process x batch 8, 2 x 4 and 4 accumulated batches of 2 train the same model. Evaluation carries states too. Rows
+    whose `restarts`, if the data have it, is true begin with empty states instead.
 
     On `VariableStreams` the learning rate of an update is in proportion to the length of its blocks.
 
@@ -75,7 +76,11 @@ class TruncatedBPTTTrainer(LineageTrainer):
         inputs = dict(inputs)
         first_stream, step = inputs.pop("stream")[0].item(), inputs.pop("stream_step")[0].item()
         # looked up in the dict, not with a default: a missing state must not silently become zeros
+        restarts = inputs.pop("restarts", None)  # [B]
         inputs["cache"] = DynamicCache(config=self.model.config) if step == 0 else states[first_stream]
+        if restarts is not None and step > 0:
+            for layer in inputs["cache"].layers:
+                layer.keys, layer.values = (s.masked_fill(restarts[:, None], 0) for s in (layer.keys, layer.values))
         loss, outputs = super().compute_loss(
             model, inputs | {"use_cache": True}, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
@@ -94,7 +99,7 @@ class TruncatedBPTTTrainer(LineageTrainer):
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        self._signature_columns = list({*self._signature_columns, "shift_labels", "stream", "stream_step"})
+        self._signature_columns = list({*self._signature_columns, "shift_labels", "stream", "stream_step", "restarts"})
 
     def _state_file(self, checkpoint: str) -> Path:
         return Path(checkpoint) / f"recurrent_state_{self.args.process_index}.safetensors"

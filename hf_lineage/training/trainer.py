@@ -85,6 +85,15 @@ class LineageTrainer(Trainer):
         with self.average.in_place_of() if self.average is not None else nullcontext():
             return super().evaluate(*args, **kwargs)
 
+    def _get_dataloader(self, *args, is_training=False, **kwargs):
+        """Trainer's; `dataloader_drop_last` is of training alone, since an evaluation sees every example."""
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last and is_training
+        try:
+            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def _save_rng_state(self, output_dir):
         super()._save_rng_state(output_dir)
         if self.average is not None and self.args.should_save:

@@ -1,5 +1,6 @@
 """Training of encoder-decoders on batches by tokens, with label smoothing, and generation while evaluating."""
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,7 +32,7 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
     per_device_train_batch_size: int = field(
         default=1, metadata={"help": "Always 1: a batch is as large as `tokens_per_update` makes it."}
     )
-    # of the evaluation too, whose every sentence counts; batches by tokens need no dropping
+    # batches by tokens need no dropping
     dataloader_drop_last: bool = field(default=False, metadata={"help": "Drop the last incomplete batch."})
     tokens_per_update: int = field(
         default=4_096,
@@ -104,7 +105,8 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
 
     Raises:
         ValueError: in `train`, the data are dealt to another number of parts than processes times accumulated
-            batches, or per_device_train_batch_size is not 1; scheduled sampling of pairs without numbers.
+            batches, or per_device_train_batch_size is not 1; scheduled sampling of pairs without numbers; packed pairs
+            for a model that does not take them.
     """
 
     def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):
@@ -128,12 +130,19 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        self._signature_columns = list({*self._signature_columns, "pair"})
+        self._signature_columns = list({*self._signature_columns, "pair", "cu_seq_lens_q", "cu_seq_lens_k"})
 
     def check_data(self):
         super().check_data()
         if self.args.scheduled_sampling is not None and not getattr(self.train_dataset, "number_pairs", False):
             raise ValueError("scheduled_sampling draws by pair: it needs TokenBuckets(number_pairs=True)")
+        if getattr(self.train_dataset, "packing", False):
+            takes = inspect.signature(self.model.base_model.forward).parameters
+            if "cu_seq_lens_q" not in takes:
+                raise ValueError(
+                    "packing needs a model that takes cu_seq_lens_q, as the Transformer does; "
+                    f"{type(self.model).__name__} does not"
+                )
         if isinstance(self.train_dataset, TokenBuckets):
             parts = self.args.world_size * self.args.gradient_accumulation_steps
             if self.train_dataset.parts != parts or self.args.train_batch_size != 1:
@@ -172,7 +181,8 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             inputs["own_words"] = own_word_coins(self.args.seed, step, pairs, length, share)
         if self.compute_loss_func is not None and "decoder_input_ids" not in inputs:
             # Trainer takes the labels out, from which the model would make its decoder's inputs
-            shifted = self.model.prepare_decoder_input_ids_from_labels(inputs["labels"])
+            bounds = [inputs["cu_seq_lens_q"]] if "cu_seq_lens_q" in inputs else []
+            shifted = self.model.prepare_decoder_input_ids_from_labels(inputs["labels"], *bounds)
             inputs = {**inputs, "decoder_input_ids": shifted}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 

@@ -1,19 +1,30 @@
 """word2vec under the Trainer: callbacks, checkpoints, schedules and several processes around the fast updates."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
+from torch.utils.data import Dataset
+from transformers import TrainerCallback, default_data_collator
 
+from ..data.randomness import EpochCallback
 from ..data.windows import WordWindows
 from ..models import Word2VecForPreTraining
 from .trainer import LineageTrainer
 from .word2vec_fast import FastPath, update
 
 
-def single_block(examples: list[dict]) -> dict[str, Tensor]:
-    """Collates a batch of one block (`WordWindows`)."""
-    (example,) = examples
-    return {name: torch.from_numpy(values) for name, values in example.items()}
+class BlockNumbers(Dataset):
+    """What the DataLoader deals out of `blocks`: their positions; the thread that trains on a block also makes it."""
+
+    def __init__(self, blocks: WordWindows):
+        self.blocks = blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, position: int) -> dict[str, int]:
+        return {"position": position}
 
 
 class EpochLoss(TrainerCallback):
@@ -36,17 +47,20 @@ class EpochLoss(TrainerCallback):
 
 
 class Word2VecTrainer(LineageTrainer):
-    """Trains a `Word2VecForPreTraining` on `WordWindows`, a block of words a step, without autograd.
+    """Trains a `Word2VecForPreTraining` on `WordWindows` without autograd; a batch is so many blocks of words.
 
     The learning rate and its schedule are the TrainingArguments'; no optimizer state exists. The logged `loss` is the
     mean in nats over a fixed sixteenth of the pairs. After each epoch `epoch_loss` is logged, that of all its steps,
     but for an epoch that a resumed run began in the middle of. Each of several processes trains its own copy on its
-    own blocks; the copies are averaged every `average_steps` steps and before each checkpoint. One process and one
-    thread give the same bits every time; `num_threads` > 1 (Hogwild) do not.
+    own blocks; the copies are averaged every `average_steps` steps and before each checkpoint.
+
+    The blocks of a batch are trained on one after the other or, with `num_threads` > 1, side by side: the threads
+    change the matrices without locks (Hogwild; Niu et al., 2011), as fast as there are cores, but no two runs are
+    equal. One process and one thread give the same bits every time.
 
     Raises:
-        ValueError: per_device_train_batch_size or gradient_accumulation_steps is not 1 (the block size is
-            `WordWindows`' own), or the data were prepared for another `path`.
+        ValueError: gradient_accumulation_steps is not 1, there is no thread, or a batch has fewer blocks than there
+            are threads, or the data were prepared for another `path`.
     """
 
     def __init__(
@@ -60,9 +74,18 @@ class Word2VecTrainer(LineageTrainer):
         average_steps: int = 10,
         **kwargs,
     ):
-        for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-            if getattr(args, name) != 1:
-                raise ValueError(f"{name} is {getattr(args, name)}; word2vec takes a block a step: set it to 1")
+        if num_threads < 1:
+            raise ValueError(f"num_threads is {num_threads}; it must be at least 1")
+        if args.gradient_accumulation_steps != 1:
+            raise ValueError(
+                f"gradient_accumulation_steps is {args.gradient_accumulation_steps}; word2vec accumulates no "
+                "gradient: set it to 1"
+            )
+        if args.per_device_train_batch_size < num_threads:
+            raise ValueError(
+                f"per_device_train_batch_size is {args.per_device_train_batch_size}, so many blocks a step, but "
+                f"num_threads is {num_threads}: set it to at least that"
+            )
         self.path = path or FastPath.of(model.config)
         prepared = (train_dataset.chunk, train_dataset.negatives_per_chunk)
         if prepared != (self.path.chunk, self.path.negatives_per_chunk):
@@ -76,10 +99,14 @@ class Word2VecTrainer(LineageTrainer):
                 f"the data have a window of {train_dataset.window}, the model's is {model.config.window}: "
                 "they must be equal"
             )
-        self.num_threads, self.average_steps = num_threads, average_steps
-        # the blocks' columns are not arguments of the model's forward
-        args.remove_unused_columns = False
-        super().__init__(model, args, train_dataset=train_dataset, data_collator=single_block, **kwargs)
+        self.blocks, self.average_steps = train_dataset, average_steps
+        self.map = map if num_threads == 1 else ThreadPoolExecutor(num_threads).map
+        # a position is no argument of the model's forward; a batch of fewer blocks is as good as any
+        args.remove_unused_columns, args.dataloader_drop_last = False, False
+        super().__init__(
+            model, args, train_dataset=BlockNumbers(train_dataset), data_collator=default_data_collator, **kwargs
+        )
+        self.add_callback(EpochCallback(train_dataset))
         self.epoch_loss = EpochLoss(self)
         self.add_callback(self.epoch_loss)
 
@@ -89,9 +116,11 @@ class Word2VecTrainer(LineageTrainer):
         return self.optimizer
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """One block at the schedule's learning rate -> mean loss of its pairs."""
+        """Some blocks at the schedule's learning rate -> mean loss of their pairs."""
         rate = self.optimizer.param_groups[0]["lr"]
-        loss, pairs = update(self.model, inputs, self.path, rate, self.num_threads)
+        positions = inputs["position"].tolist()
+        sums = list(self.map(lambda position: update(self.model, self.blocks[position], self.path, rate), positions))
+        loss, pairs = (sum(column) for column in zip(*sums, strict=True))
         self.epoch_loss.sums += torch.tensor([loss, pairs], dtype=torch.float64)
         if (self.state.global_step + 1) % self.average_steps == 0:
             self.average_processes()

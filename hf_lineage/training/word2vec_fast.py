@@ -5,13 +5,11 @@ centres at a time, which share their negatives; see word2vec_numba.py, which is 
 once, all from the same state of the matrices, and sums their changes.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import embedding as rows_of
 from torch.nn.functional import logsigmoid, pad
 
@@ -59,51 +57,36 @@ class FastPath:
 
 
 def update(
-    model: Word2VecForPreTraining, batch: dict[str, Tensor], path: FastPath, rate: float, num_threads: int = 1
+    model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath, rate: float
 ) -> tuple[float, int]:
-    """One pass over a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, pairs it counts).
-
-    With `num_threads` > 1 the threads change the matrices without locks (Hogwild; Niu et al., 2011): as fast as there
-    are cores, but no two runs are equal.
-    """
-    count = len(batch["ids"])
-    step = path.chunk * path.chunks_at_once
-    share = -(-count // (num_threads * step)) * step
-    parts = [(begin, min(begin + share, count)) for begin in range(0, count, max(share, 1))]
-    run = _numba if path.backend == "numba" else _torch
+    """One pass over a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, pairs it counts)."""
     matrices = model.get_input_embeddings().weight.detach(), model.context_embeddings.detach()
-    if num_threads == 1:
-        sums = [run(model, *matrices, batch, path, rate, *part) for part in parts]
-    else:
-        with ThreadPoolExecutor(num_threads) as pool:
-            sums = list(pool.map(lambda part: run(model, *matrices, batch, path, rate, *part), parts))
-    return sum(loss for loss, _ in sums), sum(pairs for _, pairs in sums)
+    return (_numba if path.backend == "numba" else _torch)(model, *matrices, block, path, rate)
 
 
-def _numba(model, embedding, context, batch, path, rate, begin, end):
+def _numba(model, embedding, context, block, path, rate):
     from . import word2vec_numba  # numba is an extra
 
     config = model.config
     matrices = embedding.numpy(), context.numpy()
-    ids, low, high, negatives = (batch[name].numpy() for name in ("ids", "low", "high", "negatives"))
+    block = [block[name] for name in ("ids", "low", "high", "negatives")]
     rate = np.float32(rate)
     if config.architecture == "skip_gram" and config.objective == "negative_sampling":
-        return word2vec_numba.skip_gram(
-            *matrices, ids, low, high, negatives, path.chunk, config.num_negatives, rate, begin, end
-        )
+        return word2vec_numba.skip_gram(*matrices, *block, path.chunk, config.num_negatives, rate)
     nodes, signs = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
     if config.objective == "hierarchical_softmax":
         tree = model.huffman_tree()
         nodes, signs = tree.nodes.int().numpy(), tree.signs.float().numpy()
     options = config.architecture == "cbow", config.cbow_mean, config.cbow_mean and config.cbow_grad == "corrected"
-    return word2vec_numba.word_by_word(*matrices, ids, low, high, negatives, nodes, signs, *options, rate, begin, end)
+    return word2vec_numba.word_by_word(*matrices, *block, nodes, signs, *options, rate)
 
 
-def _torch(model, embedding, context, batch, path, rate, begin, end):
+def _torch(model, embedding, context, block, path, rate):
+    end, batch = len(block["ids"]), {name: torch.from_numpy(values) for name, values in block.items()}
     batch = _padded({name: tensor.to(embedding.device) for name, tensor in batch.items()}, path, model.config.window)
     learn = _blocks if model.config.objective == "negative_sampling" else _vectors
     loss, pairs, step = torch.zeros((), device=embedding.device), 0, path.chunk * path.chunks_at_once
-    for start in range(begin, end, step):
+    for start in range(0, end, step):
         group_loss, group_pairs = learn(
             model,
             embedding,

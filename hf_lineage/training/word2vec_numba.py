@@ -6,9 +6,9 @@ k · pairs / N times, so that a pair has k of them on average (after Ji et al., 
 too). `word_by_word` is the authors' loop, which hierarchical softmax and CBOW need.
 
 Shapes: embedding [V, D] and context [V, D] float32; ids, low, high int32 [n], where centre i has the neighbours
-low[i] ... high[i] − 1 without i itself; negatives int32 [chunks, N]. Both loops handle centres begin ... end − 1,
-release the interpreter's lock, and return (loss in nats, pairs it was measured on): one chunk in LOSS_INTERVAL is
-measured, since a logarithm a pair would cost as much as the training.
+low[i] ... high[i] − 1 without i itself; negatives int32 [chunks, N]. Both loops release the interpreter's lock, and
+return (loss in nats, pairs it was measured on): one chunk in LOSS_INTERVAL is measured, since a logarithm a pair would
+cost as much as the training.
 """
 
 import math
@@ -60,12 +60,12 @@ def scatter_add(matrix, rows, change):
 
 
 @compiled
-def skip_gram(embedding, context, ids, low, high, negatives, length, num_negatives, rate, begin, end):
-    """Negative sampling, `length` centres at a time; `begin` is a multiple of `length`."""
+def skip_gram(embedding, context, ids, low, high, negatives, length, num_negatives, rate):
+    """Negative sampling, `length` centres at a time."""
     size, shared = embedding.shape[1], negatives.shape[1]
     widest = length
-    for a in range(begin, end, length):
-        b = min(a + length, end)
+    for a in range(0, len(ids), length):
+        b = min(a + length, len(ids))
         widest = max(widest, high[a:b].max() - low[a:b].min())
     x, dx = np.empty((widest, size), np.float32), np.empty((widest, size), np.float32)
     y, dy = np.empty((length, size), np.float32), np.empty((length, size), np.float32)
@@ -74,8 +74,8 @@ def skip_gram(embedding, context, ids, low, high, negatives, length, num_negativ
     pairs, share = np.empty(widest, np.float32), np.float32(num_negatives) / np.float32(shared)
     loss, measured = 0.0, 0
 
-    for a in range(begin, end, length):
-        b = min(a + length, end)
+    for a in range(0, len(ids), length):
+        b = min(a + length, len(ids))
         first, last = low[a:b].min(), high[a:b].max()
         rows, noise = ids[first:last], negatives[a // length]
         n = last - first
@@ -155,7 +155,7 @@ def learn(h, error, context, rows, signs, count, rate, measure):
 
 
 @compiled
-def word_by_word(embedding, context, ids, low, high, negatives, nodes, signs, cbow, mean, divide, rate, begin, end):
+def word_by_word(embedding, context, ids, low, high, negatives, nodes, signs, cbow, mean, divide, rate):
     """Centres one after the other, each against its negatives [n, k] or, if there are none, along its Huffman path.
 
     nodes and signs [V, depth] are the tree's (`HuffmanTree`). `mean` and `divide` are CBOW's: whether neighbours are
@@ -166,7 +166,7 @@ def word_by_word(embedding, context, ids, low, high, negatives, nodes, signs, cb
     rows = np.empty(max(negatives.shape[1] + 1, nodes.shape[1]), np.int64)
     labels = np.empty(rows.shape[0], np.float32)
     loss, measured = 0.0, 0
-    for i in range(begin, end):
+    for i in range(len(ids)):
         neighbours = high[i] - low[i] - 1
         if neighbours <= 0:
             continue

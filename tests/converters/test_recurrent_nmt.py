@@ -76,7 +76,7 @@ def opennmt(kind, input_feed, general, layers=2):
     return net.state_dict(), run
 
 
-def joeynmt(kind, input_feeding, bahdanau, layers=2):
+def joeynmt(kind, input_feeding, bahdanau, layers=2, scale=1.0):
     """A model of JoeyNMT, likewise."""
     torch.manual_seed(1)
     rnn, size = {"lstm": nn.LSTM, "gru": nn.GRU}[kind], 5
@@ -99,12 +99,12 @@ def joeynmt(kind, input_feeding, bahdanau, layers=2):
 
     @torch.no_grad()
     def run(source, target):
-        memory, last = net.encoder.rnn(net.src_embed.lut(source))
+        memory, last = net.encoder.rnn(net.src_embed.lut(source) * scale)
         top = last[0] if kind == "lstm" else last
         first = torch.tanh(net.decoder.bridge_layer(torch.cat([top[-2], top[-1]]))).repeat(layers, 1)
         state, keys = (first, first) if kind == "lstm" else first, attention.key_layer(memory)
         answer, logits = torch.zeros(D), []
-        for word in net.trg_embed.lut(target):
+        for word in net.trg_embed.lut(target) * scale:
             x = torch.cat([word, answer]) if input_feeding else word
             _, state = net.decoder.rnn(x[None], state)
             query = (state[0] if kind == "lstm" else state)[-1]
@@ -141,6 +141,15 @@ def test_it_computes_what_theirs_does_and_goes_back(tmp_path, reference, read, w
     assert {name: tensor.shape for name, tensor in back.items()} == {n: t.shape for n, t in weights.items()}
     again = read(tmp_path / "back.safetensors")
     assert_close(dict(again.named_parameters()), dict(model.named_parameters()))
+
+
+def test_joeynmts_scaled_embeddings():
+    weights, run = joeynmt("lstm", True, True, scale=E**0.5)
+    logits = from_joeynmt(weights, scaled_embeddings=True)(input_ids=SOURCE[:1], decoder_input_ids=TARGET[:1]).logits
+    assert LENGTHS[0] == SOURCE.shape[1]
+    assert_close(logits[0].log_softmax(1), run(SOURCE[0], TARGET[0]), atol=1e-5, rtol=1e-4)
+    unscaled = from_joeynmt(weights)(input_ids=SOURCE[:1], decoder_input_ids=TARGET[:1]).logits
+    assert not torch.allclose(logits, unscaled, atol=1e-2)
 
 
 @pytest.mark.parametrize(("reference", "read"), [(opennmt, from_opennmt), (joeynmt, from_joeynmt)])

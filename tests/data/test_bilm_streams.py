@@ -95,6 +95,27 @@ def test_negatives_are_a_function_of_seed_epoch_and_step(stream):
         BidirectionalStreams(stream, 2, 2, num_negatives=5)
 
 
+def test_restarts_are_a_share_and_a_function_of_seed_epoch_and_block(stream):
+    def restarts(share, epoch=0, seeds=range(100)):
+        found = []
+        for seed in seeds:
+            data = BidirectionalStreams(stream, 2, 2, restart_share=share, seed=seed)
+            data.epoch = epoch
+            found += [bool(data[position]["restarts"]) for position in range(len(data))]
+        return found
+
+    found = restarts(0.3)
+    # three standard deviations
+    assert abs(np.mean(found) - 0.3) < 3 * (0.3 * 0.7 / len(found)) ** 0.5
+    assert found == restarts(0.3)
+    assert found != restarts(0.3, epoch=1)
+    assert found != restarts(0.3, seeds=range(1, 101))
+    assert all(restarts(1.0))
+    assert "restarts" not in BidirectionalStreams(stream, 2, 2)[0]
+    with pytest.raises(ValueError, match=r"restart_share is 1.5; it must lie in \[0, 1\]"):
+        BidirectionalStreams(stream, 2, 2, restart_share=1.5)
+
+
 def test_text_that_is_none(tokenizer):
     for texts, message in (([], "no sentence"), (["", " "], "no sentence"), ([None], "None.*not text")):
         corpus = datasets.Dataset.from_dict({"text": texts})

@@ -290,7 +290,7 @@ The second paragraph of article {number} has enough words."""
     pages.insert(3, PAGE.format(redirect='<redirect title="x" />', text="#REDIRECT a b c d e f g h i j"))
     dump = tmp_path / "dump.bz2"
     dump.write_bytes(bz2.compress(DUMP.format(pages="\n".join(pages)).encode()))
-    rows = list(corpus_module._read_wikipedia((str(dump), 0, 0), 0))
+    rows = list(corpus_module._read_wikipedia((str(dump), 0, 0), whole=False, version=0))
     assert [row["text"] for row in rows[:2]] == [
         "Article 0 is one of the, twenty that are here.",
         "The second paragraph of article 0 has enough words.",
@@ -298,6 +298,10 @@ The second paragraph of article {number} has enough words."""
     assert len(rows) == 80
     for split, articles in (("validation", [18, 38]), ("test", [19, 39])):
         assert [row["text"].split()[1] for row in rows if row["split"] == split][::2] == [str(n) for n in articles]
+    whole = list(corpus_module._read_wikipedia((str(dump), 0, 0), whole=True, version=0))
+    assert len(whole) == 40
+    assert [line for row in whole for line in row["text"].split("\n")] == [row["text"] for row in rows]
+    assert [row["split"] for row in whole] == [row["split"] for row in rows[::2]]
 
 
 def test_default_corpus_is_wikipedia():
@@ -314,6 +318,9 @@ def test_default_corpus_is_wikipedia():
     markup = ("[[", "]]", "{{", "}}", "''", "|", "<ref", "==", "&nbsp;")
     assert not [text for text in documents for mark in markup if mark in text]
     assert texts(load_corpus(split="test", streaming=True)) == texts(corpora["test"])
+    articles = texts(load_corpus(split="test", sample_by="paragraph"))
+    assert len(articles) < 20
+    assert "\n".join(articles).split("\n") == texts(corpora["test"])
 
 
 def test_default_corpus_agrees_with_the_prepared_one(shared_data):

@@ -86,10 +86,12 @@ def test_added_tokens_in_the_text(wordpieces):
 def test_added_tokens_across_the_marks_of_a_chunk(wordpieces):
     tokenizer = pickle.loads(pickle.dumps(wordpieces["wordpiece"]))
     texts = ["(dog)", "dog's", "dogs'", "the(dog).cat,dog's", "g's.g's,dog.the", "dog.dog,[MASK].dog"]
-    assert TextEncoder(tokenizer).words_of("(dog).") == ["(", "dog", ")", "."]
+    words_of = TextEncoder(tokenizer).words_of
+    assert words_of(["(dog).", "Élan", "[x", "x"]) == {"(dog).": ["(", "dog", ")", "."], "x": ["x"]}
+    assert words_of(["Élan"]) == words_of([]) == {}
     check(tokenizer, texts)
     tokenizer.add_tokens(["g's", ".dog"])
-    assert check(tokenizer, texts).words_of("(dog).") == []
+    assert check(tokenizer, texts).words_of(["(dog)."]) == {}
     tokenizer.add_tokens(["dog"])
     assert check(tokenizer, texts).words_of is None
 
@@ -135,6 +137,13 @@ def test_what_was_learnt_stays_behind(wordpieces):
     assert pickle.dumps(fresh) == before
     copied = pickle.loads(before)
     assert [ids.tolist() for ids in copied(ODD_TEXTS)] == whole(wordpieces["wordpiece"], ODD_TEXTS)
+
+
+def test_many_new_words_at_once(wordpieces):
+    # more than are encoded together; unknown ones among them, and one that is a piece's mark
+    words = [f"dog{number}s" for number in range(1_200)] + ["x" * 101, "##", "#s", "0" * 120, "[UNK]"]
+    for name in ("wordpiece", "cased", "words"):
+        check(wordpieces[name], [" ".join(words), *words])
 
 
 @pytest.mark.slow

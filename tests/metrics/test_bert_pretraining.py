@@ -1,8 +1,12 @@
 """Scores of BERT's two objectives against transformers' padded BERT, example by example."""
 
+import math
+
 import datasets
+import numpy as np
 import pytest
 import torch
+from scipy.stats import entropy
 from torch.nn.functional import cross_entropy
 from transformers import BertForPreTraining
 
@@ -21,7 +25,7 @@ def test_scores_are_those_of_transformers_model(tiny_corpus, tiny_tokenizer, tmp
     found = measure_bert_pretraining(ours, data, batch_size=7, show_progress=False)
     assert ours.training
 
-    nll, right, words, next_nll, next_right, random = 0.0, 0, 0, 0.0, 0, 0
+    nll, right, words, next_nll, next_right, random, masked = 0.0, 0, 0, 0.0, 0, 0, []
     for index in range(len(data)):
         example = data[index]
         labels, is_random = example.pop("labels"), example.pop("next_sentence_label")
@@ -32,6 +36,7 @@ def test_scores_are_those_of_transformers_model(tiny_corpus, tiny_tokenizer, tmp
         nll += cross_entropy(logits, labels[chosen], reduction="sum").item()
         right += (logits.argmax(1) == labels[chosen]).sum().item()
         words += chosen.sum().item()
+        masked += labels[chosen].tolist()
         next_nll += cross_entropy(outputs.seq_relationship_logits, torch.tensor([is_random])).item()
         next_right += outputs.seq_relationship_logits.argmax().item() == is_random
         random += is_random
@@ -41,4 +46,9 @@ def test_scores_are_those_of_transformers_model(tiny_corpus, tiny_tokenizer, tmp
     assert found.word_accuracy == right / words
     assert found.sentence_loss == pytest.approx(next_nll / len(data), rel=1e-5)
     assert found.sentence_accuracy == next_right / len(data)
+    # scipy's entropy of the masked words' distribution
+    counts = np.unique(masked, return_counts=True)[1]
+    scores = found.as_dict()
+    assert math.log(scores["masked_word_frequency_perplexity"]) == pytest.approx(entropy(counts))
+    assert scores["masked_word_majority"] == counts.max() / words
     assert found.majority_accuracy == max(random, len(data) - random) / len(data)

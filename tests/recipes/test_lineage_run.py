@@ -1,7 +1,8 @@
-"""recipes/lineage.py: every causal station is trained, reopened and reported, and a failure is not hidden."""
+"""recipes/lineage.py: every station is trained, reopened and reported, and a failure is not hidden."""
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,58 +10,138 @@ from pathlib import Path
 import pytest
 
 from hf_lineage import LINEAGE
+from hf_lineage.stations import name_and_idea
 
 
 ROOT = Path(__file__).resolve().parents[2]
-CAUSAL = [config.model_type for config in LINEAGE if "AutoModelForCausalLM" in config.auto_classes]
+NAMES = [config.model_type.removeprefix("lineage_") for config in LINEAGE]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return runpy.run_path(str(ROOT / "recipes" / "lineage.py"))
 
 
 def write_corpus(folder, sentences):
     folder.mkdir()
-    # enough text for one step of 16 streams by 32 tokens
-    for split, lines in (("train", sentences * 2), ("validation", sentences), ("test", sentences)):
+    # enough text for one step of 32 streams by 20 tokens
+    for split, lines in (("train", sentences * 4), ("validation", sentences * 2), ("test", sentences)):
         (folder / f"{split}.txt").write_text("\n".join(lines), encoding="utf-8")
     return folder
 
 
-def run_lineage(output_dir, corpus):
+def run_lineage(output_dir, corpus, *more):
     flags = ["--output_dir", output_dir, "--corpus", corpus, "--tokens", 2_000, "--vocab_size", 200]
+    flags += ["--bert_steps", 10, "--translation_epochs", 0.01, *more]
     command = [sys.executable, "recipes/lineage.py", *map(str, flags)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_every_causal_station_has_a_tiny_preset():
-    for model_type in CAUSAL:
-        assert (ROOT / "recipes" / "configs" / f"{model_type.removeprefix('lineage_')}_tiny.yaml").is_file()
+def test_every_station_has_a_recipe_and_a_tiny_preset(recipe):
+    assert list(recipe["STATIONS"]) == NAMES
+    args = recipe["LineageArguments"](output_dir="runs", corpus="texts")
+    for name in NAMES:
+        script, preset = map(Path, recipe["training_command"](name, args)[1:3])
+        assert script.is_file()
+        assert preset.name == f"{name}_tiny.yaml"
+        # the preset names the recipe that reads it
+        assert f"# recipe: recipes/{script.name}" in preset.read_text(encoding="utf-8").splitlines()
 
 
+def test_a_corpus_of_ones_own_is_read_by_rows_as_all_others_read_it(recipe):
+    # the default one by articles: only these have pairs of sentences enough
+    command = {
+        corpus: recipe["training_command"]("bert", recipe["LineageArguments"](corpus=corpus)) for corpus in (None, "x")
+    }
+    assert "--sample_by" not in command[None]
+    assert command["x"][-2:] == ["--sample_by", "line"]
+
+
+def test_shares_are_in_percent(recipe):
+    rows = [
+        {"model": "A", "bleu": 99.5, "alignment_error_rate": 0.154},
+        {"model": "B", "bleu": 0.5, "alignment_error_rate": None},
+    ]
+    table = recipe["numbers_table"](rows, ("model", "bleu", "alignment_error_rate"))
+    assert "<th>alignment error rate</th>" in table
+    assert "<td>A</td><td>99.50</td><td>15.4%</td>" in table
+    assert "<td>B</td><td>0.50</td><td>–</td>" in table
+
+
+def test_an_unknown_station_is_named(recipe):
+    with pytest.raises(ValueError, match=r"\['gpt2'\]; there are nnlm, word2vec"):
+        recipe["LineageArguments"](stations=["gpt2"])
+
+
+def test_a_station_that_fails_shows_the_end_of_its_log(recipe, tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+    program = "import sys; [print('line', n, flush=True) for n in range(20)]; sys.exit('no corpus there')"
+    # the very function's: runpy gives a copy of its module
+    names = recipe["train"].__globals__
+    monkeypatch.setitem(names, "training_command", lambda name, args: [sys.executable, "-c", program])
+    args = recipe["LineageArguments"](output_dir=str(tmp_path))
+    with pytest.raises(
+        RuntimeError, match=r"(?s)word2vec ended with status 1; the end of .*\nline 19\n.*no corpus"
+    ) as e:
+        recipe["train"]("word2vec", args)
+    assert "line 3\n" not in str(e.value)
+
+
+def check_offline(page):
+    # links within the page are its table of contents
+    assert not re.search(r"(src|href)=(?!\"data:|\"#)", page), "the report must open offline"
+
+
+@pytest.mark.slow
 @pytest.mark.recipe
 def test_the_lineage_run_reports_every_station(tmp_path, tiny_corpus):
-    result = run_lineage(tmp_path / "run", write_corpus(tmp_path / "corpus", tiny_corpus))
-    assert result.returncode == 0, result.stderr[-3000:]
-    results = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert len(results) == len(CAUSAL)
-    for row in results:
-        # words and characters are counted on the same text for all, so the units agree with each other
-        assert row["perplexity_per_word"] > row["perplexity_per_token"] > 1
-        assert row["train_curve"]
-        assert len(row["samples"]) == 3
-        assert row["model"] in result.stdout
+    sentences = [*tiny_corpus, *["He was the second president .", "It takes less than a second ."] * 10]
+    result = run_lineage(tmp_path / "run", write_corpus(tmp_path / "corpus", sentences))
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "data:image/png;base64," in page
-    assert not re.search(r"(src|href)=(?!\"data:)", page), "the report must open offline"
-    assert "What Word2VecModel knows of words" in page
-    assert page.count("data:image/png;base64,") == 2
-    for model_type in [*CAUSAL, "lineage_word2vec"]:
-        assert (tmp_path / "run" / model_type / "model.safetensors").is_file()
+    check_offline(page)
+    assert [*results] == [*NAMES, "words_in_context"]
+    places = []
+    for name, config in zip(NAMES, LINEAGE, strict=True):
+        row = results[name]
+        assert (tmp_path / "run" / name / "model.safetensors").is_file()
+        assert row["result"] in page
+        places.append(page.index(name_and_idea(config)[0].replace("&", "&amp;")))
+        if "AutoModelForCausalLM" in config.auto_classes:
+            # words and characters are counted on the same text for all, so the units agree with each other
+            assert row["perplexity_per_word"] > row["perplexity_per_token"] > 1
+            assert row["train_curve"]
+            assert len(row["samples"]) == 3
+        if "AutoModelForSeq2SeqLM" in config.auto_classes:
+            assert 0 <= row["bleu"] <= 100
+            assert (row["alignment_error_rate"] is None) == (name == "seq2seq")
+    assert places == sorted(places), "the lineage stands in order"
+    assert results["elmo"]["forward_perplexity"] != results["elmo"]["backward_perplexity"]
+    assert 0.5 <= results["bert"]["next_sentence_majority"] <= 1
+    assert page.count('class="layer"') == 1
+    # a map of words, learning curves, cosines
+    assert page.count("data:image/png;base64,") == 3
+    models = results["words_in_context"]["second"]
+    assert models["Word2VecModel"] == [1.0]
+    assert models["ELMoModel"][0] == 1.0
+    assert all(value < 1 for value in [*models["ELMoModel"][1:], *models["BERTModel"]])
+    # not a word of this text, but ELMo and BERT read parts of words
+    assert results["words_in_context"]["Python"]["Word2VecModel"] is None
+    assert results["words_in_context"]["Python"]["ELMoModel"][0] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.recipe
 def test_a_failing_station_ends_the_run_with_an_error(tmp_path, tiny_corpus):
     corpus = write_corpus(tmp_path / "corpus", tiny_corpus)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / CAUSAL[0]).write_text("a file where the station's folder should be")
-    result = run_lineage(tmp_path / "run", corpus)
+    (tmp_path / "run" / "rnn").write_text("a file where the station's folder should be")
+    result = run_lineage(tmp_path / "run", corpus, "--stations", "rnn", "nnlm")
     assert result.returncode != 0
-    assert f"failed: {CAUSAL[0]}" in result.stderr
-    assert len(json.loads((tmp_path / "run" / "report.json").read_text())) == len(CAUSAL) - 1
+    assert "failed: rnn" in result.stderr
+    assert [*json.loads((tmp_path / "run" / "results.json").read_text())] == ["nnlm", "words_in_context"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    check_offline(page)
+    assert "failed: see logs/rnn.log" in page
+    assert "File exists" in (tmp_path / "run" / "logs" / "rnn.log").read_text()

@@ -78,11 +78,13 @@ def test_every_station_trains_by_settings_alone(corpus, tmp_path, station):
     assert losses[-1] < losses[0]
     assert 0 <= results["test"]["bleu"] <= 100
     assert results["model_type"] == f"lineage_{station}"
+    assert sum(row["pairs"] for row in results["bleu_by_length"]) == 10
+    assert (tmp_path / "bleu_by_length.png").read_bytes().startswith(b"\x89PNG")
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert model.config.vocab_size == len(tokenizer)
     assert model.config.decoder_start_token_id == tokenizer.bos_token_id
-    (answer,) = pipeline("translation", model=str(tmp_path), device="cpu")("我 欠 他 100万 。")
-    ids = model.generate(**tokenizer("我 欠 他 100万 。", return_tensors="pt"))
+    (answer,) = pipeline("translation", model=str(tmp_path), device="cpu")("我 欠 他 100万")
+    ids = model.generate(**tokenizer("我 欠 他 100万", return_tensors="pt"))
     assert answer["translation_text"] == tokenizer.decode(ids[0], skip_special_tokens=True)
 
 
@@ -98,7 +100,7 @@ def test_the_grammar_has_gold_alignments(tmp_path):
 @pytest.mark.slow
 @pytest.mark.recipe
 def test_a_killed_run_ends_with_the_same_average(corpus, tmp_path):
-    settings = {"corpus": corpus, "max_steps": 16, "average_checkpoints": 2, "save_total_limit": 2}
+    settings = {"corpus": corpus, "max_steps": 16, "average_checkpoints": 2, "save_total_limit": 2, "packing": True}
     settings |= {"config_overrides": json.dumps(TRANSFORMER | {"dropout": 0.2})}
     run(arguments(tmp_path / "whole", **settings))
     command = arguments(tmp_path / "killed", **settings)
@@ -107,14 +109,26 @@ def test_a_killed_run_ends_with_the_same_average(corpus, tmp_path):
     assert [name for name in whole if not whole[name].equal(resumed[name])] == []
 
 
+SAMPLING = {"scheduled_sampling": "linear", "sampling_c": 0.15, "sampling_least": 0.2}
+
+
 @pytest.mark.recipe
-def test_two_processes_train_like_one(corpus, tmp_path):
+@pytest.mark.parametrize(
+    ("station", "settings"),
+    [
+        # two pack their pairs, one pads them: the same update
+        ("transformer", {"packing": True, "label_smoothing_factor": 0.1}),
+        # whose coins are tossed by pair: the same on whichever process a pair is
+        pytest.param("rnnsearch", SAMPLING, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_train_like_one(corpus, tmp_path, station, settings):
     # Adam makes as large a step of a gradient that is nothing but rounding, as those of the keys' biases are
-    common = {"corpus": corpus, "optim": "sgd", "learning_rate": 0.1, "save_steps": 6, "label_smoothing_factor": 0.1}
-    run(arguments(tmp_path / "one", **common))
+    common = {"station": station, "corpus": corpus, "optim": "sgd", "learning_rate": 0.1, "save_steps": 6}
+    run(arguments(tmp_path / "one", **common, **settings | {"packing": False}))
     launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
     launch += ["--main_process_port", str(29_300 + os.getpid() % 300)]
-    run([*launch, *arguments(tmp_path / "two", **common)])
+    run([*launch, *arguments(tmp_path / "two", **common, **settings, compare_with=tmp_path / "one")])
     one, two = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, abs=1e-4)
@@ -124,6 +138,7 @@ def test_two_processes_train_like_one(corpus, tmp_path):
         atol=1e-5,
         rtol=1e-4,
     )
+    assert (tmp_path / "two" / "bleu_by_length.png").is_file()
     scores = [json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("one", "two")]
     assert scores[1]["bleu"] == pytest.approx(scores[0]["bleu"], abs=1e-3)
     assert scores[1]["loss"] == pytest.approx(scores[0]["loss"], abs=1e-3)

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch.testing import assert_close
-from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, pipeline
+from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, pipeline, set_seed
 
 import hf_lineage
+from hf_lineage.data import WordFile, WordWindows
+from hf_lineage.training import FastPath
+from hf_lineage.training.word2vec_fast import update
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -87,3 +91,41 @@ def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path):
     vocabulary = grown.get_vocab()
     expected = {"cat": 600, "pig": 300, "hen": 300, "new_york": 600}
     assert {word: second.word_counts[vocabulary[word]].item() for word in expected} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+def test_two_processes_average_what_each_learned_from_its_blocks(tmp_path):
+    draws = np.random.default_rng(0)
+    lines = [" ".join(draws.choice("cat dog cow pig red blue".split(), size=9)) for _ in range(200)]
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    fields = {"hidden_size": 8}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["recipes/pretrain_word2vec.py", "recipes/configs/word2vec_tiny.yaml", "--backend", "torch"]
+    command += ["--corpus", str(tmp_path / "text.txt"), "--output_dir", str(tmp_path / "out"), "--seed", "3"]
+    command += ["--words_per_step", "500", "--subsample", "0", "--num_train_epochs", "1"]
+    command += ["--config_overrides", json.dumps(fields)]
+    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    found = AutoModelForPreTraining.from_pretrained(tmp_path / "out")
+
+    words = WordFile(tmp_path / "out" / "train.ids", found.config.vocab_size)
+    path = FastPath.of(found.config, "torch")
+    blocks = WordWindows(
+        words,
+        subsample=0,
+        chunk=path.chunk,
+        negatives_per_chunk=path.negatives_per_chunk,
+        block_size=500,
+        seed=3,
+    )
+    assert len(blocks) == 4  # two steps of two processes, averaged at the end
+    copies = []
+    for process in range(2):
+        set_seed(3)
+        copies.append(AutoModelForPreTraining.from_config(found.config))
+        for step, rate in enumerate([0.025, 0.0125]):
+            update(copies[-1], blocks[2 * step + process], path, rate)
+    for name, parameter in found.named_parameters():
+        one, two = (dict(copy.named_parameters())[name] for copy in copies)
+        assert_close(parameter, (one + two) / 2, atol=1e-6, rtol=0)
+        assert not torch.allclose(one, two, atol=1e-4), name

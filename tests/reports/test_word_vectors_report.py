@@ -47,17 +47,20 @@ def test_only_known_words_are_shown(vectors):
 
 def test_section_is_part_of_an_offline_page(vectors, tmp_path):
     groups = {"royal & others": ["king", "queen", "<b>"], "people": ["man", "woman"]}
-    section = word_vectors_section("Words <1>", vectors, groups, [("man", "king", "woman", "queen")])
-    result = {"train_curve": [(1, 2.0)], "validation_curve": [], "samples": [], "model": "M", "parameters": 1}
-    result |= dict.fromkeys(("perplexity_per_token", "perplexity_per_word", "bits_per_character"), 1.5)
-    result |= {"train_seconds": 1.0, "tokens_per_second": 1}
-    write_lineage_report(tmp_path / "report.html", "T", "S", [result], [section])
+    section = word_vectors_section(vectors, groups, [("man", "king", "woman", "queen")])
+    write_lineage_report(tmp_path / "report.html", "T", "S", [], [("Words <1>", section)])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert section in page
     assert "Words &lt;1&gt;" in page
     assert "&lt;b&gt;" in page
     assert "<td>queen</td><td>queen 0.96" in page
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 2
-    assert base64.b64decode(pictures[1]).startswith(b"\x89PNG")
-    assert not re.search(r"(src|href)=(?!\"data:)", page)
+    assert len(pictures) == 1
+    assert base64.b64decode(pictures[0]).startswith(b"\x89PNG")
+    assert not re.search(r"(src|href)=(?!\"data:|\"#)", page)
+
+
+def test_no_empty_table_of_analogies(vectors):
+    section = word_vectors_section(vectors, {"people": ["man", "woman"]}, [("man", "king", "woman", "unheard")])
+    assert "nearest" in section
+    assert "question" not in section

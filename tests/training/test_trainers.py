@@ -134,6 +134,35 @@ def test_state_is_carried_and_gradient_is_cut(tmp_path):
     assert_close(dict(model.named_parameters()), dict(reference.named_parameters()))
 
 
+class Restarting(ParallelStreams):
+    """The last two of four streams begin each odd step with empty states."""
+
+    def __getitem__(self, position):
+        example = super().__getitem__(position)
+        return example | {"restarts": example["stream"] > 1 and example["stream_step"] % 2 == 1}
+
+
+def test_rows_that_restart_have_empty_states(tmp_path):
+    # without learning, the losses are those of the streams, cut where they restart
+    model = lstm()
+    trainer = TruncatedBPTTTrainer(
+        model, arguments(tmp_path, learning_rate=0.0), train_dataset=Restarting(stream(), 4, BLOCK),
+        data_collator=default_data_collator,
+    )  # fmt: skip
+    trainer.train()
+    tokens = torch.from_numpy(stream().tokens).long()
+    expected = torch.zeros(4, 8)
+    for row in range(4):
+        # a restart at step 1, 3, 5, 7
+        pieces = [(0, 8)] if row < 2 else [(0, 1), (1, 3), (3, 5), (5, 7), (7, 8)]
+        for first, last in pieces:
+            begin, end = row * 40 + first * BLOCK, row * 40 + last * BLOCK
+            logits = model(tokens[None, begin:end]).logits[0]
+            nll = torch.nn.functional.cross_entropy(logits, tokens[begin + 1 : end + 1], reduction="none")
+            expected[row, first:last] = nll.view(-1, BLOCK).mean(1)
+    assert losses(trainer) == pytest.approx(expected.mean(0).tolist(), abs=1e-4)
+
+
 def test_sum_over_time_is_a_rate_times_the_block(tmp_path):
     # Zaremba et al. sum the loss over a block: with plain SGD that is the mean's rate and clipping, rescaled
     summed, rescaled = lstm(), lstm()
@@ -296,6 +325,18 @@ def test_row_without_labels_does_not_count(tmp_path):
     trainer = LineageTrainer(model, settings, train_dataset=examples(False, True))
     trainer.train()
     assert losses(trainer) == [pytest.approx(expected, abs=1e-4)]
+
+
+def test_evaluation_sees_the_last_examples_too(tmp_path):
+    model, data = lstm().eval(), [{"input_ids": row, "labels": row} for row in torch.randint(1, 30, (7, 6))]
+    with torch.no_grad():
+        rows = [model(row["input_ids"][None], labels=row["labels"][None]).loss.item() for row in data]
+    settings = arguments(tmp_path, per_device_eval_batch_size=4)
+    trainer = LineageTrainer(model, settings, train_dataset=data, eval_dataset=data)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(rows) / 7, abs=1e-5)
+    assert trainer.predict(data).predictions.shape[0] == 7
+    # while training drops what does not fill a batch, so that several processes see the same ones
+    assert len(trainer.get_train_dataloader()) == 1
 
 
 @pytest.mark.parametrize(

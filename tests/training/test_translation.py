@@ -31,7 +31,7 @@ def pairs(tokenizer):
     return TranslationPairs(grammar_corpus("train", 200), tokenizer, show_progress=False)
 
 
-def new_trainer(tmp_path, pairs, tokenizer, parts=1, model=None, **settings):
+def new_trainer(tmp_path, pairs, tokenizer, parts=1, model=None, packing=False, **settings):
     torch.manual_seed(0)
     model = model or TransformerForConditionalGeneration(
         TransformerConfig(
@@ -67,6 +67,7 @@ def new_trainer(tmp_path, pairs, tokenizer, parts=1, model=None, **settings):
             tokenizer.pad_token_id,
             parts,
             number_pairs=args.scheduled_sampling is not None,
+            packing=packing,
         ),
         eval_dataset=TranslationPairs(grammar_corpus("validation", 12), tokenizer, show_progress=False),
         data_collator=PairCollator(tokenizer.pad_token_id),
@@ -123,6 +124,33 @@ def test_accumulated_parts_are_the_whole_batch(tmp_path, pairs, tokenizer, smoot
     parts.train()
     assert losses(parts) == pytest.approx(losses(whole), abs=1e-5)
     assert_close(dict(parts.model.named_parameters()), dict(whole.model.named_parameters()), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("smoothing", "parts"), [(0.0, 1), (0.1, 3)])
+def test_packed_pairs_train_as_padded_ones(tmp_path, pairs, tokenizer, smoothing, parts):
+    settings = {"label_smoothing_factor": smoothing, "gradient_accumulation_steps": parts, "optim": "sgd"}
+    padded, packed = (
+        new_trainer(tmp_path, pairs, tokenizer, parts, packing=packing, learning_rate=0.1, **settings)
+        for packing in (False, True)
+    )
+    for of_padded, of_packed in zip(padded.train_dataset, packed.train_dataset, strict=True):
+        num_tokens = int((of_padded["labels"] != -100).sum())
+        # a part without a row has one that is not scored
+        assert of_packed["labels"].shape == (1, num_tokens or of_padded["labels"].numel())
+    padded.train()
+    packed.train()
+    assert losses(packed) == pytest.approx(losses(padded), abs=1e-5)
+    assert_close(dict(packed.model.named_parameters()), dict(padded.model.named_parameters()), atol=1e-6, rtol=1e-5)
+    # evaluation pads
+    assert packed.evaluate()["eval_loss"] == pytest.approx(padded.evaluate()["eval_loss"], abs=1e-5)
+
+
+def test_packing_is_refused_by_recurrent_models(tmp_path, pairs, tokenizer):
+    model = Seq2SeqForConditionalGeneration(
+        Seq2SeqConfig(vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, decoder_start_token_id=2)
+    )
+    with pytest.raises(ValueError, match="takes cu_seq_lens_q.*Seq2SeqForConditionalGeneration does not"):
+        new_trainer(tmp_path, pairs, tokenizer, model=model, packing=True).train()
 
 
 def test_schedule_is_the_papers(tmp_path, pairs, tokenizer):

@@ -10,7 +10,13 @@ from transformers import TrainerCallback
 from hf_lineage import Word2VecConfig, Word2VecForPreTraining
 from hf_lineage.data import WordFile, WordWindows
 from hf_lineage.tokenization import train_word_level
-from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer, last_complete_checkpoint
+from hf_lineage.training import (
+    FastPath,
+    LineageTrainingArguments,
+    Word2VecTrainer,
+    last_complete_checkpoint,
+    word2vec,
+)
 from hf_lineage.training.word2vec_fast import update
 from hf_lineage.word_vectors import WordVectors
 
@@ -93,7 +99,7 @@ def test_logged_loss_is_the_models_own(text, tmp_path):
         trainer.model.get_input_embeddings().weight.normal_(0, 0.5)
     trainer.train()
     found = np.mean([row["loss"] for row in trainer.state.log_history if "loss" in row])
-    data, losses = trainer.train_dataset, []
+    data, losses = trainer.blocks, []
     for position in range(3):
         example = data[position]
         ids, low, high = (example[name].tolist() for name in ("ids", "low", "high"))
@@ -111,7 +117,8 @@ def test_loss_of_an_epoch_is_the_mean_over_its_pairs(text, tmp_path):
     step = trainer.training_step
 
     def recording_step(model, inputs, num_items_in_batch=None):
-        sums.append(update(copy.deepcopy(trainer.model), inputs, trainer.path, 0.0))
+        (position,) = inputs["position"].tolist()
+        sums.append(update(copy.deepcopy(trainer.model), trainer.blocks[position], trainer.path, 0.0))
         return step(model, inputs, num_items_in_batch)
 
     trainer.training_step = recording_step
@@ -144,9 +151,34 @@ def test_resumed_run_ends_in_the_same_bits(text, tmp_path):
     assert losses[1] == losses[0][-1:]
 
 
-def test_two_threads_learn_as_well(text, tmp_path):
-    pytest.importorskip("numba")
-    trainer = new_trainer(text, tmp_path, path=FastPath("numba", 16, 16), num_threads=2)
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_every_block_is_trained_on_once_an_epoch(text, tmp_path, monkeypatch, num_threads):
+    seen = []
+
+    def recording_update(model, block, path, rate):
+        seen.append((rate, block["ids"].tolist()))
+        return 1.0, 2
+
+    monkeypatch.setattr(word2vec, "update", recording_update)
+    settings = {"num_train_epochs": 2, "per_device_train_batch_size": 2, "save_strategy": "no"}
+    trainer = new_trainer(text, tmp_path, num_threads=num_threads, **settings)
+    trainer.train()
+    expected = []
+    for trainer.blocks.epoch in range(2):
+        expected += [trainer.blocks[position]["ids"].tolist() for position in range(len(trainer.blocks))]
+    # the blocks of a step come in any order
+    assert sorted(ids for _, ids in seen) == sorted(expected)
+    rates = [rate for rate, _ in seen]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == rates[1] == 0.05
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_two_threads_learn_as_well(text, tmp_path, backend):
+    if backend == "numba":
+        pytest.importorskip("numba")
+    path = FastPath(backend, 16, 16)
+    trainer = new_trainer(text, tmp_path, path=path, num_threads=2, per_device_train_batch_size=2)
     trainer.train()
     assert_groups_are_found(trainer, text[1])
 
@@ -154,7 +186,8 @@ def test_two_threads_learn_as_well(text, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"per_device_train_batch_size": 2}, "per_device_train_batch_size is 2"),
+        ({"num_threads": 0}, "num_threads is 0; it must be at least 1"),
+        ({"num_threads": 2}, "per_device_train_batch_size is 1, .* num_threads is 2"),
         ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps is 2"),
         ({"window": 4}, "window of 3, the model's is 4"),
     ],

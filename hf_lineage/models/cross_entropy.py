@@ -1,0 +1,40 @@
+"""The cross entropy of large vocabularies, with half the memory traffic of torch's on a CPU."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
+
+
+def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of −log p(label); logits [N, V], labels [N], all of which are scored."""
+    if logits.device.type == "cpu" and logits.requires_grad and len(logits) and not torch.compiler.is_compiling():
+        return SummedCrossEntropy.apply(logits, labels)
+    return cross_entropy(logits, labels, reduction="sum")
+
+
+class SummedCrossEntropy(torch.autograd.Function):
+    """torch's cross entropy by one [N, V] of memory where it takes three: the probabilities become the gradient.
+
+    A large matrix is zeroed by the system each time it is handed out, which takes longer than its arithmetic.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, labels: Tensor) -> Tensor:
+        labels = labels[:, None]
+        highest, likeliest = logits.max(1, keepdim=True)
+        ctx.probabilities = logits.softmax(1)
+        ctx.save_for_backward(logits, labels)
+        # log Z by the likeliest answer, whose probability is at least 1 / V
+        log_z = highest - ctx.probabilities.gather(1, likeliest).log()
+        return (log_z - logits.gather(1, labels)).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        logits, labels = ctx.saved_tensors
+        # a second pass through a graph that was kept makes them again
+        of_logits = logits.softmax(1) if ctx.probabilities is None else ctx.probabilities
+        ctx.probabilities = None
+        of_logits *= gradient
+        return of_logits.scatter_add_(1, labels, -gradient.expand(labels.shape)), None

@@ -1,0 +1,59 @@
+"""BLEU by the length of the source: how a model's translations fare as sentences get longer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..metrics import BLEU
+
+
+def bleu_by_length(
+    translations: Sequence[str],
+    references: Sequence[str],
+    lengths: Sequence[int],
+    bounds: Sequence[int],
+    tokenize: str = "13a",
+    lowercase: bool = False,
+) -> list[dict]:
+    """Corpus BLEU of the pairs whose source has 1 to bounds[0] words, more than that to bounds[1], …, and of the rest.
+
+    `lengths` counts the words of each source. Gives a row for each bucket that has pairs: `longer_than` and `up_to`
+    (None for the rest), `pairs`, their mean source length `words`, and `bleu` (0 to 100).
+
+    Raises:
+        ValueError: the bounds do not rise from above 0, or there are not as many of one as of the other.
+    """
+    if not len(translations) == len(references) == len(lengths):
+        raise ValueError(
+            f"there are {len(translations)} translations, {len(references)} references and {len(lengths)} lengths: "
+            "give one of each a pair"
+        )
+    edges = [0, *bounds]
+    if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        raise ValueError(f"the bounds {list(bounds)} must rise, from above 0, such as 10 15 20")
+    rows = []
+    for low, high in zip(edges, [*bounds, None], strict=True):
+        kept = [i for i, length in enumerate(lengths) if low < length and (high is None or length <= high)]
+        if kept:
+            score = BLEU().compute(
+                predictions=[translations[i] for i in kept],
+                references=[references[i] for i in kept],
+                tokenize=tokenize,
+                lowercase=lowercase,
+            )
+            words = sum(lengths[i] for i in kept) / len(kept)
+            rows.append({"longer_than": low, "up_to": high, "pairs": len(kept), "words": words, "bleu": score["bleu"]})
+    return rows
+
+
+def plot_bleu_by_length(curves: Mapping[str, Sequence[dict]], path: str | Path):
+    """One curve a model through its rows of `bleu_by_length`, as an image of the kind that the path's ending names."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, rows in curves.items():
+        axes.plot([row["words"] for row in rows], [row["bleu"] for row in rows], marker="o", label=name)
+    axes.set(xlabel="words of the source (means of the buckets)", ylabel="BLEU")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.savefig(path, dpi=150)

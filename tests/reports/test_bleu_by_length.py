@@ -1,0 +1,49 @@
+"""BLEU by source length: each bucket scored by sacrebleu alone, and the plot's curves."""
+
+import pytest
+import sacrebleu
+from matplotlib.figure import Figure
+
+from hf_lineage.reports import bleu_by_length, plot_bleu_by_length
+
+
+FOUND = ["a cat", "The dog sat on the mat.", "He owes me a million pounds.", "The dog ran on the long road."]
+WANTED = ["a cat", "the dog sat on a mat.", "He owes me 1 million pounds.", "A dog ran on the long road."]
+LENGTHS = [2, 5, 6, 9]
+
+
+def test_each_bucket_is_sacrebleus():
+    rows = bleu_by_length(FOUND, WANTED, LENGTHS, [5, 7, 8], lowercase=True)
+    assert [(row["longer_than"], row["up_to"], row["pairs"], row["words"]) for row in rows] == [
+        (0, 5, 2, 3.5),
+        (5, 7, 1, 6.0),
+        # no pair has 8 words
+        (8, None, 1, 9.0),
+    ]
+    for row, kept in zip(rows, ([0, 1], [2], [3]), strict=True):
+        found, wanted = ([texts[i] for i in kept] for texts in (FOUND, WANTED))
+        assert row["bleu"] == pytest.approx(sacrebleu.corpus_bleu(found, [wanted], lowercase=True).score)
+
+
+@pytest.mark.parametrize("bounds", [[0, 5], [7, 5], [5, 5]])
+def test_bounds_that_do_not_rise_are_refused(bounds):
+    with pytest.raises(ValueError, match="must rise"):
+        bleu_by_length(FOUND, WANTED, LENGTHS, bounds)
+
+
+def test_one_of_each_a_pair():
+    with pytest.raises(ValueError, match="4 translations, 4 references and 3 lengths"):
+        bleu_by_length(FOUND, WANTED, LENGTHS[:3], [5])
+
+
+def test_a_curve_for_each_model(tmp_path, monkeypatch):
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k)))
+    rows = bleu_by_length(FOUND, WANTED, LENGTHS, [5, 7])
+    plot_bleu_by_length({"with attention": rows, "without": rows[:2]}, tmp_path / "bleu.png")
+    (axes,) = drawn[0].axes
+    assert [line.get_label() for line in axes.lines] == ["with attention", "without"]
+    assert [list(line.get_xdata()) for line in axes.lines] == [[3.5, 6.0, 9.0], [3.5, 6.0]]
+    assert list(axes.lines[0].get_ydata()) == [row["bleu"] for row in rows]
+    assert (tmp_path / "bleu.png").read_bytes().startswith(b"\x89PNG")
