@@ -165,6 +165,6 @@ def test_every_line_of_real_corpora(shared_data):
         for encoder in encoders:
             for start in range(0, len(texts), 1_000):
                 batch = texts[start : start + 1_000]
-                expected = whole(encoder.tokenizer, batch)
-                assert [ids.tolist() for ids in encoder(batch)] == expected, path
+                expected = encoder.tokenizer.backend_tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+                assert [ids.tolist() for ids in encoder(batch)] == [encoding.ids for encoding in expected], path
     assert lines > 500_000
