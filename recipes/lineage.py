@@ -119,7 +119,7 @@ class LineageArguments:
     tokens: int = field(default=400_000, metadata={"help": "Tokens each station that generates text is trained on."})
     bert_steps: int = field(default=2_000, metadata={"help": "Updates of BERT."})
     elmo_epochs: float = field(default=1.0, metadata={"help": "Passes of ELMo over the text."})
-    translation_epochs: float = field(default=2.0, metadata={"help": "Passes over the 20,000 sentence pairs."})
+    translation_epochs: float = field(default=3.0, metadata={"help": "Passes over the 20,000 sentence pairs."})
     prompts: list[str] = field(
         default_factory=lambda: ["The first", "In the city of", "It is known that"],
         metadata={"help": "Texts that each model goes on from."},
