@@ -2,7 +2,8 @@
 
 Not natural text, but what makes translation hard, under control: words that change place (time and place adverbs,
 relative clauses, 把 and 被), agreement and tense that Chinese does not mark, who owes whom (我 欠 他 100万 and
-他 欠 我 100万), words without a counterpart. So BLEU and the alignment error rate are known exactly.
+他 欠 我 100万), words without a counterpart. So BLEU and the alignment error rate are known exactly. The lexicon is
+wide, prepositions, modals and question words included, so that few words can be guessed without a look at the source.
 
 A rule is written for both languages at once (a synchronous context-free grammar; Aho and Ullman, 1969): slots in
 braces stand on both sides, words that share a label after a slash are aligned: surely, or possibly after a "?".
