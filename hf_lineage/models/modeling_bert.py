@@ -176,7 +176,7 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
             scored = labels != IGNORED
             logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored]  # [scored, V]
             total = summed_cross_entropy(logits.float(), labels)
-            return logits, mean_of(total, len(labels) if num_items is None else num_items)
+            return logits, mean_of(total, scored.sum() if num_items is None else num_items)
         logits = self.cls.predictions(hidden_states)
         return logits, mean_cross_entropy(logits, labels, num_items)
 
