@@ -81,10 +81,20 @@ class KeptLayers(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        row = {name: torch.from_numpy(np.array(value)) for name, value in self.rows[position].items()}
-        row["elmo_layers"] = row["elmo_layers"].view(self.shape)
-        row["attention_mask"] = torch.ones_like(row["input_ids"])
-        return row
+        return self._example(self.rows[position])
+
+    def __getitems__(self, positions: list[int]) -> list[dict[str, torch.Tensor]]:
+        """A DataLoader's batch, read from the file at once: row by row costs as much as a small task's network."""
+        columns = self.rows[positions]
+        return [self._example(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+    def _example(self, row: dict) -> dict[str, torch.Tensor]:
+        example = {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
+        # datasets reads a column of numbers as float32, and one of its numbers as float64
+        example = {name: value.float() if value.dtype == torch.float64 else value for name, value in example.items()}
+        example["elmo_layers"] = example["elmo_layers"].view(self.shape)
+        example["attention_mask"] = torch.ones_like(example["input_ids"])
+        return example
 
     def collate(self, examples: list[dict]) -> dict[str, torch.Tensor]:
         """Examples padded on the right to one batch; numbers a token, such as labels, with −100."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
@@ -25,6 +25,7 @@ from .cache_name import takes_cache
 from .conditional_random_field import ConditionalRandomField
 from .configuration_elmo import ELMoConfig
 from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
+from .fast_dropout import Dropout
 from .inputs import IGNORED, check_mask, embed_inputs
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
 from .recurrent_layers import LSTMCell, Padding, RecurrentLayer, check_states, reorder_time
@@ -136,6 +137,7 @@ class ELMoModel(ELMoPreTrainedModel):
         self.mixes = nn.ModuleList(
             ScalarMix(config.num_hidden_layers + 1, config.mix_layer_norm) for _ in range(config.num_mixes)
         )
+        self.dropout = Dropout(config.dropout)
         self.is_frozen = config.freeze_bilm
         self.set_learning()
         # without gradients, on the CPU: run the two directions in two threads (then give each half the cores)
@@ -223,7 +225,7 @@ class ELMoModel(ELMoPreTrainedModel):
 
     def dropped(self, x: Tensor) -> Tensor:
         """The language model's dropout: none once it is frozen."""
-        return dropout(x, self.config.dropout, self.training and not self.is_frozen)
+        return x if self.is_frozen else self.dropout(x)
 
     @takes_cache
     @can_return_tuple
@@ -424,7 +426,7 @@ class ELMoForTask(ELMoPreTrainedModel):
                 f"num_mixes is {config.num_mixes}; a task has room for 2, at its LSTM's input and at its output"
             )
         self.model = ELMoModel(config)
-        self.dropout = nn.Dropout(config.elmo_dropout)
+        self.dropout = Dropout(config.elmo_dropout)
         has_words = config.word_vector_size > 0
         self.word_vectors = nn.Embedding(config.vocab_size, config.word_vector_size) if has_words else None
         size = config.output_size + config.word_vector_size

@@ -66,6 +66,20 @@ def test_layers_are_the_model_s_and_computed_once(config, tokenizer, data, tmp_p
     assert torch.equal(again[1]["elmo_layers"], kept[1]["elmo_layers"])
 
 
+def test_a_batch_is_its_rows(config, tokenizer, tmp_path):
+    data = datasets.Dataset.from_dict(
+        {
+            "text": TEXTS,
+            "labels": [[-100, 0, 1, 0, -100], [-100, 1, 1, 0, -100], [-100, 1, -100]],
+            "score": [0.5, 1.0, 2.0],
+        }
+    )
+    kept = KeptLayers(data, ELMoModel(config), tokenizer, tmp_path)
+    for positions in ([2, 0, 1], [0, 1], [1]):
+        for position, row in zip(positions, kept.__getitems__(positions), strict=True):
+            torch.testing.assert_close(row, kept[position], rtol=0, atol=0)
+
+
 def test_what_the_layers_depend_on_is_computed_anew(config, tokenizer, data, tmp_path):
     model = ELMoModel(config)
     calls = counted(model)
