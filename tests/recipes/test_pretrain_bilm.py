@@ -52,11 +52,15 @@ def corpus(tmp_path_factory, tiny_corpus):
     return folder
 
 
-def run(corpus, output_dir, launcher=(sys.executable,), environment=None, **changes):
+def command(corpus, output_dir, **changes):
     settings = SETTINGS | {"corpus": corpus, "output_dir": output_dir} | changes
     flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return [str(ROOT / "recipes" / "pretrain_bilm.py"), *flags]
+
+
+def run(corpus, output_dir, launcher=(sys.executable,), environment=None, **changes):
     result = subprocess.run(
-        [*launcher, str(ROOT / "recipes" / "pretrain_bilm.py"), *flags],
+        [*launcher, *command(corpus, output_dir, **changes)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -96,3 +100,18 @@ def test_two_processes_train_as_one(corpus, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"]
     two = run(corpus, tmp_path / "two", launcher, per_device_train_batch_size=2, config_overrides=no_dropout)
     assert_close(two, one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+def test_memory_does_not_grow_with_the_updates(corpus, tmp_path):
+    peaks = []
+    for updates in (300, 3000):
+        flags = command(corpus, tmp_path / str(updates), max_steps=updates, save_strategy="no", logging_steps=100)
+        process = subprocess.Popen([sys.executable, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        peaks.append(usage.ru_maxrss / 1024)
+    # MB: 6 kB an update would show
+    assert peaks[1] < peaks[0] + 16
