@@ -8,6 +8,7 @@ sources of 24 tokens, translations of 32, one thread. The tokens of both are com
 plain generate(). Tokens a CPU-second; the last line has the ratio of the medians for each batch size.
 """
 
+import importlib.util
 import os
 import tempfile
 import time
@@ -60,6 +61,9 @@ def convert(model: TransformerForConditionalGeneration, folder: str):
 
 def main():
     (args,) = parse(BenchmarkArguments)
+    if importlib.util.find_spec("ctranslate2") is None:
+        print("nothing measured: pip install ctranslate2")
+        return
     torch.set_num_threads(1)
     set_seed(0)
     config = TransformerConfig(

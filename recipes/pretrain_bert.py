@@ -37,7 +37,10 @@ class BERTPretrainingArguments:
     short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
     dynamic_masking: bool = field(default=False, metadata={"help": "Draw new masks in each epoch."})
-    paper_exact: bool = field(default=False, metadata={"help": "BertAdam: no bias correction, as in the paper."})
+    paper_exact: bool = field(
+        default=False,
+        metadata={"help": "BertAdam: no bias correction, as released (truncated-normal weights: always)."},
+    )
     vocab_size: int = field(default=8_000, metadata={"help": "Size of the WordPiece vocabulary trained here."})
     prompts: list[str] = field(
         default_factory=lambda: ["He went to the [MASK].", "The [MASK] of the city is old."],

@@ -16,7 +16,8 @@ class GPTConfig(LineageConfig):
     The defaults are the sizes of section 4.1. `dropout` acts after every sub-layer, `embedding_dropout` on the sum of
     token and position vectors, `attention_dropout` on the attention weights and `classifier_dropout` on the vector at
     the extract token. `embedding_dropout_of="tables"` drops entries of the two embedding tables instead, the same for
-    every token of the batch and for the tied output layer, as the released code does.
+    every token of the batch and for the tied output layer, as the released code does (whose softmax also runs over the
+    rows of the positions; this one's is over the vocabulary alone).
     `hidden_act="gelu_new"` is the tanh form of the GELU, as released; `"gelu"` is the exact one.
     `lm_loss_weight` is λ of equation 5, what the language model's loss adds when a text or a choice is classified.
     """

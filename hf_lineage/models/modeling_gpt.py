@@ -25,7 +25,7 @@ from .cache_name import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
 from .inputs import check_mask, check_positions, embed_inputs, token_positions, vectors_at_last_token
-from .segments import bounds_of_documents, segment_options, segment_positions
+from .segments import bounds_of_documents, bounds_options, segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -55,10 +55,13 @@ class GPTModel(GPTPreTrainedModel):
         self.post_init()
 
     def attends_by_segment(self, vectors: Tensor) -> bool:
-        """Whether documents packed into a row are read one after another: less work than one with a large mask.
+        """Whether documents packed into a row are told apart by their bounds: less work than a large mask.
 
-        Not on a GPU, where many small kernels would be slower, nor where the weights are asked for (eager).
+        Always for flash attention, which takes no mask. With sdpa not on a GPU, where many small kernels would be
+        slower; nor where the weights are asked for (eager).
         """
+        if "flash" in self.config._attn_implementation:
+            return True
         is_sdpa = self.config._attn_implementation == "sdpa"
         return is_sdpa and vectors.device.type == "cpu" and not torch.compiler.is_compiling()
 
@@ -106,7 +109,8 @@ class GPTModel(GPTPreTrainedModel):
         ):
             # packing is read off restarting positions that the caller gave, never off those computed here
             cu_seq_lens_q = bounds_of_documents(position_ids)
-            kwargs["cu_seq_lens_q"] = cu_seq_lens_q
+            if cu_seq_lens_q is not None:
+                kwargs |= bounds_options(cu_seq_lens_q)
         mask = None
         if cu_seq_lens_q is None:
             mask = create_causal_mask(self.config, vectors, attention_mask, cache, position_ids=position_ids)

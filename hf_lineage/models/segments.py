@@ -24,18 +24,17 @@ def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask
             f"packed texts (cu_seq_lens_q) lie in one row without attention_mask, not in {batch} rows"
             + (" with one" if attention_mask is not None else "")
         )
-    lengths = cu_seq_lens.diff()
     if cu_seq_lens.device.type == "cpu" and not torch.compiler.is_compiling():
         bounds = cu_seq_lens.tolist()
-        if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or lengths.min() < 1:
+        if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or cu_seq_lens.diff().min() < 1:
             raise ValueError(f"cu_seq_lens_q is {bounds}; it must rise from 0 to the row's length {length}")
-    longest = int(lengths.max())
-    return {
-        "cu_seq_lens_q": cu_seq_lens,
-        "cu_seq_lens_k": cu_seq_lens,
-        "max_length_q": longest,
-        "max_length_k": longest,
-    }
+    return bounds_options(cu_seq_lens)
+
+
+def bounds_options(bounds: Tensor) -> dict:
+    """`bounds` [texts + 1] of texts that look at themselves, as transformers' FlashAttentionKwargs."""
+    longest = int(bounds.diff().max())
+    return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
 
 
 def segment_positions(cu_seq_lens: Tensor, length: int) -> Tensor:
@@ -91,10 +90,10 @@ def attend_by_segment(
     rows = len(query)
     if rows > 1:
         query, key, value = (x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value))  # [1, H, B · T, D/H]
-    if attention_mask is None and module.is_causal and module.config._attn_implementation == "eager":
-        # written out, attention is causal by its mask only
-        attention_mask = query.new_full((max(lengths),) * 2, -torch.inf).triu_(1)
-        masks = [attention_mask[:length, :length] for length in lengths]
+    if attention_mask is None and module.is_causal and module.config._attn_implementation != "sdpa":
+        # written out or flex, attention is causal by its mask only
+        future = query.new_full((1, 1, *(max(lengths),) * 2), -torch.inf).triu_(1)
+        masks = [future[..., :length, :length] for length in lengths]
     elif attention_mask is None:
         masks = [None] * len(lengths)
     else:

@@ -1,8 +1,11 @@
 """BERT: the common tests, and the objectives of pre-training."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import transformers
+import yaml
 from huggingface_hub.errors import StrictDataclassError
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
@@ -11,6 +14,7 @@ from hf_lineage import BERTConfig, BERTForPreTraining, BERTModel
 from tests.models.common import Distribution, ModelTests, constant, gradients, main_output
 
 
+CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
 PRETRAINING, MASKED, NEXT, CHOICE, ANSWER = (
     f"AutoModelFor{task}"
     for task in ("PreTraining", "MaskedLM", "NextSentencePrediction", "MultipleChoice", "QuestionAnswering")
@@ -231,7 +235,7 @@ def test_choices_are_read_one_by_one(tmp_path):
 
 
 def test_released_sizes():
-    large = {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+    large = yaml.safe_load((CONFIGS / "bert_large.yaml").read_text(encoding="utf-8"))["config_overrides"]
     with torch.device("meta"):
         assert BERTModel(BERTConfig()).num_parameters() == 109_482_240
         assert BERTForPreTraining(BERTConfig()).num_parameters() == 110_106_428

@@ -1,9 +1,11 @@
 """The Transformer: against torch.nn's layers, transformers' position tables and the paper's numbers."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.testing import assert_close
@@ -17,6 +19,7 @@ from tests.models.common import constant, normal, uniform
 from tests.models.common_seq2seq import Seq2SeqTests
 
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "vocab_size": 60,
     "hidden_size": 16,
@@ -225,6 +228,8 @@ def test_presets_have_the_papers_sizes():
             found = TransformerForConditionalGeneration(config).num_parameters()
         assert found == size
         assert found / 1e6 == pytest.approx(published, rel=0.03)
+    settings = yaml.safe_load((ROOT / "recipes" / "configs" / "transformer_big.yaml").read_text(encoding="utf-8"))
+    assert TransformerConfig(**settings["config_overrides"]).to_dict() == TransformerConfig.big().to_dict()
     assert (count(37_000, 512, 2_048), count(37_000, 1_024, 4_096)) == (63_082_496, 214_245_376)
 
 

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
+from hf_lineage.models.attention import eager_attention_forward
 
 
 def gpt_pair(**settings):
@@ -79,6 +82,54 @@ def test_masks_of_each_query_reach_the_attention():
     positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2]])
     found = model(ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
     assert_close(found[:, 4:], model(ids[:, 4:]).logits)
+
+
+def flash_by_bounds(module, query, key, value, attention_mask, scaling, dropout, **options):
+    """Flash attention's contract: no mask, rows end to end, texts told apart by their bounds alone."""
+    assert attention_mask is None
+    bounds, longest = options["cu_seq_lens_q"].tolist(), options["cu_seq_lens_q"].diff().max()
+    assert options["cu_seq_lens_k"].tolist() == bounds
+    assert options["max_length_q"] == options["max_length_k"] == longest
+    rows = [x.transpose(1, 2).flatten(0, 1).transpose(0, 1) for x in (query, key, value)]  # [H, B · T, D/H]
+    texts = [
+        scaled_dot_product_attention(*(x[:, a:b] for x in rows), is_causal=module.is_causal, scale=scaling)
+        for a, b in zip(bounds, bounds[1:], strict=False)
+    ]
+    return torch.cat(texts, dim=1).transpose(0, 1).view(len(query), -1, *query.shape[1::2]), None
+
+
+@pytest.fixture
+def flash(monkeypatch):
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_by_bounds", flash_by_bounds)
+    return "flash_by_bounds"
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_flash_attention_is_told_where_packed_documents_begin(flash, rows):
+    model, _, _ = gpt_pair(attn_implementation="eager")
+    ids = torch.randint(60, (rows, 9))
+    positions = torch.cat([torch.arange(5), torch.arange(4)]).expand(rows, -1)
+    expected = model(ids, position_ids=positions, use_cache=False).logits
+    model.config._attn_implementation = flash
+    assert_close(model(ids, position_ids=positions, use_cache=False).logits, expected)
+    if rows == 1:
+        bounds = torch.tensor([0, 5, 9], dtype=torch.int32)
+        assert_close(model(ids, cu_seq_lens_q=bounds, use_cache=False).logits, expected)
+
+
+@pytest.mark.parametrize("attn_implementation", ["eager", "sdpa", "by_mask_alone"])
+def test_documents_packed_by_bounds_do_not_see_each_other_or_what_comes(attn_implementation, monkeypatch):
+    # as flex attention, which heeds no is_causal
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "by_mask_alone", eager_attention_forward)
+    model, _, _ = gpt_pair()
+    model.config._attn_implementation = attn_implementation
+    first, second = torch.randint(60, (1, 5)), torch.randint(60, (1, 4))
+    bounds = torch.tensor([0, 5, 9], dtype=torch.int32)
+    packed = model(torch.cat([first, second], dim=1), cu_seq_lens_q=bounds, use_cache=False).logits
+    expected, _, _ = gpt_pair(attn_implementation="eager")
+    expected.load_state_dict(model.state_dict())
+    assert_close(packed[:, :5], expected(first).logits)
+    assert_close(packed[:, 5:], expected(second).logits)
 
 
 @pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
