@@ -21,7 +21,7 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import Masking, PackingCollator, Phases, SentencePairs, encode_sentences, load_corpus
 from hf_lineage.metrics import measure_bert_pretraining
-from hf_lineage.reports import record_attention, write_attention_report
+from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
 from hf_lineage.training import BertAdam, LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
@@ -142,6 +142,7 @@ def main():
         fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
         results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
         (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
         write_attention_report(output_dir / "attention.html", *record_attention(output_dir, bert_args.picture))
     if training_args.push_to_hub:
         trainer.push_to_hub()

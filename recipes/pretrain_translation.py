@@ -20,7 +20,7 @@ from hf_lineage.arguments import ModelArguments, parse
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
 from hf_lineage.forced_alignment import NoAttentionError, align
 from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, generated_texts, parse_links
-from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, write_alignment_report
+from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
 from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
 from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
 
@@ -170,8 +170,11 @@ def main():
             data_args.lowercase,
         )
         finished = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in others}
-        curves = {name: run["bleu_by_length"] for name, run in finished.items()}
-        plot_bleu_by_length({output_dir.name: results["bleu_by_length"], **curves}, output_dir / "bleu_by_length.png")
+        runs = {output_dir.name: results, **finished}
+        plot_bleu_by_length(
+            {name: run["bleu_by_length"] for name, run in runs.items()}, output_dir / "bleu_by_length.png"
+        )
+        plot_learning_curves(runs, output_dir / "learning_curves.png")
         gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
         # all sentences where their words' alignment is known, else some to look at
         texts = corpora["test"][: len(gold or range(20))]

@@ -3,6 +3,7 @@
 from .alignment_report import alignment_table, plot_alignment, write_alignment_report
 from .attention import attention_section, record_attention, write_attention_report
 from .bleu_by_length import bleu_by_length, plot_bleu_by_length
+from .learning_curves import plot_learning_curves
 from .lineage_report import language_models_section, words_in_context_section, write_lineage_report
 from .pages import html_table
 from .word_vectors_report import known_groups, word_vectors_section
@@ -17,6 +18,7 @@ __all__ = [
     "language_models_section",
     "plot_alignment",
     "plot_bleu_by_length",
+    "plot_learning_curves",
     "record_attention",
     "word_vectors_section",
     "words_in_context_section",

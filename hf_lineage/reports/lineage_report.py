@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from .alignment_report import STYLE as ALIGNMENT_STYLE
 from .attention import STYLE as ATTENTION_STYLE
+from .learning_curves import learning_curves
 from .pages import html_figure, html_table, png, write_page
 
 
@@ -47,24 +48,6 @@ PAGE = """<!doctype html>
 """
 
 
-def columns(curve: Sequence[tuple[int, float]]) -> tuple[list, list]:
-    """(tokens, loss) pairs, possibly none, as two lists."""
-    return [tokens for tokens, _ in curve], [loss for _, loss in curve]
-
-
-def learning_curves(results: Sequence[dict]) -> bytes:
-    """PNG of training loss (line) and validation loss (dots), in nats a token, over the training tokens."""
-    figure = Figure(figsize=(9, 4.5), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    for result in results:
-        (line,) = axes.plot(*columns(result["train_curve"]), alpha=0.8, label=result["model"])
-        axes.plot(*columns(result["validation_curve"]), "o", color=line.get_color())
-    axes.set(xlabel="training tokens", ylabel="loss, nats per token")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return png(figure)
-
-
 def language_models_section(results: Sequence[dict]) -> str:
     """HTML: a table, learning curves and samples of models that generate text.
 
@@ -80,10 +63,11 @@ def language_models_section(results: Sequence[dict]) -> str:
         for result in results
     ]
     table = html_table(list(COLUMNS.values()), [[result[key] for key in COLUMNS] for result in results])
-    caption = "Loss on the training text (lines) and on the validation text (dots)."
+    curves = learning_curves({result["model"]: result for result in results}, "tokens")
+    caption = "Loss a token on the training text (lines) and on the validation text (dots)."
     return (
         f'<div class="wide">{table}</div>'
-        + html_figure(learning_curves(results), "learning curves", caption)
+        + html_figure(png(curves), "learning curves", caption)
         + ("\n".join(samples))
     )
 

@@ -68,6 +68,7 @@ def test_the_folder_opens_as_users_would(corpus, tmp_path):
     assert 0 <= results["test"]["next_sentence_accuracy"] <= 1
     assert all(len(guesses) == 5 for _, guesses in results["samples"])
     assert "[CLS]" in (tmp_path / "attention.html").read_text()
+    assert (tmp_path / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.model_max_length == 32
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2).config.vocab_size == len(

@@ -80,6 +80,7 @@ def test_every_station_trains_by_settings_alone(corpus, tmp_path, station):
     assert results["model_type"] == f"lineage_{station}"
     assert sum(row["pairs"] for row in results["bleu_by_length"]) == 10
     assert (tmp_path / "bleu_by_length.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert model.config.vocab_size == len(tokenizer)
     assert model.config.decoder_start_token_id == tokenizer.bos_token_id
