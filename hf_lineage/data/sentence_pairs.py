@@ -3,8 +3,9 @@
 documents -> sentences -> token ids, flat -> spans [pairs, 4], planned once -> [CLS] A [SEP] B [SEP], masked
 """
 
+import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import datasets
@@ -15,9 +16,12 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.data import randomness
 from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.masking import Masking
 
 
+# raise it when the same text is cut or encoded differently, so that no stale cache is served
+_ENCODING_VERSION = 1
 # [CLS] A [SEP] B [SEP]
 _SPECIAL = 3
 # documents that a stream plans together: a random second span comes from one of these
@@ -51,13 +55,13 @@ class SentenceStream:
         return len(self.document_starts) - 1
 
     @classmethod
-    def of(cls, documents: list[list[list[int]]]) -> "SentenceStream":
-        """From lists of token ids; empty sentences and documents are left out."""
-        documents = [[sentence for sentence in document if sentence] for document in documents]
+    def of(cls, documents: list[list[Sequence[int]]]) -> "SentenceStream":
+        """From sentences of token ids; empty sentences and documents are left out."""
+        documents = [[sentence for sentence in document if len(sentence)] for document in documents]
         documents = [document for document in documents if document]
         sentences = [sentence for document in documents for sentence in document]
         return cls(
-            np.fromiter((token for sentence in sentences for token in sentence), dtype=np.int32),
+            _joined(sentences),
             np.cumsum([0, *map(len, sentences)]),
             np.cumsum([0, *map(len, documents)]),
         )
@@ -77,7 +81,7 @@ def encode_sentences(
     encoded = corpus.map(
         _encode_batch,
         batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "split": split},
+        fn_kwargs={"encode": TextEncoder(tokenizer), "split": split, "version": _ENCODING_VERSION},
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")), lengths=datasets.List(datasets.Value("int32"))
@@ -98,22 +102,24 @@ def encode_sentences(
     return stream
 
 
-def _encode_batch(batch, tokenizer, split):
-    documents = _tokenize(batch["text"], tokenizer, split)
+def _encode_batch(batch, encode, split, version):
+    """Columns of the encoded corpus; the version only tells the cache's entries apart."""
+    documents = _encode(batch["text"], encode, split)
     return {
-        "tokens": [[token for sentence in document for token in sentence] for document in documents],
+        "tokens": [_joined(document) for document in documents],
         "lengths": [[len(sentence) for sentence in document] for document in documents],
     }
 
 
-def _tokenize(texts, tokenizer, split):
-    """Documents as lists of non-empty sentences, lists of ids."""
+def _encode(texts, encode, split):
+    """Documents as lists of non-empty sentences, arrays of ids."""
     documents = [split(text) for text in texts]
-    sentences = [sentence for document in documents for sentence in document]
-    # verbose=False: a sentence may be longer than the model's longest input
-    ids = tokenizer(sentences, add_special_tokens=False, verbose=False).input_ids if sentences else []
-    remaining = iter(ids)
-    return [[sentence for _, sentence in zip(document, remaining, strict=False) if sentence] for document in documents]
+    remaining = iter(encode([sentence for document in documents for sentence in document]))
+    return [[ids for ids in itertools.islice(remaining, len(document)) if len(ids)] for document in documents]
+
+
+def _joined(sentences):
+    return np.concatenate([np.array([], dtype=np.int32), *sentences]).astype(np.int32, copy=False)
 
 
 def _check_documents(stream):
@@ -304,6 +310,7 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
             raise ValueError(f"passes is {passes}; it must be at least 1, or None to read without end")
         self.corpus = corpus
         self.tokenizer = tokenizer
+        self.encode = TextEncoder(tokenizer)
         self.max_length = max_length
         self.masking = masking or Masking.of(tokenizer)
         self.short_probability = short_probability
@@ -333,8 +340,8 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
             if len(batch) == _READ_AHEAD:
                 if held:
                     yield SentenceStream.of(held)
-                held, batch = _tokenize(batch, self.tokenizer, self.split), []
-        rest = _tokenize(batch, self.tokenizer, self.split)
+                held, batch = _encode(batch, self.encode, self.split), []
+        rest = _encode(batch, self.encode, self.split)
         if len(SentenceStream.of(rest).document_starts) > 2 and held:
             yield SentenceStream.of(held)
             held = []

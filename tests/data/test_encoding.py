@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import BertTokenizer, PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from hf_lineage.data import TextEncoder
 from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
@@ -117,6 +117,25 @@ def test_tokenizers_that_look_beyond_a_chunk(wordpieces):
     for backend in (byte_level, composing, unsplit):
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
         assert not check(tokenizer, ODD_TEXTS).by_chunk
+
+
+class LetterTokenizer(PreTrainedTokenizer):
+    """A tokenizer in python: its tokens are letters."""
+
+    def get_vocab(self):
+        return {letter: number for number, letter in enumerate("?abc")}
+
+    def _tokenize(self, text):
+        return list(text)
+
+    def _convert_token_to_id(self, token):
+        return self.get_vocab().get(token, 0)
+
+
+def test_tokenizers_in_python():
+    encoder = TextEncoder(LetterTokenizer(unk_token="?"))
+    assert [ids.tolist() for ids in encoder(["ab", "", "cx"])] == [[1, 2], [], [3, 0]]
+    assert encoder([]) == []
 
 
 def test_memory_is_bounded(wordpieces):

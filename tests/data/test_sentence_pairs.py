@@ -1,9 +1,12 @@
 """Sentence pairs: the released algorithm's spans and shares, and that every example is a function of its number."""
 
+import copy
+
 import datasets
 import numpy as np
 import pytest
 import torch
+from tokenizers import normalizers
 
 from hf_lineage.data import (
     CorpusError,
@@ -12,10 +15,14 @@ from hf_lineage.data import (
     SentencePairs,
     SentenceStream,
     StreamedSentencePairs,
+    TextEncoder,
     encode_sentences,
+    sentence_pairs,
     split_sentences,
 )
 from hf_lineage.data.sentence_pairs import PairPlanner
+from hf_lineage.tokenization import train_wordpiece
+from tests.data.test_encoding import ODD_TEXTS
 from tests.data.test_masking import within
 
 
@@ -153,11 +160,46 @@ def stream(corpus, tiny_tokenizer):
 def test_sentences_are_encoded_one_by_one(corpus, stream, tiny_tokenizer):
     assert stream.num_documents == 25
     sentences = [line for text in corpus["text"] for line in text.split("\n") if line.strip()]
-    assert len(stream.sentence_starts) == len(sentences) + 1
-    for number in (0, 7, 8, 199):
-        ids = stream.tokens[stream.sentence_starts[number] : stream.sentence_starts[number + 1]].tolist()
-        assert ids == tiny_tokenizer(sentences[number], add_special_tokens=False).input_ids
+    expected = tiny_tokenizer(sentences, add_special_tokens=False).input_ids
+    assert [ids.tolist() for ids in np.split(stream.tokens, stream.sentence_starts[1:-1])] == expected
+    assert stream.tokens.dtype == np.int32
     assert stream.document_starts.tolist() == list(range(0, 201, 8))
+
+
+@pytest.mark.parametrize("by_chunk", [True, False])
+def test_sentences_of_odd_texts_have_the_tokenizers_ids(tiny_tokenizer, by_chunk):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    if not by_chunk:
+        tokenizer.backend_tokenizer.normalizer = normalizers.Replace("  ", "_")
+    assert TextEncoder(tokenizer).by_chunk is by_chunk
+    texts = ["\n".join(ODD_TEXTS), "", "\u200b", "\n".join(reversed(ODD_TEXTS))]
+    stream = encode_sentences(datasets.Dataset.from_dict({"text": texts}), tokenizer)
+    documents = [
+        tokenizer(split_sentences(text), add_special_tokens=False).input_ids if text else [] for text in texts
+    ]
+    expected = SentenceStream.of(documents)
+    assert expected.num_documents >= 2
+    for name in ("tokens", "sentence_starts", "document_starts"):
+        assert getattr(stream, name).tolist() == getattr(expected, name).tolist()
+
+
+@pytest.fixture
+def corpus_on_disk(corpus, tmp_path):
+    """Only what was read from a file has a cache that outlives the process."""
+    corpus.to_parquet(tmp_path / "corpus.parquet")
+    files = {"train": str(tmp_path / "corpus.parquet")}
+    return datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))["train"]
+
+
+def test_the_cache_is_of_one_tokenizer_and_rule(corpus_on_disk, tiny_corpus, tiny_tokenizer, monkeypatch):
+    first = encode_sentences(corpus_on_disk, tiny_tokenizer).tokens.tolist()
+    other = train_wordpiece(tiny_corpus, vocab_size=120, show_progress=False)
+    assert encode_sentences(corpus_on_disk, other).tokens.tolist() != first
+    monkeypatch.setattr(TextEncoder, "__call__", lambda *_: pytest.fail("tokenized again"))
+    assert encode_sentences(corpus_on_disk, tiny_tokenizer).tokens.tolist() == first
+    monkeypatch.setattr(sentence_pairs, "_ENCODING_VERSION", sentence_pairs._ENCODING_VERSION + 1)
+    with pytest.raises(pytest.fail.Exception, match="tokenized again"):
+        encode_sentences(corpus_on_disk, tiny_tokenizer)
 
 
 def test_splitting_sentences():
