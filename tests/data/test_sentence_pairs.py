@@ -1,12 +1,15 @@
 """Sentence pairs: the released algorithm's spans and shares, and that every example is a function of its number."""
 
 import copy
+import itertools
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate import skip_first_batches
 from tokenizers import normalizers
+from torch.utils.data import DataLoader
 
 from hf_lineage.data import (
     CorpusError,
@@ -280,16 +283,32 @@ def restored(example):
     return torch.where(example["labels"] == -100, example["input_ids"], example["labels"]).tolist()
 
 
-def test_streamed_pairs_read_everything_and_repeat(corpus, tiny_tokenizer, monkeypatch):
+def as_tuples(examples) -> list[tuple]:
+    return [
+        tuple(tuple(torch.as_tensor(value).flatten().tolist()) for value in example.values()) for example in examples
+    ]
+
+
+@pytest.fixture
+def streamed(corpus, tiny_tokenizer, monkeypatch):
+    """Makes pairs of 25 documents in 3 shards and one that is blank, 6 of them read together: 4 groups."""
     monkeypatch.setattr("hf_lineage.data.sentence_pairs._READ_AHEAD", 6)
 
-    def data(**settings):
-        return StreamedSentencePairs(corpus.to_iterable_dataset(), tiny_tokenizer, 40, seed=1, **settings)
+    def make(seed=1, **settings):
+        shards = corpus.to_iterable_dataset(num_shards=3)
+        return StreamedSentencePairs(shards, tiny_tokenizer, 40, seed=seed, **settings)
 
-    once, twice = list(data()), list(data(passes=2))
-    assert all(same(a, b) for a, b in zip(once, twice, strict=False))
+    return make
+
+
+def test_streamed_pairs_read_everything_and_repeat(corpus, streamed, tiny_tokenizer):
+    once, twice = list(streamed()), list(streamed(passes=2))
+    assert as_tuples(once) == as_tuples(twice[: len(once)])
     assert 1.5 * len(once) < len(twice) < 2.5 * len(once)
-    assert not all(same(a, b) for a, b in zip(once, twice[len(once) :], strict=False))
+    # cut and masked otherwise in each pass and by another seed
+    for other in (twice[len(once) :], list(streamed(seed=2))):
+        common = set(as_tuples(once)) & set(as_tuples(other))
+        assert len(common) < 0.1 * len(once)
     seen = {token for example in once for token in restored(example)}
     stream = encode_sentences(corpus, tiny_tokenizer)
     assert seen.issuperset(stream.tokens.tolist())
@@ -297,6 +316,30 @@ def test_streamed_pairs_read_everything_and_repeat(corpus, tiny_tokenizer, monke
     assert 0.4 < share < 0.9
     masked = sum((example["labels"] != -100).sum() for example in once)
     assert masked == sum(max(1, round(0.15 * len(example["labels"]))) for example in once)
+
+
+# with 6, more workers than shards and than groups
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("num_workers", [2, 6])
+def test_workers_give_the_pairs_of_one_process(streamed, num_workers):
+    loader = DataLoader(streamed(passes=2), batch_size=None, num_workers=num_workers, multiprocessing_context="fork")
+    expected = as_tuples(streamed(passes=2))
+    found = as_tuples(loader)
+    assert found != expected
+    assert sorted(found) == sorted(expected)
+    assert as_tuples(loader) == found
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_streamed_pairs_go_on_after_those_that_are_skipped(streamed, num_workers):
+    def loader():
+        workers = {"num_workers": num_workers, "multiprocessing_context": "fork" if num_workers else None}
+        return DataLoader(streamed(passes=None), batch_size=4, collate_fn=PackingCollator(), **workers)
+
+    # the second pass begins before the skipped ones end
+    assert len(list(streamed())) < 4 * 40
+    whole = as_tuples(itertools.islice(loader(), 50))
+    assert as_tuples(itertools.islice(skip_first_batches(loader(), 40), 10)) == whole[40:]
 
 
 # batches and phases
