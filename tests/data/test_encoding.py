@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -165,6 +166,15 @@ def test_many_new_words_at_once(wordpieces):
         check(wordpieces[name], [" ".join(words), *words])
 
 
+def texts_within(value) -> Iterator[str]:
+    """The texts in JSON, however deep in lists and objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from texts_within(part)
+
+
 @pytest.mark.slow
 def test_every_line_of_real_corpora(shared_data):
     paths = sorted(shared_data.glob("lm_*/*.txt.gz")) + sorted(shared_data.glob("*/*.jsonl.gz"))
@@ -178,8 +188,8 @@ def test_every_line_of_real_corpora(shared_data):
         with gzip.open(path, "rt", encoding="utf-8") as file:
             texts = list(file)
         if ".jsonl" in path.name:
-            rows = map(json.loads, texts)
-            texts = [value for row in rows for value in row.values() if isinstance(value, str)]
+            texts = list(texts_within([json.loads(text) for text in texts]))
+            assert texts, path
         lines += len(texts)
         for encoder in encoders:
             for start in range(0, len(texts), 1_000):
