@@ -318,28 +318,30 @@ def test_streamed_pairs_read_everything_and_repeat(corpus, streamed, tiny_tokeni
     assert masked == sum(max(1, round(0.15 * len(example["labels"]))) for example in once)
 
 
-# with 6, more workers than shards and than groups
+# with 5, more workers than shards and than groups
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-@pytest.mark.parametrize("num_workers", [2, 6])
+@pytest.mark.parametrize("num_workers", [2, 5])
 def test_workers_give_the_pairs_of_one_process(streamed, num_workers):
-    loader = DataLoader(streamed(passes=2), batch_size=None, num_workers=num_workers, multiprocessing_context="fork")
+    # numbers, not tensors, leave the workers: each tensor would be shared by a file
+    workers = {"num_workers": num_workers, "multiprocessing_context": "fork", "collate_fn": as_tuples}
+    loader = DataLoader(streamed(passes=2), batch_size=8, **workers)
     expected = as_tuples(streamed(passes=2))
-    found = as_tuples(loader)
+    found = list(itertools.chain.from_iterable(loader))
     assert found != expected
     assert sorted(found) == sorted(expected)
-    assert as_tuples(loader) == found
+    assert list(itertools.chain.from_iterable(loader)) == found
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_streamed_pairs_go_on_after_those_that_are_skipped(streamed, num_workers):
     def loader():
         workers = {"num_workers": num_workers, "multiprocessing_context": "fork" if num_workers else None}
-        return DataLoader(streamed(passes=None), batch_size=4, collate_fn=PackingCollator(), **workers)
+        return DataLoader(streamed(passes=None), batch_size=4, collate_fn=as_tuples, **workers)
 
     # the second pass begins before the skipped ones end
     assert len(list(streamed())) < 4 * 40
-    whole = as_tuples(itertools.islice(loader(), 50))
-    assert as_tuples(itertools.islice(skip_first_batches(loader(), 40), 10)) == whole[40:]
+    whole = list(itertools.islice(loader(), 50))
+    assert list(itertools.islice(skip_first_batches(loader(), 40), 10)) == whole[40:]
 
 
 # batches and phases
