@@ -19,7 +19,15 @@ from transformers import DataCollatorForTokenClassification as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
-from hf_lineage.data import Masking, PackingCollator, Phases, SentencePairs, encode_sentences, load_corpus
+from hf_lineage.data import (
+    Masking,
+    PackingCollator,
+    Phases,
+    SentencePairs,
+    StreamedSentencePairs,
+    encode_sentences,
+    load_corpus,
+)
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
@@ -33,10 +41,10 @@ class BERTPretrainingArguments:
     packing: bool = field(default=True, metadata={"help": "Join the pairs of a batch in one row without padding."})
     long_block_size: int | None = field(default=None, metadata={"help": "Length of a pair in the last steps."})
     long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long pairs."})
-    duplicates: int = field(default=10, metadata={"help": "How often each document is cut into pairs."})
+    duplicates: int = field(default=10, metadata={"help": "How often each document is cut; streamed: once a pass."})
     short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
-    dynamic_masking: bool = field(default=False, metadata={"help": "Draw new masks in each epoch."})
+    dynamic_masking: bool = field(default=False, metadata={"help": "Draw new masks in each epoch; streamed, always."})
     paper_exact: bool = field(
         default=False,
         metadata={"help": "BertAdam: no bias correction, as released (truncated-normal weights: always)."},
@@ -61,26 +69,49 @@ def main():
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
     training_args.prediction_loss_only = True
+    if data_args.document_packing:
+        raise ValueError("document_packing is for causal language models: BERT's pairs are joined by packing")
+    if data_args.streaming and training_args.max_steps <= 0:
+        raise ValueError("streaming: a streamed corpus has no known end: set max_steps")
+    if data_args.streaming and bert_args.long_block_size:
+        raise ValueError(
+            "long_block_size needs a corpus that is held: leave out streaming, or train on long pairs in a "
+            "second run, with model_name_or_path and a larger block_size"
+        )
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
         options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by}
         splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-        corpora = {split: load_corpus(data_args.corpus, name, **options) for split, name in splits.items()}
+        corpora = {
+            split: load_corpus(data_args.corpus, name, streaming=data_args.streaming and split == "train", **options)
+            for split, name in splits.items()
+        }
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
         else:
             tokenizer = train_wordpiece((row["text"] for row in corpora["train"]), bert_args.vocab_size)
         workers = data_args.preprocessing_num_workers
-        streams = {split: encode_sentences(corpora[split], tokenizer, num_proc=workers) for split in splits}
+        streams = {
+            split: encode_sentences(corpus, tokenizer, num_proc=workers)
+            for split, corpus in corpora.items()
+            if not (data_args.streaming and split == "train")
+        }
 
     def pairs(split, length, **settings):
         masking = Masking.of(tokenizer, bert_args.whole_words, max_predictions=math.ceil(0.15 * length))
-        settings |= {"masking": masking, "short_probability": bert_args.short_probability}
-        return SentencePairs(streams[split], tokenizer, length, seed=training_args.seed, **settings)
+        settings |= {"masking": masking, "short_probability": bert_args.short_probability, "seed": training_args.seed}
+        if split not in streams:
+            return StreamedSentencePairs(corpora[split], tokenizer, length, passes=None, **settings)
+        return SentencePairs(streams[split], tokenizer, length, **settings)
 
-    train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
-    train_settings["show_progress"] = not training_args.disable_tqdm
+    train_settings = {}
+    if data_args.streaming:
+        # each process makes its own batches: one of another, joined in a row, cannot be shared out
+        training_args.accelerator_config.dispatch_batches = False
+    else:
+        train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
+        train_settings["show_progress"] = not training_args.disable_tqdm
     train_data = pairs("train", data_args.block_size, **train_settings)
     once = {"duplicates": 1, "shuffle": False}
     held_out = {split: pairs(split, data_args.block_size, **once) for split in ("validation", "test")}

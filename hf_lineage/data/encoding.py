@@ -114,6 +114,9 @@ class TextEncoder:
 
     def _encode(self, texts):
         if not self.tokenizer.is_fast:
+            if not texts:
+                # python tokenizers refuse a batch of none
+                return []
             # verbose=False: a document may be longer than the model's longest input
             return self.tokenizer(list(texts), add_special_tokens=False, padding=False, verbose=False)["input_ids"]
         if self.backend is None:

@@ -3,8 +3,9 @@
 documents -> sentences -> token ids, flat -> spans [pairs, 4], planned once -> [CLS] A [SEP] B [SEP], masked
 """
 
+import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import datasets
@@ -15,12 +16,15 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.data import randomness
 from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.masking import Masking
 
 
+# raise it when the same text is cut or encoded differently, so that no stale cache is served
+_ENCODING_VERSION = 1
 # [CLS] A [SEP] B [SEP]
 _SPECIAL = 3
-# documents that a stream plans together: a random second span comes from one of these
+# documents that a stream plans together, at least: a random second span comes from one of these
 _READ_AHEAD = 256
 # a blank after a closing mark, with or without a quotation mark, before what may begin a sentence
 _BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[\"'“‘(]?[A-Z0-9])|(?<=[.!?][\"'”’)])\s+(?=[\"'“‘(]?[A-Z0-9])|\n")
@@ -51,13 +55,13 @@ class SentenceStream:
         return len(self.document_starts) - 1
 
     @classmethod
-    def of(cls, documents: list[list[list[int]]]) -> "SentenceStream":
-        """From lists of token ids; empty sentences and documents are left out."""
-        documents = [[sentence for sentence in document if sentence] for document in documents]
+    def of(cls, documents: list[list[Sequence[int]]]) -> "SentenceStream":
+        """From sentences of token ids; empty sentences and documents are left out."""
+        documents = [[sentence for sentence in document if len(sentence)] for document in documents]
         documents = [document for document in documents if document]
         sentences = [sentence for document in documents for sentence in document]
         return cls(
-            np.fromiter((token for sentence in sentences for token in sentence), dtype=np.int32),
+            _joined(sentences),
             np.cumsum([0, *map(len, sentences)]),
             np.cumsum([0, *map(len, documents)]),
         )
@@ -77,7 +81,7 @@ def encode_sentences(
     encoded = corpus.map(
         _encode_batch,
         batched=True,
-        fn_kwargs={"tokenizer": tokenizer, "split": split},
+        fn_kwargs={"encode": TextEncoder(tokenizer), "split": split, "version": _ENCODING_VERSION},
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")), lengths=datasets.List(datasets.Value("int32"))
@@ -98,22 +102,24 @@ def encode_sentences(
     return stream
 
 
-def _encode_batch(batch, tokenizer, split):
-    documents = _tokenize(batch["text"], tokenizer, split)
+def _encode_batch(batch, encode, split, version):
+    """Columns of the encoded corpus; the version only tells the cache's entries apart."""
+    documents = _encode(batch["text"], encode, split)
     return {
-        "tokens": [[token for sentence in document for token in sentence] for document in documents],
+        "tokens": [_joined(document) for document in documents],
         "lengths": [[len(sentence) for sentence in document] for document in documents],
     }
 
 
-def _tokenize(texts, tokenizer, split):
-    """Documents as lists of non-empty sentences, lists of ids."""
+def _encode(texts, encode, split):
+    """Documents as lists of non-empty sentences, arrays of ids."""
     documents = [split(text) for text in texts]
-    sentences = [sentence for document in documents for sentence in document]
-    # verbose=False: a sentence may be longer than the model's longest input
-    ids = tokenizer(sentences, add_special_tokens=False, verbose=False).input_ids if sentences else []
-    remaining = iter(ids)
-    return [[sentence for _, sentence in zip(document, remaining, strict=False) if sentence] for document in documents]
+    remaining = iter(encode([sentence for document in documents for sentence in document]))
+    return [[ids for ids in itertools.islice(remaining, len(document)) if len(ids)] for document in documents]
+
+
+def _joined(sentences):
+    return np.concatenate([np.array([], dtype=np.int32), *sentences]).astype(np.int32, copy=False)
 
 
 def _check_documents(stream):
@@ -280,10 +286,11 @@ class SentencePairs(randomness.EpochDataset):
 class StreamedSentencePairs(torch.utils.data.IterableDataset):
     """`SentencePairs` of a corpus too large to hold: read, cut and masked while training, in constant memory.
 
-    `corpus` has a column "text", one document a row. Documents are read 256 at a time; random second spans come from
-    the same 256, and their pairs are given in random order. Everything is a function of (seed, pass, place in the
-    corpus), so that the Trainer's skipping on resume is exact within one of its epochs: train with `passes=None`
-    (without end) and `max_steps`. DataLoader workers share the corpus's shards.
+    `corpus` has a column "text", one document a row. 256 documents or more are read together; random second spans come
+    from the same ones, and their pairs are given in random order. Everything is a function of (seed, pass, place in
+    the corpus), so that the Trainer's skipping on resume is exact within one of its epochs: train with `passes=None`
+    (without end) and `max_steps`. DataLoader workers read all of the text and cut and mask their share of it: together
+    they give the pairs that one process gives, each once.
 
     Raises ValueError for a bad setting and, when reading, CorpusError for a corpus of fewer than two documents.
     """
@@ -304,6 +311,7 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
             raise ValueError(f"passes is {passes}; it must be at least 1, or None to read without end")
         self.corpus = corpus
         self.tokenizer = tokenizer
+        self.encode = TextEncoder(tokenizer)
         self.max_length = max_length
         self.masking = masking or Masking.of(tokenizer)
         self.short_probability = short_probability
@@ -313,30 +321,31 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor | int]]:
         worker = torch.utils.data.get_worker_info()
-        worker_id = worker.id if worker else 0
-        number = 0
-        while self.passes is None or number < self.passes:
-            for buffer, stream in enumerate(self._streams()):
-                draw = randomness.generator(self.seed, number, buffer, f"streamed pairs of worker {worker_id}")
-                planner = PairPlanner(stream, self.max_length, self.short_probability)
-                pairs = [pair for document in range(stream.num_documents) for pair in planner.plan(document, draw)]
-                for index in draw.permutation(len(pairs)):
-                    *span, is_random = pairs[index]
-                    yield pair_example(stream.tokens, span, is_random, self.tokenizer, self.masking, draw)
-            number += 1
+        worker_id, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        # counted through the passes, so that no worker waits for ever where a pass has fewer groups than workers
+        turn = itertools.cycle(range(num_workers))
+        for pass_number in itertools.count() if self.passes is None else range(self.passes):
+            for group, texts in enumerate(self._groups()):
+                if next(turn) == worker_id:
+                    yield from self._pairs(
+                        texts, randomness.generator(self.seed, pass_number, group, "streamed pairs")
+                    )
 
-    def _streams(self):
-        """The documents, 256 or more together, each time at least two."""
-        held, batch = [], []
-        for row in self.corpus:
-            batch.append(row["text"])
-            if len(batch) == _READ_AHEAD:
-                if held:
-                    yield SentenceStream.of(held)
-                held, batch = _tokenize(batch, self.tokenizer, self.split), []
-        rest = _tokenize(batch, self.tokenizer, self.split)
-        if len(SentenceStream.of(rest).document_starts) > 2 and held:
-            yield SentenceStream.of(held)
-            held = []
-        # a single document at the end goes with those before it
-        yield SentenceStream.of(held + rest)
+    def _groups(self):
+        """The texts that are not blank, 256 together; fewer at the end go with those before them."""
+        # not iter(corpus), which gives each worker some of the shards only
+        batches = self.corpus.iter(_READ_AHEAD)
+        texts = (text for batch in batches for text in batch["text"] if text.strip())
+        held = list(itertools.islice(texts, _READ_AHEAD))
+        while len(read := list(itertools.islice(texts, _READ_AHEAD))) == _READ_AHEAD:
+            yield held
+            held = read
+        yield held + read
+
+    def _pairs(self, texts, draw):
+        stream = SentenceStream.of(_encode(texts, self.encode, self.split))
+        planner = PairPlanner(stream, self.max_length, self.short_probability)
+        pairs = [pair for document in range(stream.num_documents) for pair in planner.plan(document, draw)]
+        for index in draw.permutation(len(pairs)):
+            *span, is_random = pairs[index]
+            yield pair_example(stream.tokens, span, is_random, self.tokenizer, self.masking, draw)

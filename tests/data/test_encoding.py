@@ -3,11 +3,12 @@
 import gzip
 import json
 import pickle
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import BertTokenizer, PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from hf_lineage.data import TextEncoder
 from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
@@ -119,6 +120,25 @@ def test_tokenizers_that_look_beyond_a_chunk(wordpieces):
         assert not check(tokenizer, ODD_TEXTS).by_chunk
 
 
+class LetterTokenizer(PreTrainedTokenizer):
+    """A tokenizer in python: its tokens are letters."""
+
+    def get_vocab(self):
+        return {letter: number for number, letter in enumerate("?abc")}
+
+    def _tokenize(self, text):
+        return list(text)
+
+    def _convert_token_to_id(self, token):
+        return self.get_vocab().get(token, 0)
+
+
+def test_tokenizers_in_python():
+    encoder = TextEncoder(LetterTokenizer(unk_token="?"))
+    assert [ids.tolist() for ids in encoder(["ab", "", "cx"])] == [[1, 2], [], [3, 0]]
+    assert encoder([]) == []
+
+
 def test_memory_is_bounded(wordpieces):
     texts = [f"dog{number} the{number}" for number in range(500)]
     encoder = TextEncoder(wordpieces["wordpiece"], max_characters=200)
@@ -146,6 +166,15 @@ def test_many_new_words_at_once(wordpieces):
         check(wordpieces[name], [" ".join(words), *words])
 
 
+def texts_within(value) -> Iterator[str]:
+    """The texts in JSON, however deep in lists and objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from texts_within(part)
+
+
 @pytest.mark.slow
 def test_every_line_of_real_corpora(shared_data):
     paths = sorted(shared_data.glob("lm_*/*.txt.gz")) + sorted(shared_data.glob("*/*.jsonl.gz"))
@@ -159,8 +188,8 @@ def test_every_line_of_real_corpora(shared_data):
         with gzip.open(path, "rt", encoding="utf-8") as file:
             texts = list(file)
         if ".jsonl" in path.name:
-            rows = map(json.loads, texts)
-            texts = [value for row in rows for value in row.values() if isinstance(value, str)]
+            texts = list(texts_within([json.loads(text) for text in texts]))
+            assert texts, path
         lines += len(texts)
         for encoder in encoders:
             for start in range(0, len(texts), 1_000):

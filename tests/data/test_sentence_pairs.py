@@ -1,9 +1,15 @@
 """Sentence pairs: the released algorithm's spans and shares, and that every example is a function of its number."""
 
+import copy
+import itertools
+
 import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate import skip_first_batches
+from tokenizers import normalizers
+from torch.utils.data import DataLoader
 
 from hf_lineage.data import (
     CorpusError,
@@ -12,10 +18,14 @@ from hf_lineage.data import (
     SentencePairs,
     SentenceStream,
     StreamedSentencePairs,
+    TextEncoder,
     encode_sentences,
+    sentence_pairs,
     split_sentences,
 )
 from hf_lineage.data.sentence_pairs import PairPlanner
+from hf_lineage.tokenization import train_wordpiece
+from tests.data.test_encoding import ODD_TEXTS
 from tests.data.test_masking import within
 
 
@@ -153,11 +163,46 @@ def stream(corpus, tiny_tokenizer):
 def test_sentences_are_encoded_one_by_one(corpus, stream, tiny_tokenizer):
     assert stream.num_documents == 25
     sentences = [line for text in corpus["text"] for line in text.split("\n") if line.strip()]
-    assert len(stream.sentence_starts) == len(sentences) + 1
-    for number in (0, 7, 8, 199):
-        ids = stream.tokens[stream.sentence_starts[number] : stream.sentence_starts[number + 1]].tolist()
-        assert ids == tiny_tokenizer(sentences[number], add_special_tokens=False).input_ids
+    expected = tiny_tokenizer(sentences, add_special_tokens=False).input_ids
+    assert [ids.tolist() for ids in np.split(stream.tokens, stream.sentence_starts[1:-1])] == expected
+    assert stream.tokens.dtype == np.int32
     assert stream.document_starts.tolist() == list(range(0, 201, 8))
+
+
+@pytest.mark.parametrize("by_chunk", [True, False])
+def test_sentences_of_odd_texts_have_the_tokenizers_ids(tiny_tokenizer, by_chunk):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    if not by_chunk:
+        tokenizer.backend_tokenizer.normalizer = normalizers.Replace("  ", "_")
+    assert TextEncoder(tokenizer).by_chunk is by_chunk
+    texts = ["\n".join(ODD_TEXTS), "", "\u200b", "\n".join(reversed(ODD_TEXTS))]
+    stream = encode_sentences(datasets.Dataset.from_dict({"text": texts}), tokenizer)
+    documents = [
+        tokenizer(split_sentences(text), add_special_tokens=False).input_ids if text else [] for text in texts
+    ]
+    expected = SentenceStream.of(documents)
+    assert expected.num_documents >= 2
+    for name in ("tokens", "sentence_starts", "document_starts"):
+        assert getattr(stream, name).tolist() == getattr(expected, name).tolist()
+
+
+@pytest.fixture
+def corpus_on_disk(corpus, tmp_path):
+    """Only what was read from a file has a cache that outlives the process."""
+    corpus.to_parquet(tmp_path / "corpus.parquet")
+    files = {"train": str(tmp_path / "corpus.parquet")}
+    return datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))["train"]
+
+
+def test_the_cache_is_of_one_tokenizer_and_rule(corpus_on_disk, tiny_corpus, tiny_tokenizer, monkeypatch):
+    first = encode_sentences(corpus_on_disk, tiny_tokenizer).tokens.tolist()
+    other = train_wordpiece(tiny_corpus, vocab_size=120, show_progress=False)
+    assert encode_sentences(corpus_on_disk, other).tokens.tolist() != first
+    monkeypatch.setattr(TextEncoder, "__call__", lambda *_: pytest.fail("tokenized again"))
+    assert encode_sentences(corpus_on_disk, tiny_tokenizer).tokens.tolist() == first
+    monkeypatch.setattr(sentence_pairs, "_ENCODING_VERSION", sentence_pairs._ENCODING_VERSION + 1)
+    with pytest.raises(pytest.fail.Exception, match="tokenized again"):
+        encode_sentences(corpus_on_disk, tiny_tokenizer)
 
 
 def test_splitting_sentences():
@@ -238,16 +283,32 @@ def restored(example):
     return torch.where(example["labels"] == -100, example["input_ids"], example["labels"]).tolist()
 
 
-def test_streamed_pairs_read_everything_and_repeat(corpus, tiny_tokenizer, monkeypatch):
+def as_tuples(examples) -> list[tuple]:
+    return [
+        tuple(tuple(torch.as_tensor(value).flatten().tolist()) for value in example.values()) for example in examples
+    ]
+
+
+@pytest.fixture
+def streamed(corpus, tiny_tokenizer, monkeypatch):
+    """Makes pairs of 25 documents in 3 shards and one that is blank, 6 of them read together: 4 groups."""
     monkeypatch.setattr("hf_lineage.data.sentence_pairs._READ_AHEAD", 6)
 
-    def data(**settings):
-        return StreamedSentencePairs(corpus.to_iterable_dataset(), tiny_tokenizer, 40, seed=1, **settings)
+    def make(seed=1, **settings):
+        shards = corpus.to_iterable_dataset(num_shards=3)
+        return StreamedSentencePairs(shards, tiny_tokenizer, 40, seed=seed, **settings)
 
-    once, twice = list(data()), list(data(passes=2))
-    assert all(same(a, b) for a, b in zip(once, twice, strict=False))
+    return make
+
+
+def test_streamed_pairs_read_everything_and_repeat(corpus, streamed, tiny_tokenizer):
+    once, twice = list(streamed()), list(streamed(passes=2))
+    assert as_tuples(once) == as_tuples(twice[: len(once)])
     assert 1.5 * len(once) < len(twice) < 2.5 * len(once)
-    assert not all(same(a, b) for a, b in zip(once, twice[len(once) :], strict=False))
+    # cut and masked otherwise in each pass and by another seed
+    for other in (twice[len(once) :], list(streamed(seed=2))):
+        common = set(as_tuples(once)) & set(as_tuples(other))
+        assert len(common) < 0.1 * len(once)
     seen = {token for example in once for token in restored(example)}
     stream = encode_sentences(corpus, tiny_tokenizer)
     assert seen.issuperset(stream.tokens.tolist())
@@ -255,6 +316,32 @@ def test_streamed_pairs_read_everything_and_repeat(corpus, tiny_tokenizer, monke
     assert 0.4 < share < 0.9
     masked = sum((example["labels"] != -100).sum() for example in once)
     assert masked == sum(max(1, round(0.15 * len(example["labels"]))) for example in once)
+
+
+# with 5, more workers than shards and than groups
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("num_workers", [2, 5])
+def test_workers_give_the_pairs_of_one_process(streamed, num_workers):
+    # numbers, not tensors, leave the workers: each tensor would be shared by a file
+    workers = {"num_workers": num_workers, "multiprocessing_context": "fork", "collate_fn": as_tuples}
+    loader = DataLoader(streamed(passes=2), batch_size=8, **workers)
+    expected = as_tuples(streamed(passes=2))
+    found = list(itertools.chain.from_iterable(loader))
+    assert found != expected
+    assert sorted(found) == sorted(expected)
+    assert list(itertools.chain.from_iterable(loader)) == found
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_streamed_pairs_go_on_after_those_that_are_skipped(streamed, num_workers):
+    def loader():
+        workers = {"num_workers": num_workers, "multiprocessing_context": "fork" if num_workers else None}
+        return DataLoader(streamed(passes=None), batch_size=4, collate_fn=as_tuples, **workers)
+
+    # the second pass begins before the skipped ones end
+    assert len(list(streamed())) < 4 * 40
+    whole = list(itertools.islice(loader(), 50))
+    assert list(itertools.islice(skip_first_batches(loader(), 40), 10)) == whole[40:]
 
 
 # batches and phases

@@ -93,6 +93,13 @@ def gradients(model) -> dict[str, torch.Tensor]:
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
+def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]):
+    """The L2 distance of the whole gradients is 1e-6 of their length or less."""
+    assert found.keys() == expected.keys()
+    found, expected = (torch.cat([each[name].flatten() for name in sorted(each)]) for each in (found, expected))
+    assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+
 def assert_same_state(model, reference, but: tuple[str, ...] = ()):
     """Equal parameters and buffers, bit by bit, those that are not saved included; `but` what starts with these."""
     for members in ("named_parameters", "named_buffers"):

@@ -47,9 +47,9 @@ def corpus(tmp_path_factory, tiny_corpus):
     return folder
 
 
-def command(corpus, output_dir, **changes):
+def command(corpus, output_dir, but=(), **changes):
     settings = {**SETTINGS, "corpus": corpus, "output_dir": output_dir, **changes}
-    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    flags = [part for name, value in settings.items() if name not in but for part in (f"--{name}", str(value))]
     return [sys.executable, "recipes/pretrain_bert.py", *flags]
 
 
@@ -76,6 +76,29 @@ def test_the_folder_opens_as_users_would(corpus, tmp_path):
     )
     assert len(pipeline("fill-mask", model=str(tmp_path), device="cpu")("The [MASK].")) == 5
     assert transformers.BertModel.from_pretrained(tmp_path).config.hidden_size == 16
+
+
+@pytest.mark.recipe
+def test_streamed_text_trains(corpus, tmp_path):
+    run(command(corpus, tmp_path, but=("long_block_size", "long_share"), streaming=True, max_steps=6))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results["train_curve"]) == 6
+    assert results["test"]["num_sentences"] > 0
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"streaming": True, "max_steps": -1}, "streaming: a streamed corpus has no known end: set max_steps"),
+        ({"streaming": True}, "long_block_size needs a corpus that is held: leave out streaming"),
+        ({"document_packing": True}, "document_packing is for causal language models"),
+    ],
+)
+def test_what_cannot_be_is_refused(corpus, tmp_path, changes, message):
+    result = subprocess.run(command(corpus, tmp_path, **changes), capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode != 0
+    assert message in result.stderr
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from transformers import DataCollatorForTokenClassification, Trainer, TrainerCal
 
 from hf_lineage import BERTConfig, BERTForPreTraining
 from hf_lineage.data import PackingCollator, Phases, SentencePairs, encode_sentences
+from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 from tests.models.test_modeling_bert import TestBERT as BERT
 
@@ -71,6 +72,9 @@ def test_packed_batches_train_as_padded_ones(pairs, tiny_tokenizer, tmp_path, ac
         runs.append(run)
     assert losses(runs[0]) == pytest.approx(losses(runs[1]), abs=1e-5)
     assert_close(runs[0].model.state_dict(), runs[1].model.state_dict(), atol=1e-6, rtol=1e-5)
+    packed, padded = (measure_bert_pretraining(run.model, pairs(30), show_progress=False).as_dict() for run in runs)
+    assert packed["num_words"] > 100
+    assert packed == pytest.approx(padded, rel=1e-5)
 
 
 @pytest.mark.parametrize("trainer_class", [LineageTrainer, Trainer])
