@@ -1,7 +1,7 @@
 """Reports that open offline: one HTML file with its plots inside."""
 
 from .alignment_report import alignment_table, plot_alignment, write_alignment_report
-from .attention import attention_section, record_attention, write_attention_report
+from .attention import AttentionMap, attention_section, record_attention, write_attention_report
 from .bleu_by_length import bleu_by_length, plot_bleu_by_length
 from .lineage_report import language_models_section, words_in_context_section, write_lineage_report
 from .pages import html_table
@@ -9,6 +9,7 @@ from .word_vectors_report import known_groups, word_vectors_section
 
 
 __all__ = [
+    "AttentionMap",
     "alignment_table",
     "attention_section",
     "bleu_by_length",
