@@ -19,6 +19,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -260,7 +261,7 @@ def describe_bert(name: str, folder: Path) -> dict:
     guesses = html_table(
         ["text", "most likely first"], [(text, ", ".join(words)) for text, words in results["samples"]]
     )
-    looking = attention_section(*record_attention(folder, LOOKING), decimals=3)
+    looking = "".join(attention_section(shown, decimals=3) for shown in record_attention(folder, LOOKING))
     shown = {
         "masked_word_perplexity": test["masked_word_perplexity"],
         "by_frequency_alone": test["masked_word_frequency_perplexity"],
@@ -277,7 +278,8 @@ def describe_bert(name: str, folder: Path) -> dict:
         "samples": results["samples"],
         "result": f"{test['masked_word_accuracy']:.0%} of hidden pieces guessed; next sentence "
         f"{test['next_sentence_accuracy']:.0%} (majority {test['next_sentence_majority']:.0%})",
-        "html": f"<h3>Hidden words it fills in</h3>\n{guesses}<h3>Where its heads look</h3>\n{looking}",
+        "html": f"<h3>Hidden words it fills in</h3>\n{guesses}<h3>Where its heads look</h3>\n"
+        f"<p>{escape(LOOKING, quote=False)}</p>\n{looking}",
     }
 
 

@@ -174,7 +174,7 @@ def main():
         results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
         (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
-        write_attention_report(output_dir / "attention.html", *record_attention(output_dir, bert_args.picture))
+        write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

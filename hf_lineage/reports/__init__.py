@@ -1,7 +1,7 @@
 """Reports that open offline: one HTML file with its plots inside."""
 
 from .alignment_report import alignment_table, plot_alignment, write_alignment_report
-from .attention import attention_section, record_attention, write_attention_report
+from .attention import AttentionMap, attention_section, record_attention, write_attention_report
 from .bleu_by_length import bleu_by_length, plot_bleu_by_length
 from .learning_curves import plot_learning_curves
 from .lineage_report import language_models_section, words_in_context_section, write_lineage_report
@@ -10,6 +10,7 @@ from .word_vectors_report import known_groups, word_vectors_section
 
 
 __all__ = [
+    "AttentionMap",
     "alignment_table",
     "attention_section",
     "bleu_by_length",

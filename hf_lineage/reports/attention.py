@@ -1,11 +1,14 @@
 """Where each attention head looks: one HTML file, offline, with a selector of layer and head."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from .pages import write_page
 
@@ -71,59 +74,102 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
 """
 
 
-def record_attention(model_name: str | Path, text: str) -> tuple[list[str], list[torch.Tensor]]:
-    """The tokens of `text` and the attention weights of each layer, [heads, T, T], of a saved model with attention.
+@dataclass(frozen=True)
+class AttentionMap:
+    """One kind of attention of a model: the weights of each layer, [H, rows, columns], between two lists of tokens."""
 
-    A text longer than the tokenizer's model_max_length is cut.
+    name: str
+    rows: list[str]
+    columns: list[str]
+    weights: list[Tensor]
+
+
+@torch.no_grad()
+def record_attention(model_name: str | Path, text: str, target: str | None = None) -> list[AttentionMap]:
+    """What a saved model attends to: a map of self-attention, [H, T, T] a layer.
+
+    An encoder-decoder reads `text` [S] and writes `target` [T], or what it generates itself, and gives the maps it has
+    of encoder self-attention [H, S, S], decoder self-attention [H, T, T] and cross-attention [H, T, S]. A row of the
+    decoder is the token being predicted; its self-attention's columns are the tokens read, from the start mark on.
+    Attention without heads counts as one head. Texts longer than the tokenizer's model_max_length are cut.
 
     Raises:
-        ValueError: the model records no attention.
+        ValueError: the model records no attention, or `target` is given to a model that is no encoder-decoder, or it
+            or what the model generates is empty.
     """
     tokenizer = AutoTokenizer.from_pretrained(model_name)
-    model = AutoModel.from_pretrained(model_name, attn_implementation="eager").eval()
-    inputs = tokenizer(text, truncation=True, return_tensors="pt")
-    with torch.no_grad():
-        attentions = getattr(model(**inputs, output_attentions=True), "attentions", None)
-    if not attentions:
-        raise ValueError(f"{type(model).__name__} of {model_name} has no attention to record")
-    return tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()), [layer[0] for layer in attentions]
+    translates = AutoConfig.from_pretrained(model_name).is_encoder_decoder
+    if target is not None and not translates:
+        raise ValueError(f"target={target!r}: {model_name} is no encoder-decoder; leave target out")
+    kind = AutoModelForSeq2SeqLM if translates else AutoModel
+    model = kind.from_pretrained(model_name, attn_implementation="eager").eval()
+    inputs = {
+        name: value
+        for name, value in tokenizer(text, truncation=True, return_tensors="pt").items()
+        if not translates or name in ("input_ids", "attention_mask")
+    }
+    source = tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
+    if translates:
+        inputs["labels"] = _target_ids(model, tokenizer, inputs, target)
+        written = tokenizer.convert_ids_to_tokens(inputs["labels"][0].tolist())
+        read = [tokenizer.convert_ids_to_tokens(model.config.decoder_start_token_id), *written[:-1]]
+        sides = {
+            "encoder_attentions": ("Encoder self-attention", source, source),
+            "decoder_attentions": ("Decoder self-attention", written, read),
+            "cross_attentions": ("Cross-attention", written, source),
+        }
+    else:
+        sides = {"attentions": ("Self-attention", source, source)}
+    outputs = model(**inputs, output_attentions=True)
+    maps = []
+    for field, names in sides.items():
+        layers = getattr(outputs, field, None)
+        if layers is not None and len(layers):
+            weights = [layer[0] if layer.dim() == 4 else layer for layer in layers]
+            maps.append(AttentionMap(*names, weights))
+    if not maps:
+        raise ValueError(
+            f"model_name={model_name}: {type(model).__name__} has no attention to record; name a model with attention"
+        )
+    return maps
 
 
-def attention_section(
-    tokens: list[str], weights: list[torch.Tensor], columns: list[str] | None = None, decimals: int = 4
-) -> str:
+def _target_ids(model, tokenizer, inputs: dict[str, Tensor], target: str | None) -> Tensor:
+    """The tokens [1, T] of `target`, or of what the model generates, without the start mark."""
+    if target is None:
+        ids = model.generate(**inputs)[:, 1:]
+    else:
+        ids = tokenizer(target, truncation=True, return_tensors="pt").input_ids
+    if ids.shape[1] == 0:
+        raise ValueError(f"target={target!r} has no tokens; give a target text of one word or more")
+    return ids
+
+
+def attention_section(shown: AttentionMap, decimals: int = 4) -> str:
     """HTML with selectors of layer and head, for a page that holds `STYLE`.
 
-    `weights` has a tensor [heads, rows, columns] a layer; the rows are `tokens`, and so are the columns unless
-    `columns` names others (the source of a translation).
-
     Raises:
-        ValueError: a tensor does not fit the tokens.
+        ValueError: a tensor of `shown.weights` does not fit the tokens.
     """
-    columns = tokens if columns is None else columns
-    for number, layer in enumerate(weights):
-        if tuple(layer.shape[1:]) != (len(tokens), len(columns)):
+    for number, layer in enumerate(shown.weights):
+        if tuple(layer.shape[1:]) != (len(shown.rows), len(shown.columns)):
             raise ValueError(
                 f"weights[{number}] has shape {list(layer.shape)}; for these tokens it must be "
-                f"[heads, {len(tokens)}, {len(columns)}]"
+                f"[heads, {len(shown.rows)}, {len(shown.columns)}]"
             )
-    rounded = [[[[round(w, decimals) for w in row] for row in head] for head in layer.tolist()] for layer in weights]
-    data = {"rows": tokens, "columns": columns, "weights": rounded}
+    rounded = [
+        [[[round(w, decimals) for w in row] for row in head] for head in layer.tolist()] for layer in shown.weights
+    ]
+    data = {"rows": shown.rows, "columns": shown.columns, "weights": rounded}
     # "<" would end the script where a token is a tag
     return SECTION.format(**{name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()})
 
 
-def write_attention_report(
-    path: Path,
-    tokens: list[str],
-    weights: list[torch.Tensor],
-    columns: list[str] | None = None,
-    title: str = "Attention",
-):
-    """Writes a page with one `attention_section` to `path` in one piece.
+def write_attention_report(path: Path, maps: Sequence[AttentionMap], title: str = "Attention"):
+    """Writes a page with an `attention_section` for each of `maps` to `path`, in one piece.
 
     Raises:
-        ValueError: a tensor does not fit the tokens.
+        ValueError: a tensor does not fit its map's tokens.
     """
-    section = attention_section(tokens, weights, columns)
-    write_page(path, PAGE.format(title=escape(title), style=STYLE, section=section))
+    sections = "\n".join(f"<h2>{escape(shown.name)}</h2>\n{attention_section(shown)}" for shown in maps)
+    write_page(path, PAGE.format(title=escape(title), style=STYLE, section=sections))

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,13 @@ def test_the_lineage_run_reports_every_station(tmp_path, tiny_corpus):
     assert results["elmo"]["forward_perplexity"] != results["elmo"]["backward_perplexity"]
     assert 0.5 <= results["bert"]["next_sentence_majority"] <= 1
     assert page.count('class="layer"') == 1
+    assert "The animal didn't cross the street because it was too tired" in page
+    filled = results["bert"]["samples"]
+    assert filled
+    for text, words in filled:
+        assert escape(text) in page
+        assert escape(", ".join(words)) in page
+    assert f"next sentence {results['bert']['next_sentence_accuracy']:.0%}" in page
     # a map of words, learning curves, cosines
     assert page.count("data:image/png;base64,") == 3
     models = results["words_in_context"]["second"]

@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from hf_lineage.reports import attention_section, words_in_context_section, write_lineage_report
+from hf_lineage.reports import AttentionMap, attention_section, words_in_context_section, write_lineage_report
 
 
 def test_page_has_a_row_a_station_and_a_link_a_section(tmp_path):
@@ -39,7 +39,7 @@ def test_words_in_context_are_rows_of_equal_length():
 
 
 def test_two_attention_pictures_share_a_page():
-    one = attention_section(["a"], [torch.ones(2, 1, 1)])
+    one = attention_section(AttentionMap("Self-attention", ["a"], ["a"], [torch.ones(2, 1, 1)]))
     # no ids, which would have to be different, and names of a script's own block
     assert not re.search(r"\bid=", one)
     assert re.search(r"<script>\s*\{", one)
