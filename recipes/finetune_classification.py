@@ -50,7 +50,7 @@ class ClassificationArguments:
     )
     label_field: str = field(default="label", metadata={"help": "Column with the label; numbers mean regression."})
     transfer: Literal["tuned", "frozen"] = field(
-        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only the new output layer does."}
+        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only what the task adds does."}
     )
     random_weights: bool = field(default=False, metadata={"help": "Start untrained: what pre-training is worth."})
     max_length: int = field(default=128, metadata={"help": "Longest text or pair, in tokens."})
@@ -113,14 +113,19 @@ def main():
     settings = {"num_labels": len(classes), "pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
     if not is_regression:
         settings["id2label"] = {number: str(name) for number, name in enumerate(classes)}
+    is_elmo = config.model_type == "lineage_elmo"
+    if args.transfer == "frozen" and is_elmo:
+        # the mixes of its layers are the task's and learn
+        settings["freeze_bilm"] = True
     if args.random_weights:
         config = AutoConfig.from_pretrained(args.model_name_or_path, **settings)
         model = AutoModelForSequenceClassification.from_config(config)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path, **settings)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    # the vocabulary, not the rows of the input embeddings: those of an ELMo may be characters
+    if len(tokenizer) > model.config.vocab_size:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    if args.transfer == "frozen":
+    if args.transfer == "frozen" and not is_elmo:
         model.base_model.requires_grad_(False)
 
     # 4. trainer
