@@ -23,7 +23,7 @@ from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
-from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, task_tokenizer
+from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, labelled_splits, task_tokenizer
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
@@ -85,6 +85,11 @@ def main():
             raise ValueError(
                 f"{args.dataset} has no column {', '.join(missing)}: set text_fields, label_field to some of {columns}"
             )
+        labelled = labelled_splits(raw, args.label_field)
+        unlabelled = [split for split in raw if split not in labelled]
+        if unlabelled and training_args.process_index == 0:
+            print(f"Left out, as training has none of their labels: {', '.join(unlabelled)}")
+        raw = labelled
         is_regression = raw["train"].features[args.label_field].dtype.startswith("float")
         classes = [None] if is_regression else sorted(set(raw["train"][args.label_field]))
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)

@@ -100,6 +100,15 @@ def test_gpt_reads_its_marks(labelled, tmp_path, tiny_tokenizer, both_orders):
 
 
 @pytest.mark.recipe
+def test_a_test_split_with_secret_labels_is_left_out(labelled, tmp_path, tiny_tokenizer):
+    with gzip.open(labelled / "test.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"sentence1": "The dog.", "sentence2": "The cat.", "label": -1, "score": -1.0}) + "\n")
+    results = run(labelled, saved(tmp_path / "lstm", "LSTM", tiny_tokenizer), tmp_path / "out", max_steps=1)
+    assert "accuracy" in results["validation"]
+    assert "test" not in results
+
+
+@pytest.mark.recipe
 def test_elmo_of_characters_with_more_words_than_characters(labelled, tmp_path, tiny_corpus):
     words = {word for text in tiny_corpus for word in text.split()} | {f"word{number}" for number in range(300)}
     tokenizer = elmo_tokenizer(["<S>", "</S>", "<UNK>", *sorted(words)])
