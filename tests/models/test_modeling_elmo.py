@@ -292,6 +292,32 @@ def test_a_word_is_computed_once(monkeypatch):
     assert seen == [3]
 
 
+def test_vocabulary_s_vectors_stand_for_its_words():
+    """Read by id where a word is spelled as in the vocabulary, from its characters where it is not."""
+    marks = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    words = train_word_level(["the cat sat"], special_tokens=marks, lowercase=True, show_progress=False)
+    tokenizer = elmo_tokenizer(words)
+    model = ELMoModel(ELMoConfig(**{**SIZES, "vocab_size": len(tokenizer)})).eval()
+    characters = torch.tensor(tokenizer.vocabulary_characters())
+    kept = model.vocabulary_vectors(characters, batch_size=3)
+    assert kept.shape == (len(tokenizer), 8)
+    assert not kept.requires_grad
+    # an unknown word, a known one spelled otherwise, and padding
+    batch = tokenizer(["The cat saw", "sat"], padding=True, return_tensors="pt")
+    ids, spelled = batch["input_ids"], batch["char_ids"]
+    x, other = kept[ids], (characters[ids] != spelled).any(2)
+    words = tokenizer.convert_ids_to_tokens(ids[other & batch["attention_mask"].bool()])
+    assert words == ["the", "<unk>"]
+    with torch.no_grad():
+        x[other] = model.token_vectors(char_ids=spelled[other][None])[0]
+        found = model(inputs_embeds=x, attention_mask=batch["attention_mask"]).hidden_states
+        expected = model(**batch).hidden_states
+    for layer, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(layer, reference, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="token_layer is 'words'"):
+        ELMoModel(config()).vocabulary_vectors(characters)
+
+
 # the two language models
 
 
