@@ -58,6 +58,8 @@ def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
 class ModelArguments:
     """Which model: a new one of `model_type` or of a saved configuration, or a saved model.
 
+    A saved model reads with the tokenizer beside it unless `tokenizer_name` is given: other ids would be other words.
+
     Raises:
         ValueError: none or several of the three are given, or config_overrides with a saved model.
     """
@@ -70,7 +72,9 @@ class ModelArguments:
     config_overrides: dict | None = field(
         default=None, metadata={"help": "Fields of the new model's configuration (JSON on the command line)."}
     )
-    tokenizer_name: str | None = field(default=None, metadata={"help": "A saved tokenizer (folder or Hub name)."})
+    tokenizer_name: str | None = field(
+        default=None, metadata={"help": "A saved tokenizer (folder or Hub name); default: that of model_name_or_path."}
+    )
 
     def __post_init__(self):
         if [self.model_type, self.config_name, self.model_name_or_path].count(None) != 2:
@@ -81,6 +85,7 @@ class ModelArguments:
             raise ValueError(
                 "config_overrides is for a new model (model_type, config_name); a saved one keeps its configuration"
             )
+        self.tokenizer_name = self.tokenizer_name or self.model_name_or_path
 
 
 @dataclass

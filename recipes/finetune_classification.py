@@ -23,7 +23,7 @@ from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
-from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, task_tokenizer
+from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, labelled_splits, task_tokenizer
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
@@ -50,7 +50,7 @@ class ClassificationArguments:
     )
     label_field: str = field(default="label", metadata={"help": "Column with the label; numbers mean regression."})
     transfer: Literal["tuned", "frozen"] = field(
-        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only the new output layer does."}
+        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only what the task adds does."}
     )
     random_weights: bool = field(default=False, metadata={"help": "Start untrained: what pre-training is worth."})
     max_length: int = field(default=128, metadata={"help": "Longest text or pair, in tokens."})
@@ -85,6 +85,11 @@ def main():
             raise ValueError(
                 f"{args.dataset} has no column {', '.join(missing)}: set text_fields, label_field to some of {columns}"
             )
+        labelled = labelled_splits(raw, args.label_field)
+        unlabelled = [split for split in raw if split not in labelled]
+        if unlabelled and training_args.process_index == 0:
+            print(f"Left out, as training has none of their labels: {', '.join(unlabelled)}")
+        raw = labelled
         is_regression = raw["train"].features[args.label_field].dtype.startswith("float")
         classes = [None] if is_regression else sorted(set(raw["train"][args.label_field]))
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
@@ -113,14 +118,19 @@ def main():
     settings = {"num_labels": len(classes), "pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
     if not is_regression:
         settings["id2label"] = {number: str(name) for number, name in enumerate(classes)}
+    is_elmo = config.model_type == "lineage_elmo"
+    if args.transfer == "frozen" and is_elmo:
+        # the mixes of its layers are the task's and learn
+        settings["freeze_bilm"] = True
     if args.random_weights:
         config = AutoConfig.from_pretrained(args.model_name_or_path, **settings)
         model = AutoModelForSequenceClassification.from_config(config)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path, **settings)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    # the vocabulary, not the rows of the input embeddings: those of an ELMo may be characters
+    if len(tokenizer) > model.config.vocab_size:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    if args.transfer == "frozen":
+    if args.transfer == "frozen" and not is_elmo:
         model.base_model.requires_grad_(False)
 
     # 4. trainer

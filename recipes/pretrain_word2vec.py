@@ -78,7 +78,7 @@ def main():
     )
     texts, ids_file = corpus["text"], output_dir / "train.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
-        saved, phrases = model_args.tokenizer_name or model_args.model_name_or_path, None
+        saved, phrases = model_args.tokenizer_name, None
         if saved:
             tokenizer = AutoTokenizer.from_pretrained(saved)
             normalizer = tokenizer.backend_tokenizer.normalizer

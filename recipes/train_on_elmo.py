@@ -32,7 +32,7 @@ from transformers import (
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
-from hf_lineage.data import KeptLayers, Rows, permutation
+from hf_lineage.data import KeptLayers, Rows, labelled_splits, permutation
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
@@ -85,6 +85,11 @@ def main():
         )
     if args.num_train is not None:
         raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: args.num_train])
+    labelled = labelled_splits(raw, args.label_field)
+    unlabelled = [split for split in raw if split not in labelled]
+    if unlabelled and training_args.process_index == 0:
+        print(f"Left out, as training has none of their labels: {', '.join(unlabelled)}")
+    raw = labelled
     label_field = args.label_field
     is_tagging = isinstance(raw["train"][0][label_field], list)
     labels = raw["train"][label_field]

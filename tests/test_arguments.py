@@ -199,3 +199,9 @@ def test_a_new_model_of_a_saved_configuration(tmp_path, tiny_corpus, monkeypatch
     assert (config.hidden_size, config.embedding_size, config.forget_gate_bias) == (16, 12, 1.5)
     assert config.num_hidden_layers == 3
     assert config.vocab_size == len(AutoTokenizer.from_pretrained(tmp_path / "model"))
+
+
+def test_a_saved_model_brings_its_tokenizer():
+    assert ModelArguments(model_name_or_path="runs/gpt").tokenizer_name == "runs/gpt"
+    assert ModelArguments(model_name_or_path="runs/gpt", tokenizer_name="words").tokenizer_name == "words"
+    assert ModelArguments(model_type="lineage_gpt").tokenizer_name is None

@@ -5,6 +5,7 @@ from hf_lineage.data.collators import PackingCollator, TranslationPackingCollato
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
+from hf_lineage.data.labels import labelled_splits
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel import load_parallel_corpus
@@ -72,6 +73,7 @@ __all__ = [
     "encode_sentences",
     "generator",
     "grammar_corpus",
+    "labelled_splits",
     "load_corpus",
     "load_parallel_corpus",
     "permutation",

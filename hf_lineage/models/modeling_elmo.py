@@ -200,6 +200,20 @@ class ELMoModel(ELMoPreTrainedModel):
             )
         return inputs_embeds
 
+    @torch.no_grad()
+    def vocabulary_vectors(self, characters: Tensor, batch_size: int = 4096) -> Tensor:
+        """The token vectors [V, P] of words spelled by `characters` [V, C], computed once, without gradients.
+
+        They stand for the convolutions while the model stays as it is: looked up by the ids of words that are spelled
+        as in the vocabulary (`ELMoTokenizer.vocabulary_characters`), they go into `inputs_embeds`.
+
+        Raises:
+            ValueError: the token layer is of words, whose vectors are its matrix, or `characters` is malformed.
+        """
+        if self.config.token_layer == "words":
+            raise ValueError("token_layer is 'words': get_input_embeddings().weight holds the vectors")
+        return torch.cat([self.token_layer(part[None])[0] for part in characters.split(batch_size)])
+
     # the cells are not compiled, and between them there is next to nothing
     @torch.compiler.disable
     def read(self, forward_x: Tensor, backward_x: Tensor, padding: Padding | None = None, cache=None):

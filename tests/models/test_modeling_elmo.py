@@ -241,8 +241,9 @@ def test_the_paper_has_93600864_parameters():
 # the character convolutions
 
 
-def test_word_is_the_largest_of_each_filter_over_all_its_places():
-    cnn = CharacterCNN(ELMoConfig(**SIZES))
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_word_is_the_largest_of_each_filter_over_all_its_places(activation):
+    cnn = CharacterCNN(ELMoConfig(**SIZES, cnn_act=activation))
     for parameter in cnn.parameters():
         nn.init.normal_(parameter)
     characters = torch.randint(1, 262, (3, 5, 50))
@@ -255,7 +256,8 @@ def test_word_is_the_largest_of_each_filter_over_all_its_places():
         for convolution in cnn.convolutions:
             width = convolution.kernel_size[0]
             windows = torch.stack([letters[i : i + width].T for i in range(51 - width)])
-            values.append((torch.einsum("iew,new->in", windows, convolution.weight) + convolution.bias).amax(0).relu())
+            largest = (torch.einsum("iew,new->in", windows, convolution.weight) + convolution.bias).amax(0)
+            values.append(largest.clamp(min=0) if activation == "relu" else 1 - 2 / (torch.exp(2 * largest) + 1))
         x = torch.cat(values)
         for highway in cnn.highways:
             gate = torch.sigmoid(highway.gate.weight @ x + highway.gate.bias)
@@ -266,6 +268,20 @@ def test_word_is_the_largest_of_each_filter_over_all_its_places():
         )
 
 
+def test_filters_of_tanh_start_by_how_many_numbers_they_read():
+    """N(0, 1 / (width · character_size)), as the authors' code draws them for tanh."""
+    model = ELMoModel(ELMoConfig(**{**SIZES, "cnn_act": "tanh", "cnn_filters": [[1, 2_000], [3, 2_000]]}))
+    for convolution, width in zip(model.token_layer.convolutions, (1, 3), strict=True):
+        count = convolution.weight.numel()
+        deviation = (width * 4) ** -0.5
+        # four standard errors of a mean and of a standard deviation
+        assert abs(convolution.weight.mean()) < 4 * deviation * count**-0.5
+        assert convolution.weight.std().item() == pytest.approx(deviation, rel=4 * (2 * count) ** -0.5)
+        # a normal number is beyond two deviations in 4.6 % of the draws, a uniform one never
+        beyond = (convolution.weight.abs() > 2 * deviation).float().mean()
+        assert 0.03 < beyond < 0.06
+
+
 def test_a_word_is_computed_once(monkeypatch):
     model = ELMoModel(ELMoConfig(**SIZES)).eval()
     characters = torch.randint(1, 259, (1, 3, 50))
@@ -274,6 +290,32 @@ def test_a_word_is_computed_once(monkeypatch):
     monkeypatch.setattr(model.token_layer, "vectors", lambda words: seen.append(len(words)) or original(words))
     model(char_ids=characters[:, [0, 1, 2, 0, 0, 1]])
     assert seen == [3]
+
+
+def test_vocabulary_s_vectors_stand_for_its_words():
+    """Read by id where a word is spelled as in the vocabulary, from its characters where it is not."""
+    marks = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    words = train_word_level(["the cat sat"], special_tokens=marks, lowercase=True, show_progress=False)
+    tokenizer = elmo_tokenizer(words)
+    model = ELMoModel(ELMoConfig(**{**SIZES, "vocab_size": len(tokenizer)})).eval()
+    characters = torch.tensor(tokenizer.vocabulary_characters())
+    kept = model.vocabulary_vectors(characters, batch_size=3)
+    assert kept.shape == (len(tokenizer), 8)
+    assert not kept.requires_grad
+    # an unknown word, a known one spelled otherwise, and padding
+    batch = tokenizer(["The cat saw", "sat"], padding=True, return_tensors="pt")
+    ids, spelled = batch["input_ids"], batch["char_ids"]
+    x, other = kept[ids], (characters[ids] != spelled).any(2)
+    words = tokenizer.convert_ids_to_tokens(ids[other & batch["attention_mask"].bool()])
+    assert words == ["the", "<unk>"]
+    with torch.no_grad():
+        x[other] = model.token_vectors(char_ids=spelled[other][None])[0]
+        found = model(inputs_embeds=x, attention_mask=batch["attention_mask"]).hidden_states
+        expected = model(**batch).hidden_states
+    for layer, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(layer, reference, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="token_layer is 'words'"):
+        ELMoModel(config()).vocabulary_vectors(characters)
 
 
 # the two language models

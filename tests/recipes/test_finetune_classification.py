@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import hf_lineage
-from hf_lineage.tokenization import causal_tokenizer
+from hf_lineage.tokenization import causal_tokenizer, elmo_tokenizer
 from tests.models.test_modeling_bert import TestBERT as BERT
 from tests.models.test_modeling_gpt import TestGPT as GPT
 
@@ -97,3 +97,32 @@ def test_gpt_reads_its_marks(labelled, tmp_path, tiny_tokenizer, both_orders):
     assert len(marks) == tuned.config.vocab_size == len(tokenizer) + 3
     ids = marks("The dog.", "The cat.")["input_ids"]
     assert [ids[0], ids[-1]] == marks.convert_tokens_to_ids(["_start_", "_classify_"])
+
+
+@pytest.mark.recipe
+def test_a_test_split_with_secret_labels_is_left_out(labelled, tmp_path, tiny_tokenizer):
+    with gzip.open(labelled / "test.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"sentence1": "The dog.", "sentence2": "The cat.", "label": -1, "score": -1.0}) + "\n")
+    results = run(labelled, saved(tmp_path / "lstm", "LSTM", tiny_tokenizer), tmp_path / "out", max_steps=1)
+    assert "accuracy" in results["validation"]
+    assert "test" not in results
+
+
+@pytest.mark.recipe
+def test_elmo_of_characters_with_more_words_than_characters(labelled, tmp_path, tiny_corpus):
+    words = {word for text in tiny_corpus for word in text.split()} | {f"word{number}" for number in range(300)}
+    tokenizer = elmo_tokenizer(["<S>", "</S>", "<UNK>", *sorted(words)])
+    sizes = {"character_size": 4, "cnn_filters": [[1, 8]], "hidden_size": 8, "projection_size": 4, "task_size": 4}
+    config = hf_lineage.ELMoConfig(vocab_size=len(tokenizer), **sizes)
+    assert config.vocab_size > config.num_characters
+    hf_lineage.ELMoForPreTraining(config).save_pretrained(tmp_path / "elmo")
+    tokenizer.save_pretrained(tmp_path / "elmo")
+
+    results = run(labelled, tmp_path / "elmo", tmp_path / "frozen", max_steps=2, transfer="frozen")
+    assert 0 <= results["test"]["accuracy"] <= 1
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("elmo", "frozen"))
+    changed = {name for name in before if name in after and not before[name].equal(after[name])}
+    assert changed == {"model.mixes.0.weights", "model.mixes.0.gamma"}
+    tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "frozen")
+    assert results["learning_parameters"] == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    assert tuned.config.vocab_size == len(tokenizer)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModel, AutoTokenizer
@@ -28,6 +29,7 @@ SETTINGS = {
     "model_type": "lineage_elmo",
     "config_overrides": json.dumps(SIZES),
     "num_negatives": 20,
+    "restart_share": 0.3,
     "block_size": 5,
     "per_device_train_batch_size": 4,
     "optim": "adagrad",
@@ -54,7 +56,7 @@ def corpus(tmp_path_factory, tiny_corpus):
 
 def command(corpus, output_dir, **changes):
     settings = SETTINGS | {"corpus": corpus, "output_dir": output_dir} | changes
-    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    flags = [part for name, value in settings.items() if value is not None for part in (f"--{name}", str(value))]
     return [str(ROOT / "recipes" / "pretrain_bilm.py"), *flags]
 
 
@@ -76,6 +78,11 @@ def test_a_stopped_run_goes_on_bit_by_bit(corpus, tmp_path):
     whole = run(corpus, tmp_path / "whole")
     epochs = json.loads((tmp_path / "whole" / "checkpoint-20" / "trainer_state.json").read_text())["epoch"]
     assert epochs > 1.5
+    # squares are only added to what Adagrad starts from
+    optimizer = torch.load(tmp_path / "whole" / "checkpoint-3" / "optimizer.pt", weights_only=True)
+    sums = [state["sum"] for state in optimizer["state"].values()]
+    assert sums
+    assert all(values.min() >= 1.0 for values in sums)
     # what a killed run leaves behind: its checkpoints up to some step
     copy = tmp_path / "stopped"
     copy.mkdir()
@@ -90,6 +97,21 @@ def test_a_stopped_run_goes_on_bit_by_bit(corpus, tmp_path):
     assert 1 < results["test"]["forward_perplexity"] < 1000
     assert type(AutoTokenizer.from_pretrained(copy)) is ELMoTokenizer
     assert AutoModel.from_pretrained(copy)(**AutoTokenizer.from_pretrained(copy)("The dog", return_tensors="pt"))
+
+
+@pytest.mark.recipe
+def test_a_saved_model_keeps_its_words(corpus, tmp_path):
+    run(corpus, tmp_path / "first", max_steps=1)
+    # as many words, in another order of their frequency
+    other = tmp_path / "other"
+    other.mkdir()
+    lines = (corpus / "train.txt").read_text().splitlines()
+    for split in ("train", "validation", "test"):
+        (other / f"{split}.txt").write_text("\n".join(lines + lines[-5:] * 9), encoding="utf-8")
+    more = {"model_type": None, "config_overrides": None, "model_name_or_path": tmp_path / "first"}
+    run(other, tmp_path / "second", max_steps=1, **more)
+    first, second = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("first", "second"))
+    assert second.get_vocab() == first.get_vocab()
 
 
 @pytest.mark.slow

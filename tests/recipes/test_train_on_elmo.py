@@ -139,3 +139,14 @@ def test_missing_columns_are_named(run):
     rows = [{"words": "the", "label": 0}] * 128
     with pytest.raises(ValueError, match="has no column text_field: set text_field, label_field to some of"):
         run(rows, "elmo")
+
+
+def test_a_test_split_with_secret_labels_is_left_out(run, capsys):
+    rows = [{"sentence": "the", "label": number % 2 if number < 112 else -1} for number in range(128)]
+    results, _ = run(rows, "none", num_train_epochs=1)
+    assert "training has none of their labels: test" in capsys.readouterr().out
+    assert "accuracy" in results["validation"]
+    assert "test" not in results
+    rows[-1]["label"] = 1
+    with pytest.raises(ValueError, match="label is -1 in some rows of the split 'test', but in none of training"):
+        run(rows, "none", num_train_epochs=1)
