@@ -11,8 +11,6 @@ evaluation (`--dynamic_learning_rate 0.1`), whose settings are for the validatio
 goes to evaluation.json in the model's folder.
 """
 
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, parse
 from hf_lineage.data import encode_corpus, load_corpus
+from hf_lineage.files import write_json
 from hf_lineage.metrics import (
     dynamic_log_probabilities,
     log_probabilities,
@@ -122,9 +121,7 @@ def main():
         print(f"{name:<60}" + "".join(f"{splits[split]['perplexity_per_token']:>12.1f}" for split in splits))
     output = Path(args.output_dir or args.model_name_or_path) / "evaluation.json"
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    os.replace(temporary, output)
+    write_json(output, results)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@
 by log-probability, masked ones by pseudo-log-likelihood. Leaves results.json and, with matplotlib, accuracy.png.
 """
 
-import json
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
+from hf_lineage.files import write_json
 from hf_lineage.metrics import measure_minimal_pairs
 
 
@@ -69,9 +69,7 @@ def main():
     # 4. save
     output_dir = Path(args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    temporary = output_dir / "results.json.tmp"
-    temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    os.replace(temporary, output_dir / "results.json")
+    write_json(output_dir / "results.json", results)
     plot(results, output_dir / "accuracy.png")
 
 

@@ -24,6 +24,7 @@ from transformers import DataCollatorWithPadding as PaddingCollator
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
 from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, labelled_splits, task_tokenizer
+from hf_lineage.files import write_json
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
@@ -162,7 +163,7 @@ def main():
         results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
     if trainer.is_world_process_zero():
         print(json.dumps(results))
-        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

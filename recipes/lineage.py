@@ -36,6 +36,7 @@ from transformers.utils import logging
 from hf_lineage import LINEAGE
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus, load_parallel_corpus
+from hf_lineage.files import write_json
 from hf_lineage.forced_alignment import NoAttentionError, align
 from hf_lineage.metrics import parse_links
 from hf_lineage.reports import (
@@ -410,7 +411,7 @@ def main():
     write_lineage_report(output_dir / "report.html", title, summary, stations, sections_of(results, similarities))
     numbers = {name: {k: v for k, v in results[name].items() if k != "html"} for name in names if name in results}
     numbers["words_in_context"] = similarities
-    (output_dir / "results.json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    write_json(output_dir / "results.json", numbers)
     print(f"\n{output_dir / 'report.html'}")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

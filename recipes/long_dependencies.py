@@ -11,8 +11,6 @@ three tenths whenever nearly all answers are right, up to `longest_gap`: long ga
 Recall is then measured gap by gap, 1/8 of it by chance. Written are results.json and recall.png.
 """
 
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, set_see
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
 from hf_lineage.data.randomness import generator
+from hf_lineage.files import write_json
 
 
 SYMBOLS = 8
@@ -136,9 +135,7 @@ def main():
     print(f"\n{'recall after a gap of':<24}" + "".join(f"{gap:>8}" for gap in args.gaps))
     for name, recalls in results.items():
         print(f"{name:<24}" + "".join(f"{recalls[gap]:>8.3f}" for gap in args.gaps))
-    temporary = output_dir / "results.tmp"
-    temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    os.replace(temporary, output_dir / "results.json")
+    write_json(output_dir / "results.json", results)
     plot(results, output_dir / "recall.png")
 
 

@@ -28,6 +28,7 @@ from hf_lineage.data import (
     encode_sentences,
     load_corpus,
 )
+from hf_lineage.files import write_json
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
@@ -172,7 +173,7 @@ def main():
             print(f"{split}: {json.dumps(results[split])}")
         fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
         results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
-        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_json(output_dir / "results.json", results)
         plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
         write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
     if training_args.push_to_hub:

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
+from hf_lineage.files import write_json
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 from hf_lineage.training import LineageTrainingArguments, TruncatedBPTTTrainer, last_complete_checkpoint
@@ -148,7 +149,7 @@ def main():
         for split in ("validation", "test"):
             results[split] = measure_bilm_perplexity(model, streams[split], show_progress=is_shown)
             print(f"{split}: {json.dumps(results[split])}")
-        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

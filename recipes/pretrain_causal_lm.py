@@ -35,6 +35,7 @@ from hf_lineage.data import (
     encode_corpus,
     load_corpus,
 )
+from hf_lineage.files import write_json
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
 from hf_lineage.training import (
@@ -210,7 +211,7 @@ def main():
             )
             results[split] = perplexity.as_dict()
             print(f"{split}: {json.dumps(results[split])}")
-        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

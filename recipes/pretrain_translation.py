@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_s
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
+from hf_lineage.files import write_json
 from hf_lineage.forced_alignment import NoAttentionError, align
 from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, generated_texts, parse_links
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
@@ -190,7 +191,7 @@ def main():
                 predictions=[alignment.links() for alignment in found], references=gold
             )
         print(json.dumps({name: results[name] for name in ("test", "alignment") if name in results}))
-        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import MappedTexts, Phrases, WordFile, WordWindows, load_corpus
+from hf_lineage.files import write_json
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
 from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer, last_complete_checkpoint
@@ -163,7 +164,7 @@ def main():
         if word_args.similarities:
             results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
         print(json.dumps(results, indent=1))
-        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

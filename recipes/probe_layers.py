@@ -13,8 +13,6 @@ Models are all that `AutoModel` opens and that have hidden_states; a word's vect
 seed draws other training rows. Leaves results.json and layers.png. Needs the extras finetune and demo.
 """
 
-import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +32,7 @@ from transformers import AutoModel, AutoTokenizer
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
 from hf_lineage.data import permutation
+from hf_lineage.files import write_json
 
 
 PAIR_COLUMNS = ["sentence1", "index1", "sentence2", "index2", "label"]
@@ -100,9 +99,7 @@ def main():
     # 4. save
     output_dir = Path(args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    temporary = output_dir / "results.json.tmp"
-    temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    os.replace(temporary, output_dir / "results.json")
+    write_json(output_dir / "results.json", results)
     plot(results, output_dir / "layers.png")
 
 

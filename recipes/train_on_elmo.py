@@ -33,6 +33,7 @@ from transformers import (
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
 from hf_lineage.data import KeptLayers, Rows, labelled_splits, permutation
+from hf_lineage.files import write_json
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
@@ -157,7 +158,7 @@ def main():
     results["mixes"] = [[round(share, 3) for share in mix.weights.softmax(0).tolist()] for mix in model.model.mixes]
     if trainer.is_world_process_zero():
         print(json.dumps(results))
-        (output_dir / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

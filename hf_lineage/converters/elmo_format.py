@@ -10,10 +10,6 @@ file.
 """
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +17,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
+from ..files import replacing, write_json
 from ..models.configuration_elmo import ELMoConfig
 from ..models.modeling_elmo import ELMoModel
 
@@ -66,11 +63,10 @@ def write_elmo(model: ELMoModel, folder: str | Path):
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _replacing(folder / "lm_weights.hdf5") as temporary, _hdf5().File(temporary, "w") as file:
+    with replacing(folder / "lm_weights.hdf5") as temporary, _hdf5().File(temporary, "w") as file:
         for name, parameters in _parameters(model).items():
             file.create_dataset(name, data=_get(name, parameters))
-    with _replacing(folder / "options.json") as temporary:
-        temporary.write_text(json.dumps(_options(config), indent=1), encoding="utf-8")
+    write_json(folder / "options.json", _options(config))
 
 
 def read_token_vectors(path: str | Path, vocab_size: int, size: int) -> torch.Tensor:
@@ -248,12 +244,3 @@ def _checked(path: Path, file, name: str, shape: tuple[int, ...]):
             "a small file could fill the memory: rewrite it uncompressed"
         )
     return group
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of `path` when all is written, and else vanishes."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        os.replace(temporary, path)

@@ -4,7 +4,6 @@ fairseq's own .pt files are pickles, which run what they hold: turn one into saf
 (`safetensors.torch.save_file(torch.load(path, weights_only=True)["model"], target)`).
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..files import replacing
 from ..models import TransformerConfig, TransformerForConditionalGeneration
 
 
@@ -148,10 +148,8 @@ def to_fairseq(model: TransformerForConditionalGeneration, path: str | Path | No
     # a copy each: safetensors holds no shared tensors
     weights |= {name: model.get_input_embeddings().weight.detach().clone() for name in EMBEDDINGS}
     if path is not None:
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.tmp")
-        save_file(weights, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(weights, temporary)
     return weights
 
 

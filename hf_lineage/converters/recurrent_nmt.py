@@ -6,7 +6,6 @@ Their own checkpoints are pickles, which may run anything: turn one into safeten
 `checkpoint["model_state"]`.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..files import replacing
 from ..models.configuration_seq2seq import RNNSearchConfig
 from ..models.modeling_rnnsearch import RNNSearchForConditionalGeneration
 from .torch_recurrent import fill_cell
@@ -217,10 +217,8 @@ def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool
         weights |= {theirs.format(part): tensor for part, tensor in zip(CELL_WEIGHTS, fused, strict=True)}
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
     if path is not None:
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.tmp")
-        save_file(weights, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(weights, temporary)
     return weights
 
 

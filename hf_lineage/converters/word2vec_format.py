@@ -9,13 +9,12 @@ A header that promises more than its file can hold is refused before memory is r
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..files import replacing
 from ..word_vectors import WordVectors
 
 
@@ -173,7 +172,7 @@ def write_word_vectors(path: str | Path, vectors: WordVectors, format: str | Non
     is_binary = _format(path, format) == "binary"
     size, dimension = vectors.vectors.shape
     template = " ".join(["%.9g"] * dimension)
-    with _replacing(path) as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(f"{size} {dimension}\n".encode())
         for word, vector in zip(vectors.words, vectors.vectors, strict=True):
             numbers = vector.astype("<f4").tobytes() if is_binary else (template % tuple(vector.tolist())).encode()
@@ -193,19 +192,6 @@ def _encode(path, word):
 def _is_one_word(encoded):
     # bytes are split at ASCII white space only: U+00A0 is a letter to all readers of these formats
     return encoded.split() == [encoded]
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}; not written", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def to_gensim(vectors: WordVectors):

@@ -5,7 +5,6 @@ that phrases grow: "new york" in the first pass, "new_york times" in the second.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from tqdm.auto import tqdm
+
+from hf_lineage.files import write_text
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,8 @@ class Phrases:
 
     def save(self, path: str | Path):
         """Writes a JSON file."""
-        path = Path(path)
         passes = [[[*pair, score] for pair, score in pairs.items()] for pairs in self.passes]
-        temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-        content = {"delimiter": self.delimiter, "passes": passes}
-        temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, json.dumps({"delimiter": self.delimiter, "passes": passes}, ensure_ascii=False))
 
     @classmethod
     def load(cls, path: str | Path) -> "Phrases":

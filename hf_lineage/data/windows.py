@@ -3,7 +3,6 @@
 The text lies on disk as word ids (`WordFile`), so that it may be larger than memory.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.data.corpus import CorpusError
 from hf_lineage.data.randomness import EpochDataset
+from hf_lineage.files import replacing
 
 
 # stands between sentences in a WordFile
@@ -57,7 +57,6 @@ class WordFile:
         """
         path, batch, num_words = Path(path), [], 0
         special = np.array(tokenizer.all_special_ids, dtype=np.int32)
-        temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
 
         def encoded(batch):
             for ids in tokenizer(
@@ -66,7 +65,7 @@ class WordFile:
                 ids = np.array(ids, dtype=np.int32)
                 yield np.append(ids[~np.isin(ids, special)], np.int32(SENTENCE_END))
 
-        try:
+        with replacing(path) as temporary:
             with open(temporary, "wb") as file:
                 for text in tqdm(texts, desc="Words to ids", unit=" texts", disable=not show_progress):
                     batch.append(text)
@@ -77,9 +76,6 @@ class WordFile:
                     num_words += sum(file.write(ids.tobytes()) // 4 - 1 for ids in encoded(batch))
             if num_words == 0:
                 raise CorpusError("no word of the corpus is in the tokenizer's vocabulary")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
         return cls(path, len(tokenizer))
 
 

@@ -1,6 +1,5 @@
 """Alignments as heat maps: a picture (PNG, SVG, PDF), or a page that opens offline and shows each weight."""
 
-import os
 from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
@@ -9,8 +8,8 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from ..files import replacing, write_text
 from ..forced_alignment import Alignment
-from .pages import write_page
 
 
 # the first of these that is installed draws what matplotlib's own font lacks
@@ -61,9 +60,8 @@ def plot_alignment(alignment: Alignment, path: str | Path):
         axes.set_xticks(range(width), alignment.source, rotation=60, ha="left")
         axes.set_yticks(range(height), alignment.target)
         axes.xaxis.tick_top()
-        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-        figure.savefig(temporary)
-    os.replace(temporary, path)
+        with replacing(path) as temporary:
+            figure.savefig(temporary)
 
 
 def write_alignment_report(
@@ -78,11 +76,10 @@ def write_alignment_report(
 
     `gold` gives each pair's (sure, possible) links, which are outlined, the only possible ones dotted.
     """
-    path = Path(path)
     gold = [(set(), set())] * len(alignments) if gold is None else gold
     tables = [alignment_table(alignment, *links) for alignment, links in zip(alignments, gold, strict=True)]
     page = PAGE.format(style=STYLE, title=escape(title), summary=escape(summary), tables="\n".join(tables))
-    write_page(path, page)
+    write_text(path, page)
 
 
 def alignment_table(alignment: Alignment, sure: Collection = (), possible: Collection = ()) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from .pages import write_page
+from ..files import write_text
 
 
 STYLE = """
@@ -172,4 +172,4 @@ def write_attention_report(path: Path, maps: Sequence[AttentionMap], title: str 
         ValueError: a tensor does not fit its map's tokens.
     """
     sections = "\n".join(f"<h2>{escape(shown.name)}</h2>\n{attention_section(shown)}" for shown in maps)
-    write_page(path, PAGE.format(title=escape(title), style=STYLE, section=sections))
+    write_text(path, PAGE.format(title=escape(title), style=STYLE, section=sections))

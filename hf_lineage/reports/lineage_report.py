@@ -6,10 +6,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..files import write_text
 from .alignment_report import STYLE as ALIGNMENT_STYLE
 from .attention import STYLE as ATTENTION_STYLE
 from .learning_curves import learning_curves
-from .pages import html_figure, html_table, png, write_page
+from .pages import html_figure, html_table, png
 
 
 COLUMNS = {
@@ -137,4 +138,4 @@ def write_lineage_report(
         stations=html_table(["station", "its new idea", "seconds", "result here"], stations),
         sections="\n".join(f'<h2 id="section{n}">{escape(name)}</h2>\n{body}' for n, (name, body) in numbered),
     )
-    write_page(path, page)
+    write_text(path, page)

@@ -2,19 +2,10 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 
 from matplotlib.figure import Figure
-
-
-def write_page(path: Path, page: str):
-    """Writes `page` to `path` in one piece: a run that is killed leaves an older report whole."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def format_cell(value) -> str:

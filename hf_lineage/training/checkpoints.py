@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from hf_lineage.files import write_json
 
 
 SEAL = "seal.json"
@@ -31,9 +32,7 @@ def seal(checkpoint: Path, run: dict):
         for path in sorted(checkpoint.rglob("*"))
         if path.is_file() and path.name != SEAL
     }
-    temporary = checkpoint / f"{SEAL}.tmp"
-    temporary.write_text(json.dumps({"run": run, "files": files}, indent=1), encoding="utf-8")
-    os.replace(temporary, checkpoint / SEAL)
+    write_json(checkpoint / SEAL, {"run": run, "files": files})
 
 
 def flaw(checkpoint: Path) -> str | None:
