@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import datasets
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
-from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, labelled_splits, task_tokenizer
+from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, class_names, load_labelled, task_tokenizer
 from hf_lineage.files import write_json
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
@@ -50,6 +49,7 @@ class ClassificationArguments:
         default=None, metadata={"help": "One or two columns with the texts; default: the usual names."}
     )
     label_field: str = field(default="label", metadata={"help": "Column with the label; numbers mean regression."})
+    validation_split: str = field(default="validation", metadata={"help": "The split that measures the training."})
     transfer: Literal["tuned", "frozen"] = field(
         default="tuned", metadata={"help": "tuned: all weights learn; frozen: only what the task adds does."}
     )
@@ -77,22 +77,14 @@ def main():
     output_dir = Path(training_args.output_dir)
 
     # 2. data: texts, and labels that are classes or numbers
-    name, _, configuration = args.dataset.partition(":")
     with training_args.main_process_first(desc="data"):
-        raw = datasets.load_dataset(name, configuration or None)
+        raw, fields = load_labelled(
+            args.dataset, args.label_field, args.text_fields, TEXT_FIELDS, args.validation_split
+        )
         columns = raw["train"].column_names
-        fields = args.text_fields or next((f for f in TEXT_FIELDS if set(f) <= set(columns)), [])
-        if missing := {*(fields or ["text_fields"]), args.label_field} - set(columns):
-            raise ValueError(
-                f"{args.dataset} has no column {', '.join(missing)}: set text_fields, label_field to some of {columns}"
-            )
-        labelled = labelled_splits(raw, args.label_field)
-        unlabelled = [split for split in raw if split not in labelled]
-        if unlabelled and training_args.process_index == 0:
-            print(f"Left out, as training has none of their labels: {', '.join(unlabelled)}")
-        raw = labelled
         is_regression = raw["train"].features[args.label_field].dtype.startswith("float")
-        classes = [None] if is_regression else sorted(set(raw["train"][args.label_field]))
+        classes = {} if is_regression else class_names(raw["train"], args.label_field)
+        ids = {label: number for number, label in enumerate(classes)}
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
         config = AutoConfig.from_pretrained(args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
@@ -111,14 +103,13 @@ def main():
             else:
                 encoded = tokenizer(*(batch[field] for field in fields), truncation=True, max_length=limit)
             labels = batch[args.label_field]
-            return {**encoded, "labels": labels if is_regression else [classes.index(label) for label in labels]}
+            return {**encoded, "labels": labels if is_regression else [ids[label] for label in labels]}
 
         encoded = raw.map(encode, batched=True, remove_columns=columns, desc="Tokenizing")
 
     # 3. model: a new output layer on the pretrained body
-    settings = {"num_labels": len(classes), "pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
-    if not is_regression:
-        settings["id2label"] = {number: str(name) for number, name in enumerate(classes)}
+    settings = {"num_labels": 1} if is_regression else {"id2label": dict(enumerate(classes.values()))}
+    settings |= {"pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
     is_elmo = config.model_type == "lineage_elmo"
     if args.transfer == "frozen" and is_elmo:
         # the mixes of its layers are the task's and learn

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import datasets
 import numpy as np
 from seqeval.metrics import f1_score, precision_score, recall_score
 from transformers import (
@@ -32,13 +31,15 @@ from transformers import (
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
-from hf_lineage.data import KeptLayers, Rows, labelled_splits, permutation
+from hf_lineage.data import KeptLayers, Rows, class_names, load_labelled, permutation
 from hf_lineage.files import write_json
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
 
 IGNORED = -100
+# the columns of the usual data sets, tried in this order
+TEXT_FIELDS = (["tokens"], ["sentence"], ["text"])
 
 
 @dataclass
@@ -54,6 +55,7 @@ class FeatureArguments:
         default=None, metadata={"help": "Column with texts or lists of words; default: tokens, sentence or text."}
     )
     label_field: str = field(default="label", metadata={"help": "Column with a label a text, or a list, one a word."})
+    validation_split: str = field(default="validation", metadata={"help": "The split that measures the training."})
     num_train: int | None = field(
         default=None, metadata={"help": "Training rows, drawn once, the same for every seed; default: all."}
     )
@@ -75,27 +77,14 @@ def main():
     output_dir = Path(training_args.output_dir)
 
     # 2. data: one label a text, or one a word
-    name, _, configuration = args.dataset.partition(":")
+    label_field, text_fields = args.label_field, args.text_field and [args.text_field]
     with training_args.main_process_first(desc="data"):
-        raw = datasets.load_dataset(name, configuration or None)
-    columns = raw["train"].column_names
-    text_field = args.text_field or next((c for c in ("tokens", "sentence", "text") if c in columns), "text_field")
-    if missing := {text_field, args.label_field} - set(columns):
-        raise ValueError(
-            f"{args.dataset} has no column {', '.join(missing)}: set text_field, label_field to some of {columns}"
-        )
+        raw, (text_field,) = load_labelled(args.dataset, label_field, text_fields, TEXT_FIELDS, args.validation_split)
+    classes = class_names(raw["train"], label_field)
     if args.num_train is not None:
         raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: args.num_train])
-    labelled = labelled_splits(raw, args.label_field)
-    unlabelled = [split for split in raw if split not in labelled]
-    if unlabelled and training_args.process_index == 0:
-        print(f"Left out, as training has none of their labels: {', '.join(unlabelled)}")
-    raw = labelled
-    label_field = args.label_field
     is_tagging = isinstance(raw["train"][0][label_field], list)
-    labels = raw["train"][label_field]
-    names = sorted({label for row in labels for label in row} if is_tagging else set(labels))
-    ids = {name: number for number, name in enumerate(names)}
+    ids, names = {label: number for number, label in enumerate(classes)}, list(classes.values())
 
     def with_numbers(row: dict) -> dict:
         if not is_tagging:
@@ -107,7 +96,7 @@ def main():
     # 3. model: the network of the task around the language model
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     auto_class = AutoModelForTokenClassification if is_tagging else AutoModelForSequenceClassification
-    settings = {"id2label": {number: str(name) for name, number in ids.items()}, "freeze_bilm": True}
+    settings = {"id2label": dict(enumerate(names)), "freeze_bilm": True}
     model = auto_class.from_pretrained(args.model_name_or_path, **settings, **(args.config_overrides or {}))
     if args.features == "none":
         for mix in model.model.mixes:
@@ -172,7 +161,7 @@ def score_tagging(predictions: np.ndarray, labels: np.ndarray, names: list) -> d
     )
     hits = (predictions == labels)[labels != IGNORED]
     scores = {"accuracy": float(hits.mean()) if hits.size else 0.0}
-    if all(str(name) == "O" or str(name).startswith(("B-", "I-")) for name in names):
+    if all(name == "O" or name.startswith(("B-", "I-")) for name in names):
         for title, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
             scores[title] = float(function(expected, found, zero_division=0))
     return scores

@@ -5,7 +5,7 @@ from hf_lineage.data.collators import PackingCollator, TranslationPackingCollato
 from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
-from hf_lineage.data.labels import labelled_splits
+from hf_lineage.data.labels import class_names, labelled_splits, load_labelled
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel import load_parallel_corpus
@@ -68,6 +68,7 @@ __all__ = [
     "VariableStreams",
     "WordFile",
     "WordWindows",
+    "class_names",
     "encode_bilm_corpus",
     "encode_corpus",
     "encode_sentences",
@@ -75,6 +76,7 @@ __all__ = [
     "grammar_corpus",
     "labelled_splits",
     "load_corpus",
+    "load_labelled",
     "load_parallel_corpus",
     "permutation",
     "read_documents",

@@ -1,6 +1,58 @@
-"""Which splits of a labelled data set have labels to be scored by."""
+"""Labelled data sets: their columns, the splits that have labels to be scored by, and the names of their classes."""
+
+from collections.abc import Sequence
 
 import datasets
+from accelerate import PartialState
+
+
+def load_labelled(
+    dataset: str,
+    label_field: str,
+    text_fields: Sequence[str] | None,
+    usual_fields: Sequence[Sequence[str]],
+    validation_split: str = "validation",
+) -> tuple[datasets.DatasetDict, list[str]]:
+    """The splits train, validation and, if it has labels, test of a data set, and the columns with its texts.
+
+    Args:
+        dataset: a folder with <split> files, or owner/name[:configuration] on the Hub.
+        text_fields: the columns with texts; by default the first of `usual_fields` that the data set has.
+        validation_split: the split that becomes "validation", as some data sets call theirs by other names.
+
+    Raises:
+        ValueError: a column or a split is missing, or `labelled_splits` refuses the labels.
+    """
+    name, _, configuration = dataset.partition(":")
+    raw = datasets.load_dataset(name, configuration or None)
+    if missing := {"train", validation_split} - set(raw):
+        raise ValueError(
+            f"dataset is {dataset}, which has no split {' and no '.join(sorted(missing))}, but {', '.join(raw)}: set "
+            "validation_split to the one by which training is measured"
+        )
+    columns = raw["train"].column_names
+    fields = text_fields or next((fields for fields in usual_fields if set(fields) <= set(columns)), None)
+    if fields is None:
+        usual = ", ".join(" and ".join(fields) for fields in usual_fields)
+        raise ValueError(f"dataset is {dataset}: it has no usual text column ({usual}); name one of {columns}")
+    if missing := [field for field in (*fields, label_field) if field not in columns]:
+        raise ValueError(f"dataset is {dataset}: it has no column {', '.join(missing)}, but {', '.join(columns)}")
+    splits = datasets.DatasetDict(train=raw["train"], validation=raw[validation_split])
+    if "test" in raw and validation_split != "test":
+        splits["test"] = raw["test"]
+    labelled = labelled_splits(splits, label_field)
+    if "test" in splits and "test" not in labelled:
+        PartialState().print("The split test is left out, as training has none of its labels")
+    return labelled, list(fields)
+
+
+def class_names(rows: datasets.Dataset, column: str) -> dict[int | str, str]:
+    """The classes that occur in `rows`, in their order, and what each is called, by the data set or by itself."""
+    feature = rows.features[column]
+    feature = getattr(feature, "feature", feature)  # of a list's members
+    names = feature.names if isinstance(feature, datasets.ClassLabel) else []
+    labels = sorted(_labels(rows, column))
+    return {label: names[label] if names and label >= 0 else str(label) for label in labels}
 
 
 def labelled_splits(dataset: datasets.DatasetDict, column: str) -> datasets.DatasetDict:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
@@ -100,12 +101,22 @@ def test_gpt_reads_its_marks(labelled, tmp_path, tiny_tokenizer, both_orders):
 
 
 @pytest.mark.recipe
-def test_a_test_split_with_secret_labels_is_left_out(labelled, tmp_path, tiny_tokenizer):
-    with gzip.open(labelled / "test.jsonl.gz", "wt") as file:
-        file.write(json.dumps({"sentence1": "The dog.", "sentence2": "The cat.", "label": -1, "score": -1.0}) + "\n")
-    results = run(labelled, saved(tmp_path / "lstm", "LSTM", tiny_tokenizer), tmp_path / "out", max_steps=1)
+def test_splits_and_classes_by_the_names_of_a_data_set(tmp_path, tiny_tokenizer):
+    """Those of GLUE's MNLI: two validation splits, named classes, and a test split whose labels are secret."""
+    classes = ["entailment", "neutral", "contradiction"]
+    features = Features(premise=Value("string"), hypothesis=Value("string"), label=ClassLabel(names=classes))
+    (tmp_path / "mnli" / "data").mkdir(parents=True)
+    splits = {"train": [0, 1, 2, 2] * 2, "validation_matched": [2, 0], "validation_mismatched": [1], "test": [-1]}
+    for split, labels in splits.items():
+        texts = ["The dog."] * len(labels)
+        rows = Dataset.from_dict({"premise": texts, "hypothesis": texts, "label": labels}, features)
+        rows.to_parquet(tmp_path / "mnli" / "data" / f"{split}-00000-of-00001.parquet")
+    model, output_dir = saved(tmp_path / "lstm", "LSTM", tiny_tokenizer), tmp_path / "out"
+    results = run(tmp_path / "mnli", model, output_dir, max_steps=1, validation_split="validation_matched")
     assert "accuracy" in results["validation"]
     assert "test" not in results
+    tuned = AutoModelForSequenceClassification.from_pretrained(output_dir)
+    assert tuned.config.id2label == dict(enumerate(classes))
 
 
 @pytest.mark.recipe

@@ -137,14 +137,14 @@ def test_entities_are_scored_whole(recipe):
 
 def test_missing_columns_are_named(run):
     rows = [{"words": "the", "label": 0}] * 128
-    with pytest.raises(ValueError, match="has no column text_field: set text_field, label_field to some of"):
+    with pytest.raises(ValueError, match=r"no usual text column \(tokens, sentence, text\); name one of .*words"):
         run(rows, "elmo")
 
 
 def test_a_test_split_with_secret_labels_is_left_out(run, capsys):
     rows = [{"sentence": "the", "label": number % 2 if number < 112 else -1} for number in range(128)]
     results, _ = run(rows, "none", num_train_epochs=1)
-    assert "training has none of their labels: test" in capsys.readouterr().out
+    assert "The split test is left out, as training has none of its labels" in capsys.readouterr().out
     assert "accuracy" in results["validation"]
     assert "test" not in results
     rows[-1]["label"] = 1
