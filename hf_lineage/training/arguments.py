@@ -12,7 +12,8 @@ class LineageTrainingArguments(TrainingArguments):
 
     Raises:
         ValueError: only one of `flat_epochs` and `epoch_decay` is given, one of them or `inverse_time_decay` is out of
-            range, or both schedules are asked for; `average_after` without evaluations during training.
+            range, or both schedules are asked for; `average_after` without evaluations during training, or with
+            `load_best_model_at_end`.
     """
 
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
@@ -63,4 +64,10 @@ class LineageTrainingArguments(TrainingArguments):
         if self.average_after is not None and self.eval_strategy == "no":
             raise ValueError(
                 f"average_after is {self.average_after}, but there are no evaluations to wait for: set eval_strategy"
+            )
+        if self.average_after is not None and self.load_best_model_at_end:
+            # what was scored is the mean, what its checkpoint holds as the model the raw weights
+            raise ValueError(
+                f"average_after ({self.average_after}) and load_best_model_at_end exclude each other: the run ends "
+                "with the averaged weights; choose one"
             )

@@ -77,7 +77,16 @@ class NonMonotonicAverage(TrainerCallback):
         save_file(tensors, self.file(checkpoint), metadata)
 
     def load(self, checkpoint: str | Path):
-        """Goes on from what `save` wrote."""
+        """Goes on from what `save` wrote.
+
+        Raises:
+            ValueError: the checkpoint is of a run that did not average.
+        """
+        if not self.file(checkpoint).is_file():
+            raise ValueError(
+                f"average_after is {self.patience}, but {checkpoint} has no {self.file(checkpoint).name}: its run did "
+                "not average; leave average_after out, or use another output_dir for a new run"
+            )
         device = str(next(self.model.parameters()).device)
         with safe_open(self.file(checkpoint), "pt", device=device) as file:
             metadata = file.metadata()

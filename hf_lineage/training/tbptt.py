@@ -75,8 +75,8 @@ class TruncatedBPTTTrainer(LineageTrainer):
         states = self.carried["train" if model.training else "eval"]
         inputs = dict(inputs)
         first_stream, step = inputs.pop("stream")[0].item(), inputs.pop("stream_step")[0].item()
-        # looked up in the dict, not with a default: a missing state must not silently become zeros
         restarts = inputs.pop("restarts", None)  # [B]
+        # looked up in the dict, not with a default: a missing state must not silently become zeros
         inputs["cache"] = DynamicCache(config=self.model.config) if step == 0 else states[first_stream]
         if restarts is not None and step > 0:
             for layer in inputs["cache"].layers:

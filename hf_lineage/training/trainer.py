@@ -112,6 +112,7 @@ class LineageTrainer(Trainer):
             "per_device_train_batch_size": self.args.per_device_train_batch_size,
             "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
             "training_examples": len(self.train_dataset) if isinstance(self.train_dataset, Sized) else None,
+            "average_after": self.args.average_after,
         }
 
     def updates_per_epoch(self) -> int:
@@ -138,19 +139,21 @@ class LineageTrainer(Trainer):
             if state.global_step >= last:
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
-                self.finish_again()
+                self.finish_again(resume_from_checkpoint)
                 return TrainOutput(state.global_step, math.nan, {})
         if isinstance(self.train_dataset, Sized):
             self.check_data()
         with self.stop_on_signal.listening():
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
-    def finish_again(self):
-        """Gives the model of a finished run, of which the last checkpoint is loaded, the weights it ended with."""
+    def finish_again(self, checkpoint: str | Path):
+        """Gives the model of a finished run, of which the last `checkpoint` is loaded, the weights it ended with."""
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
+        if self.average is not None:
+            self.average.load(checkpoint)
         for callback in self.callback_handler.callbacks:
-            if isinstance(callback, AverageCheckpoints):
+            if isinstance(callback, AverageCheckpoints | NonMonotonicAverage):
                 callback.on_train_end(self.args, self.state, self.control, model=self.model)
 
     def check_data(self):

@@ -1,5 +1,7 @@
 """Averaged SGD that sets in when validation stalls."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -86,8 +88,51 @@ def test_resumed_run_has_the_same_mean(tmp_path):
         assert torch.equal(found, expected)
 
 
+def test_a_finished_run_ends_with_its_mean_again(tmp_path):
+    first = train(tmp_path, save_strategy="steps", save_steps=8)
+    last = type(first.model).from_pretrained(tmp_path / f"checkpoint-{first.state.global_step}")
+    assert not torch.equal(last.lm_head.weight, first.model.lm_head.weight)
+    again = train(tmp_path, resume=True, save_strategy="steps", save_steps=8)
+    assert again.state.global_step == first.state.global_step
+    assert_close(again.model.state_dict(), first.model.state_dict(), atol=0, rtol=0)
+    # what the recipe does with it
+    again.save_model()
+    saved = type(first.model).from_pretrained(tmp_path)
+    assert_close(saved.state_dict(), first.model.state_dict(), atol=0, rtol=0)
+    assert again.evaluate()["eval_loss"] == first.evaluate()["eval_loss"]
+
+
+def test_averaging_is_not_turned_on_or_off_midway(tmp_path):
+    for before, after in ((None, 1), (1, None), (2, 1)):
+        folder = tmp_path / str(before)
+        settings = {"save_strategy": "steps", "save_steps": 4, "max_steps": 4}
+        train(folder, average_after=before, **settings)
+        for max_steps in (4, 8):
+            with pytest.raises(ValueError, match=f"average_after={before}, this run has {after}"):
+                train(folder, resume=True, average_after=after, **settings | {"max_steps": max_steps})
+
+
+@pytest.mark.parametrize("average_after", [None, 1])
+def test_seals_that_do_not_say_whether_weights_are_averaged(tmp_path, average_after):
+    settings = {"save_strategy": "steps", "save_steps": 4, "max_steps": 4}
+    expected = train(tmp_path, average_after=None, **settings).model.state_dict()
+    path = tmp_path / "checkpoint-4" / "seal.json"
+    seal = json.loads(path.read_text())
+    del seal["run"]["average_after"]
+    path.write_text(json.dumps(seal))
+    if average_after is None:
+        again = train(tmp_path, resume=True, average_after=None, **settings)
+        assert_close(again.model.state_dict(), expected, atol=0, rtol=0)
+        return
+    for max_steps in (4, 8):
+        with pytest.raises(ValueError, match=r"average_after is 1, but .*checkpoint-4 has no average\.safetensors"):
+            train(tmp_path, resume=True, **settings | {"max_steps": max_steps})
+
+
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(ValueError, match="patience is 0"):
         NonMonotonicAverage(nn.Linear(1, 1), 0)
     with pytest.raises(ValueError, match="average_after is 5.*eval_strategy"):
         arguments(tmp_path, average_after=5)
+    with pytest.raises(ValueError, match=r"average_after \(5\) and load_best_model_at_end exclude each other"):
+        arguments(tmp_path, average_after=5, load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch")

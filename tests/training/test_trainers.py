@@ -430,6 +430,41 @@ def test_resuming_takes_the_newest_whole_checkpoint(tmp_path):
     assert_close(trainer.model.state_dict(), expected, rtol=0, atol=0)
 
 
+def test_training_ends_with_the_best_checkpoint(tmp_path):
+    def run(resume=None):
+        data = ParallelStreams(stream(), 4, BLOCK)
+        trainer = TruncatedBPTTTrainer(
+            lstm(),
+            arguments(
+                tmp_path,
+                # so high a rate that the loss rises again
+                learning_rate=30.0,
+                load_best_model_at_end=True,
+                per_device_eval_batch_size=4,
+                save_total_limit=1,
+                **dict.fromkeys(("eval_strategy", "save_strategy"), "steps"),
+                **dict.fromkeys(("eval_steps", "save_steps"), 2),
+            ),
+            train_dataset=data,
+            eval_dataset=data,
+            data_collator=default_data_collator,
+        )
+        trainer.train(resume)
+        return trainer
+
+    first = run()
+    scores = {row["step"]: row["eval_loss"] for row in first.state.log_history if "eval_loss" in row}
+    best = min(scores, key=scores.get)
+    assert best < first.state.global_step == max(scores)
+    expected = LSTMForCausalLM.from_pretrained(tmp_path / f"checkpoint-{best}").state_dict()
+    assert_close(first.model.state_dict(), expected, rtol=0, atol=0)
+    assert first.evaluate()["eval_loss"] == pytest.approx(scores[best])
+    # the command of a finished run again
+    again = run(resume=True)
+    assert again.state.global_step == first.state.global_step
+    assert_close(again.model.state_dict(), expected, rtol=0, atol=0)
+
+
 def test_resuming_without_a_whole_checkpoint_is_refused(tmp_path):
     trainer = LineageTrainer(lstm(), arguments(tmp_path), train_dataset=ContiguousBlocks(stream(), BLOCK))
     with pytest.raises(ValueError, match="has no whole checkpoint"):
