@@ -58,9 +58,8 @@ def align(
 
     Words are what stands between blanks: weights are summed over the pieces of a source word and averaged over those
     of a target word; what goes to the end mark belongs to no word. With `by_token` each token stands for itself, as
-    languages without blanks need it. Heads are averaged. The last layer is taken, of six
-    or more the last but one, where a Transformer's attention is most like an alignment (Garg et al., 2019, section
-    4.1), or `layer`.
+    languages without blanks need it. Heads are averaged. The last layer is taken, of six or more the last but one,
+    where a Transformer's attention is most like an alignment (Garg et al., 2019, section 4.1), or `layer`.
 
     Raises:
         NoAttentionError: the model has no attention between target and source.

@@ -70,11 +70,7 @@ class RecurrentPreTrainedModel(PreTrainedModel):
             for parameter in module.parameters(recurse=False):
                 init.uniform_(parameter, -self.config.initializer_range, self.config.initializer_range)
         if isinstance(module, LSTMCell) and self.config.forget_gate_bias is not None:
-            gates = torch.zeros(module.num_gates, module.hidden_size)
-            # an input gate that stands for both starts closed by as much as the forget gate starts open
-            gate, sign = {None: (1, 1), "input": (0, -1), "forget": (0, 1)}[self.config.coupled_gates]
-            gates[gate] = sign * self.config.forget_gate_bias
-            init.copy_(module.bias, gates.flatten())
+            init.copy_(module.bias, module.bias_of_forget_gate(self.config.forget_gate_bias))
 
 
 class RNNModel(RecurrentPreTrainedModel):

@@ -131,7 +131,12 @@ class Alignment(nn.Module):
 
 
 class AttentionDecoder(nn.Module):
-    """What Bahdanau's and Luong's decoders share: token vectors, first states, layers and the alignment."""
+    """What Bahdanau's and Luong's decoders share: token vectors, first states, layers and the alignment.
+
+    Under gradient checkpointing each time step keeps its state alone, not the energies [B, S, A] that it weighs.
+    """
+
+    gradient_checkpointing = False
 
     def __init__(self, config: RNNSearchConfig):
         super().__init__()
@@ -163,6 +168,12 @@ class AttentionDecoder(nn.Module):
             token_positions(attention_mask, seen, length, vectors.device),
             None if words is None or words.all() else words,
         )
+
+    def recomputed(self, step, *inputs):
+        """step(*inputs); under gradient checkpointing it runs once more for the gradient, which keeps the inputs."""
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(step, *inputs)
+        return step(*inputs)
 
     def carried(self, cache: EncoderDecoderCache | None, first: Tensor, *sizes: int) -> tuple[Tensor, ...]:
         """What the last call put beside the first layer's h, cut into [B, size] each; zeros before the first."""
@@ -209,20 +220,14 @@ class BahdanauDecoder(AttentionDecoder):
         source_part = linear(source.vectors, of_context) if length > 1 else None  # [B, S, G·D]
         coverage = self.carried(cache, first, source.vectors.shape[1])[0] if self.config.coverage else None
 
-        cell, state = self.layers[0].cell, state_before(cache, 0, first)
+        state = state_before(cache, 0, first)
         states, weights = [state[0]], []
         # unbound at once: each index by itself would have a gradient of the whole length
         for t, of_word in enumerate(projected.unbind(1)):
-            seen = self.alignment(state[0][:, None], source, positions[:, t : t + 1], coverage)  # [B, 1, S]
-            if source_part is None:
-                looked_at = linear(seen @ source.vectors, of_context)
-            else:
-                looked_at = seen @ source_part
-            new_state = cell.step(of_word + looked_at[:, 0], state)
-            is_word = None if words is None else words[:, t]
-            state = after_word(is_word, new_state, state)
-            if coverage is not None:
-                (coverage,) = after_word(is_word, (coverage + seen[:, 0],), (coverage,))
+            place = positions[:, t : t + 1], None if words is None else words[:, t]
+            state, coverage, seen = self.recomputed(
+                self.step, of_word, state, coverage, *place, source, source_part, of_context
+            )
             states.append(state[0])
             weights.append(seen)
 
@@ -233,6 +238,18 @@ class BahdanauDecoder(AttentionDecoder):
         before = torch.stack(states[:-1], dim=1)  # [B, T, D]
         last = self.dropout(self.readout(before, vectors, weights @ source.vectors))
         return DecoderOutput(last, (vectors, torch.stack(states[1:], dim=1), last), weights)
+
+    def step(self, of_word, state, coverage, position, is_word, source, source_part, of_context):
+        """One word's part of the product [B, G·D] and what was before it -> state, coverage, weights [B, 1, S]"""
+        seen = self.alignment(state[0][:, None], source, position, coverage)  # [B, 1, S]
+        if source_part is None:
+            looked_at = linear(seen @ source.vectors, of_context)
+        else:
+            looked_at = seen @ source_part
+        state = after_word(is_word, self.layers[0].cell.step(of_word + looked_at[:, 0], state), state)
+        if coverage is not None:
+            (coverage,) = after_word(is_word, (coverage + seen[:, 0],), (coverage,))
+        return state, coverage, seen
 
 
 def no_steps(readout: MaxoutReadout, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -282,7 +299,7 @@ class LuongDecoder(AttentionDecoder):
             keep_state(cache, i, state, length)
             outputs += (x if padding is None else reorder_time(x, padding.inverse),)
         top = outputs[-1]
-        weights = self.alignment(top, source, positions)  # [B, T, S]
+        weights = self.recomputed(self.alignment, top, source, positions)  # [B, T, S]
         return outputs, torch.tanh(self.from_context(weights @ source.vectors) + self.from_state(top)), weights
 
     def run_steps(self, vectors, source, first, positions, words, cache):
@@ -298,24 +315,11 @@ class LuongDecoder(AttentionDecoder):
         steps = []
         # unbound at once: each index by itself would have a gradient of the whole length
         for t, x in enumerate(projected.unbind(1)):
-            is_word = None if words is None else words[:, t]
-            if self.config.input_feeding:
-                x = x + linear(answer, of_fed)
-            hidden = []
-            for i, layer in enumerate(self.layers):
-                if i:
-                    x = linear(self.dropout(hidden[-1]), layer.cell.weight_ih, layer.cell.bias)
-                states[i] = after_word(is_word, layer.cell.step(x, states[i]), states[i])
-                hidden.append(states[i][0])
-            seen = self.alignment(hidden[-1][:, None], source, positions[:, t : t + 1], coverage)  # [B, 1, S]
-            if source_part is None:
-                looked_at = self.from_context(seen @ source.vectors)[:, 0]
-            else:
-                looked_at = (seen @ source_part)[:, 0]
-            (answer,) = after_word(is_word, (torch.tanh(looked_at + self.from_state(hidden[-1])),), (answer,))
-            if coverage is not None:
-                (coverage,) = after_word(is_word, (coverage + seen[:, 0],), (coverage,))
-            steps.append((*hidden, answer, seen[:, 0]))
+            place = positions[:, t : t + 1], None if words is None else words[:, t]
+            states, answer, coverage, seen = self.recomputed(
+                self.step, x, states, answer, coverage, *place, source, source_part, of_fed
+            )
+            steps.append((*(state[0] for state in states), answer, seen[:, 0]))
         beside = answer if coverage is None else torch.cat([answer, coverage], dim=1)
         for i, state in enumerate(states):
             keep_state(cache, i, state, length, None if i else beside)
@@ -324,6 +328,26 @@ class LuongDecoder(AttentionDecoder):
             return (nothing,) * len(self.layers), nothing, None
         *outputs, last, weights = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
         return outputs, last, weights
+
+    def step(self, x, states, answer, coverage, position, is_word, source, source_part, of_fed):
+        """As in BahdanauDecoder, for the states of all layers -> states, answer [B, D], coverage, weights [B, 1, S]"""
+        if self.config.input_feeding:
+            x = x + linear(answer, of_fed)
+        new_states = []
+        for layer, state in zip(self.layers, states, strict=True):
+            if new_states:
+                x = linear(self.dropout(new_states[-1][0]), layer.cell.weight_ih, layer.cell.bias)
+            new_states.append(after_word(is_word, layer.cell.step(x, state), state))
+        top = new_states[-1][0]
+        seen = self.alignment(top[:, None], source, position, coverage)  # [B, 1, S]
+        if source_part is None:
+            looked_at = self.from_context(seen @ source.vectors)[:, 0]
+        else:
+            looked_at = (seen @ source_part)[:, 0]
+        (answer,) = after_word(is_word, (torch.tanh(looked_at + self.from_state(top)),), (answer,))
+        if coverage is not None:
+            (coverage,) = after_word(is_word, (coverage + seen[:, 0],), (coverage,))
+        return new_states, answer, coverage, seen
 
 
 def coverage_loss(weights: Tensor, labels: Tensor, num_items_in_batch=None) -> Tensor:

@@ -241,6 +241,14 @@ class LSTMCell(RecurrentCell):
         self.weight_ch = nn.Parameter(torch.empty(shape)) if shape else None
         self.weight_hr = nn.Parameter(torch.empty(projection_size, hidden_size)) if projection_size else None
 
+    def bias_of_forget_gate(self, value: float) -> Tensor:
+        """A bias [G·D] of zeros with which the forget gate starts at `value`."""
+        gates = torch.zeros(self.num_gates, self.hidden_size)
+        # an input gate that stands for both starts closed by as much as the forget gate starts open
+        gate, sign = {None: (1, 1), "input": (0, -1), "forget": (0, 1)}[self.coupled_gates]
+        gates[gate] = sign * value
+        return gates.flatten()
+
     def seen_through_peepholes(self, c: Tensor, first: int, last: int) -> Tensor:
         """What gates `first` to `last` (excluded) of [i, f, o], or of [the coupled one, o], read from c [B, D]."""
         if self.peephole == "diagonal":

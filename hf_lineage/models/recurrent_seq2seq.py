@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -152,7 +153,14 @@ class MaxoutReadout(nn.Module):
 
 
 class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
-    """What every head of the recurrent encoder-decoders shares: how weights start, and a vocabulary that can grow."""
+    """What every head of the recurrent encoder-decoders shares: how weights start, and a vocabulary that can grow.
+
+    Gradient checkpointing runs each layer of the encoder again and each of the decoder's, or its steps; not the
+    embeddings, the bridge, the readout and the output layer.
+
+    Raises:
+        ValueError: reentrant checkpointing is asked for.
+    """
 
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
@@ -177,11 +185,15 @@ class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
                 else:
                     init.normal_(parameter, std=bound)
         if isinstance(module, LSTMCell) and self.config.forget_gate_bias is not None:
-            gates = torch.zeros(module.num_gates, module.hidden_size)
-            # an input gate that stands for both starts closed by as much as the forget gate starts open
-            gate, sign = {None: (1, 1), "input": (0, -1), "forget": (0, 1)}[self.config.coupled_gates]
-            gates[gate] = sign * self.config.forget_gate_bias
-            init.copy_(module.bias, gates.flatten())
+            init.copy_(module.bias, module.bias_of_forget_gate(self.config.forget_gate_bias))
+
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func=checkpoint, **options):
+        if enable and getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+            raise ValueError(
+                "use_reentrant=True loses the gradient of the states that layers hand over: leave it out of the "
+                "checkpointing options, or set it to False"
+            )
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **options)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.base_model.encoder.embed_tokens
@@ -222,7 +234,7 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
         """A module with `embed_tokens` that is called as in `forward` and gives `DecoderOutput`."""
         raise NotImplementedError
 
-    @takes_cache
+    @takes_cache(written_by_layers=False)
     @can_return_tuple
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.testing import assert_close
@@ -82,6 +83,61 @@ class RecurrentSeq2SeqTests(Seq2SeqTests):
         assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-4)
         expected.loss.backward()
         assert_close(found_gradients, gradients(model), atol=1e-5, rtol=1e-4)
+
+    def test_own_words_are_the_same_under_gradient_checkpointing(self):
+        model, inputs = self.model(HEAD, **self.dropouts(0.2)).train(), self.inputs(HEAD)
+        coins = torch.rand(4, 7) < 0.5
+        coins[:, 0] = False
+        results = []
+        for checkpointing in (False, True):
+            if checkpointing:
+                model.activation_checkpointing_enable()
+            model.zero_grad()
+            transformers.set_seed(3)
+            outputs = model(**inputs, **self.labels(HEAD, inputs), own_words=coins)
+            outputs.loss.backward()
+            results.append({"logits": outputs.logits.detach(), **gradients(model)})
+        assert_close(results[1], results[0], rtol=1e-6, atol=1e-7)
+        # the coins do matter
+        transformers.set_seed(3)
+        assert not torch.equal(model(**inputs).logits, results[1]["logits"])
+
+    def test_gradient_checkpointing_runs_the_decoder_again(self):
+        model, inputs = self.model(HEAD).train(), self.inputs(HEAD)
+        calls, kept = [], [0]
+
+        def counted(run):
+            return lambda *args: calls.append(run) or run(*args)
+
+        def keep(tensor):
+            kept[0] += tensor.numel()
+            return tensor
+
+        for layer in model.model.decoder.layers:
+            layer.cell.step, layer.cell.forward = counted(layer.cell.step), counted(layer.cell.forward)
+        found = []
+        for checkpointing in (False, True):
+            if checkpointing:
+                model.activation_checkpointing_enable()
+            calls.clear()
+            kept[0] = 0
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss = model(**inputs, **self.labels(HEAD, inputs)).loss
+            forwards = len(calls)
+            loss.backward()
+            found.append((forwards, len(calls), kept[0]))
+        (once, after_backward, all_kept), (forwards, twice, few_kept) = found
+        assert once == after_backward == forwards >= len(model.model.decoder.layers)
+        assert twice == 2 * once
+        assert few_kept < all_kept
+
+    def test_reentrant_checkpointing_is_refused(self):
+        model = self.model(HEAD)
+        with pytest.raises(ValueError, match="use_reentrant=True loses the gradient of the states"):
+            model.activation_checkpointing_enable({"use_reentrant": True})
+        assert not model.is_activation_checkpointing
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        assert model.is_activation_checkpointing
 
     @pytest.mark.parametrize(
         ("coins", "message"), [((4, 6), r"own_words is \[4, 6\]"), ((4, 7), r"own_words\[:, 0\] is True")]

@@ -243,6 +243,14 @@ def test_scheduled_sampling_resumed_is_uninterrupted(tmp_path, pairs, tokenizer)
         assert torch.equal(parameter, whole.model.get_parameter(name))
 
 
+def test_scheduled_sampling_with_activation_checkpointing_is_the_same_run(tmp_path, pairs, tokenizer):
+    plain = sampled_run(tmp_path, pairs, tokenizer)
+    recomputed = sampled_run(tmp_path, pairs, tokenizer, activation_checkpointing=True)
+    assert recomputed.model.is_activation_checkpointing
+    assert losses(recomputed) == pytest.approx(losses(plain), abs=1e-6)
+    same_model(recomputed, plain)
+
+
 def test_all_true_words_are_teacher_forcing_and_own_ones_are_not(tmp_path, pairs, tokenizer):
     forced = sampled_run(tmp_path, pairs, tokenizer, scheduled_sampling=None)
     true = sampled_run(tmp_path, pairs, tokenizer, sampling_k=1.0, sampling_c=0.0)
