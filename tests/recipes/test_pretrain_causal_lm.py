@@ -133,14 +133,20 @@ def test_ten_kills(corpus, tmp_path, station, workers):
 
 
 @pytest.mark.recipe
-@pytest.mark.parametrize("station", [pytest.param("nnlm", marks=pytest.mark.slow), "lstm", "gpt"])
+@pytest.mark.parametrize(
+    "station",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("nnlm", "lstm with DropConnect")), "lstm", "gpt"],
+)
 def test_two_processes_train_like_one(corpus, tmp_path, station):
     overrides = {
         "nnlm": TINY_NNLM | {"dropout": 0.0},
         "lstm": {"hidden_size": 16},
+        # processes of one seed drop the same weights, whatever the size of their batches
+        "lstm with DropConnect": {"hidden_size": 16, "weight_dropout": 0.5},
         "gpt": TINY_GPT | {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0},
     }[station]
     common = {"config_overrides": json.dumps(overrides), "max_steps": 8, "save_steps": 8, "learning_rate": 1e-3}
+    station = station.split()[0]
     run(arguments(corpus, tmp_path / "one", station, per_device_train_batch_size=8, **common))
     launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
     launch += ["--main_process_port", str(29_600 + os.getpid() % 300)]
