@@ -4,6 +4,7 @@ import pytest
 import sacrebleu
 from matplotlib.figure import Figure
 
+from hf_lineage.cjk import number_of_words
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length
 
 
@@ -47,3 +48,18 @@ def test_a_curve_for_each_model(tmp_path, monkeypatch):
     assert [list(line.get_xdata()) for line in axes.lines] == [[3.5, 6.0, 9.0], [3.5, 6.0]]
     assert list(axes.lines[0].get_ydata()) == [row["bleu"] for row in rows]
     assert (tmp_path / "bleu.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("我欠他100万", 5),
+        ("我 欠 他 100 万", 5),
+        ("a man, walking", 3),
+        ("東京タワーへ行く", 8),
+        ("", 0),
+        ("Zürich", 1),
+    ],
+)
+def test_characters_of_writing_without_blanks_are_words(text, words):
+    assert number_of_words(text) == words
