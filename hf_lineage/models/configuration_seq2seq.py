@@ -107,6 +107,14 @@ class RecurrentSeq2SeqConfig(LineageConfig):
             if size is not None and not 1 <= size <= limit:
                 raise ValueError(f"{name} is {size}; it must lie between 1 and {limit}")
 
+    def validate_cell(self):
+        """What only an LSTM has would be left out of another cell without a word."""
+        for name in ("forget_gate_bias", "peephole", "coupled_gates"):
+            if self.cell != "lstm" and getattr(self, name) is not None:
+                raise ValueError(
+                    f'{name} is {getattr(self, name)!r}, but the cell "{self.cell}" has none: use cell="lstm"'
+                )
+
     def validate_states(self):
         """A state that is copied must fit, and only a bidirectional encoder has a backward one."""
         if None in (self.decoder_layers, self.encoder_hidden_size):
