@@ -212,8 +212,6 @@ def test_a_missing_language_is_named(corpus, tmp_path):
     ],
 )
 def test_presets_train_as_the_papers(tmp_path, preset, paper):
-    argument_classes = runpy.run_path(str(ROOT / RECIPE))["ARGUMENTS"]
-    *_, found = parse(
-        *argument_classes, argv=[str(ROOT / f"recipes/configs/{preset}.yaml"), f"--output_dir={tmp_path}"]
-    )
+    argv = [str(ROOT / "recipes" / "configs" / f"{preset}.yaml"), f"--output_dir={tmp_path}"]
+    *_, found = parse(*runpy.run_path(str(ROOT / RECIPE))["ARGUMENTS"], argv=argv)
     assert {name: getattr(found, name) for name in paper} == paper
