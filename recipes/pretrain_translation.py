@@ -8,6 +8,7 @@ Run the same command again after an interruption: it goes on from the last compl
 """
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +164,11 @@ def main():
             ],
             "test": {name.removeprefix("test_"): value for name, value in answers.metrics.items()},
         }
+        nll = results["test"]["loss"] * sum(len(row["labels"]) for row in pairs["test"])
+        # the end of a sentence counts as a word, as it does as a token
+        words = sum(len(text.split()) + 1 for text in corpora["test"]["target"])
+        results["test"]["perplexity_per_token"] = math.exp(results["test"]["loss"])
+        results["test"]["perplexity_per_word"] = math.exp(nll / words)
         results["bleu_by_length"] = bleu_by_length(
             generated_texts(tokenizer, answers.predictions),
             corpora["test"]["target"][:],

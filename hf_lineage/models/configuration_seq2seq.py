@@ -24,7 +24,8 @@ class RecurrentSeq2SeqConfig(LineageConfig):
     side by side), "dense" is tanh(W h) of the top layer's h, for all layers, "backward" the same of its backward half.
 
     `readout_size` puts a maxout layer of so many units between decoder and output layer, and `output_rank` gives the
-    output matrix that rank. `dropout` acts on the embeddings, between layers and before the output layer.
+    output matrix that rank. `dropout` acts on what each layer reads, the attention's context aside, and before
+    the output layer. All gates have biases, which Cho et al. do not write.
 
     `initialization` "uniform" draws every weight within ±initializer_range; "orthogonal" makes recurrent matrices
     orthogonal, biases zero and the rest normal with that standard deviation, as the RNNsearch paper does.

@@ -77,9 +77,6 @@ class TestBahdanauWithCoverage(Variant, RNNSearchTests):
         "initialization": "uniform",
     }
 
-    def test_loss_does_not_shift_again(self):
-        pytest.skip("the coverage loss comes in addition: test_coverage_loss_is_equation_12")
-
     def test_padded_targets_change_nothing(self):
         model, inputs = self.model(HEAD), self.inputs(HEAD)
         ids, labels = inputs["input_ids"], inputs["decoder_input_ids"]
@@ -346,6 +343,26 @@ def test_coverage_loss_is_equation_12():
     part = model(ids, labels=labels, num_items_in_batch=26).loss
     assert_close(part, outputs.loss / 2)
     assert model(ids, labels=labels).cross_attentions is None
+    model.config.output_attentions = True
+    assert_close(model(ids, labels=labels).cross_attentions[0], weights)
+    assert model(ids, labels=labels, output_attentions=False).cross_attentions is None
+    # evaluation gives the likelihood alone
+    outputs = model.eval()(ids, labels=labels)
+    assert outputs.loss.item() == pytest.approx(plain.item(), abs=1e-6)
+    assert_close(outputs.cross_attentions[0], weights)
+
+
+def test_coverage_of_steps_that_are_padding_is_none():
+    model = RNNSearchForConditionalGeneration(RNNSearchConfig(**BAHDANAU, coverage=True, coverage_loss_weight=0.5))
+    ids, labels = torch.randint(60, (2, 6)), torch.randint(60, (2, 5))
+    decoder_ids = model.prepare_decoder_input_ids_from_labels(labels)
+    expected = model(ids, labels=labels).loss
+    labels, decoder_ids, mask = (
+        torch.cat([torch.full((2, 2), value), part], dim=1)
+        for value, part in ((-100, labels), (0, decoder_ids), (0, torch.ones(2, 5, dtype=torch.long)))
+    )
+    found = model(ids, decoder_input_ids=decoder_ids, decoder_attention_mask=mask, labels=labels).loss
+    assert_close(found, expected)
 
 
 def test_bahdanau_has_the_papers_matrices():
