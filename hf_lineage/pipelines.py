@@ -190,13 +190,15 @@ class TranslationPipeline(Pipeline):
                 options["stopping_criteria"] = [*options.get("stopping_criteria", ()), limits]
         if texts is None:
             return {"output_ids": self._by_source(self.model.generate(**inputs, **options), inputs)}
-        outputs = self.model.generate(
-            **inputs, **options | {"output_attentions": True, "return_dict_in_generate": True}
-        )
-        alignments = self._alignments().generated_alignments(outputs)  # [B·n, T, S]
+        alignments, eager_attention = self._alignments()
+        options |= {"output_attentions": True, "return_dict_in_generate": True}
+        # of all implementations only this one gives its weights
+        with eager_attention(self.model):
+            outputs = self.model.generate(**inputs, **options)
+        weights = alignments.generated_alignments(outputs)  # [B·n, T, S]
         return {
             "output_ids": self._by_source(outputs.sequences, inputs),
-            "alignments": self._by_source(alignments, inputs),
+            "weights": self._by_source(weights, inputs),
             "text": texts,
         }
 
@@ -210,18 +212,24 @@ class TranslationPipeline(Pipeline):
         try:
             # within try, since transformers would ask for each other import of a file that travels
             from hf_lineage import alignments
+            from hf_lineage.forced_alignment import eager_attention
         except ImportError as error:
             raise ImportError("replace_unknown needs the package hf_lineage: pip install hf_lineage") from error
-        return alignments
+        return alignments, eager_attention
 
     def postprocess(self, outputs, return_tensors=False, clean_up_tokenization_spaces=None, replace_unknown=None):
         answers = outputs["output_ids"][0]
         if return_tensors:
             return [{"translation_token_ids": answer} for answer in answers]
         if replace_unknown is not None:
-            (alignments,), text = outputs["alignments"], outputs["text"]
-            lexicon = replace_unknown if isinstance(replace_unknown, dict) else None
-            texts = self._alignments().replace_unknown_words(self.tokenizer, [text], answers, alignments, lexicon)
+            alignments, _ = self._alignments()
+            texts = alignments.replace_unknown_words(
+                self.tokenizer,
+                [outputs["text"]],
+                answers,
+                outputs["weights"][0],
+                replace_unknown if isinstance(replace_unknown, dict) else None,
+            )
             if clean_up_tokenization_spaces or (
                 clean_up_tokenization_spaces is None and self.tokenizer.clean_up_tokenization_spaces
             ):
