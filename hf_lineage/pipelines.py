@@ -5,6 +5,8 @@ and "translation" again, which transformers 5 has removed. It travels to the Hub
 needs nothing of this package, but for the option `replace_unknown`.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoModelForSeq2SeqLM, Pipeline, StoppingCriteria
@@ -162,8 +164,8 @@ class TranslationPipeline(Pipeline):
         **options,
     ):
         # an empty mapping copies
-        replace_unknown = replace_unknown if isinstance(replace_unknown, dict) else replace_unknown or None
-        before = {"truncation": truncation, "keep_text": replace_unknown is not None or None}
+        keep_text = None if replace_unknown is None else replace_unknown is not False
+        before = {"truncation": truncation, "keep_text": keep_text}
         after = {
             "return_tensors": return_tensors,
             "clean_up_tokenization_spaces": clean_up_tokenization_spaces,
@@ -221,14 +223,14 @@ class TranslationPipeline(Pipeline):
         answers = outputs["output_ids"][0]
         if return_tensors:
             return [{"translation_token_ids": answer} for answer in answers]
-        if replace_unknown is not None:
+        if "weights" in outputs:
             alignments, _ = self._alignments()
             texts = alignments.replace_unknown_words(
                 self.tokenizer,
                 [outputs["text"]],
                 answers,
                 outputs["weights"][0],
-                replace_unknown if isinstance(replace_unknown, dict) else None,
+                replace_unknown if isinstance(replace_unknown, Mapping) else None,
             )
             if clean_up_tokenization_spaces or (
                 clean_up_tokenization_spaces is None and self.tokenizer.clean_up_tokenization_spaces

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_s
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse
-from hf_lineage.cjk import number_of_words
+from hf_lineage.cjk import numbers_of_words
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
 from hf_lineage.files import write_json
 from hf_lineage.forced_alignment import NoAttentionError, align
@@ -59,7 +59,7 @@ class TranslationArguments:
     bleu_tokenize: str = field(default="13a", metadata={"help": "sacrebleu's tokenizer; zh for Chinese targets."})
     length_bounds: list[int] = field(
         default_factory=lambda: [5, 10, 15, 20, 25],
-        metadata={"help": "BLEU is also told by source length: up to so many words (Chinese characters), and beyond."},
+        metadata={"help": "BLEU is also told by source length: up to so many words, and beyond."},
     )
     compare_with: list[str] | None = field(
         default=None, metadata={"help": "Folders of finished runs, to plot beside this one in bleu_by_length.png."}
@@ -172,7 +172,7 @@ def main():
         results["bleu_by_length"] = bleu_by_length(
             generated_texts(tokenizer, answers.predictions),
             corpora["test"]["target"][:],
-            [number_of_words(text) for text in corpora["test"]["source"]],
+            numbers_of_words(corpora["test"]["source"][:]),
             data_args.length_bounds,
             data_args.bleu_tokenize,
             data_args.lowercase,

@@ -166,7 +166,9 @@ def test_unknown_words_become_the_source_words_they_are_aligned_with(word_for_wo
     named = {"Xaver": "Xavier", "und": "never looked up"}
     (answer,) = translate(texts[0], replace_unknown=named)
     assert answer["translation_text"] == "Grete and i saw Xavier"
-    assert translate(texts[0], replace_unknown=False) == translate(texts[0])
+    always = pipeline("translation", model=model, tokenizer=tokenizer, device="cpu", replace_unknown=named)
+    assert always(texts[0]) == [answer]
+    assert always(texts[0], replace_unknown=False) == translate(texts[0]) == [{"translation_text": "and i saw"}]
     best = translate(texts, replace_unknown={}, num_beams=3, num_return_sequences=2, batch_size=2)
     assert [len(answers) for answers in best] == [2, 2, 2]
     assert best[1][0]["translation_text"] == "i saw Brünnhilde"
