@@ -1,12 +1,11 @@
 """Language models of awd-lstm-lm, the code of Merity et al. (2017): its state dict, to and from `LSTMForCausalLM`.
 
-Its own checkpoints are pickles of the whole model, which may run anything. Turn one that you trust into safetensors
-where it comes from, beside its code; safetensors holds no shared tensors, so that tied weights are copied:
+Its own checkpoints are pickles of the whole model, which may run anything, and are not opened here. Turn one that you
+trust into safetensors where its own code has loaded the `model`; safetensors holds no shared tensors, so that tied
+weights are copied:
 
-    import torch
     from safetensors.torch import save_file
 
-    model, criterion, optimizer = torch.load("PTB.pt", map_location="cpu", weights_only=False)
     weights = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, "model.safetensors")
 """

@@ -1,13 +1,13 @@
 """fairseq's Transformer: its state dict, as a mapping or in a safetensors file, and back.
 
-fairseq's own .pt files are pickles, which run what they hold: turn one that you trust into safetensors, which holds no
-shared tensors, so that the embeddings, shared as they are, are copied:
+fairseq's own .pt files are pickles, which run what they hold, and are not opened here. Turn one that you trust into
+safetensors where fairseq has loaded the `checkpoint`; safetensors holds no shared tensors, so that the embeddings,
+shared as they are, are copied:
 
-    import torch
     from safetensors.torch import save_file
 
-    weights = torch.load("model.pt", map_location="cpu", weights_only=False)["model"]
-    save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, "model.safetensors")
+    weights = {name: tensor.clone().contiguous() for name, tensor in checkpoint["model"].items()}
+    save_file(weights, "model.safetensors")
 """
 
 from collections.abc import Iterator, Mapping

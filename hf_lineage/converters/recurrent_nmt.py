@@ -1,12 +1,11 @@
 """OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `RNNSearchForConditionalGeneration`.
 
-Their own checkpoints are pickles, which may run anything: turn one that you trust into safetensors, which holds no
-shared tensors, so that tied weights are copied. OpenNMT-py keeps the output layer apart, JoeyNMT has all in one:
+Their own checkpoints are pickles, which may run anything, and are not opened here. Turn one that you trust into
+safetensors where their own code has loaded the `checkpoint`; safetensors holds no shared tensors, so that tied weights
+are copied. OpenNMT-py keeps the output layer apart, JoeyNMT has all in one:
 
-    import torch
     from safetensors.torch import save_file
 
-    checkpoint = torch.load("model.pt", map_location="cpu", weights_only=False)
     weights = checkpoint.get("model_state") or checkpoint["model"]
     weights |= {f"generator.{name}": tensor for name, tensor in checkpoint.get("generator", {}).items()}
     save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, "model.safetensors")

@@ -1,6 +1,5 @@
-"""The documented way from a pickled checkpoint into the converters, and what is said of one that did not take it."""
+"""The documented way from a loaded checkpoint into the converters, and what is said of one that did not take it."""
 
-import argparse
 import runpy
 import textwrap
 
@@ -26,7 +25,7 @@ from tests.converters.test_transformer_layouts import fairseq_state, fsmt
 
 def awd_lstm_lm_checkpoint():
     model = RNNModel(weight_drop=False, tied=True)
-    return [model, None, None], model.state_dict(), from_awd_lstm_lm
+    return model, model.state_dict(), from_awd_lstm_lm
 
 
 def opennmt_checkpoint():
@@ -37,7 +36,7 @@ def opennmt_checkpoint():
         parts[part][name.removeprefix("generator.")] = tensor
     # not contiguous, as transposed weights are
     parts["generator"]["0.weight"] = parts["generator"]["0.weight"].T.contiguous().T
-    return parts | {"opt": argparse.Namespace(rnn_size=8)}, weights, from_opennmt
+    return parts | {"opt": None}, weights, from_opennmt
 
 
 def joeynmt_checkpoint():
@@ -51,7 +50,7 @@ def fairseq_checkpoint():
     weights = fairseq_state(fsmt())
     weights |= dict.fromkeys(fairseq.EMBEDDINGS, weights[fairseq.EMBEDDINGS[0]])
     return (
-        {"model": weights, "args": argparse.Namespace(arch="transformer")},
+        {"model": weights, "args": None},
         weights,
         lambda path: from_fairseq(path, num_attention_heads=4),
     )
@@ -67,16 +66,15 @@ def fairseq_checkpoint():
     ],
 )
 def test_the_documented_way_in_works(tmp_path, monkeypatch, module, checkpoint):
-    saved, weights, convert = checkpoint()
+    loaded, weights, convert = checkpoint()
     pointers = [tensor.data_ptr() for tensor in weights.values()]
     if convert is not from_opennmt:
         assert len(set(pointers)) < len(pointers), "weights are to be tied"
     monkeypatch.chdir(tmp_path)
-    torch.save(saved, "PTB.pt" if module is awd_lstm_lm else "model.pt")
     lines = module.__doc__.splitlines()
     code = textwrap.dedent("\n".join(line for line in lines if line.startswith("    ") or not line))
     (tmp_path / "documented.py").write_text(code)
-    runpy.run_path("documented.py")
+    runpy.run_path("documented.py", {"model" if module is awd_lstm_lm else "checkpoint": loaded})
     found, expected = convert("model.safetensors"), convert(weights)
     assert_close(dict(found.named_parameters()), dict(expected.named_parameters()), atol=0, rtol=0)
 
