@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerFast
+
+from .cjk import CJK
 
 
 def generated_alignments(outputs, eos_token_id: int | list[int] | None = None, layer: int = -1) -> Tensor:
@@ -48,7 +50,8 @@ def replace_unknown_words(
 ) -> list[str]:
     """The texts of generate()'s answers, each unknown word replaced by the source word it was aligned with.
 
-    The source word is looked up in `lexicon`, or copied where that lacks it: names and numbers are often the same.
+    The source word is looked up in `lexicon`, or copied where that lacks it: names and numbers are often the same. Of
+    a source cut into pieces, the whole word is taken that the piece belongs to; of writing without blanks, the piece.
     (Luong et al., 2015, "Addressing the rare word problem in neural machine translation"; Jean et al., 2015)
 
     Args:
@@ -84,10 +87,18 @@ def replace_unknown_words(
         words = []
         for position, token in enumerate(ids):
             if token == tokenizer.unk_token_id and position < len(read) and is_text[row].any():
-                start, end = spans[row, read[position]].tolist()
-                word = sources[row][start:end]
+                word = source_word(encoded, sources[row], row, int(read[position]))
                 words.append((lexicon or {}).get(word, word))
             elif token not in special:
                 words.append(tokenizer.convert_ids_to_tokens(token))
         texts.append(tokenizer.convert_tokens_to_string(words))
     return texts
+
+
+def source_word(encoded: BatchEncoding, text: str, row: int, token: int) -> str:
+    """The word of `text`, row `row` of `encoded`, that a token is a piece of."""
+    start, end = encoded.word_to_chars(row, encoded.token_to_word(row, token))
+    if CJK.search(text, start, end):
+        # a "word" would be all that stands between two blanks
+        start, end = encoded.token_to_chars(row, token)
+    return text[start:end].strip()

@@ -2,12 +2,14 @@
 
 Importing this file registers "word-analogy", "word-similarity" and "lineage-translation" for `transformers.pipeline`,
 and "translation" again, which transformers 5 has removed. It travels to the Hub with `pipeline.save_pretrained`, so it
-needs nothing of this package.
+needs nothing of this package, but for the option `replace_unknown`.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch.nn.functional import normalize
-from transformers import AutoModel, AutoModelForSeq2SeqLM, Pipeline
+from transformers import AutoModel, AutoModelForSeq2SeqLM, Pipeline, StoppingCriteria
 from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
 
 
@@ -122,6 +124,16 @@ class WordSimilarityPipeline(WordVectorPipeline):
         return self._named(outputs["scores"][0], outputs["best_ids"][0])
 
 
+class LengthLimits(StoppingCriteria):
+    """Ends each sentence's answers at a length of its own, `limits` [B], the start included."""
+
+    def __init__(self, limits: torch.Tensor):
+        self.limits = limits
+
+    def __call__(self, input_ids, scores, **kwargs):
+        return self.limits.repeat_interleave(len(input_ids) // len(self.limits)) <= input_ids.shape[1]
+
+
 class TranslationPipeline(Pipeline):
     """Translates a text, or a list of them, with an encoder-decoder: [{"translation_text": …}] a text.
 
@@ -130,41 +142,104 @@ class TranslationPipeline(Pipeline):
     50 tokens more than its source (Vaswani et al., 2017, section 6.1). `return_tensors` gives
     {"translation_token_ids": …} instead, and `clean_up_tokenization_spaces` is the tokenizer's.
 
+    Unknown words of a translation are left out. With `replace_unknown` each becomes the source word that it was
+    aligned with (Luong et al., 2015b): True copies it, a mapping translates the words that it holds.
+
     Raises:
-        ValueError: an input is not a text, or is empty.
+        ValueError: an input is not a text, or is empty; `replace_unknown` is given for a model without attention to
+            the source, or a tokenizer without unknown words.
+        ImportError: `replace_unknown` is given, but hf_lineage is not installed.
     """
 
     _load_tokenizer = True
     _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
 
     def _sanitize_parameters(
-        self, return_tensors=None, clean_up_tokenization_spaces=None, truncation=None, generate_kwargs=None, **options
+        self,
+        return_tensors=None,
+        clean_up_tokenization_spaces=None,
+        truncation=None,
+        replace_unknown=None,
+        generate_kwargs=None,
+        **options,
     ):
-        before = {"truncation": truncation}
-        after = {"return_tensors": return_tensors, "clean_up_tokenization_spaces": clean_up_tokenization_spaces}
+        # an empty mapping copies
+        keep_text = None if replace_unknown is None else replace_unknown is not False
+        before = {"truncation": truncation, "keep_text": keep_text}
+        after = {
+            "return_tensors": return_tensors,
+            "clean_up_tokenization_spaces": clean_up_tokenization_spaces,
+            "replace_unknown": replace_unknown,
+        }
         before, after = ({k: v for k, v in each.items() if v is not None} for each in (before, after))
         return before, options | (generate_kwargs or {}), after
 
-    def preprocess(self, inputs, truncation=False):
+    def preprocess(self, inputs, truncation=False, keep_text=False):
         if not isinstance(inputs, str) or not inputs.strip():
             raise ValueError(f"the text to translate is {inputs!r}; it must be a string that is not empty")
-        return self.tokenizer(inputs, return_tensors="pt", truncation=truncation)
+        encoded = self.tokenizer(inputs, return_tensors="pt", truncation=truncation)
+        return {**encoded, "text": inputs} if keep_text else encoded
 
     def _forward(self, inputs, **options):
+        inputs = dict(inputs)
+        texts = inputs.pop("text", None)
         saved = options.get("generation_config") or self.model.generation_config
         if not any(options.get(name) or getattr(saved, name) for name in ("max_length", "max_new_tokens")):
-            options["max_new_tokens"] = inputs["input_ids"].shape[1] + 50
-        ids = self.model.generate(**inputs, **options)
-        answers = ids.shape[0] // inputs["input_ids"].shape[0]
-        return {"output_ids": ids.view(-1, answers, ids.shape[1])}
+            longest = inputs["input_ids"].shape[1]
+            options["max_new_tokens"] = longest + 50
+            if "attention_mask" in inputs:
+                limits = LengthLimits(1 + inputs["attention_mask"].sum(1) + 50)
+                options["stopping_criteria"] = [*options.get("stopping_criteria", ()), limits]
+        if texts is None:
+            return {"output_ids": self._by_source(self.model.generate(**inputs, **options), inputs)}
+        alignments, eager_attention = self._alignments()
+        options |= {"output_attentions": True, "return_dict_in_generate": True}
+        # of all implementations only this one gives its weights
+        with eager_attention(self.model):
+            outputs = self.model.generate(**inputs, **options)
+        weights = alignments.generated_alignments(outputs)  # [B·n, T, S]
+        return {
+            "output_ids": self._by_source(outputs.sequences, inputs),
+            "weights": self._by_source(weights, inputs),
+            "text": texts,
+        }
 
-    def postprocess(self, outputs, return_tensors=False, clean_up_tokenization_spaces=None):
+    @staticmethod
+    def _by_source(answers: torch.Tensor, inputs: dict) -> torch.Tensor:
+        """[B·n, …] -> [B, n, …]"""
+        return answers.unflatten(0, (inputs["input_ids"].shape[0], -1))
+
+    @staticmethod
+    def _alignments():
+        try:
+            # within try, since transformers would ask for each other import of a file that travels
+            from hf_lineage import alignments
+            from hf_lineage.forced_alignment import eager_attention
+        except ImportError as error:
+            raise ImportError("replace_unknown needs the package hf_lineage: pip install hf_lineage") from error
+        return alignments, eager_attention
+
+    def postprocess(self, outputs, return_tensors=False, clean_up_tokenization_spaces=None, replace_unknown=None):
         answers = outputs["output_ids"][0]
         if return_tensors:
             return [{"translation_token_ids": answer} for answer in answers]
-        texts = self.tokenizer.batch_decode(
-            answers, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces
-        )
+        if "weights" in outputs:
+            alignments, _ = self._alignments()
+            texts = alignments.replace_unknown_words(
+                self.tokenizer,
+                [outputs["text"]],
+                answers,
+                outputs["weights"][0],
+                replace_unknown if isinstance(replace_unknown, Mapping) else None,
+            )
+            if clean_up_tokenization_spaces or (
+                clean_up_tokenization_spaces is None and self.tokenizer.clean_up_tokenization_spaces
+            ):
+                texts = [self.tokenizer.clean_up_tokenization(text) for text in texts]
+        else:
+            texts = self.tokenizer.batch_decode(
+                answers, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces
+            )
         return [{"translation_text": text} for text in texts]
 
 

@@ -32,7 +32,12 @@ from hf_lineage.files import write_json
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
-from hf_lineage.training import BertAdam, LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
+from hf_lineage.training import (
+    BertAdam,
+    BERTPretrainingTrainer,
+    LineageTrainingArguments,
+    last_complete_checkpoint,
+)
 
 
 @dataclass
@@ -143,7 +148,7 @@ def main():
     if bert_args.paper_exact:
         betas = (training_args.adam_beta1, training_args.adam_beta2)
         optimizer = (BertAdam, {"lr": training_args.learning_rate, "betas": betas, "eps": training_args.adam_epsilon})
-    trainer = LineageTrainer(
+    trainer = BERTPretrainingTrainer(
         model=model,
         args=training_args,
         train_dataset=train_data,

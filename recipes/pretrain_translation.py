@@ -8,6 +8,7 @@ Run the same command again after an interruption: it goes on from the last compl
 """
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_s
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse
+from hf_lineage.cjk import numbers_of_words
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
 from hf_lineage.files import write_json
 from hf_lineage.forced_alignment import NoAttentionError, align
@@ -57,7 +59,7 @@ class TranslationArguments:
     bleu_tokenize: str = field(default="13a", metadata={"help": "sacrebleu's tokenizer; zh for Chinese targets."})
     length_bounds: list[int] = field(
         default_factory=lambda: [5, 10, 15, 20, 25],
-        metadata={"help": "BLEU is also told by source length: up to so many words between blanks, and beyond."},
+        metadata={"help": "BLEU is also told by source length: up to so many words, and beyond."},
     )
     compare_with: list[str] | None = field(
         default=None, metadata={"help": "Folders of finished runs, to plot beside this one in bleu_by_length.png."}
@@ -162,10 +164,15 @@ def main():
             ],
             "test": {name.removeprefix("test_"): value for name, value in answers.metrics.items()},
         }
+        nll = results["test"]["loss"] * sum(len(row["labels"]) for row in pairs["test"])
+        # the end of a sentence counts as a word, as it does as a token
+        words = sum(len(text.split()) + 1 for text in corpora["test"]["target"])
+        results["test"]["perplexity_per_token"] = math.exp(results["test"]["loss"])
+        results["test"]["perplexity_per_word"] = math.exp(nll / words)
         results["bleu_by_length"] = bleu_by_length(
             generated_texts(tokenizer, answers.predictions),
             corpora["test"]["target"][:],
-            [len(text.split()) for text in corpora["test"]["source"]],
+            numbers_of_words(corpora["test"]["source"][:]),
             data_args.length_bounds,
             data_args.bleu_tokenize,
             data_args.lowercase,

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.generation.utils import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 
 from hf_lineage.alignments import generated_alignments, replace_unknown_words
+from hf_lineage.tokenization import train_wordpiece, translation_tokenizer
 
 
 UNK, BOS, EOS, ME, SAW = range(1, 6)
@@ -39,6 +40,36 @@ def test_unknown_words_are_copied_or_looked_up(tokenizer):
     assert found == ["i saw Grete", "i saw sah", "Grete saw Grete", "Grete saw Grete"]
     found = replace_unknown_words(tokenizer, SOURCES, ANSWERS, WEIGHTS, {"Grete": "Gretel"})
     assert found == ["i saw Gretel", "i saw sah", "Gretel saw Gretel", "Gretel saw Gretel"]
+
+
+def test_the_whole_word_of_a_piece_is_copied():
+    texts = ["the theory, there thereby", "疏影 theme"]
+    tokenizer = translation_tokenizer(train_wordpiece(texts, 30, lowercase=True, show_progress=False))
+    source = "Thereby, 疏影 theme"
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(source).input_ids)
+    assert pieces.index(",") > 1
+    assert tokenizer.unk_token not in pieces
+    answer = torch.tensor([[tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id]])
+    weights, found = torch.eye(len(pieces)), []
+    for place in range(len(pieces) - 1):
+        found += replace_unknown_words(tokenizer, [source], answer, weights[place].expand(1, 2, -1))
+    comma = pieces.index(",")
+    assert found[:comma] == ["Thereby"] * comma
+    assert found[comma : comma + 3] == [",", "疏", "影"]
+    assert set(found[comma + 3 :]) == {"theme"}
+
+
+def test_without_blanks_the_piece_is_copied():
+    """Pieces of whole sentences, as of sentencepiece, where "words" lie between blanks."""
+    pieces = {"▁": -2.0, "<unk>": -9.0, "▁我": -1.0, "欠": -1.0, "他": -1.0, "▁Gre": -1.0, "te": -1.0}
+    backend = Tokenizer(models.Unigram(list(pieces.items()), unk_id=1))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", pad_token="▁")
+    source = "我欠他 Grete"
+    assert tokenizer.tokenize(source) == ["▁我", "欠", "他", "▁Gre", "te"]
+    answer = torch.tensor([[0, 1, 1, 1, 1, 1]])
+    (found,) = replace_unknown_words(tokenizer, [source], answer, torch.eye(5)[None])
+    assert found.split() == ["我", "欠", "他", "Grete", "Grete"]
 
 
 def test_without_source_text_the_mark_stays(tokenizer):

@@ -1,13 +1,18 @@
 """The README is true: its table is current, its example runs, the commands it shows exist."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from hf_lineage import RNNSearchConfig, RNNSearchForConditionalGeneration
 from hf_lineage.__main__ import lineage_table, main
+from hf_lineage.data import grammar_corpus
+from hf_lineage.tokenization import train_word_level, translation_tokenizer
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +37,33 @@ def test_example_runs(tmp_path):
     beams, greedy = result.stdout.strip().splitlines()
     assert "cat sat on the mat" in beams
     assert greedy.startswith("The dog sat on the")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_translation_example_runs(tmp_path, monkeypatch, capsys):
+    """With a model as untrained as can be, whose every word is unknown."""
+    page = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    [example] = [code for code in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "plot_alignment" in code]
+    rows = grammar_corpus("train", 100)
+    tokenizer = translation_tokenizer(train_word_level([*rows["source"], *rows["target"]], show_progress=False))
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    ids["decoder_start_token_id"] = tokenizer.bos_token_id
+    config = RNNSearchConfig(
+        vocab_size=len(tokenizer), embedding_size=8, hidden_size=8, readout_size=8, output_bias=True, **ids
+    )
+    model = RNNSearchForConditionalGeneration(config)
+    with torch.no_grad():
+        model.lm_head.bias[tokenizer.unk_token_id] = 99
+    monkeypatch.chdir(tmp_path)
+    for part in (model, tokenizer):
+        part.save_pretrained("runs/translation")
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    runpy.run_path("example.py")
+    by_pipeline, by_hand = capsys.readouterr().out.strip().splitlines()
+    assert by_pipeline == by_hand
+    assert len(by_hand.split()) == 30
+    assert {*by_hand.split()} <= {"他", "欠", "Xiaoming", "100万"}
+    assert "小明" in (tmp_path / "alignment.svg").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", ["README.md", "recipes/README.md", "CONTRIBUTING.md"])

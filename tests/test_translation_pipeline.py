@@ -1,5 +1,6 @@
 """pipeline("translation"), which transformers has removed, and "lineage-translation", with every encoder-decoder."""
 
+import copy
 import subprocess
 import sys
 
@@ -7,7 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel, pipeline
 
-from hf_lineage import Seq2SeqConfig, Seq2SeqForConditionalGeneration, TransformerConfig
+from hf_lineage import (
+    RNNSearchConfig,
+    RNNSearchForConditionalGeneration,
+    Seq2SeqConfig,
+    Seq2SeqForConditionalGeneration,
+    TransformerConfig,
+)
 from hf_lineage import TransformerForConditionalGeneration as Transformer
 from hf_lineage.data import grammar_corpus
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
@@ -88,6 +95,103 @@ def test_length_is_limited_by_the_source_unless_said_otherwise(saved):
     assert translate(TEXTS[0])[0]["translation_token_ids"].shape == (8,)
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_in_a_batch_the_limit_is_each_sources_own(saved, tokenizer, beams):
+    translate = pipeline("translation", model=str(saved), device="cpu", return_tensors=True, num_beams=beams)
+    # no answer ends by itself
+    options = {"suppress_tokens": [tokenizer.eos_token_id]}
+    alone = [translate(text, **options)[0]["translation_token_ids"] for text in TEXTS]
+    assert len({len(answer) for answer in alone}) > 1
+    for answer, expected in zip(translate(TEXTS, batch_size=3, **options), alone, strict=True):
+        ids = answer[0]["translation_token_ids"]
+        assert torch.equal(ids[: len(expected)], expected)
+        # greedy search fills up with padding, beam search with end marks
+        assert {*ids[len(expected) :].tolist()} <= {tokenizer.pad_token_id, tokenizer.eos_token_id}
+
+
+WORDS = {"ich": "i", "sah": "saw", "und": "and"}
+
+
+@pytest.fixture(scope="module")
+def word_for_word():
+    """An RNNsearch that translates word for word, made by hand, which knows no names, and its tokenizer.
+
+    Source vectors say which word it is, one number each. One number more counts the target's words in the decoder:
+    after t of them position j has the score 9·(2·t·j − j²), highest where j is t, however the batch is padded.
+    """
+    tokenizer = translation_tokenizer(train_word_level([*WORDS, *WORDS.values()], show_progress=False))
+    size = len(tokenizer) + 2
+    config = RNNSearchConfig.luong(
+        cell="rnn", hidden_act="relu", hidden_size=size, num_hidden_layers=1, reverse_source=False, dropout=0.0,
+        attention="location", max_source_length=10, input_feeding=False, **ids(tokenizer),
+    )  # fmt: skip
+    model = RNNSearchForConditionalGeneration(config)
+    counter, one = size - 2, size - 1
+    encoder, decoder = model.model.encoder, model.model.decoder
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        encoder.embed_tokens.weight.fill_diagonal_(1)
+        encoder.layers[0].cell.weight_ih.fill_diagonal_(1)
+        cell = decoder.layers[0].cell
+        cell.weight_hh[counter, counter] = cell.bias[counter] = cell.bias[one] = 1
+        positions = torch.arange(10.0)
+        # the counter says t + 1
+        decoder.alignment.weight_query[:, counter] = 9 * 2 * positions
+        decoder.alignment.weight_query[:, one] = -9 * (positions**2 + 2 * positions)
+        decoder.from_context.weight.fill_diagonal_(1)
+        names = tokenizer.convert_tokens_to_ids
+        for token in range(len(tokenizer)):
+            word = tokenizer.convert_ids_to_tokens(token)
+            model.lm_head.weight[names(WORDS.get(word, word)), token] = 20
+    return model.eval(), tokenizer
+
+
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_unknown_words_become_the_source_words_they_are_aligned_with(word_for_word, beams, padding_side):
+    model, tokenizer = word_for_word
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.padding_side = padding_side
+    translate = pipeline("translation", model=model, tokenizer=tokenizer, device="cpu", num_beams=beams)
+    texts = ["Grete und ich sah Xaver", "ich sah Brünnhilde", "Xaver"]
+    assert [answer[0]["translation_text"] for answer in translate(texts)] == ["and i saw", "i saw", ""]
+    for batch_size in (1, 2, 3):
+        found = translate(texts, replace_unknown=True, batch_size=batch_size)
+        assert [answer[0]["translation_text"] for answer in found] == [
+            "Grete and i saw Xaver",
+            "i saw Brünnhilde",
+            "Xaver",
+        ]
+    named = {"Xaver": "Xavier", "und": "never looked up"}
+    (answer,) = translate(texts[0], replace_unknown=named)
+    assert answer["translation_text"] == "Grete and i saw Xavier"
+    always = pipeline("translation", model=model, tokenizer=tokenizer, device="cpu", replace_unknown=named)
+    assert always(texts[0]) == [answer]
+    assert always(texts[0], replace_unknown=False) == translate(texts[0]) == [{"translation_text": "and i saw"}]
+    best = translate(texts, replace_unknown={}, num_beams=3, num_return_sequences=2, batch_size=2)
+    assert [len(answers) for answers in best] == [2, 2, 2]
+    assert best[1][0]["translation_text"] == "i saw Brünnhilde"
+
+
+def test_fused_attention_makes_room_for_its_weights(tokenizer):
+    """A Transformer whose next word is always the unknown one: a source word stands for each."""
+    model = STATIONS["transformer"](tokenizer)
+    translate = pipeline("translation", model=model, tokenizer=tokenizer, device="cpu", max_new_tokens=4)
+    known = [token for token in range(len(tokenizer)) if token != tokenizer.unk_token_id]
+    assert model.config._attn_implementation == "sdpa"
+    (answer,) = translate(TEXTS[0], replace_unknown=True, suppress_tokens=known)
+    assert model.config._attn_implementation == "sdpa"
+    assert len(answer["translation_text"].split()) == 4
+    assert {*answer["translation_text"].split()} <= {*TEXTS[0].split()}
+
+
+def test_unknown_words_need_attention_to_the_source(tokenizer):
+    translate = pipeline("translation", model=STATIONS["seq2seq"](tokenizer), tokenizer=tokenizer, device="cpu")
+    with pytest.raises(ValueError, match="a model that attends to its source"):
+        translate(TEXTS[0], replace_unknown=True)
+
+
 @pytest.mark.parametrize("text", ["", "  ", 3])
 def test_what_is_no_text_is_refused(saved, text):
     translate = pipeline("translation", model=str(saved), device="cpu")
@@ -117,8 +221,13 @@ import json, sys
 sys.modules["hf_lineage"] = None
 from transformers import pipeline
 pipe = pipeline(model={str(tmp_path / "saved")!r}, device="cpu", trust_remote_code=True, max_new_tokens=5)
-print(pipe({TEXTS[0]!r})[0]["translation_text"], end="")
+print(pipe({TEXTS[0]!r})[0]["translation_text"])
+try:
+    pipe({TEXTS[0]!r}, replace_unknown=True)
+except ImportError as error:
+    print(error, end="")
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout == local(TEXTS[0])[0]["translation_text"]
+    expected = local(TEXTS[0])[0]["translation_text"]
+    assert result.stdout == f"{expected}\nreplace_unknown needs the package hf_lineage: pip install hf_lineage"

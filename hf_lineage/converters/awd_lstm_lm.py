@@ -1,17 +1,24 @@
 """Language models of awd-lstm-lm, the code of Merity et al. (2017): its state dict, to and from `LSTMForCausalLM`.
 
-Its own checkpoints are pickles, which may run anything: save `model.state_dict()` as safetensors where they come from.
+Its own checkpoints are pickles of the whole model, which may run anything, and are not opened here. Turn one that you
+trust into safetensors where its own code has loaded the `model`; safetensors holds no shared tensors, so that tied
+weights are copied:
+
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, "model.safetensors")
 """
 
 import re
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..models.configuration_rnn import LSTMConfig
 from ..models.modeling_rnn import LSTMForCausalLM
+from .safetensors_file import read_safetensors
 from .torch_recurrent import fill_cell
 
 
@@ -23,10 +30,11 @@ def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMFor
     """The model of a state dict, or of a safetensors file of it; `fields` complete its configuration (dropouts, …).
 
     Raises:
-        ValueError: a weight is missing, or of a shape that no LSTM of this code has (its GRU and QRNN are not read).
+        ValueError: a weight is missing, or of a shape that no LSTM of this code has (its GRU and QRNN are not read);
+            or the file is not in safetensors.
     """
     if isinstance(state, str | Path):
-        state = load_file(state)
+        state = read_safetensors(state)
     layers = {}
     # the raw weights last: beside them may stand what a weight dropout left of them
     for name in sorted(state, key=lambda name: name.endswith("_raw")):

@@ -1,18 +1,25 @@
 """fairseq's Transformer: its state dict, as a mapping or in a safetensors file, and back.
 
-fairseq's own .pt files are pickles, which run what they hold: turn one into safetensors where you trust it
-(`safetensors.torch.save_file(torch.load(path, weights_only=True)["model"], target)`).
+fairseq's own .pt files are pickles, which run what they hold, and are not opened here. Turn one that you trust into
+safetensors where fairseq has loaded the `checkpoint`; safetensors holds no shared tensors, so that the embeddings,
+shared as they are, are copied:
+
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.clone().contiguous() for name, tensor in checkpoint["model"].items()}
+    save_file(weights, "model.safetensors")
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files import replacing
 from ..models import TransformerConfig, TransformerForConditionalGeneration
+from .safetensors_file import read_safetensors
 
 
 # ours -> fairseq's, within a layer; transformers' Bart and Marian took fairseq's names over
@@ -81,11 +88,11 @@ def from_fairseq(
 
     Raises:
         ValueError: the weights are those of another architecture (pre-norm, learned positions, separate embeddings),
-            or are not whole.
+            or are not whole, or the file is not in safetensors.
     """
     source = "the state dict"
     if isinstance(weights, str | Path):
-        weights, source = load_file(weights), str(weights)
+        weights, source = read_safetensors(weights), str(weights)
     weights = {name: tensor for name, tensor in weights.items() if not name.endswith(WITHOUT_MEANING)}
     for name in ("encoder.layer_norm.weight", "encoder.embed_positions.weight", "encoder.layernorm_embedding.weight"):
         if name in weights:

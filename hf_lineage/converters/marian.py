@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from ..models import TransformerConfig, TransformerForConditionalGeneration
 from .fairseq import fill, layer_names
+from .safetensors_file import read_safetensors
 
 
 EMBEDDINGS = ("shared", "encoder.embed_tokens", "decoder.embed_tokens")
@@ -31,7 +31,7 @@ def from_marian(folder: str | Path) -> TransformerForConditionalGeneration:
         sizes = [getattr(theirs, name) for name in _pair(side)]
         if sizes[0] != sizes[1]:
             raise ValueError(f"{folder} has {_pair(side)} {sizes}; encoder and decoder must be alike")
-    weights = load_file(folder / "model.safetensors")
+    weights = read_safetensors(folder / "model.safetensors")
     weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
     shared = [weights.pop(f"{name}.weight") for name in EMBEDDINGS if f"{name}.weight" in weights]
     head = weights.pop("lm_head.weight", None)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedTokenizerFast
 
 from ..models import GPTConfig, GPTForCausalLM
+from .safetensors_file import read_safetensors
 
 
 # the tensors of a block in the order of the shards, by transformers' names, and where ours come from
@@ -231,11 +231,7 @@ def _from_transformers(folder: Path) -> GPTForCausalLM:
     path = folder / "model.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; weights in pickle files (pytorch_model.bin) are not read")
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name.removeprefix("transformer."): file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in read_safetensors(path).items()}
     return _model(path, config, tensors)
 
 

@@ -1,9 +1,14 @@
 """OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `RNNSearchForConditionalGeneration`.
 
-Their own checkpoints are pickles, which may run anything: turn one into safetensors where you trust it
-(`safetensors.torch.save_file(weights, target)`). OpenNMT-py keeps the output layer apart, so that its `weights` are
-`checkpoint["model"] | {f"generator.{name}": w for name, w in checkpoint["generator"].items()}`; JoeyNMT's are
-`checkpoint["model_state"]`.
+Their own checkpoints are pickles, which may run anything, and are not opened here. Turn one that you trust into
+safetensors where their own code has loaded the `checkpoint`; safetensors holds no shared tensors, so that tied weights
+are copied. OpenNMT-py keeps the output layer apart, JoeyNMT has all in one:
+
+    from safetensors.torch import save_file
+
+    weights = checkpoint.get("model_state") or checkpoint["model"]
+    weights |= {f"generator.{name}": tensor for name, tensor in checkpoint.get("generator", {}).items()}
+    save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, "model.safetensors")
 """
 
 import re
@@ -11,12 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files import replacing
 from ..models.configuration_seq2seq import RNNSearchConfig
 from ..models.modeling_rnnsearch import RNNSearchForConditionalGeneration
+from .safetensors_file import read_safetensors
 from .torch_recurrent import fill_cell
 
 
@@ -47,7 +53,7 @@ JOEYNMT = {
 
 def read(weights: Mapping[str, Tensor] | str | Path) -> tuple[dict[str, Tensor], str]:
     if isinstance(weights, str | Path):
-        return load_file(weights), str(weights)
+        return read_safetensors(weights), str(weights)
     return dict(weights), "the state dict"
 
 
@@ -157,7 +163,9 @@ def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNS
     `weights`: see above, or a safetensors file of it. `settings` are fields of `RNNSearchConfig` (dropout, tokens, …).
 
     Raises:
-        ValueError: it is another architecture (mlp or copy attention, bridge, context gate, features, no attention).
+        ValueError: it is another architecture (mlp or copy attention, bridge, context gate, features, no attention),
+            or the file is not in safetensors. The mlp attention, vᵀ tanh(W s + b + U h), has a bias, which the
+            additive scores of Bahdanau, Luong and JoeyNMT have not.
     """
     weights, source = read(weights)
     found = renamed(weights, OPENNMT)
@@ -180,7 +188,8 @@ def from_joeynmt(
     vectors of E numbers by √E as it reads them; here they are stored multiplied.
 
     Raises:
-        ValueError: it is another architecture (`init_hidden` other than bridge, a Transformer).
+        ValueError: it is another architecture (`init_hidden` other than bridge, a Transformer), or the file is not in
+            safetensors.
     """
     weights, source = read(weights)
     found = renamed(weights, JOEYNMT)

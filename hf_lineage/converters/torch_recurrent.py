@@ -76,19 +76,33 @@ def from_torch(module: nn.RNN | nn.LSTM | nn.GRU, **fields) -> RNNModel:
 def to_torch(model: RNNModel) -> nn.RNN | nn.LSTM | nn.GRU:
     """torch's module with `batch_first` that computes what the model's layers do, on vectors in place of words.
 
-    Coupled gates are written out as two, the update convention "replace" as its opposite.
+    Coupled gates are written out as two, the update convention "replace" as its opposite. Dropout between the layers
+    comes along; that of embeddings and of the output is outside of the layers.
 
     Raises:
-        ValueError: torch has no such cell (peepholes, clips, σ, the reset gate before the product), or its layers
-            differ in size.
+        ValueError: torch has no such cell (peepholes, clips, σ, the reset gate before the product) or dropout (of
+            recurrent weights, one mask for all time steps), or its layers differ in size.
     """
     config, cells = model.config, cells_of(model)
+    dropout = config.dropout if config.hidden_dropout is None else config.hidden_dropout
+    # a single layer has nothing behind it to drop from
+    dropout = float(dropout) if config.num_hidden_layers > 1 else 0.0
+    if config.weight_dropout:
+        raise ValueError(
+            f"torch's modules drop no recurrent weights, but weight_dropout is {config.weight_dropout}: load the "
+            "model with weight_dropout=0.0 for the same outputs in evaluation"
+        )
+    if dropout and config.dropout_mask == "locked":
+        raise ValueError(
+            f'torch\'s modules draw a mask for each time step, but dropout_mask is "locked" and hidden_dropout '
+            f"{dropout}: load the model with hidden_dropout=0.0 for the same outputs in evaluation"
+        )
     cell = cells["l0"]
     if cell.without_kernel():
         raise ValueError(f"torch has no module for this cell: {cell.without_kernel()}")
     if len(set(config.layer_sizes)) > 1:
         raise ValueError(f"the layers have {config.layer_sizes} units; torch's module has one size for all")
-    options = {"batch_first": True, "bidirectional": config.bidirectional}
+    options = {"batch_first": True, "bidirectional": config.bidirectional, "dropout": dropout}
     sizes = (config.embedding_size, config.hidden_size, config.num_hidden_layers)
     if isinstance(model, LSTMModel):
         module = nn.LSTM(*sizes, proj_size=config.projection_size or 0, **options)

@@ -72,11 +72,19 @@ def _read_texts(files, languages, version):
     """Pairs of lines of two files."""
     (source, _, _), (target, _, _) = files
     lines = itertools.zip_longest(_text_lines(source), _text_lines(target))
+    number, empty = 0, True
     for number, (source_line, target_line) in enumerate(lines, start=1):
         if source_line is None or target_line is None:
             shorter = source if source_line is None else target
             raise CorpusError(f"{shorter} has {number - 1} lines, the other language more: line must answer to line")
-        yield from _pair(source_line, target_line)
+        for pair in _pair(source_line, target_line):
+            empty = False
+            yield pair
+    if empty:
+        raise CorpusError(
+            f"the corpus {source} and {target} has no sentence pair: each of its {number} lines is empty on a side; "
+            "write one sentence a line, its translation in the same line of the other file"
+        )
 
 
 def _text_lines(path):

@@ -33,10 +33,14 @@ class TranslationPairs(torch.utils.data.Dataset):
                     for row in tokenizer(rows[side], return_attention_mask=False, verbose=False).input_ids
                 ]
         pairs = list(zip(encoded["source"], encoded["target"], strict=True))
+        if not pairs:
+            raise CorpusError("the corpus has no sentence pair: both sides of one must have text")
         if max_length is not None:
             pairs = [pair for pair in pairs if max(map(len, pair)) <= max_length]
         if not pairs:
-            raise CorpusError(f"no sentence pair of at most {max_length} tokens a side is left: raise max_length")
+            raise CorpusError(
+                f"none of the {len(corpus)} sentence pairs has at most {max_length} tokens a side: raise max_length"
+            )
         for side in zip(*pairs, strict=True):
             self.sides.append(np.concatenate(side))
             self.offsets.append(np.cumsum([0, *map(len, side)]))

@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 from .configuration_lineage import LineageConfig
 
 
+LSTM_ONLY = ("forget_gate_bias", "peephole", "coupled_gates", "projection_size", "cell_clip", "projection_clip")
 HEADS = ("Model", "ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
 
 
@@ -53,6 +54,10 @@ class RecurrentConfig(LineageConfig):
     use_cache: bool = True
 
     def __post_init__(self, **kwargs):
+        for name in LSTM_ONLY:
+            # an LSTM's own fields are not among the rest
+            if kwargs.get(name) is not None:
+                raise ValueError(f"{name} is {kwargs[name]!r}, but {type(self).__name__} has none: see LSTMConfig")
         if self.embedding_size is None:
             self.embedding_size = self.direction_sizes[-1]
         super().__post_init__(**kwargs)
@@ -148,10 +153,10 @@ class LSTMConfig(RecurrentConfig):
 
     def validate_projection(self):
         """A projection shortens h, and only what is projected can be clipped."""
-        if self.projection_size is not None and not 1 <= self.projection_size <= self.hidden_size:
-            raise ValueError(
-                f"projection_size is {self.projection_size}; it must lie between 1 and hidden_size {self.hidden_size}"
-            )
+        smallest = min(self.layer_sizes)
+        if self.projection_size is not None and not 1 <= self.projection_size <= smallest:
+            name = "hidden_size" if smallest == self.hidden_size else "last_hidden_size"
+            raise ValueError(f"projection_size is {self.projection_size}; it must lie between 1 and {name} {smallest}")
         if self.projection_clip is not None and self.projection_size is None:
             raise ValueError(
                 f"projection_clip is {self.projection_clip}, but there is no projection: set projection_size too"

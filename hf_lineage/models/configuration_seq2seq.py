@@ -24,7 +24,8 @@ class RecurrentSeq2SeqConfig(LineageConfig):
     side by side), "dense" is tanh(W h) of the top layer's h, for all layers, "backward" the same of its backward half.
 
     `readout_size` puts a maxout layer of so many units between decoder and output layer, and `output_rank` gives the
-    output matrix that rank. `dropout` acts on the embeddings, between layers and before the output layer.
+    output matrix that rank. `dropout` acts on what each layer reads, the attention's context aside, and before
+    the output layer. All gates have biases, which Cho et al. do not write.
 
     `initialization` "uniform" draws every weight within ±initializer_range; "orthogonal" makes recurrent matrices
     orthogonal, biases zero and the rest normal with that standard deviation, as the RNNsearch paper does.
@@ -106,6 +107,14 @@ class RecurrentSeq2SeqConfig(LineageConfig):
             size = getattr(self, name)
             if size is not None and not 1 <= size <= limit:
                 raise ValueError(f"{name} is {size}; it must lie between 1 and {limit}")
+
+    def validate_cell(self):
+        """What only an LSTM has would be left out of another cell without a word."""
+        for name in ("forget_gate_bias", "peephole", "coupled_gates"):
+            if self.cell != "lstm" and getattr(self, name) is not None:
+                raise ValueError(
+                    f'{name} is {getattr(self, name)!r}, but the cell "{self.cell}" has none: use cell="lstm"'
+                )
 
     def validate_states(self):
         """A state that is copied must fit, and only a bidirectional encoder has a backward one."""

@@ -216,13 +216,15 @@ class BERTForPreTraining(BERTWithMaskedWords):
         next_sentence_label: Tensor | None = None,
         cu_seq_lens_q: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        num_pairs_in_batch: Tensor | int | None = None,
         **kwargs,
     ) -> BertForPreTrainingOutput:
         """prediction_logits [B, T, V] (see `BERTWithMaskedWords`) and seq_relationship_logits [B, 2] (next, random).
 
         The loss is the mean over the `labels` [B, T] (−100 = not scored) plus the mean over `next_sentence_label` [B]
-        (0 = B follows A, 1 = B is random); either alone gives its own. Of accumulated batches, `num_items_in_batch`
-        labels together, each one's next-sentence mean counts by its share of the labels.
+        (0 = B follows A, 1 = B is random); either alone gives its own. Of accumulated batches there are
+        `num_items_in_batch` labels and `num_pairs_in_batch` pairs together (`BERTPretrainingTrainer`); where the
+        latter is not known, each batch's next-sentence mean counts by its share of the labels.
         """
         outputs = self.bert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
@@ -233,8 +235,8 @@ class BERTForPreTraining(BERTWithMaskedWords):
         relationship = self.cls.seq_relationship(outputs.pooler_output)
         if next_sentence_label is not None:
             check_ids("next_sentence_label", next_sentence_label, 2, "0 = is next, 1 = is random; classes")
-            next_loss = mean_cross_entropy(relationship, next_sentence_label)
-            if labels is not None and num_items_in_batch is not None:
+            next_loss = mean_cross_entropy(relationship, next_sentence_label, num_pairs_in_batch)
+            if labels is not None and num_items_in_batch is not None and num_pairs_in_batch is None:
                 next_loss = next_loss * (labels != IGNORED).sum() / num_items_in_batch
             loss = next_loss if loss is None else loss + next_loss
         return BertForPreTrainingOutput(loss, logits, relationship, outputs.hidden_states, outputs.attentions)

@@ -350,11 +350,16 @@ class LuongDecoder(AttentionDecoder):
         return new_states, answer, coverage, seen
 
 
-def coverage_loss(weights: Tensor, labels: Tensor, num_items_in_batch=None) -> Tensor:
+def coverage_loss(
+    weights: Tensor, labels: Tensor, num_items_in_batch=None, attention_mask: Tensor | None = None
+) -> Tensor:
     """Σ_s min(a_t(s), Σ_{t' < t} a_t'(s)), a mean over the scored labels [B, T]; weights [B, T, S].
 
-    (See et al., 2017, equation 12; `num_items_in_batch` as in `target_loss`)
+    Steps at which `attention_mask` [B, T] is 0 are none. (See et al., 2017, equation 12; `num_items_in_batch` as in
+    `target_loss`)
     """
+    if attention_mask is not None:
+        weights = weights * attention_mask[..., None].to(weights.dtype)
     covered = weights.cumsum(1) - weights
     again = torch.minimum(weights, covered).sum(2) * labels.ne(IGNORED)  # [B, T]
     return again.sum() / scored_labels(labels, num_items_in_batch)
@@ -416,8 +421,8 @@ class RNNSearchForConditionalGeneration(ConditionalGeneration, RNNSearchPreTrain
         logits_to_keep: int | Tensor = 0,
         **kwargs,
     ) -> Seq2SeqLMOutput:
-        """As in `ConditionalGeneration`; where the configuration weighs it, the coverage's loss is added."""
-        punished = labels is not None and self.config.coverage_loss_weight > 0
+        """As in `ConditionalGeneration`; in training the coverage's loss is added, as the configuration weighs it."""
+        punished = self.training and labels is not None and self.config.coverage_loss_weight > 0
         outputs = super().forward(
             input_ids,
             attention_mask,
@@ -429,14 +434,14 @@ class RNNSearchForConditionalGeneration(ConditionalGeneration, RNNSearchPreTrain
             decoder_inputs_embeds=decoder_inputs_embeds,
             labels=labels,
             use_cache=use_cache,
-            output_attentions=output_attentions or punished,
+            output_attentions=True if punished else output_attentions,
             logits_to_keep=logits_to_keep,
             **kwargs,
         )
         if punished:
             outputs.loss = outputs.loss + self.config.coverage_loss_weight * coverage_loss(
-                outputs.cross_attentions[0], labels, kwargs.get("num_items_in_batch")
+                outputs.cross_attentions[0], labels, kwargs.get("num_items_in_batch"), decoder_attention_mask
             )
-            if not output_attentions:
+            if not (self.config.output_attentions if output_attentions is None else output_attentions):
                 outputs.cross_attentions = None
         return outputs

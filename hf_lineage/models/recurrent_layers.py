@@ -130,6 +130,27 @@ def reorder_time(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index[..., None].expand_as(x))
 
 
+def run_both_ways(
+    cell: RecurrentCell,
+    backward_cell: RecurrentCell | None,
+    x: Tensor,
+    state: tuple[Tensor, ...] | None,
+    padding: Padding | None,
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """x [B, T, E], tokens at each row's front -> outputs [B, T, D], and the last states of the two cells.
+
+    The second cell, if there is one, reads the whole row from its end, and its outputs stand beside the first one's.
+    """
+    lengths = padding.lengths if padding is not None else None
+    outputs, last = cell(x, state, lengths)
+    if backward_cell is None:
+        return outputs, last, None
+    backwards = padding.backwards() if padding is not None else None
+    reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
+    reversed_outputs, reversed_last = backward_cell(reverse(x), None, lengths)
+    return torch.cat([outputs, reverse(reversed_outputs)], dim=2), last, reversed_last
+
+
 class RecurrentLayer(GradientCheckpointingLayer):
     """One cell run over time from left to right; with a second one from right to left if `backward_cell` is given.
 
@@ -147,17 +168,9 @@ class RecurrentLayer(GradientCheckpointingLayer):
         length = x.shape[1]
         if padding is not None:
             x = reorder_time(x, padding.order)
-        lengths = padding.lengths if padding is not None else None
-
         state = cache.layers[self.layer_idx].state() if cache is not None else None
-        outputs, state = self.cell(x, state, lengths)
+        outputs, state, _ = run_both_ways(self.cell, self.backward_cell, x, state, padding)
         if cache is not None:
             h, c = state if len(state) == 2 else (*state, state[0].new_zeros(x.shape[0], 0))
             cache.layers[self.layer_idx].update(h, c, length)
-
-        if self.backward_cell is not None:
-            backwards = padding.backwards() if padding is not None else None
-            reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
-            reversed_outputs, _ = self.backward_cell(reverse(x), None, lengths)
-            outputs = torch.cat([outputs, reverse(reversed_outputs)], dim=2)
         return outputs if padding is None else reorder_time(outputs, padding.inverse)

@@ -13,7 +13,16 @@ from transformers.utils.generic import can_return_tuple
 
 from .cache_name import takes_cache
 from .inputs import check_mask, embed_inputs
-from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RNNCell, check_states, reorder_time
+from .recurrent_layers import (
+    GRUCell,
+    LSTMCell,
+    Padding,
+    RecurrentCell,
+    RNNCell,
+    check_states,
+    reorder_time,
+    run_both_ways,
+)
 
 
 def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
@@ -40,13 +49,8 @@ class SequenceLayer(GradientCheckpointingLayer):
 
         Without a state it starts from zeros. D doubles with a backward cell, which reads the whole row first.
         """
-        lengths = padding.lengths if padding is not None else None
-        outputs, last = self.cell(x, state, lengths)
-        if self.backward_cell is not None:
-            backwards = padding.backwards() if padding is not None else None
-            reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
-            reversed_outputs, reversed_last = self.backward_cell(reverse(x), None, lengths)
-            outputs = torch.cat([outputs, reverse(reversed_outputs)], dim=2)
+        outputs, last, reversed_last = run_both_ways(self.cell, self.backward_cell, x, state, padding)
+        if reversed_last is not None:
             last = tuple(torch.cat(both, dim=1) for both in zip(last, reversed_last, strict=True))
         return outputs, last
 

@@ -18,8 +18,9 @@ def bleu_by_length(
 ) -> list[dict]:
     """Corpus BLEU of the pairs whose source has 1 to bounds[0] words, more than that to bounds[1], …, and of the rest.
 
-    `lengths` counts the words of each source. Gives a row for each bucket that has pairs: `longer_than` and `up_to`
-    (None for the rest), `pairs`, their mean source length `words`, and `bleu` (0 to 100).
+    `lengths` counts the words of each source, as `hf_lineage.cjk.numbers_of_words` does, for one. Gives a row for
+    each bucket that has pairs: `longer_than` and `up_to` (None for the rest), `pairs`, their mean source length
+    `words`, and `bleu` (0 to 100).
 
     Raises:
         ValueError: the bounds do not rise from above 0, or there are not as many of one as of the other.

@@ -3,6 +3,7 @@
 from .arguments import LineageTrainingArguments
 from .averaging import AverageCheckpoints, average_checkpoints, load_average
 from .bert_adam import BertAdam
+from .bert_pretraining import BERTPretrainingTrainer
 from .checkpoints import last_complete_checkpoint
 from .nt_asgd import NonMonotonicAverage
 from .schedules import flat_then_decay, inverse_time, noam
@@ -15,6 +16,7 @@ from .word2vec_fast import FastPath
 
 __all__ = [
     "AverageCheckpoints",
+    "BERTPretrainingTrainer",
     "BertAdam",
     "FastPath",
     "LineageTrainer",

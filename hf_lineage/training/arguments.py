@@ -30,13 +30,17 @@ class LineageTrainingArguments(TrainingArguments):
     epoch_decay: float | None = field(
         default=None, metadata={"help": "Factor on the learning rate at the start of each epoch after `flat_epochs`."}
     )
+    decay_epochs: float = field(default=1.0, metadata={"help": "Apply `epoch_decay` each so many epochs instead."})
     inverse_time_decay: float | None = field(
         default=None,
         metadata={"help": "The r of a learning rate times 1 / (1 + r t) after t updates (Bengio et al., 2003)."},
     )
     sum_over_time: bool = field(
         default=False,
-        metadata={"help": "Truncated BPTT: sum the loss over a block's time steps, as Zaremba et al. (2014) do."},
+        metadata={
+            "help": "Sum the loss over the time steps of a block (truncated BPTT, as Zaremba et al., 2014) or of a "
+            "target sentence (translation, as Sutskever et al., 2014); their rates and clipping are meant for it."
+        },
     )
 
     average_after: int | None = field(
@@ -54,6 +58,8 @@ class LineageTrainingArguments(TrainingArguments):
                 f"flat_epochs is {self.flat_epochs} and epoch_decay {self.epoch_decay}; they must be at least 0 and "
                 "in (0, 1]"
             )
+        if self.decay_epochs <= 0:
+            raise ValueError(f"decay_epochs is {self.decay_epochs}; it must be above 0")
         if self.inverse_time_decay is not None and self.inverse_time_decay < 0:
             raise ValueError(f"inverse_time_decay is {self.inverse_time_decay}; it must be at least 0")
         if self.inverse_time_decay is not None and self.flat_epochs is not None:

@@ -4,15 +4,18 @@ import math
 from collections.abc import Callable
 
 
-def flat_then_decay(updates_per_epoch: int, flat_epochs: float, epoch_decay: float) -> Callable[[int], float]:
-    """1 during the first `flat_epochs` epochs, then times `epoch_decay` at the start of each epoch.
+def flat_then_decay(
+    updates_per_epoch: int, flat_epochs: float, epoch_decay: float, decay_epochs: float = 1.0
+) -> Callable[[int], float]:
+    """1 during the first `flat_epochs` epochs, then times `epoch_decay` at the start of each `decay_epochs` epochs.
 
-    Zaremba et al. (2014), section 4.1: the small model's rate is halved each epoch after 4 flat ones (0.5).
+    Zaremba et al. (2014), section 4.1: the small model's rate is halved each epoch after 4 flat ones (0.5); Sutskever
+    et al. (2014), section 3.4: each half epoch after 5.
     """
 
     def factor(update: int) -> float:
-        epoch = update // updates_per_epoch
-        return epoch_decay ** max(epoch + 1 - flat_epochs, 0)
+        times = (update - flat_epochs * updates_per_epoch) // (decay_epochs * updates_per_epoch) + 1
+        return epoch_decay ** max(times, 0)
 
     return factor
 

@@ -47,6 +47,8 @@ class TruncatedBPTTTrainer(LineageTrainer):
             all processes do not hold side by side, or that would be shuffled.
     """
 
+    sums_over_time = True
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.args.activation_checkpointing:

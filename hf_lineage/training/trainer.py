@@ -62,13 +62,29 @@ class LineageTrainer(Trainer):
     averaged.
 
     Raises:
+        ValueError: a setting that this trainer or the model's loss would ignore.
         FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
     """
+
+    # whether `sum_over_time` means something
+    sums_over_time = False
 
     def __init__(self, model, *args, **kwargs):
         # Trainer turns the cache off for training, even of a model that has none, and would save that for good
         self.saved_use_cache = getattr(model.config, "use_cache", False)
         super().__init__(model, *args, **kwargs)
+        if self.args.sum_over_time and not self.sums_over_time:
+            raise ValueError(
+                f"sum_over_time is for truncated BPTT and for translation; {type(self).__name__} takes the mean"
+            )
+        if self.args.label_smoothing_factor:
+            # Trainer takes the labels out, and the model does not see that there is a loss to add to
+            penalties = ("activation_penalty", "change_penalty", "coverage_loss_weight")
+            if found := [name for name in penalties if getattr(self.model.config, name, 0)]:
+                raise ValueError(
+                    f"label_smoothing_factor is {self.args.label_smoothing_factor}, which leaves the model's "
+                    f"{' and '.join(found)} out of the loss: set one of them to 0"
+                )
         if isinstance(self.train_dataset, EpochDataset):
             self.add_callback(EpochCallback(self.train_dataset))
         self.add_callback(StopOnNonFinite())
@@ -201,7 +217,9 @@ class LineageTrainer(Trainer):
         if self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.args.flat_epochs is not None:
-            factor = flat_then_decay(self.updates_per_epoch(), self.args.flat_epochs, self.args.epoch_decay)
+            factor = flat_then_decay(
+                self.updates_per_epoch(), self.args.flat_epochs, self.args.epoch_decay, self.args.decay_epochs
+            )
         elif self.args.inverse_time_decay is not None:
             factor = inverse_time(self.args.inverse_time_decay)
         else:

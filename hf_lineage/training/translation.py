@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -97,17 +98,29 @@ def own_word_coins(seed: int, step: int, pairs: Tensor, length: int, share: floa
     return coins.to(pairs.device)
 
 
+def num_sentences(batch) -> int:
+    """Targets of a training batch that have a label, packed or padded."""
+    if "cu_seq_lens_q" in batch:
+        scored = batch["labels"].ne(IGNORED)[0]
+        return sum(bool(scored[first:last].any()) for first, last in pairwise(batch["cu_seq_lens_q"].tolist()))
+    return int(batch["labels"].ne(IGNORED).any(1).sum())
+
+
 class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
     """Seq2SeqTrainer that keeps LineageTrainer's promises, for `TokenBuckets`.
 
     The beam search of the arguments is written into the model's generation_config, and saved with it. Label smoothing
-    is of the training loss alone: evaluation gives the negative log-likelihood, whose exponential is a perplexity.
+    is of the training loss alone: evaluation gives the mean negative log-likelihood of a target token, whatever the
+    batches, and its exponential is a perplexity. With `args.sum_over_time` the gradient is that of the loss summed
+    over a sentence's tokens, a mean over the sentences; the logged loss stays the mean per token.
 
     Raises:
         ValueError: in `train`, the data are dealt to another number of parts than processes times accumulated
             batches, or per_device_train_batch_size is not 1; scheduled sampling of pairs without numbers; packed pairs
             for a model that does not take them.
     """
+
+    sums_over_time = True
 
     def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):
         for name, value in {
@@ -152,10 +165,32 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
                     "gradient_accumulation_steps, and a batch size of 1"
                 )
 
-    def evaluation_loop(self, *args, **kwargs):
+    def evaluation_loop(self, dataloader, *args, metric_key_prefix="eval", **kwargs):
         # Seq2SeqTrainer gathers the rows too that fill the processes' last batch, and would score them twice
         self.gather_function = self.accelerator.gather_for_metrics
-        return super().evaluation_loop(*args, **kwargs)
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        name = f"{metric_key_prefix}_loss"
+        if name in output.metrics:
+            # a mean over sentences of what `prediction_step` gives
+            tokens = sum(int(torch.as_tensor(row["labels"]).ne(IGNORED).sum()) for row in dataloader.dataset)
+            output.metrics[name] *= len(dataloader.dataset) / max(tokens, 1)
+        return output
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        """Seq2SeqTrainer's; the loss is the sum over the batch's tokens, divided by its sentences."""
+        loss, generated, labels = super().prediction_step(model, inputs, *args, **kwargs)
+        if loss is not None:
+            loss = loss * inputs["labels"].ne(IGNORED).sum() / len(inputs["labels"])
+        return loss, generated, labels
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.args.sum_over_time and batches:
+            sentences = torch.tensor(sum(map(num_sentences, batches)), device=device)
+            if self.args.average_tokens_across_devices:
+                sentences = self.accelerator.gather(sentences).sum()
+            self.tokens_per_sentence = num_items / sentences
+        return batches, num_items
 
     def smoothed_loss(self, outputs, labels: Tensor, num_items_in_batch=None) -> Tensor:
         """Cross entropy with (1 − ε) of the mass on the label and ε on all tokens, or on all others (section 5.4)."""
@@ -184,7 +219,14 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             bounds = [inputs["cu_seq_lens_q"]] if "cu_seq_lens_q" in inputs else []
             shifted = self.model.prepare_decoder_input_ids_from_labels(inputs["labels"], *bounds)
             inputs = {**inputs, "decoder_input_ids": shifted}
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self.args.sum_over_time and model.training:
+            loss = loss * self.tokens_per_sentence
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        return loss / self.tokens_per_sentence if self.args.sum_over_time else loss
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if not self.args.noam or self.lr_scheduler is not None:

@@ -139,7 +139,7 @@ def test_damaged_folders_of_transformers_are_named(published):
     with pytest.raises(ValueError, match=r"h\.1\.mlp\.c_fc\.bias gives \[\[39\]\].*\[\[40\]\]"):
         read_openai_gpt(folder)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="model.safetensors: not a whole safetensors file"):
+    with pytest.raises(ValueError, match="model.safetensors is not a whole safetensors file"):
         read_openai_gpt(folder)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="model.safetensors is missing.*pickle"):

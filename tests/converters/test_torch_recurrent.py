@@ -42,9 +42,33 @@ def test_variants_that_torch_can_compute_are_written_out(model_class, config):
     assert_close(to_torch(model)(x)[0], model(inputs_embeds=x).last_hidden_state, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["tanh", "lstm", "gru"])
+def test_dropout_between_the_layers_comes_along(kind):
+    module = MODULES[kind](dropout=0.5)
+    model = from_torch(module, vocab_size=9)
+    assert to_torch(model).dropout == 0.5
+    # all but the middle of it is outside of the layers
+    x, back = torch.ones(2, 3, 5), to_torch(model.train())
+    torch.manual_seed(1)
+    expected, _ = back(x)
+    assert not torch.equal(expected, back(x)[0])
+    assert_close(back.eval()(x)[0], module.eval()(x.transpose(0, 1))[0].transpose(0, 1))
+
+
+def test_the_dropout_that_stands_for_all_is_that_between_the_layers():
+    sizes = {"vocab_size": 9, "hidden_size": 4}
+    assert to_torch(LSTMModel(LSTMConfig(dropout=0.3, **sizes))).dropout == 0.3
+    assert to_torch(LSTMModel(LSTMConfig(dropout=0.3, hidden_dropout=0.0, **sizes))).dropout == 0.0
+    assert to_torch(LSTMModel(LSTMConfig(dropout=0.3, num_hidden_layers=1, **sizes))).dropout == 0.0
+    # where nothing is dropped the kind of mask is all one
+    assert to_torch(LSTMModel(LSTMConfig(input_dropout=0.3, dropout_mask="locked", **sizes))).dropout == 0.0
+
+
 @pytest.mark.parametrize(
     ("model_class", "config", "message"),
     [
+        (LSTMModel, LSTMConfig(weight_dropout=0.5), r"weight_dropout is 0\.5: load the model with weight_dropout=0"),
+        (GRUModel, GRUConfig(dropout=0.4, dropout_mask="locked"), r'dropout_mask is "locked" and hidden_dropout 0\.4'),
         (LSTMModel, LSTMConfig(peephole="diagonal"), "peephole diagonal"),
         (LSTMModel, LSTMConfig(cell_clip=3.0), "cell_clip 3.0"),
         (LSTMModel, LSTMConfig(last_hidden_size=100), r"\[200, 100\] units"),

@@ -240,6 +240,7 @@ def test_forget_gate_bias(fields, gate, sign):
     [
         ({"projection_size": 17}, r"projection_size is 17.*between 1 and hidden_size 16"),
         ({"projection_size": 0}, r"projection_size is 0"),
+        ({"last_hidden_size": 4, "projection_size": 8}, r"projection_size is 8.*between 1 and last_hidden_size 4"),
         ({"projection_clip": 3.0}, r"projection_clip is 3.0.*projection_size"),
         ({"cell_clip": 0}, r"cell_clip is 0.*above 0"),
         ({"projection_size": 8, "projection_clip": -1.0}, r"projection_clip is -1.0"),
@@ -250,6 +251,16 @@ def test_forget_gate_bias(fields, gate, sign):
 def test_impossible_variants_are_refused(fields, message):
     with pytest.raises(StrictDataclassError, match=message):
         LSTMConfig(**SIZES, **fields)
+
+
+@pytest.mark.parametrize("config_class", [RNNConfig, GRUConfig])
+@pytest.mark.parametrize(
+    ("name", "value"), [("peephole", "full"), ("coupled_gates", "input"), ("forget_gate_bias", 0), ("cell_clip", 3.0)]
+)
+def test_what_only_an_lstm_has_is_refused_elsewhere(config_class, name, value):
+    with pytest.raises(ValueError, match=f"{name} is .*{config_class.__name__} has none: see LSTMConfig"):
+        config_class(**SIZES, **{name: value})
+    config_class(**SIZES, **{name: None})
 
 
 @pytest.mark.parametrize("field", ["reset_mode", "update_convention"])

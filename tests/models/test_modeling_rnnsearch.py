@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from hf_lineage import RNNSearchConfig, RNNSearchForConditionalGeneration, Seq2SeqConfig
+from hf_lineage.models.cache_name import CACHE_FIELD, cache_of
 from tests.models.common import Distribution, normal
 from tests.models.common_seq2seq import HEAD
 from tests.models.test_modeling_seq2seq import RecurrentSeq2SeqTests, Variant
@@ -75,9 +76,6 @@ class TestBahdanauWithCoverage(Variant, RNNSearchTests):
         "cell": "lstm",
         "initialization": "uniform",
     }
-
-    def test_loss_does_not_shift_again(self):
-        pytest.skip("the coverage loss comes in addition: test_coverage_loss_is_equation_12")
 
     def test_padded_targets_change_nothing(self):
         model, inputs = self.model(HEAD), self.inputs(HEAD)
@@ -214,7 +212,7 @@ def bahdanau_by_hand(model, source, target, coverage=False):
 
 
 def luong_by_hand(model, source, target):
-    """Logits [T, V] and weights [T, S] of one sentence (sections 3.1 to 3.3)."""
+    """Logits [T, V] and weights [T, S] of one sentence (sections 3.1 to 3.3; coverage: See et al., equation 11)."""
     p, config = Numbers(model), model.config
     E, N = p("model.encoder.embed_tokens.weight"), config.num_hidden_layers
     states, h_bar = [(np.zeros(16), np.zeros(16))] * N, []
@@ -224,7 +222,7 @@ def luong_by_hand(model, source, target):
             states[i] = p.lstm(f"model.encoder.layers.{i}.cell", x, states[i])
             x = states[i][0]
         h_bar.append(x)
-    h_bar, S = h_bar[::-1], len(source)
+    h_bar, S, covered = h_bar[::-1], len(source), np.zeros(len(source))
 
     D, h_tilde, logits, weights = "model.decoder.", np.zeros(16), [], []
     for t, word in enumerate(target):
@@ -241,7 +239,11 @@ def luong_by_hand(model, source, target):
             score = [h_t @ p(f"{A}weight_key") @ h for h in h_bar]
         elif config.attention == "concat":
             W = np.concatenate([p(f"{A}weight_query"), p(f"{A}weight_key")], axis=1)
-            score = [p(f"{A}energy") @ np.tanh(W @ np.concatenate([h_t, h])) for h in h_bar]
+            w_c = p(f"{A}weight_coverage") if config.coverage else np.zeros(len(W))
+            score = [
+                p(f"{A}energy") @ np.tanh(W @ np.concatenate([h_t, h]) + w_c * n)
+                for h, n in zip(h_bar, covered, strict=True)
+            ]
         else:
             score = list((p(f"{A}weight_query") @ h_t)[:S])
         centre, inside, gauss = None, [True] * S, np.ones(S)
@@ -257,6 +259,7 @@ def luong_by_hand(model, source, target):
         if any(inside):
             alpha[inside] = softmax(np.array([a for a, i in zip(score, inside, strict=True) if i]))
         alpha = alpha * gauss
+        covered = covered + alpha
         c_t = sum(a * h for a, h in zip(alpha, h_bar, strict=True))
         W_c = np.concatenate([p(f"{D}from_context.weight"), p(f"{D}from_state.weight")], axis=1)
         h_tilde = np.tanh(W_c @ np.concatenate([c_t, h_t]))
@@ -265,17 +268,26 @@ def luong_by_hand(model, source, target):
     return np.array(logits), np.array(weights)
 
 
+@torch.no_grad()
 def check_by_hand(model, by_hand):
-    """The model on a padded batch, with and without a cache, against each sentence by hand."""
-    source, target, lengths = torch.randint(60, (3, 6)), torch.randint(60, (3, 8)), [6, 3, 1]
-    mask = (torch.arange(6) < torch.tensor(lengths)[:, None]).long()
-    outputs = model(source, mask, target, output_attentions=True, use_cache=False)
-    for row, length in enumerate(lengths):
-        logits, weights = by_hand(model, source[row, :length].tolist(), target[row].tolist())
-        assert_close(outputs.logits[row].detach(), torch.tensor(logits), rtol=1e-9, atol=1e-9)
-        found = outputs.cross_attentions[0][row].detach()
-        assert_close(found[:, :length], torch.tensor(weights), rtol=1e-9, atol=1e-9)
-        assert found[:, length:].abs().sum() == 0
+    """The model on batches padded on either side, at once and word by word, against each sentence by hand."""
+    source, target, lengths = torch.randint(60, (3, 6)), torch.randint(60, (3, 8)), torch.tensor([[6], [3], [1]])
+    for mask in (torch.arange(6) < lengths, torch.arange(6) >= 6 - lengths):
+        inputs = {"attention_mask": mask.long(), "output_attentions": True}
+        whole = model(source, decoder_input_ids=target, use_cache=False, **inputs)
+        found = {"at once": (whole.logits, whole.cross_attentions[0])}
+        steps, cache = [], None
+        for word in target.split(1, dim=1):
+            step = model(source, decoder_input_ids=word, use_cache=True, **{CACHE_FIELD: cache}, **inputs)
+            cache = cache_of(step)
+            steps.append((step.logits, step.cross_attentions[0]))
+        found["word by word"] = tuple(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
+        for row, is_word in enumerate(mask):
+            logits, weights = by_hand(model, source[row, is_word].tolist(), target[row].tolist())
+            for found_logits, found_weights in found.values():
+                assert_close(found_logits[row], torch.tensor(logits), rtol=1e-9, atol=1e-9)
+                assert_close(found_weights[row][:, is_word], torch.tensor(weights), rtol=1e-9, atol=1e-9)
+                assert (found_weights[row][:, ~is_word] == 0).all()
 
 
 @pytest.mark.parametrize("coverage", [False, True])
@@ -298,6 +310,20 @@ def test_luong_is_the_papers_equations(attention, window, feeding):
     check_by_hand(RNNSearchForConditionalGeneration(config).double(), luong_by_hand)
 
 
+@pytest.mark.parametrize("feeding", [False, True])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_coverage_in_luongs_form_is_equation_11(window, feeding):
+    changes = {"attention": "concat", "attention_window": window, "window_size": 2, "input_feeding": feeding}
+    model = RNNSearchForConditionalGeneration(RNNSearchConfig(**LUONG | changes, coverage=True)).double()
+    check_by_hand(model, luong_by_hand)
+    # it is not too little to be seen
+    source = torch.randint(60, (1, 6))
+    with torch.no_grad():
+        before = model(source, decoder_input_ids=source).logits
+        model.model.decoder.alignment.weight_coverage.zero_()
+        assert (model(source, decoder_input_ids=source).logits - before).abs().max() > 1e-3
+
+
 def test_coverage_loss_is_equation_12():
     """λ · Σ_t Σ_s min(a_t(s), Σ_{t' < t} a_t'(s)), a mean over the scored tokens like the rest of the loss."""
     config = RNNSearchConfig(**BAHDANAU, coverage=True, coverage_loss_weight=0.5)
@@ -317,6 +343,26 @@ def test_coverage_loss_is_equation_12():
     part = model(ids, labels=labels, num_items_in_batch=26).loss
     assert_close(part, outputs.loss / 2)
     assert model(ids, labels=labels).cross_attentions is None
+    model.config.output_attentions = True
+    assert_close(model(ids, labels=labels).cross_attentions[0], weights)
+    assert model(ids, labels=labels, output_attentions=False).cross_attentions is None
+    # evaluation gives the likelihood alone
+    outputs = model.eval()(ids, labels=labels)
+    assert outputs.loss.item() == pytest.approx(plain.item(), abs=1e-6)
+    assert_close(outputs.cross_attentions[0], weights)
+
+
+def test_coverage_of_steps_that_are_padding_is_none():
+    model = RNNSearchForConditionalGeneration(RNNSearchConfig(**BAHDANAU, coverage=True, coverage_loss_weight=0.5))
+    ids, labels = torch.randint(60, (2, 6)), torch.randint(60, (2, 5))
+    decoder_ids = model.prepare_decoder_input_ids_from_labels(labels)
+    expected = model(ids, labels=labels).loss
+    labels, decoder_ids, mask = (
+        torch.cat([torch.full((2, 2), value), part], dim=1)
+        for value, part in ((-100, labels), (0, decoder_ids), (0, torch.ones(2, 5, dtype=torch.long)))
+    )
+    found = model(ids, decoder_input_ids=decoder_ids, decoder_attention_mask=mask, labels=labels).loss
+    assert_close(found, expected)
 
 
 def test_bahdanau_has_the_papers_matrices():

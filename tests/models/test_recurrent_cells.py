@@ -1,5 +1,6 @@
 """Cells with derivatives written by hand against onnxruntime, torch.nn and finite differences."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -215,6 +216,83 @@ def test_cells_equal_the_onnx_standard(kind):
         found, found_state = run(x, state, lengths)
         assert_close(found, expected.transpose(0, 1), atol=2e-6, rtol=1e-6)
         assert_close(list(found_state), expected_state, atol=2e-6, rtol=1e-6)
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def lstm_by_hand(cell, x, h, c):
+    """Outputs [T, P] and last states of one sentence x [T, E], from the equations, with one matrix a gate.
+
+    i = σ(W_i x + R_i h′ + p_i c′ + b_i), f likewise, g = tanh(W_g x + R_g h′ + b_g), c = f ⊙ c′ + i ⊙ g,
+    o = σ(W_o x + R_o h′ + p_o c + b_o), h = P (o ⊙ tanh(c)); p_i, p_f, p_o are vectors (Gers & Schmidhuber, 2000;
+    Graves, 2013, equations 7 to 11; Greff et al., 2017, section II) or, as the well-known figure draws them, matrices.
+    Coupled: f = 1 − i, or i = 1 − f. As TensorFlow's LSTMCell does, c is clipped before the gate o and the output look
+    at it, and carried so; h after its projection.
+    """
+    weights = {name: parameter.detach().numpy() for name, parameter in cell.named_parameters()}
+    gates = {"input": "igo", "forget": "fgo"}.get(cell.coupled_gates, "ifgo")
+    W, R, b = (
+        dict(zip(gates, np.split(weights[name], len(gates)), strict=True))
+        for name in ("weight_ih", "weight_hh", "bias")
+    )
+    peepholes = dict.fromkeys("ifo", np.zeros((D, D)))
+    if cell.peephole == "diagonal":
+        peepholes |= {gate: np.diag(p) for gate, p in zip(gates.replace("g", ""), weights["weight_ch"], strict=True)}
+    if cell.peephole == "full":
+        parts = np.split(weights["weight_ch"], len(gates) - 1)
+        peepholes |= dict(zip(gates.replace("g", ""), parts, strict=True))
+
+    outputs = []
+    for word in x:
+        a = {gate: W[gate] @ word + R[gate] @ h + b[gate] for gate in gates}
+        g = np.tanh(a["g"])
+        if cell.coupled_gates == "forget":
+            f = sigmoid(a["f"] + peepholes["f"] @ c)
+            i = 1 - f
+        else:
+            i = sigmoid(a["i"] + peepholes["i"] @ c)
+            f = 1 - i if cell.coupled_gates else sigmoid(a["f"] + peepholes["f"] @ c)
+        c = f * c + i * g
+        if cell.cell_clip is not None:
+            c = np.minimum(np.maximum(c, -cell.cell_clip), cell.cell_clip)
+        o = sigmoid(a["o"] + peepholes["o"] @ c)
+        h = o * np.tanh(c)
+        if "weight_hr" in weights:
+            h = weights["weight_hr"] @ h
+            if cell.projection_clip is not None:
+                h = np.minimum(np.maximum(h, -cell.projection_clip), cell.projection_clip)
+        outputs.append(h)
+    return np.array(outputs), h, c
+
+
+BY_HAND = {
+    **{kind: options for kind, (cell_class, options) in VARIANTS.items() if cell_class is LSTMCell},
+    "clipped full": {"peephole": "full", "cell_clip": 0.3, "projection_size": 3, "projection_clip": 0.2},
+    "clipped input full": {"peephole": "full", "coupled_gates": "input", "cell_clip": 0.3},
+    "forget diagonal": {"peephole": "diagonal", "coupled_gates": "forget"},
+}
+
+
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_lstm_variants_are_the_papers_equations(kind):
+    cell = LSTMCell(E, D, **BY_HAND[kind]).double()
+    for parameter in cell.parameters():
+        nn.init.uniform_(parameter, -0.9, 0.9)
+    x, h, c = (tensor.detach() for tensor in random_inputs(cell, 3, 7))
+    lengths = [7, 2, 5]
+    for run in (cell, cell.run_steps):
+        outputs, last = run(x, (h, c), torch.tensor(lengths))
+        for row, length in enumerate(lengths):
+            expected, *expected_last = lstm_by_hand(cell, x[row, :length].numpy(), h[row].numpy(), c[row].numpy())
+            assert_close(outputs[row, :length].detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+            for found, state in zip(last, expected_last, strict=True):
+                assert_close(found[row].detach().numpy(), state, rtol=1e-12, atol=1e-12)
+    if cell.cell_clip is not None:
+        assert (last[1].abs() == cell.cell_clip).any(), "the bound was never reached"
+    if cell.projection_clip is not None:
+        assert (outputs.abs() == cell.projection_clip).any(), "the bound was never reached"
 
 
 def test_second_derivative_is_refused():

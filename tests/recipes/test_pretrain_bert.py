@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import transformers
 from safetensors.torch import load_file
+from torch.testing import assert_close
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from tests.models.test_modeling_bert import TestBERT as BERT
@@ -101,16 +103,48 @@ def test_what_cannot_be_is_refused(corpus, tmp_path, changes, message):
     assert message in result.stderr
 
 
+# a streamed corpus has no second phase
+STREAMED = {"but": ("long_block_size", "long_share", "duplicates"), "streaming": True}
+
+
 @pytest.mark.slow
 @pytest.mark.recipe
-def test_a_killed_run_resumes_bit_identically(corpus, tmp_path):
-    run(command(corpus, tmp_path / "whole"))
-    process = subprocess.Popen(command(corpus, tmp_path / "killed"), cwd=ROOT, stdout=subprocess.DEVNULL)
+@pytest.mark.parametrize("settings", [{}, STREAMED, {**STREAMED, "dataloader_num_workers": 2}])
+def test_a_killed_run_resumes_bit_identically(corpus, tmp_path, settings):
+    run(command(corpus, tmp_path / "whole", **settings))
+    process = subprocess.Popen(command(corpus, tmp_path / "killed", **settings), cwd=ROOT, stdout=subprocess.DEVNULL)
     while not (tmp_path / "killed" / "checkpoint-4" / "seal.json").exists():
         assert process.poll() is None
     process.kill()
     process.wait()
-    run(command(corpus, tmp_path / "killed"))
+    run(command(corpus, tmp_path / "killed", **settings))
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if not whole[name].equal(resumed[name])] == []
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+@pytest.mark.parametrize("settings", [{}, STREAMED])
+def test_two_processes_train_like_one(corpus, tmp_path, settings):
+    sizes = json.dumps({**SIZES, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+    settings = {"config_overrides": sizes, "optim": "sgd", "learning_rate": 0.1, "paper_exact": False, **settings}
+    run(command(corpus, tmp_path / "one", per_device_train_batch_size=8, **settings))
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        "recipes/accelerate/cpu_2procs.yaml",
+    ]
+    launch += ["--main_process_port", str(29_000 + os.getpid() % 300)]
+    run([*launch, *command(corpus, tmp_path / "two", per_device_train_batch_size=4, **settings)[1:]])
+    one, two = (json.loads((tmp_path / name / "results.json").read_text())["train_curve"] for name in ("one", "two"))
+    assert len(one) == 8
+    assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], abs=1e-4)
+    assert_close(
+        load_file(tmp_path / "one" / "model.safetensors"),
+        load_file(tmp_path / "two" / "model.safetensors"),
+        atol=1e-5,
+        rtol=1e-4,
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
+from hf_lineage.arguments import parse
 from hf_lineage.data import grammar_corpus
 from tests.recipes.test_pretrain_causal_lm import kill_at_random_steps_until_done, logged_losses, run
 
@@ -172,3 +174,44 @@ def test_a_missing_language_is_named(corpus, tmp_path):
     result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode != 0
     assert "train.jsonl, line 1: no text in the language 'de'; there is zh, en" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("preset", "paper"),
+    [
+        (
+            # Sutskever et al. (2014), sections 3.2 and 3.4: beams are not normalised by their length
+            "sutskever2014",
+            {
+                "optim": "sgd",
+                "learning_rate": 0.7,
+                "num_train_epochs": 7.5,
+                "flat_epochs": 5,
+                "epoch_decay": 0.5,
+                "decay_epochs": 0.5,
+                "max_grad_norm": 5.0,
+                "sum_over_time": True,
+                "generation_num_beams": 12,
+                "gnmt_length_penalty": 0.0,
+            },
+        ),
+        (
+            # Luong et al. (2015), section 4.1, with dropout
+            "luong2015",
+            {
+                "optim": "sgd",
+                "learning_rate": 1.0,
+                "num_train_epochs": 12,
+                "flat_epochs": 8,
+                "epoch_decay": 0.5,
+                "decay_epochs": 1.0,
+                "max_grad_norm": 5.0,
+                "sum_over_time": True,
+            },
+        ),
+    ],
+)
+def test_presets_train_as_the_papers(tmp_path, preset, paper):
+    argv = [str(ROOT / "recipes" / "configs" / f"{preset}.yaml"), f"--output_dir={tmp_path}"]
+    *_, found = parse(*runpy.run_path(str(ROOT / RECIPE))["ARGUMENTS"], argv=argv)
+    assert {name: getattr(found, name) for name in paper} == paper

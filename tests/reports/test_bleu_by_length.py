@@ -4,6 +4,8 @@ import pytest
 import sacrebleu
 from matplotlib.figure import Figure
 
+from hf_lineage.cjk import numbers_of_words
+from hf_lineage.data import grammar_corpus
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length
 
 
@@ -47,3 +49,12 @@ def test_a_curve_for_each_model(tmp_path, monkeypatch):
     assert [list(line.get_xdata()) for line in axes.lines] == [[3.5, 6.0, 9.0], [3.5, 6.0]]
     assert list(axes.lines[0].get_ydata()) == [row["bleu"] for row in rows]
     assert (tmp_path / "bleu.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_characters_of_writing_without_blanks_are_words():
+    assert numbers_of_words(["我欠他100万", "東京タワーへ行く", "", "a man"]) == [5, 8, 0, 2]
+    assert numbers_of_words(["a man, walking", "Zürich", ""]) == [3, 1, 0]
+    # 100万 is one token there
+    segmented = grammar_corpus("train", 50)["source"][:]
+    assert numbers_of_words(segmented) == [len(text.split()) for text in segmented]
+    assert numbers_of_words([text.replace(" ", "") for text in segmented[:1]])[0] > len(segmented[0].split())

@@ -9,7 +9,12 @@ from transformers import DataCollatorForTokenClassification, Trainer, TrainerCal
 from hf_lineage import BERTConfig, BERTForPreTraining
 from hf_lineage.data import PackingCollator, Phases, SentencePairs, encode_sentences
 from hf_lineage.metrics import measure_bert_pretraining
-from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
+from hf_lineage.training import (
+    BERTPretrainingTrainer,
+    LineageTrainer,
+    LineageTrainingArguments,
+    last_complete_checkpoint,
+)
 from tests.models.test_modeling_bert import TestBERT as BERT
 
 
@@ -75,6 +80,29 @@ def test_packed_batches_train_as_padded_ones(pairs, tiny_tokenizer, tmp_path, ac
     packed, padded = (measure_bert_pretraining(run.model, pairs(30), show_progress=False).as_dict() for run in runs)
     assert packed["num_words"] > 100
     assert packed == pytest.approx(padded, rel=1e-5)
+
+
+def test_accumulated_batches_train_as_one(pairs, tiny_tokenizer, tmp_path):
+    """Though their shares of the masked words are not those of the pairs."""
+    data, runs = pairs(30), []
+    hidden = [(data[number]["labels"] != -100).sum() for number in range(12)]
+    assert len({sum(hidden[start : start + 4]) for start in (0, 4, 8)}) > 1
+    for batch_size, accumulation in ((12, 1), (4, 3)):
+        run = trainer(
+            tmp_path / str(batch_size),
+            data,
+            PackingCollator(),
+            tiny_tokenizer,
+            trainer_class=BERTPretrainingTrainer,
+            max_steps=4,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            optim="sgd",
+        )
+        run.train()
+        runs.append(run)
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), abs=1e-5)
+    assert_close(runs[0].model.state_dict(), runs[1].model.state_dict(), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("trainer_class", [LineageTrainer, Trainer])

@@ -75,6 +75,19 @@ def test_zaremba_schedule():
     assert factor(49) == 0.5
 
 
+def test_sutskevers_schedule():
+    # 5 epochs at 0.7, then halved every half epoch, 7.5 epochs in all (section 3.4)
+    factor = flat_then_decay(updates_per_epoch=10, flat_epochs=5, epoch_decay=0.5, decay_epochs=0.5)
+    assert [factor(update) for update in (0, 49, 50, 54, 55, 60, 65, 70, 74)] == [
+        *(1, 1, 0.5, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125)
+    ]
+
+
+def test_a_sum_that_nothing_would_make_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="sum_over_time is for truncated BPTT and for translation; LineageTrainer"):
+        LineageTrainer(lstm(), arguments(tmp_path, sum_over_time=True))
+
+
 def test_learning_rate_decays_by_epoch(tmp_path):
     trainer = train(tmp_path, lstm(), num_train_epochs=3, flat_epochs=1, epoch_decay=0.5)
     rates = [row["learning_rate"] for row in trainer.state.log_history if "loss" in row]

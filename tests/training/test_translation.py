@@ -1,5 +1,7 @@
 """TranslationTrainer: label smoothing, schedule, batches dealt to parts, and what it refuses."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn.functional import kl_div
@@ -7,6 +9,8 @@ from torch.testing import assert_close
 from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_lineage import (
+    RNNSearchConfig,
+    RNNSearchForConditionalGeneration,
     Seq2SeqConfig,
     Seq2SeqForConditionalGeneration,
     TransformerConfig,
@@ -169,6 +173,58 @@ def test_beam_search_is_saved_with_the_model(tmp_path, pairs, tokenizer):
     trainer.save_model(str(tmp_path / "saved"))
     saved = TransformerForConditionalGeneration.from_pretrained(tmp_path / "saved").generation_config
     assert (saved.num_beams, saved.max_length, saved.gnmt_length_penalty) == (4, 33, 0.6)
+
+
+def test_the_evaluations_loss_is_a_mean_over_tokens(tmp_path, pairs, tokenizer):
+    trainer = new_trainer(tmp_path, pairs, tokenizer, per_device_eval_batch_size=5)
+    model, total, count = trainer.model.eval(), 0.0, 0
+    for row in trainer.eval_dataset:
+        batch = PairCollator(tokenizer.pad_token_id)([row])
+        total += -model(**batch).logits.log_softmax(-1)[0].gather(1, batch["labels"][0][:, None]).sum().item()
+        count += len(row["labels"])
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(total / count, rel=1e-5)
+    metrics = trainer.predict(trainer.eval_dataset, metric_key_prefix="held_out").metrics
+    assert metrics["held_out_loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize(("packing", "parts"), [(False, 1), (False, 3), (True, 1)])
+def test_the_loss_summed_over_a_sentence_is_sutskevers(tmp_path, pairs, tokenizer, packing, parts):
+    """Section 3.4: the gradient of an update is divided by its sentences, and cut where its norm exceeds a bound."""
+    settings = {"max_steps": 2, "learning_rate": 0.1, "max_grad_norm": 5.0, "optim": "sgd"}
+    settings |= {"sum_over_time": True, "gradient_accumulation_steps": parts}
+    trainer = new_trainer(tmp_path, pairs, tokenizer, parts, packing=packing, **settings)
+    by_hand = copy.deepcopy(trainer.model).train()
+    padded = new_trainer(tmp_path, pairs, tokenizer).train_dataset
+    norms, means = [], []
+    for update in range(2):
+        batch, total = padded[update], 0.0
+        for source, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
+            labels = labels[labels != -100]
+            logits = by_hand(input_ids=source[mask.bool()][None], labels=labels[None]).logits[0]
+            total -= logits.log_softmax(-1).gather(1, labels[:, None]).sum()
+        by_hand.zero_grad()
+        (total / len(batch["labels"])).backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 5.0).item())
+        means.append(total.item() / (batch["labels"] != -100).sum().item())
+        with torch.no_grad():
+            for parameter in by_hand.parameters():
+                if parameter.grad is not None:
+                    parameter -= 0.1 * parameter.grad
+    assert max(norms) > 5
+    trainer.train()
+    assert losses(trainer) == pytest.approx(means, abs=1e-4)
+    assert_close(dict(trainer.model.named_parameters()), dict(by_hand.named_parameters()), atol=1e-5, rtol=1e-4)
+
+
+def test_a_penalty_that_smoothing_would_lose_is_refused(tmp_path, pairs, tokenizer):
+    config = RNNSearchConfig(
+        vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, coverage=True, coverage_loss_weight=0.5
+    )
+    model = RNNSearchForConditionalGeneration(config)
+    with pytest.raises(
+        ValueError, match=r"label_smoothing_factor is 0.1, which leaves the model's coverage_loss_weight"
+    ):
+        new_trainer(tmp_path, pairs, tokenizer, model=model, label_smoothing_factor=0.1)
 
 
 def test_average_and_best_are_a_choice(tmp_path):

@@ -1,0 +1,25 @@
+"""Weights in safetensors, the one file format for them that runs nothing; pickles are named, never opened."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of the file by name.
+
+    Raises:
+        ValueError: it is not a whole safetensors file, but a pickle, say; the message tells how to make one.
+        OSError: it cannot be read.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}). What torch.save wrote (.pt, .pth, .bin) may run "
+            "anything when loaded and is not opened here. Turn it into safetensors where you trust it: "
+            "safetensors.torch.save_file({name: tensor.clone().contiguous() for name, tensor in state_dict.items()}, "
+            "'model.safetensors')"
+        ) from error
