@@ -631,7 +631,9 @@ class ModelTests:
             loss = self.objective(model, head, inputs)
             loss.backward()
             results.append({"loss": loss.detach(), **gradients(model)})
-        torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-6)
+        # inductor adds in another order
+        atol = 5e-6 if backend == "inductor" else 1e-6
+        torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=atol)
 
     def test_accumulated_gradients_are_those_of_the_whole_batch(self, trained_head, tmp_path):
         inputs = self.inputs(trained_head, batch=16)
