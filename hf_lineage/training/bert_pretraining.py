@@ -1,7 +1,5 @@
 """BERT's pre-training, in which two kinds of labels are averaged: masked words, and pairs of sentences."""
 
-import torch
-
 from .trainer import LineageTrainer
 
 
@@ -14,9 +12,7 @@ class BERTPretrainingTrainer(LineageTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        num_pairs = torch.tensor(sum(batch["next_sentence_label"].numel() for batch in batches), device=device)
-        across = self.args.average_tokens_across_devices
-        self.num_pairs = self.accelerator.gather(num_pairs).sum() if across else num_pairs
+        self.num_pairs = self.over_processes(sum(batch["next_sentence_label"].numel() for batch in batches), device)
         return batches, num_items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -189,6 +189,11 @@ class LineageTrainer(Trainer):
             "learn; look at how the labels are made"
         )
 
+    def over_processes(self, number: int, device: torch.device) -> torch.Tensor:
+        """A number of this process's batches, summed over all processes where Trainer sums that of the labels."""
+        number = torch.tensor(number, device=device)
+        return self.accelerator.gather(number).sum() if self.args.average_tokens_across_devices else number
+
     def get_batch_samples(self, *args, **kwargs):
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         if num_items is not None:

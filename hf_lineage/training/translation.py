@@ -186,10 +186,7 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.args.sum_over_time and batches:
-            sentences = torch.tensor(sum(map(num_sentences, batches)), device=device)
-            if self.args.average_tokens_across_devices:
-                sentences = self.accelerator.gather(sentences).sum()
-            self.tokens_per_sentence = num_items / sentences
+            self.tokens_per_sentence = num_items / self.over_processes(sum(map(num_sentences, batches)), device)
         return batches, num_items
 
     def smoothed_loss(self, outputs, labels: Tensor, num_items_in_batch=None) -> Tensor:

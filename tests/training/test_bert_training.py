@@ -60,23 +60,28 @@ def losses(run):
     return [row["loss"] for row in run.state.log_history if "loss" in row]
 
 
+def trained(*args, **settings):
+    """A short run of plain SGD."""
+    run = trainer(*args, max_steps=4, optim="sgd", **settings)
+    run.train()
+    return run
+
+
+def check_same_training(first, second):
+    assert losses(first) == pytest.approx(losses(second), abs=1e-5)
+    assert_close(first.model.state_dict(), second.model.state_dict(), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_packed_batches_train_as_padded_ones(pairs, tiny_tokenizer, tmp_path, accumulation):
-    runs = []
-    for collator in (PackingCollator(), DataCollatorForTokenClassification(tiny_tokenizer)):
-        run = trainer(
-            tmp_path / type(collator).__name__,
-            pairs(30),
-            collator,
-            tiny_tokenizer,
-            max_steps=4,
-            gradient_accumulation_steps=accumulation,
-            optim="sgd",
-        )
-        run.train()
-        runs.append(run)
-    assert losses(runs[0]) == pytest.approx(losses(runs[1]), abs=1e-5)
-    assert_close(runs[0].model.state_dict(), runs[1].model.state_dict(), atol=1e-6, rtol=1e-5)
+    runs = [
+        trained(tmp_path / name, pairs(30), collator, tiny_tokenizer, gradient_accumulation_steps=accumulation)
+        for name, collator in {
+            "packed": PackingCollator(),
+            "padded": DataCollatorForTokenClassification(tiny_tokenizer),
+        }.items()
+    ]
+    check_same_training(*runs)
     packed, padded = (measure_bert_pretraining(run.model, pairs(30), show_progress=False).as_dict() for run in runs)
     assert packed["num_words"] > 100
     assert packed == pytest.approx(padded, rel=1e-5)
@@ -84,25 +89,22 @@ def test_packed_batches_train_as_padded_ones(pairs, tiny_tokenizer, tmp_path, ac
 
 def test_accumulated_batches_train_as_one(pairs, tiny_tokenizer, tmp_path):
     """Though their shares of the masked words are not those of the pairs."""
-    data, runs = pairs(30), []
+    data = pairs(30)
     hidden = [(data[number]["labels"] != -100).sum() for number in range(12)]
     assert len({sum(hidden[start : start + 4]) for start in (0, 4, 8)}) > 1
-    for batch_size, accumulation in ((12, 1), (4, 3)):
-        run = trainer(
+    whole, parts = (
+        trained(
             tmp_path / str(batch_size),
             data,
             PackingCollator(),
             tiny_tokenizer,
             trainer_class=BERTPretrainingTrainer,
-            max_steps=4,
             per_device_train_batch_size=batch_size,
-            gradient_accumulation_steps=accumulation,
-            optim="sgd",
+            gradient_accumulation_steps=12 // batch_size,
         )
-        run.train()
-        runs.append(run)
-    assert losses(runs[0]) == pytest.approx(losses(runs[1]), abs=1e-5)
-    assert_close(runs[0].model.state_dict(), runs[1].model.state_dict(), atol=1e-6, rtol=1e-5)
+        for batch_size in (12, 4)
+    )
+    check_same_training(whole, parts)
 
 
 @pytest.mark.parametrize("trainer_class", [LineageTrainer, Trainer])
