@@ -29,7 +29,7 @@ from transformers import AutoTokenizer, BertModel, pipeline
 
 from hf_lineage import BERTModel
 from hf_lineage.data import load_corpus
-from hf_lineage.embedding import embed_texts
+from hf_lineage.inference.text_vectors import embed_texts
 
 
 def texts_of(kind: str, corpus: str | None, number: int) -> list[str]:

@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from hf_lineage import GPTConfig, GPTForCausalLM
 from hf_lineage.arguments import parse
-from hf_lineage.generation import fast_decoding
+from hf_lineage.inference.fast_decoding import fast_decoding
 
 
 @dataclass

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from hf_lineage import ELMoConfig, ELMoForPreTraining, ELMoForSequenceClassification, ELMoModel
 from hf_lineage.data import KeptLayers
 from hf_lineage.models.output_layers import sampled_softmax_loss
-from hf_lineage.models.recurrent_layers import LSTMCell
+from hf_lineage.models.recurrent_cells import LSTMCell
 from hf_lineage.tokenization import elmo_tokenizer
 
 

@@ -31,7 +31,7 @@ from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
 from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM
-from hf_lineage.generation import PreparedDecoding, fast_decoding
+from hf_lineage.inference.fast_decoding import PreparedDecoding, fast_decoding
 
 
 LAYERS, UNITS, TIME, BATCH, WORDS = 2, 650, 35, 20, 10_000

@@ -24,7 +24,7 @@ from transformers import set_seed
 from hf_lineage import TransformerConfig, TransformerForConditionalGeneration
 from hf_lineage.arguments import parse
 from hf_lineage.converters import to_marian
-from hf_lineage.generation import PreparedDecoding
+from hf_lineage.inference.fast_decoding import PreparedDecoding
 
 
 START, END, UNKNOWN = 0, 1, 2

@@ -2,8 +2,7 @@
 
 import sys
 
-from .models import LINEAGE
-from .stations import name_and_idea
+from hf_lineage.models import LINEAGE, name_and_idea
 
 
 def lineage_table() -> str:

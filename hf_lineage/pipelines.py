@@ -213,8 +213,8 @@ class TranslationPipeline(Pipeline):
     def _alignments():
         try:
             # within try, since transformers would ask for each other import of a file that travels
-            from hf_lineage import alignments
-            from hf_lineage.forced_alignment import eager_attention
+            from hf_lineage.inference import generated_alignment as alignments
+            from hf_lineage.inference.given_alignment import eager_attention
         except ImportError as error:
             raise ImportError("replace_unknown needs the package hf_lineage: pip install hf_lineage") from error
         return alignments, eager_attention

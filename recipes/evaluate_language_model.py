@@ -26,7 +26,7 @@ from hf_lineage.metrics import (
     neural_cache_log_probabilities,
     perplexity_of,
 )
-from hf_lineage.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
+from hf_lineage.metrics.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
 
 
 @dataclass

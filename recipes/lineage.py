@@ -37,8 +37,10 @@ from hf_lineage import LINEAGE
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus, load_parallel_corpus
 from hf_lineage.files import write_json
-from hf_lineage.forced_alignment import NoAttentionError, align
+from hf_lineage.inference.given_alignment import NoAttentionError, align
+from hf_lineage.inference.words_in_context import WordNotFoundError, context_similarities
 from hf_lineage.metrics import parse_links
+from hf_lineage.models import name_and_idea
 from hf_lineage.reports import (
     alignment_table,
     attention_section,
@@ -50,10 +52,8 @@ from hf_lineage.reports import (
     words_in_context_section,
     write_lineage_report,
 )
-from hf_lineage.stations import name_and_idea
 from hf_lineage.tokenization import train_wordpiece
 from hf_lineage.word_vectors import WordVectors
-from hf_lineage.words_in_context import WordNotFoundError, context_similarities
 
 
 RECIPES = Path(__file__).parent

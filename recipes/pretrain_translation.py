@@ -18,10 +18,10 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_s
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse
-from hf_lineage.cjk import numbers_of_words
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
+from hf_lineage.data.cjk import numbers_of_words
 from hf_lineage.files import write_json
-from hf_lineage.forced_alignment import NoAttentionError, align
+from hf_lineage.inference.given_alignment import NoAttentionError, align
 from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, generated_texts, parse_links
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
 from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer

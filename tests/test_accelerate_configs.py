@@ -17,7 +17,7 @@ CONFIGS = ROOT / "recipes" / "accelerate"
 # how a script joins the other processes: as accelerate offers it, and as every recipe does
 ACCELERATE = "from accelerate import PartialState; state = PartialState(cpu=True)"
 RECIPE = """
-from hf_lineage.training.arguments import LineageTrainingArguments
+from hf_lineage.training.training_arguments import LineageTrainingArguments
 state = LineageTrainingArguments(output_dir=sys.argv[1]).distributed_state
 """
 # each rank writes what it sees; the sum is over the ranks that really talk to each other

@@ -1,13 +1,14 @@
 """Foreign file formats, read strictly and without running anything they hold, and written back."""
 
-from .awd_lstm_lm import from_awd_lstm_lm, to_awd_lstm_lm
-from .elmo_format import read_elmo, read_token_vectors, write_elmo
-from .fairseq import from_fairseq, to_fairseq
-from .marian import from_marian, to_marian
-from .openai_gpt import read_openai_bpe, read_openai_gpt, to_openai_gpt
-from .recurrent_nmt import from_joeynmt, from_opennmt, to_joeynmt, to_opennmt
-from .torch_recurrent import from_torch, to_torch
-from .word2vec_format import from_gensim, read_word_vectors, to_gensim, write_word_vectors
+from hf_lineage.converters.awd_lstm_lm import from_awd_lstm_lm, to_awd_lstm_lm
+from hf_lineage.converters.elmo_format import read_elmo, read_token_vectors, write_elmo
+from hf_lineage.converters.fairseq import from_fairseq, to_fairseq
+from hf_lineage.converters.gensim import from_gensim, to_gensim
+from hf_lineage.converters.marian import from_marian, to_marian
+from hf_lineage.converters.openai_gpt import read_openai_bpe, read_openai_gpt, to_openai_gpt
+from hf_lineage.converters.recurrent_nmt import from_joeynmt, from_opennmt, to_joeynmt, to_opennmt
+from hf_lineage.converters.torch_recurrent import from_torch, to_torch
+from hf_lineage.word_vectors.vectors import read_word_vectors, write_word_vectors
 
 
 __all__ = [

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..models.configuration_rnn import LSTMConfig
-from ..models.modeling_rnn import LSTMForCausalLM
-from .safetensors_file import read_safetensors
-from .torch_recurrent import fill_cell
+from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.converters.torch_recurrent import fill_cell
+from hf_lineage.models.configuration_rnn import LSTMConfig
+from hf_lineage.models.modeling_rnn import LSTMForCausalLM
 
 
 # rnns.0.module.weight_hh_l0_raw with weight dropout, rnns.0.weight_hh_l0 without

@@ -17,9 +17,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
-from ..files import replacing, write_json
-from ..models.configuration_elmo import ELMoConfig
-from ..models.modeling_elmo import ELMoModel
+from hf_lineage.files import replacing, write_json
+from hf_lineage.models.configuration_elmo import ELMoConfig
+from hf_lineage.models.modeling_elmo import ELMoModel
 
 
 # the published options take a few hundred bytes

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import replacing
-from ..models import TransformerConfig, TransformerForConditionalGeneration
-from .safetensors_file import read_safetensors
+from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.files import replacing
+from hf_lineage.models import TransformerConfig, TransformerForConditionalGeneration
 
 
 # ours -> fairseq's, within a layer; transformers' Bart and Marian took fairseq's names over

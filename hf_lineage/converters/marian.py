@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
-from ..models import TransformerConfig, TransformerForConditionalGeneration
-from .fairseq import fill, layer_names
-from .safetensors_file import read_safetensors
+from hf_lineage.converters.fairseq import fill, layer_names
+from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.models import TransformerConfig, TransformerForConditionalGeneration
 
 
 EMBEDDINGS = ("shared", "encoder.embed_tokens", "decoder.embed_tokens")

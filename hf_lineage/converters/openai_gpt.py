@@ -16,8 +16,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedTokenizerFast
 
-from ..models import GPTConfig, GPTForCausalLM
-from .safetensors_file import read_safetensors
+from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.models import GPTConfig, GPTForCausalLM
 
 
 # the tensors of a block in the order of the shards, by transformers' names, and where ours come from

@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import replacing
-from ..models.configuration_seq2seq import RNNSearchConfig
-from ..models.modeling_rnnsearch import RNNSearchForConditionalGeneration
-from .safetensors_file import read_safetensors
-from .torch_recurrent import fill_cell
+from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.converters.torch_recurrent import fill_cell
+from hf_lineage.files import replacing
+from hf_lineage.models.configuration_seq2seq import RNNSearchConfig
+from hf_lineage.models.modeling_rnnsearch import RNNSearchForConditionalGeneration
 
 
 CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ..models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
-from ..models.modeling_rnn import GRUModel, LSTMModel, RNNModel
-from ..models.recurrent_cells import GRUCell, RecurrentCell
+from hf_lineage.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
+from hf_lineage.models.modeling_rnn import GRUModel, LSTMModel, RNNModel
+from hf_lineage.models.recurrent_cells import GRUCell, RecurrentCell
 
 
 def cells_of(model: RNNModel) -> dict[str, RecurrentCell]:

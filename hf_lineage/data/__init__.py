@@ -2,15 +2,14 @@
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
-from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
+from hf_lineage.data.corpus import load_corpus
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
 from hf_lineage.data.labels import class_names, labelled_splits, load_labelled
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
-from hf_lineage.data.parallel import load_parallel_corpus
+from hf_lineage.data.parallel_corpus import load_parallel_corpus
 from hf_lineage.data.phases import Phases
-from hf_lineage.data.phrases import MappedTexts, Phrases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows
 from hf_lineage.data.sentence_pairs import (
@@ -20,19 +19,15 @@ from hf_lineage.data.sentence_pairs import (
     encode_sentences,
     split_sentences,
 )
-from hf_lineage.data.streams import (
-    BlocksWithNegatives,
-    ContiguousBlocks,
-    ParallelStreams,
-    StreamedBlocks,
-    TokenStream,
-    VariableStreams,
-    encode_corpus,
-)
+from hf_lineage.data.streamed_blocks import StreamedBlocks
+from hf_lineage.data.streams import BlocksWithNegatives, ContiguousBlocks, ParallelStreams, VariableStreams
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
-from hf_lineage.data.translation import PairCollator, TokenBuckets, TranslationPairs
+from hf_lineage.data.text_files import CorpusError, read_documents
+from hf_lineage.data.token_stream import TokenStream, encode_corpus
 from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
+from hf_lineage.data.translation_pairs import PairCollator, TokenBuckets, TranslationPairs
 from hf_lineage.data.windows import WordFile, WordWindows
+from hf_lineage.word_vectors.phrases import MappedTexts, Phrases
 
 
 __all__ = [

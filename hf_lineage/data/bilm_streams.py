@@ -9,8 +9,8 @@ from tqdm.auto import tqdm
 from transformers import default_data_collator
 
 from hf_lineage.data import randomness
-from hf_lineage.data.corpus import CorpusError
 from hf_lineage.data.streams import ParallelStreams
+from hf_lineage.data.text_files import CorpusError
 
 
 # rows given to the tokenizer at a time

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from hf_lineage.data.streams import IGNORED
+from hf_lineage.data.blocks import IGNORED
 
 
 # raise it when the same text gives other layers, so that no stale file is served

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from hf_lineage.data.blocks import IGNORED
 from hf_lineage.data.randomness import EpochDataset
-from hf_lineage.data.streams import IGNORED, TokenStream
+from hf_lineage.data.token_stream import TokenStream
 
 
 class PackedDocuments(EpochDataset):

@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.data import randomness
-from hf_lineage.data.corpus import CorpusError
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.masking import Masking
+from hf_lineage.data.text_files import CorpusError
 
 
 # raise it when the same text is cut or encoded differently, so that no stale cache is served

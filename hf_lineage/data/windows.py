@@ -10,8 +10,8 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from hf_lineage.data.corpus import CorpusError
 from hf_lineage.data.randomness import EpochDataset
+from hf_lineage.data.text_files import CorpusError
 from hf_lineage.files import replacing
 
 

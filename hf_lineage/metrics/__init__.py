@@ -1,16 +1,17 @@
 """Metrics: translations and alignments, perplexities across vocabularies, and what word vectors know of words."""
 
-from .adaptive import dynamic_log_probabilities, neural_cache_log_probabilities
-from .alignment_error_rate import AlignmentErrorRate, parse_links
-from .bert_pretraining import BERTPretraining, measure_bert_pretraining
-from .bilm_perplexity import measure_bilm_perplexity
-from .bleu import BLEU, bleu_of_generated, generated_texts
-from .classification import score_classification
-from .likelihood import continuation_log_probabilities, pseudo_log_probabilities
-from .minimal_pairs import MinimalPairs, measure_minimal_pairs
-from .perplexity import Perplexity, log_probabilities, measure_perplexity, perplexity_of
-from .word_analogy import WordAnalogy, answer_analogies, load_analogies, measure_word_analogy
-from .word_similarity import WordSimilarity, load_similarities, measure_word_similarity, pair_similarities
+from hf_lineage.metrics.adaptive import dynamic_log_probabilities, neural_cache_log_probabilities
+from hf_lineage.metrics.alignment_error_rate import AlignmentErrorRate, parse_links
+from hf_lineage.metrics.bert_pretraining import BERTPretraining, measure_bert_pretraining
+from hf_lineage.metrics.bilm_perplexity import measure_bilm_perplexity
+from hf_lineage.metrics.bleu import BLEU, bleu_of_generated, generated_texts
+from hf_lineage.metrics.classification import score_classification
+from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo_log_probabilities
+from hf_lineage.metrics.minimal_pairs import MinimalPairs, measure_minimal_pairs
+from hf_lineage.metrics.perplexity import Perplexity, log_probabilities, measure_perplexity, perplexity_of
+from hf_lineage.metrics.word_analogy import WordAnalogy, measure_word_analogy
+from hf_lineage.metrics.word_similarity import WordSimilarity, measure_word_similarity
+from hf_lineage.word_vectors import answer_analogies, load_analogies, load_similarities, pair_similarities
 
 
 __all__ = [

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
-from ..data.streams import TokenStream
+from hf_lineage.data.token_stream import TokenStream
 
 
 def blocks_of(stream: TokenStream, block_size: int, show_progress: bool, title: str):

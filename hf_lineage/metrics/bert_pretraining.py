@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..data.collators import PackingCollator
-from ..data.packing import IGNORED
+from hf_lineage.data.collators import PackingCollator
+from hf_lineage.data.packing import IGNORED
 
 
 @dataclass(frozen=True)

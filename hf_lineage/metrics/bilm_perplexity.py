@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import DynamicCache
 
-from ..data.bilm_streams import BiLMStream, bilm_inputs
+from hf_lineage.data.bilm_streams import BiLMStream, bilm_inputs
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.packing import IGNORED
+from hf_lineage.data.packing import IGNORED
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .likelihood import continuation_log_probabilities, pseudo_log_probabilities
+from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo_log_probabilities
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
-from ..data.streams import TokenStream
+from hf_lineage.data.token_stream import TokenStream
 
 
 @dataclass(frozen=True)

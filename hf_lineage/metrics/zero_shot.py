@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .likelihood import continuation_log_probabilities
+from hf_lineage.metrics.likelihood import continuation_log_probabilities
 
 
 def acceptability(

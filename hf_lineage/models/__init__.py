@@ -1,5 +1,6 @@
 """The stations of the lineage in historical order, and their registration with the Auto classes."""
 
+import inspect
 from importlib import import_module
 
 import transformers
@@ -54,6 +55,12 @@ def register() -> list[str]:
             globals()[class_name] = tokenizer_class
             names.append(class_name)
     return names
+
+
+def name_and_idea(config_class: type) -> tuple[str, str]:
+    """`LSTMConfig` -> ("Long short-term memory (Hochreiter & …)", "a cell that gates …")."""
+    name, _, idea = inspect.getdoc(config_class).splitlines()[:3]
+    return name.rstrip("."), idea.removeprefix("New: ")
 
 
 __all__ = ["LINEAGE", *register()]

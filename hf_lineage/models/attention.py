@@ -5,7 +5,7 @@ from functools import partial
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .segments import attend_by_segment
+from .packed_texts import attend_by_segment
 
 
 def eager_attention_forward(

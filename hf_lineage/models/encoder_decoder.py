@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
 from transformers.utils.generic import can_return_tuple
 
-from .cache_name import cache_of, takes_cache
+from .cache_argument import cache_of, takes_cache
 from .inputs import IGNORED
 from .scheduled_sampling import read_own_words
 

@@ -27,9 +27,9 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions
 from .configuration_bert import BERTConfig
-from .cross_entropy import summed_cross_entropy
+from .fast_cross_entropy import summed_cross_entropy
 from .inputs import IGNORED, check_ids, check_mask, check_positions, embed_inputs
-from .segments import segment_options, segment_positions
+from .packed_texts import segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
 
 

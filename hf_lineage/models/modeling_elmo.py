@@ -21,14 +21,16 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_name import takes_cache
+from .cache_argument import takes_cache
 from .conditional_random_field import ConditionalRandomField
 from .configuration_elmo import ELMoConfig
 from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
 from .fast_dropout import Dropout
 from .inputs import IGNORED, check_mask, embed_inputs
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
-from .recurrent_layers import LSTMCell, Padding, RecurrentLayer, check_states, reorder_time
+from .recurrent_cells import LSTMCell
+from .recurrent_layers import RecurrentLayer
+from .recurrent_state import Padding, check_states, reorder_time
 
 
 @dataclass

@@ -21,11 +21,11 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
-from .cache_name import cache_of, takes_cache
+from .cache_argument import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
 from .inputs import check_mask, check_positions, embed_inputs, token_positions, vectors_at_last_token
-from .segments import bounds_of_documents, bounds_options, segment_options, segment_positions
+from .packed_texts import bounds_of_documents, bounds_options, segment_options, segment_positions
 from .transformer_layers import SelfAttentionBlock
 
 

@@ -13,11 +13,11 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_name import cache_of, takes_cache
+from .cache_argument import cache_of, takes_cache
 from .configuration_nnlm import NNLMConfig
 from .inputs import check_mask, embed_inputs
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
-from .recurrent_layers import Padding, check_states, reorder_time
+from .recurrent_state import Padding, check_states, reorder_time
 
 
 class NNLMPreTrainedModel(PreTrainedModel):

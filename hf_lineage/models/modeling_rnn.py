@@ -20,10 +20,12 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_name import cache_of, takes_cache
+from .cache_argument import cache_of, takes_cache
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .inputs import check_mask, embed_inputs, vectors_at_last_token
-from .recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentCell, RecurrentLayer, RNNCell, check_states
+from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
+from .recurrent_layers import RecurrentLayer
+from .recurrent_state import Padding, check_states
 
 
 class Dropout(nn.Module):

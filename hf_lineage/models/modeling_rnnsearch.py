@@ -14,11 +14,10 @@ from transformers import initialization as init
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils.generic import can_return_tuple
 
-from .cache_name import takes_cache
+from .cache_argument import takes_cache
 from .configuration_seq2seq import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration, scored_labels
 from .inputs import IGNORED, token_positions
-from .recurrent_layers import Padding, reorder_time
 from .recurrent_seq2seq import (
     Bridge,
     DecoderOutput,
@@ -31,6 +30,7 @@ from .recurrent_seq2seq import (
     new_cell,
     state_before,
 )
+from .recurrent_state import Padding, reorder_time
 
 
 @dataclass

@@ -10,7 +10,6 @@ from transformers import EncoderDecoderCache, GenerationMixin
 
 from .configuration_seq2seq import Seq2SeqConfig
 from .encoder_decoder import ConditionalGeneration
-from .recurrent_layers import Padding, reorder_time
 from .recurrent_seq2seq import (
     Bridge,
     DecoderOutput,
@@ -23,6 +22,7 @@ from .recurrent_seq2seq import (
     new_cell,
     state_before,
 )
+from .recurrent_state import Padding, reorder_time
 
 
 class Seq2SeqDecoder(nn.Module):

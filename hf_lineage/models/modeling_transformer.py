@@ -21,12 +21,12 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import MultiHeadAttention
-from .cache_name import cache_of, takes_cache
+from .cache_argument import cache_of, takes_cache
 from .configuration_transformer import TransformerConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_dropout import Dropout
 from .inputs import check_mask, embed_inputs, token_positions
-from .segments import segment_options, segment_positions
+from .packed_texts import segment_options, segment_positions
 from .transformer_layers import FeedForward, SelfAttentionBlock
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .recurrence import GRUEquations, LSTMEquations, Recurrence, SigmoidEquations
+from .fast_recurrence import GRUEquations, LSTMEquations, Recurrence, SigmoidEquations
 
 
 def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -11,18 +11,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .cache_name import takes_cache
+from .cache_argument import takes_cache
 from .inputs import check_mask, embed_inputs
-from .recurrent_layers import (
-    GRUCell,
-    LSTMCell,
-    Padding,
-    RecurrentCell,
-    RNNCell,
-    check_states,
-    reorder_time,
-    run_both_ways,
-)
+from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
+from .recurrent_layers import run_both_ways
+from .recurrent_state import Padding, check_states, reorder_time
 
 
 def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqModelOutput
 
-from .cache_name import CACHE_FIELD, cache_of
+from .cache_argument import CACHE_FIELD, cache_of
 
 
 def read_own_words(

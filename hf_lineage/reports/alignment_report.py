@@ -8,8 +8,8 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from ..files import replacing, write_text
-from ..forced_alignment import Alignment
+from hf_lineage.files import replacing, write_text
+from hf_lineage.inference.given_alignment import Alignment
 
 
 # the first of these that is installed draws what matplotlib's own font lacks

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..metrics import BLEU
+from hf_lineage.metrics import BLEU
 
 
 def bleu_by_length(
@@ -18,7 +18,7 @@ def bleu_by_length(
 ) -> list[dict]:
     """Corpus BLEU of the pairs whose source has 1 to bounds[0] words, more than that to bounds[1], …, and of the rest.
 
-    `lengths` counts the words of each source, as `hf_lineage.cjk.numbers_of_words` does, for one. Gives a row for
+    `lengths` counts the words of each source, as `hf_lineage.data.cjk.numbers_of_words` does, for one. Gives a row for
     each bucket that has pairs: `longer_than` and `up_to` (None for the rest), `pairs`, their mean source length
     `words`, and `bleu` (0 to 100).
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..files import write_text
-from .alignment_report import STYLE as ALIGNMENT_STYLE
-from .attention import STYLE as ATTENTION_STYLE
-from .learning_curves import learning_curves
-from .pages import html_figure, html_table, png
+from hf_lineage.files import write_text
+from hf_lineage.reports.alignment_report import STYLE as ALIGNMENT_STYLE
+from hf_lineage.reports.attention_report import STYLE as ATTENTION_STYLE
+from hf_lineage.reports.learning_curves import learning_curves
+from hf_lineage.reports.pages import html_figure, html_table, png
 
 
 COLUMNS = {

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..word_vectors import WordVectors
-from .pages import html_figure, html_table, png
+from hf_lineage.reports.pages import html_figure, html_table, png
+from hf_lineage.word_vectors import WordVectors
 
 
 def project(vectors: np.ndarray) -> np.ndarray:

@@ -1,17 +1,17 @@
 """What transformers' Trainer lacks for the lineage: exact resume, per-epoch schedules, truncated BPTT, word2vec."""
 
-from .arguments import LineageTrainingArguments
-from .averaging import AverageCheckpoints, average_checkpoints, load_average
-from .bert_adam import BertAdam
-from .bert_pretraining import BERTPretrainingTrainer
-from .checkpoints import last_complete_checkpoint
-from .nt_asgd import NonMonotonicAverage
-from .schedules import flat_then_decay, inverse_time, noam
-from .tbptt import TruncatedBPTTTrainer
-from .trainer import LineageTrainer
-from .translation import TranslationTrainer, TranslationTrainingArguments
-from .word2vec import Word2VecTrainer
-from .word2vec_fast import FastPath
+from hf_lineage.training.averaging import AverageCheckpoints, average_checkpoints, load_average
+from hf_lineage.training.bert_adam import BertAdam
+from hf_lineage.training.bert_pretraining_trainer import BERTPretrainingTrainer
+from hf_lineage.training.checkpoints import last_complete_checkpoint
+from hf_lineage.training.nt_asgd import NonMonotonicAverage
+from hf_lineage.training.schedules import flat_then_decay, inverse_time, noam
+from hf_lineage.training.tbptt import TruncatedBPTTTrainer
+from hf_lineage.training.trainer import LineageTrainer
+from hf_lineage.training.training_arguments import LineageTrainingArguments
+from hf_lineage.training.translation_trainer import TranslationTrainer, TranslationTrainingArguments
+from hf_lineage.training.word2vec import Word2VecTrainer
+from hf_lineage.training.word2vec_fast import FastPath
 
 
 __all__ = [

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
-from .checkpoints import complete_checkpoints
+from hf_lineage.training.checkpoints import complete_checkpoints
 
 
 def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, Tensor]:

@@ -6,9 +6,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import DynamicCache, TrainerCallback
 
-from ..data.streams import VariableStreams
-from ..models.cache_name import cache_of
-from .trainer import LineageTrainer
+from hf_lineage.data.streams import VariableStreams
+from hf_lineage.models.cache_argument import cache_of
+from hf_lineage.training.trainer import LineageTrainer
 
 
 class RateByLength(TrainerCallback):

@@ -15,13 +15,13 @@ from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
-from ..data.packing import IGNORED
-from ..data.randomness import EpochCallback, EpochDataset, updates_per_epoch
-from .averaging import AverageCheckpoints
-from .checkpoints import check_same_run, last_complete_checkpoint, seal
-from .nt_asgd import NonMonotonicAverage
-from .schedules import flat_then_decay, inverse_time
-from .signals import StopOnSignal
+from hf_lineage.data.packing import IGNORED
+from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from hf_lineage.training.averaging import AverageCheckpoints
+from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
+from hf_lineage.training.nt_asgd import NonMonotonicAverage
+from hf_lineage.training.schedules import flat_then_decay, inverse_time
+from hf_lineage.training.signals import StopOnSignal
 
 
 # what a save in another number of files would leave beside the new ones

@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, default_data_collator
 
-from ..data.randomness import EpochCallback
-from ..data.windows import WordWindows
-from ..models import Word2VecForPreTraining
-from .trainer import LineageTrainer
-from .word2vec_fast import FastPath, update
+from hf_lineage.data.randomness import EpochCallback
+from hf_lineage.data.windows import WordWindows
+from hf_lineage.models import Word2VecForPreTraining
+from hf_lineage.training.trainer import LineageTrainer
+from hf_lineage.training.word2vec_fast import FastPath, update
 
 
 class BlockNumbers(Dataset):

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import embedding as rows_of
 from torch.nn.functional import logsigmoid, pad
 
-from ..models import Word2VecConfig, Word2VecForPreTraining
+from hf_lineage.models import Word2VecConfig, Word2VecForPreTraining
 
 
 # one step in so many measures the loss: a logarithm a pair would cost as much as the training
@@ -65,7 +65,7 @@ def update(
 
 
 def _numba(model, embedding, context, block, path, rate):
-    from . import word2vec_numba  # numba is an extra
+    from hf_lineage.training import word2vec_numba  # numba is an extra
 
     config = model.config
     matrices = embedding.numpy(), context.numpy()

@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from .word2vec_fast import LOSS_INTERVAL
+from hf_lineage.training.word2vec_fast import LOSS_INTERVAL
 
 
 HALF, ONE = np.float32(0.5), np.float32(1.0)

@@ -13,7 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from hf_lineage.data import corpus as corpus_module
-from hf_lineage.data.corpus import CorpusError, load_corpus, read_documents
+from hf_lineage.data import embedded_corpus, text_files
+from hf_lineage.data.corpus import load_corpus
+from hf_lineage.data.text_files import CorpusError, read_documents
 
 
 def write(path, content):
@@ -136,7 +138,7 @@ def test_damaged_containers(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.txt", b""), ("a.txt", b" \n\n"), ("a.jsonl", b'{"text": ""}\n')])
-@pytest.mark.parametrize("sample_by", corpus_module.SAMPLE_BY)
+@pytest.mark.parametrize("sample_by", text_files.SAMPLE_BY)
 def test_file_without_text(tmp_path, name, content, sample_by):
     with pytest.raises(CorpusError, match=f"the corpus .*{name} has no text"):
         list(read_documents(write(tmp_path / name, content), sample_by=sample_by))
@@ -290,7 +292,7 @@ The second paragraph of article {number} has enough words."""
     pages.insert(3, PAGE.format(redirect='<redirect title="x" />', text="#REDIRECT a b c d e f g h i j"))
     dump = tmp_path / "dump.bz2"
     dump.write_bytes(bz2.compress(DUMP.format(pages="\n".join(pages)).encode()))
-    rows = list(corpus_module._read_wikipedia((str(dump), 0, 0), whole=False, version=0))
+    rows = list(embedded_corpus._read_wikipedia((str(dump), 0, 0), whole=False, version=0))
     assert [row["text"] for row in rows[:2]] == [
         "Article 0 is one of the, twenty that are here.",
         "The second paragraph of article 0 has enough words.",
@@ -298,7 +300,7 @@ The second paragraph of article {number} has enough words."""
     assert len(rows) == 80
     for split, articles in (("validation", [18, 38]), ("test", [19, 39])):
         assert [row["text"].split()[1] for row in rows if row["split"] == split][::2] == [str(n) for n in articles]
-    whole = list(corpus_module._read_wikipedia((str(dump), 0, 0), whole=True, version=0))
+    whole = list(embedded_corpus._read_wikipedia((str(dump), 0, 0), whole=True, version=0))
     assert len(whole) == 40
     assert [line for row in whole for line in row["text"].split("\n")] == [row["text"] for row in rows]
     assert [row["split"] for row in whole] == [row["split"] for row in rows[::2]]
@@ -342,7 +344,7 @@ def test_default_corpus_agrees_with_the_prepared_one(shared_data):
 def test_default_corpus_is_parsed_once(monkeypatch):
     pytest.importorskip("gensim")
     load_corpus()
-    monkeypatch.setattr(corpus_module, "_wikipedia_articles", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr(embedded_corpus, "_wikipedia_articles", lambda *_: pytest.fail("parsed again"))
     for split in ("train", "validation", "test"):
         assert len(load_corpus(split=split)) > 100
 
@@ -363,8 +365,8 @@ def test_default_corpus_without_gensim(monkeypatch):
 
 def test_default_corpus_when_the_wheel_lacks_its_file(monkeypatch):
     pytest.importorskip("gensim")
-    monkeypatch.setattr(corpus_module, "_WIKIPEDIA", "test/test_data/none.bz2")
-    assert corpus_module._find_wikipedia() is None
+    monkeypatch.setattr(embedded_corpus, "_WIKIPEDIA", "test/test_data/none.bz2")
+    assert embedded_corpus._find_wikipedia() is None
 
 
 def test_default_corpus_has_three_splits():

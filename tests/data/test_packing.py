@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel, set_seed
 
 from hf_lineage.data.packing import PackedDocuments
-from hf_lineage.data.streams import TokenStream
+from hf_lineage.data.token_stream import TokenStream
 
 
 EOS = 1

@@ -9,18 +9,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 
-from hf_lineage.data import streams
-from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data import token_stream
 from hf_lineage.data.encoding import TextEncoder
-from hf_lineage.data.streams import (
-    BlocksWithNegatives,
-    ContiguousBlocks,
-    ParallelStreams,
-    StreamedBlocks,
-    TokenStream,
-    VariableStreams,
-    encode_corpus,
-)
+from hf_lineage.data.streamed_blocks import StreamedBlocks
+from hf_lineage.data.streams import BlocksWithNegatives, ContiguousBlocks, ParallelStreams, VariableStreams
+from hf_lineage.data.text_files import CorpusError
+from hf_lineage.data.token_stream import TokenStream, encode_corpus
 
 
 UNK, EOS = 0, 1
@@ -104,7 +98,7 @@ def test_the_cache_is_of_one_tokenizer(tokenizer, corpus_on_disk):
 def test_a_new_encoding_rule_does_not_read_the_old_cache(tokenizer, corpus_on_disk, monkeypatch):
     encode_corpus(corpus_on_disk, tokenizer)
     monkeypatch.setattr(TextEncoder, "__call__", lambda _, texts: [np.array([], np.int32) for _ in texts])
-    monkeypatch.setattr(streams, "_ENCODING_VERSION", streams._ENCODING_VERSION + 1)
+    monkeypatch.setattr(token_stream, "_ENCODING_VERSION", token_stream._ENCODING_VERSION + 1)
     with pytest.raises(CorpusError, match="no text"):
         encode_corpus(corpus_on_disk, tokenizer)
 

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset
 
 from hf_lineage.data import WordFile, WordWindows
-from hf_lineage.data.corpus import CorpusError
+from hf_lineage.data.text_files import CorpusError
 from hf_lineage.data.windows import SENTENCE_END, AliasTable, keep_probabilities
 from hf_lineage.tokenization import train_word_level
 

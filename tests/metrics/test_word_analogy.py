@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-import hf_lineage.metrics.word_analogy as module
+import hf_lineage.word_vectors.analogy as module
 from hf_lineage.converters import to_gensim
 from hf_lineage.metrics import WordAnalogy, answer_analogies, load_analogies, measure_word_analogy
 from hf_lineage.metrics.word_analogy import Analogy

@@ -8,7 +8,7 @@ import transformers
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 
-from hf_lineage.models.cache_name import CACHE_FIELD, cache_of
+from hf_lineage.models.cache_argument import CACHE_FIELD, cache_of
 from tests.models.common import ModelTests, gradients, unless
 
 

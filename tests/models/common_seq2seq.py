@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 from transformers import DataCollatorForSeq2Seq, DynamicCache, EncoderDecoderCache, GenerationConfig, Trainer
 
-from hf_lineage.alignments import generated_alignments
-from hf_lineage.models.cache_name import CACHE_FIELD, cache_of
+from hf_lineage.inference.generated_alignment import generated_alignments
+from hf_lineage.models.cache_argument import CACHE_FIELD, cache_of
 from hf_lineage.models.encoder_decoder import shift_right
 from tests.models.common import ModelTests, gradients, main_output, unless
 from tests.models.reference_decoder import beam_search, greedy

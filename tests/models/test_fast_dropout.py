@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_lineage.models.fast_dropout import Dropout, dropout_mask
-from hf_lineage.models.segments import SegmentAttention
+from hf_lineage.models.fast_segments import SegmentAttention
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 1e-3])

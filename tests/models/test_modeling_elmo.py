@@ -17,7 +17,7 @@ from hf_lineage import (
     ELMoForTokenClassification,
     ELMoModel,
 )
-from hf_lineage.models.cache_name import cache_of
+from hf_lineage.models.cache_argument import cache_of
 from hf_lineage.models.elmo_layers import CharacterCNN, ScalarMix
 from hf_lineage.models.output_layers import sampled_softmax_loss
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level

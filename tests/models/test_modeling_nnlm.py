@@ -12,7 +12,7 @@ from transformers import DynamicCache
 
 from hf_lineage import NNLMConfig, NNLMForCausalLM, NNLMModel
 from hf_lineage.data.randomness import generator, log_uniform
-from hf_lineage.models.cache_name import cache_of
+from hf_lineage.models.cache_argument import cache_of
 from tests.models.common import constant, uniform
 from tests.models.common_generation import HEAD, CausalLMTests
 

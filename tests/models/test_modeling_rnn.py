@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModel, AutoModelForCausalLM, DynamicCache
 
 from hf_lineage import GRUConfig, LSTMConfig, RNNConfig
-from hf_lineage.models.cache_name import cache_of
+from hf_lineage.models.cache_argument import cache_of
 from tests.models.common import ModelTests, assert_same_state, main_output, uniform
 from tests.models.common_generation import HEAD, CausalLMTests
 

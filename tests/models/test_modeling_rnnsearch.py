@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from hf_lineage import RNNSearchConfig, RNNSearchForConditionalGeneration, Seq2SeqConfig
-from hf_lineage.models.cache_name import CACHE_FIELD, cache_of
+from hf_lineage.models.cache_argument import CACHE_FIELD, cache_of
 from tests.models.common import Distribution, normal
 from tests.models.common_seq2seq import HEAD
 from tests.models.test_modeling_seq2seq import RecurrentSeq2SeqTests, Variant

@@ -7,7 +7,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
-from hf_lineage.models.recurrent_layers import Padding, RecurrentLayer
+from hf_lineage.models.recurrent_layers import RecurrentLayer
+from hf_lineage.models.recurrent_state import Padding
 
 
 E, D = 5, 4

@@ -10,8 +10,10 @@ from torch.testing import assert_close
 from transformers import AutoModel, DynamicCache
 
 from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
-from hf_lineage.models.cache_name import cache_of
-from hf_lineage.models.recurrent_layers import GRUCell, LSTMCell, Padding, RecurrentLayer, RNNCell
+from hf_lineage.models.cache_argument import cache_of
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from hf_lineage.models.recurrent_layers import RecurrentLayer
+from hf_lineage.models.recurrent_state import Padding
 
 
 E, D = 5, 4

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hf_lineage import LINEAGE
-from hf_lineage.stations import name_and_idea
+from hf_lineage.models import name_and_idea
 
 
 ROOT = Path(__file__).resolve().parents[2]

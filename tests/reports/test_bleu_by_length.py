@@ -4,8 +4,8 @@ import pytest
 import sacrebleu
 from matplotlib.figure import Figure
 
-from hf_lineage.cjk import numbers_of_words
 from hf_lineage.data import grammar_corpus
+from hf_lineage.data.cjk import numbers_of_words
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length
 
 

@@ -13,7 +13,7 @@ from transformers import DistilBertConfig, DistilBertForMaskedLM, DynamicCache, 
 
 from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
 from hf_lineage.data import ContiguousBlocks, ParallelStreams, TokenStream, VariableStreams
-from hf_lineage.models.cache_name import cache_of
+from hf_lineage.models.cache_argument import cache_of
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,

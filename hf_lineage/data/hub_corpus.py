@@ -1,0 +1,32 @@
+"""Corpora from the Hub."""
+
+import datasets
+
+from hf_lineage.data.text_files import CorpusError, check_field, has_text
+
+
+def load_hub_split(source, split, streaming=False):
+    name, _, configuration = source.partition(":")
+    try:
+        return datasets.load_dataset(name, configuration or None, split=split, streaming=streaming)
+    # many kinds: no network, no such data set, configuration or split
+    except Exception as error:
+        raise CorpusError(
+            f"the corpus {source} is no file or folder, and the split {split!r} of a data set of that name could not "
+            f"be loaded from the Hub: {error}"
+        ) from error
+
+
+def load_from_hub(source, split, text_field, streaming):
+    corpus = load_hub_split(source, split, streaming)
+    # a streamed data set may know its columns only from its first row
+    check_field(f"the data set {source}", text_field, corpus.column_names or list(next(iter(corpus))))
+    corpus = corpus.select_columns([text_field])
+    if text_field != "text":
+        corpus = corpus.rename_column(text_field, "text")
+    return corpus.filter(_row_has_text, input_columns="text")
+
+
+def _row_has_text(text):
+    # what is not text is kept, and refused with its row number when it is encoded
+    return not isinstance(text, str) or has_text(text)

@@ -1,0 +1,139 @@
+"""Parallel corpora: sentence pairs from JSON Lines, Parquet and text files, from the Hub, or from the grammar."""
+
+import itertools
+import os
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+from pyarrow import parquet
+
+from hf_lineage.data.corpus_files import cached, find_files, is_hub_name, with_stamp
+from hf_lineage.data.hub_corpus import load_hub_split
+from hf_lineage.data.text_files import CorpusError, check_text_value, has_text, json_rows, suffix_of
+from hf_lineage.data.translation_grammar import grammar_corpus
+
+
+_READER_VERSION = 1
+_FEATURES = datasets.Features(source=datasets.Value("string"), target=datasets.Value("string"))
+
+
+def load_parallel_corpus(
+    corpus: str | os.PathLike | None = None,
+    split: str = "train",
+    *,
+    source_language: str = "zh",
+    target_language: str = "en",
+) -> datasets.Dataset:
+    """Sentence pairs as rows {source, target}; pairs with an empty side are left out.
+
+    `corpus` is one of:
+    - None: the synthetic grammar (`translation_grammar.py`), whose rows have their gold `alignment` too;
+    - a folder that holds a file for each split: train.jsonl (also .jsonl.gz, .parquet) or the two texts train.zh and
+      train.en, line by line; or one JSON Lines or Parquet file, which is all of the split "train";
+    - a data set on the Hub, "owner/name" or "owner/name:configuration".
+    A row has the two languages as fields, or within a field `translation`, as data sets on the Hub do.
+
+    Raises:
+        CorpusError: the corpus, the split or a language is not there, or a file is damaged; the message names it.
+    """
+    if corpus is None:
+        if (source_language, target_language) != ("zh", "en"):
+            raise CorpusError(
+                f"the default corpus translates zh into en, not {source_language} into {target_language}: give one"
+            )
+        try:
+            return grammar_corpus(split)
+        except ValueError as error:
+            raise CorpusError(str(error)) from None
+    languages = (source_language, target_language)
+    if is_hub_name(corpus):
+        rows = _load_from_hub(corpus, split, languages)
+        return rows.filter(lambda row: has_text(row["source"]) and has_text(row["target"]))
+    texts = [Path(corpus) / f"{split}.{language}" for language in languages]
+    settings = {"languages": languages, "version": _READER_VERSION}
+    if all(map(Path.is_file, texts)):
+        # a tuple, since datasets takes the entries of a list for shards and reads them one by one
+        return cached(_read_texts, _FEATURES, {"files": tuple(map(with_stamp, texts)), **settings})
+    files = [with_stamp(path) for path in find_files(corpus, split)]
+    return cached(_read_rows, _FEATURES, {"files": files, **settings})
+
+
+def _read_texts(files, languages, version):
+    """Pairs of lines of two files."""
+    (source, _, _), (target, _, _) = files
+    lines = itertools.zip_longest(_text_lines(source), _text_lines(target))
+    number, empty = 0, True
+    for number, (source_line, target_line) in enumerate(lines, start=1):
+        if source_line is None or target_line is None:
+            shorter = source if source_line is None else target
+            raise CorpusError(f"{shorter} has {number - 1} lines, the other language more: line must answer to line")
+        for pair in _pair(source_line, target_line):
+            empty = False
+            yield pair
+    if empty:
+        raise CorpusError(
+            f"the corpus {source} and {target} has no sentence pair: each of its {number} lines is empty on a side; "
+            "write one sentence a line, its translation in the same line of the other file"
+        )
+
+
+def _text_lines(path):
+    with open(path, encoding="utf-8", newline="\n") as file:
+        try:
+            for line in file:
+                yield line.rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"{path} is not UTF-8 ({error}): convert it") from None
+
+
+def _read_rows(files, languages, version):
+    """Pairs of JSON Lines and Parquet files."""
+    for path, _, _ in files:
+        suffix = suffix_of(path)
+        if suffix.startswith(".txt"):
+            raise CorpusError(
+                f"{path} is a text of one language: name a folder that holds <split>.{languages[0]} and "
+                f"<split>.{languages[1]}, or JSON Lines with both languages"
+            )
+        empty = True
+        for place, row in _parquet_rows(path) if suffix == ".parquet" else json_rows(path):
+            for pair in _pair(*(_text(place, row, language) for language in languages)):
+                empty = False
+                yield pair
+        if empty:
+            raise CorpusError(f"the corpus {path} has no sentence pair")
+
+
+def _parquet_rows(path):
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", row
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
+
+
+def _text(place, row, language):
+    if isinstance(row.get("translation"), dict):
+        row = row["translation"]
+    if language not in row:
+        raise CorpusError(f"{place}: no text in the language {language!r}; there is {', '.join(row)}")
+    return check_text_value(place, language, row[language], "error")
+
+
+def _pair(source, target):
+    if has_text(source) and has_text(target):
+        yield {"source": source, "target": target}
+
+
+def _load_from_hub(name, split, languages):
+    rows = load_hub_split(name, split)
+
+    def pair(row, index):
+        source, target = (_text(f"the data set {name}, row {index}", row, language) for language in languages)
+        return {"source": source, "target": target}
+
+    return rows.map(pair, with_indices=True, remove_columns=rows.column_names)

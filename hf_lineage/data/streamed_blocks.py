@@ -1,0 +1,121 @@
+"""Blocks of a token stream, tokenized while training, in constant memory."""
+
+import itertools
+from collections.abc import Iterator
+
+import datasets
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from hf_lineage.data import randomness
+from hf_lineage.data.blocks import causal_block, check_block_size, check_context_size
+from hf_lineage.data.encoding import TextEncoder
+from hf_lineage.data.text_files import CorpusError
+from hf_lineage.data.token_stream import check_row_text, end_mark
+
+
+# documents tokenized at a time when streaming
+_READ_AHEAD = 256
+
+
+class StreamedBlocks(torch.utils.data.IterableDataset):
+    """`ContiguousBlocks` of a corpus too large to hold: read and tokenized while training, in constant memory.
+
+    `context_size` is that of `ContiguousBlocks`.
+
+    `corpus` has a column "text". The tail that does not fill a block is dropped at the end of each pass. The order is
+    the corpus's; with `shuffle_buffer` blocks in memory, the next one is drawn from these, as a function of
+    (seed, pass). The order is the same each time, so that the Trainer's skipping on resume is exact, but only within
+    one of its epochs: train with `passes=None` (without end) and `max_steps`; `passes=1` suits evaluation.
+
+    No block comes twice. DataLoader workers share the corpus's shards (its files) among them, so more workers than
+    shards are idle; of several processes, accelerate has one read for all, or each take its slice of the blocks.
+
+    Raises ValueError for a bad setting and, when reading, CorpusError for a corpus shorter than a block.
+    """
+
+    def __init__(
+        self,
+        corpus: datasets.IterableDataset,
+        tokenizer: PreTrainedTokenizerBase,
+        block_size: int,
+        *,
+        seed: int = 0,
+        shuffle_buffer: int = 0,
+        passes: int | None = 1,
+        context_size: int = 1,
+    ):
+        if not isinstance(corpus, datasets.IterableDataset):
+            raise TypeError(
+                f"the corpus is a {type(corpus).__name__}, not a datasets.IterableDataset: load it with "
+                "streaming=True, or call its to_iterable_dataset(num_shards=...)."
+            )
+        check_block_size(block_size)
+        check_context_size(context_size, block_size)
+        end_mark(tokenizer)
+        if shuffle_buffer < 0:
+            raise ValueError(f"shuffle_buffer is {shuffle_buffer}; it is a number of blocks, 0 for no shuffling")
+        if passes is not None and passes < 1:
+            raise ValueError(f"passes is {passes}; it must be at least 1, or None to read without end")
+        self.corpus = corpus
+        self.tokenizer = tokenizer
+        self.encode = TextEncoder(tokenizer)
+        self.block_size = block_size
+        self.seed = seed
+        self.shuffle_buffer = shuffle_buffer
+        self.passes = passes
+        self.context_size = context_size
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        worker = torch.utils.data.get_worker_info()
+        worker_id = worker.id if worker else 0
+        for pass_number in itertools.count() if self.passes is None else range(self.passes):
+            blocks = self._blocks()
+            if self.shuffle_buffer:
+                draws = randomness.generator(self.seed, pass_number, worker_id, type(self).__name__)
+                blocks = _shuffled(blocks, self.shuffle_buffer, draws)
+            empty = True
+            for block in blocks:
+                empty = False
+                yield block
+            if empty:
+                self._stop_without_blocks(worker_id)
+                return
+
+    def _blocks(self):
+        end = np.array([self.tokenizer.eos_token_id], np.int32)
+        pending, only_read = end, 1
+        for texts in self._batches_of_texts():
+            pending = np.concatenate([pending, *(part for ids in self.encode(texts) for part in (ids, end))])
+            while len(pending) >= self.block_size:
+                yield causal_block(pending[: self.block_size], only_read)
+                pending, only_read = pending[self.block_size - self.context_size :], self.context_size
+
+    def _batches_of_texts(self):
+        # not corpus.iter(batch_size), which does not share the shards among workers
+        rows = enumerate(iter(self.corpus))
+        while batch := list(itertools.islice(rows, _READ_AHEAD)):
+            for row, example in batch:
+                check_row_text(row, example["text"])
+            yield [example["text"] for _, example in batch]
+
+    def _stop_without_blocks(self, worker_id):
+        # other workers may have no shard to read
+        if worker_id == 0:
+            raise CorpusError(
+                f"the corpus has fewer tokens than one block of block_size={self.block_size}: "
+                "use a smaller block_size or more text."
+            )
+
+
+def _shuffled(blocks, buffer_size, draws):
+    buffer = []
+    for block in blocks:
+        if len(buffer) < buffer_size:
+            buffer.append(block)
+        else:
+            chosen = draws.integers(buffer_size)
+            yield buffer[chosen]
+            buffer[chosen] = block
+    yield from (buffer[index] for index in draws.permutation(len(buffer)))

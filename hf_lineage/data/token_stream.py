@@ -1,0 +1,109 @@
+"""A corpus as one long stream of tokens."""
+
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from hf_lineage.data.encoding import TextEncoder
+from hf_lineage.data.text_files import CorpusError
+
+
+# raise it when the same text is encoded differently, so that no stale cache is served
+_ENCODING_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TokenStream:
+    """An encoded corpus, `<eos> d1 <eos> d2 <eos> ... dn <eos>`.
+
+    The stream begins with an end mark, so that each token of the text and each end mark is predicted exactly once:
+    `num_predictions` = len(tokens) - 1. The counts are what perplexity and bits are divided by, and count the end
+    marks too, as is the custom on the Penn Treebank: `<eos>` is a word, and the end of a line is a character.
+
+    tokens: int32 [N]; document_starts: int64 [documents], where each document's first token is;
+    num_words: words of the text between white space, plus one per document;
+    num_characters: characters of the text, plus one per document;
+    num_unknown: tokens of the text that are the tokenizer's unknown token.
+    """
+
+    tokens: np.ndarray
+    document_starts: np.ndarray
+    num_words: int
+    num_characters: int
+    num_unknown: int
+
+    @property
+    def num_predictions(self) -> int:
+        return len(self.tokens) - 1
+
+    @property
+    def eos_token_id(self) -> int:
+        return int(self.tokens[0])
+
+
+def encode_corpus(
+    corpus: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, *, num_proc: int | None = None
+) -> TokenStream:
+    """Tokenize the column "text" of `corpus`, one document a row, in `num_proc` processes; cached by datasets.
+
+    Raises CorpusError for a corpus without text and for a row that is not text, ValueError for a tokenizer without
+    an end mark.
+    """
+    eos_token_id = end_mark(tokenizer)
+    if len(corpus) == 0:
+        raise CorpusError("the corpus has no documents")
+    encoded = corpus.map(
+        _encode_batch,
+        batched=True,
+        with_indices=True,
+        fn_kwargs={"encode": TextEncoder(tokenizer), "eos_token_id": eos_token_id, "version": _ENCODING_VERSION},
+        remove_columns=corpus.column_names,
+        features=datasets.Features(
+            tokens=datasets.List(datasets.Value("int32")),
+            num_words=datasets.Value("int64"),
+            num_characters=datasets.Value("int64"),
+        ),
+        num_proc=num_proc,
+        desc="Tokenizing",
+    )
+    columns = encoded.with_format("arrow")[:]
+    documents = columns["tokens"].chunks
+    lengths = np.concatenate([chunk.value_lengths().to_numpy() for chunk in documents])
+    tokens = np.concatenate([[eos_token_id], *(chunk.flatten().to_numpy() for chunk in documents)]).astype(np.int32)
+    if len(tokens) == 1 + len(lengths):
+        raise CorpusError(f"the corpus has no text: all of its {len(lengths)} documents are empty")
+    return TokenStream(
+        tokens=tokens,
+        document_starts=1 + np.cumsum(lengths, dtype=np.int64) - lengths,
+        num_words=int(columns["num_words"].to_numpy().sum()),
+        num_characters=int(columns["num_characters"].to_numpy().sum()),
+        num_unknown=int(np.count_nonzero(tokens == tokenizer.unk_token_id)),
+    )
+
+
+def end_mark(tokenizer):
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            "the tokenizer has no eos_token, which marks the end of a document: train it with one "
+            '(special_tokens={"eos_token": "<eos>", ...}) or name one of its tokens (tokenizer.eos_token = "[SEP]").'
+        )
+    return tokenizer.eos_token_id
+
+
+def _encode_batch(batch, indices, encode, eos_token_id, version):
+    """Columns of the encoded corpus; the version only tells the cache's entries apart."""
+    texts = batch["text"]
+    for index, text in zip(indices, texts, strict=True):
+        check_row_text(index, text)
+    return {
+        "tokens": [np.append(ids, np.int32(eos_token_id)) for ids in encode(texts)],
+        "num_words": [len(text.split()) + 1 for text in texts],
+        "num_characters": [len(text) + 1 for text in texts],
+    }
+
+
+def check_row_text(row, text):
+    if not isinstance(text, str):
+        raise CorpusError(f"row {row} of the corpus is {text!r} ({type(text).__name__}), not text")

@@ -1,0 +1,106 @@
+"""Packing without padding: several texts in one row, none of which sees another (block-diagonal attention).
+
+`cu_seq_lens_q`, int [texts + 1], holds where each text begins in the row, and the row's length: the name and the form
+that transformers gives its flash attention, which reads it as it is. The other attentions go from text to text.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .fast_segments import SegmentAttention
+
+
+def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
+    """What attention needs to know of the texts of a row of `length` tokens: transformers' FlashAttentionKwargs.
+
+    Raises:
+        ValueError: there is more than one row, or a mask, or the bounds do not rise from 0 to `length`.
+    """
+    if batch != 1 or attention_mask is not None:
+        raise ValueError(
+            f"packed texts (cu_seq_lens_q) lie in one row without attention_mask, not in {batch} rows"
+            + (" with one" if attention_mask is not None else "")
+        )
+    if cu_seq_lens.device.type == "cpu" and not torch.compiler.is_compiling():
+        bounds = cu_seq_lens.tolist()
+        if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or cu_seq_lens.diff().min() < 1:
+            raise ValueError(f"cu_seq_lens_q is {bounds}; it must rise from 0 to the row's length {length}")
+    return bounds_options(cu_seq_lens)
+
+
+def bounds_options(bounds: Tensor) -> dict:
+    """`bounds` [texts + 1] of texts that look at themselves, as transformers' FlashAttentionKwargs."""
+    longest = int(bounds.diff().max())
+    return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
+
+
+def segment_positions(cu_seq_lens: Tensor, length: int) -> Tensor:
+    """Position of each token in its own text [1, T]."""
+    starts = torch.repeat_interleave(cu_seq_lens[:-1].long(), cu_seq_lens.diff().long(), output_size=length)
+    return (torch.arange(length, device=cu_seq_lens.device) - starts)[None]
+
+
+def bounds_of_documents(position_ids: Tensor) -> Tensor | None:
+    """Where documents begin in rows read end to end, int32 [documents + 1], or None if no row has more than one.
+
+    A document begins where `position_ids` [B, T] do not go on by one.
+    """
+    begins = torch.ones_like(position_ids, dtype=torch.bool)
+    begins[:, 1:] = position_ids.diff() != 1
+    begins = begins.flatten().nonzero()[:, 0]
+    if len(begins) == len(position_ids):
+        return None
+    return torch.cat([begins, begins.new_tensor([position_ids.numel()])]).int()
+
+
+def attend_by_segment(
+    attend: Callable,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    cu_seq_lens_q: Tensor,
+    cu_seq_lens_k: Tensor | None = None,
+    max_length_q: int | None = None,
+    max_length_k: int | None = None,
+    **options,
+) -> tuple[Tensor, None]:
+    """`attend`, one of transformers' attention functions, from text to text; mixed values [B, T, H, D/H].
+
+    Rows are read end to end: the bounds go from 0 to B · T, and a mask is for one row only. The time grows with the
+    sum of the squared lengths, not with the square of their sum. No weights are returned. `cu_seq_lens_k`, where it
+    differs, bounds the texts that are looked at, one for each text that looks.
+    """
+    lengths = cu_seq_lens_q.diff().tolist()
+    sources = lengths if cu_seq_lens_k is None else cu_seq_lens_k.diff().tolist()
+    if (
+        options.get("dropout")
+        and attention_mask is None
+        and len(query) == 1
+        and query.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    ):
+        # torch's own has no fast form with dropout on a CPU
+        arguments = (lengths, sources, options["scaling"], options["dropout"], module.is_causal)
+        return SegmentAttention.apply(query, key, value, *arguments), None
+    rows = len(query)
+    if rows > 1:
+        query, key, value = (x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value))  # [1, H, B · T, D/H]
+    if attention_mask is None and module.is_causal and module.config._attn_implementation != "sdpa":
+        # written out or flex, attention is causal by its mask only
+        future = query.new_full((1, 1, *(max(lengths),) * 2), -torch.inf).triu_(1)
+        masks = [future[..., :length, :length] for length in lengths]
+    elif attention_mask is None:
+        masks = [None] * len(lengths)
+    else:
+        ends = cu_seq_lens_q.tolist()
+        masks = [attention_mask[..., a:b, a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    # split, not slices: its gradient is one concatenation, not a row of zeros for each text
+    texts = zip(
+        query.split(lengths, dim=2), key.split(sources, dim=2), value.split(sources, dim=2), masks, strict=True
+    )
+    mixed = [attend(module, *text, **options)[0] for text in texts]
+    return torch.cat(mixed, dim=1).unflatten(1, (rows, -1))[0], None

@@ -1,0 +1,114 @@
+"""What recurrent models carry between calls: the cache of their states, and where a batch's tokens are."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
+
+
+class RecurrentStateLayer(CacheLayerMixin):
+    """One layer's carried state inside a cache: h in `keys` [B, P], c in `values` [B, D] ([B, 0] without a c)."""
+
+    _layer_type = "lineage_recurrent"
+    is_sliding = False
+    is_croppable = False  # the state before the last token is gone
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.cumulative_length = 0  # tokens seen, padding included
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor):
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def state(self) -> tuple[Tensor, ...] | None:
+        """(h [B, P],) or (h [B, P], c [B, D]); None before the first token."""
+        if not self.is_initialized:
+            return None
+        return (self.keys, self.values) if self.values.shape[1] else (self.keys,)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Replaces the state by (h [B, P], c [B, D or 0]); the number of new tokens is the third argument."""
+        self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states, value_states
+        self.cumulative_length += args[0]
+        return self.keys, self.values
+
+    def detach(self):
+        """Cuts the gradient's path into the past (truncated backpropagation through time)."""
+        self.keys, self.values = self.keys.detach(), self.values.detach()
+
+    def reset(self):
+        self.keys = self.values = None
+        self.is_initialized = False
+        self.cumulative_length = 0
+
+    def get_seq_length(self) -> int:
+        return self.cumulative_length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.cumulative_length + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def batch_repeat_interleave(self, repeats: int):
+        if self.is_initialized:
+            self.keys, self.values = (s.repeat_interleave(repeats, dim=0) for s in (self.keys, self.values))
+
+    def batch_select_indices(self, indices: Tensor):
+        if self.is_initialized:
+            self.keys, self.values = self.keys[indices], self.values[indices]
+
+
+# a state never grows: it serves `StaticCache` as it is (transformers itself adds it to `DynamicCache` only)
+STATIC_LAYER_TYPE_MAPPING[RecurrentStateLayer._layer_type] = RecurrentStateLayer
+
+
+def check_states(cache, batch: int):
+    """A cache for recurrent models holds `RecurrentStateLayer`s, with a state for each row of the batch.
+
+    Raises:
+        ValueError: it was made for attention, or for another batch.
+    """
+    layers = cache.layers
+    # by name: code loaded from the Hub has a class of its own
+    if not layers or any(type(layer).__name__ != RecurrentStateLayer.__name__ for layer in layers):
+        raise ValueError(
+            "cache holds keys and values, not the states of a recurrent model: make it with "
+            "DynamicCache(config=model.config)"
+        )
+    state = layers[0].state()
+    if state is not None and state[0].shape[0] != batch:
+        raise ValueError(f"cache holds the states of {state[0].shape[0]} rows, but the input has {batch}")
+
+
+@dataclass
+class Padding:
+    """Where a batch's tokens are: `order` [B, T] moves each row's tokens to its front, `inverse` moves them back."""
+
+    order: Tensor
+    inverse: Tensor
+    lengths: Tensor  # [B], on the CPU
+
+    @classmethod
+    def of(cls, attention_mask: Tensor | None, length: int) -> "Padding | None":
+        """Reads the last `length` columns of the mask [B, S] (0 = padding); None when nothing is padded."""
+        if attention_mask is None:
+            return None
+        mask = attention_mask[:, attention_mask.shape[1] - length :].bool()
+        if mask.all():
+            return None
+        order = mask.int().argsort(dim=1, descending=True, stable=True)
+        return cls(order, order.argsort(dim=1), mask.sum(1).cpu())
+
+    def backwards(self) -> Tensor:
+        """Index [B, T] that reverses the tokens at each row's front and leaves the padding behind them."""
+        time, lengths = torch.arange(self.order.shape[1]), self.lengths[:, None]
+        return torch.where(time < lengths, lengths - 1 - time, time).to(self.order.device)
+
+
+def reorder_time(x: Tensor, index: Tensor) -> Tensor:
+    """x [B, T, D] with its time steps in the order of `index` [B, T]."""
+    return x.gather(1, index[..., None].expand_as(x))

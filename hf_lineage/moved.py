@@ -1,0 +1,49 @@
+"""Old names of modules: `import hf_lineage.generation` still gives `hf_lineage.inference.fast_decoding`."""
+
+import sys
+import warnings
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+MOVED = {
+    "hf_lineage.alignments": "hf_lineage.inference.generated_alignment",
+    "hf_lineage.cjk": "hf_lineage.data.cjk",
+    "hf_lineage.converters.word2vec_format": "hf_lineage.converters",
+    "hf_lineage.data.parallel": "hf_lineage.data.parallel_corpus",
+    "hf_lineage.data.phrases": "hf_lineage.word_vectors.phrases",
+    "hf_lineage.data.translation": "hf_lineage.data.translation_pairs",
+    "hf_lineage.embedding": "hf_lineage.inference.text_vectors",
+    "hf_lineage.forced_alignment": "hf_lineage.inference.given_alignment",
+    "hf_lineage.generation": "hf_lineage.inference.fast_decoding",
+    "hf_lineage.ngrams": "hf_lineage.metrics.ngrams",
+    "hf_lineage.reports.attention": "hf_lineage.reports.attention_report",
+    "hf_lineage.training.arguments": "hf_lineage.training.training_arguments",
+    "hf_lineage.training.bert_pretraining": "hf_lineage.training.bert_pretraining_trainer",
+    "hf_lineage.training.translation": "hf_lineage.training.translation_trainer",
+    "hf_lineage.word_counts": "hf_lineage.tokenization.word_counts",
+    "hf_lineage.words_in_context": "hf_lineage.inference.words_in_context",
+}
+
+
+class MovedModules(MetaPathFinder, Loader):
+    """Gives an old name the new module itself, with a DeprecationWarning that names it."""
+
+    def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new_name = MOVED[spec.name]
+        # past the import machinery, to the line that imports
+        warnings.warn(f"{spec.name} has moved to {new_name}", DeprecationWarning, stacklevel=6)
+        return import_module(new_name)
+
+    def exec_module(self, module: ModuleType):
+        """The module has run under its new name."""
+
+
+def register():
+    """Makes the old names importable."""
+    sys.meta_path.append(MovedModules())

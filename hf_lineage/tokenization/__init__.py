@@ -1,0 +1,21 @@
+"""Tokenizers of the lineage, trained reproducibly.
+
+The same words with the same counts give the same bytes of tokenizer.json, on every run and with any number of threads.
+"""
+
+from hf_lineage.tokenization.elmo import elmo_tokenizer
+from hf_lineage.tokenization.roles import BERT_SPECIAL_TOKENS, causal_tokenizer, translation_tokenizer
+from hf_lineage.tokenization.word_level import extend_word_level, train_word_level, word_normalizer
+from hf_lineage.tokenization.wordpiece import train_wordpiece
+
+
+__all__ = [
+    "BERT_SPECIAL_TOKENS",
+    "causal_tokenizer",
+    "elmo_tokenizer",
+    "extend_word_level",
+    "train_word_level",
+    "train_wordpiece",
+    "translation_tokenizer",
+    "word_normalizer",
+]

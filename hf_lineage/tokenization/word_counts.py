@@ -1,0 +1,96 @@
+"""Counting the words of a corpus, what every vocabulary is made from.
+
+texts -> chunks between white space, counted -> words, counted
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from hf_lineage.data.text_files import CorpusError, read_documents
+
+
+# white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
+CHUNK = re.compile(r"[^ \t\n\r]+")
+MAX_CHUNKS_IN_MEMORY = 1_000_000
+
+
+def count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress) -> dict[str, int]:
+    """Word -> count; special tokens in the text are not words.
+
+    Chunks between white space are counted first, so that each different one is normalised only once, and what that
+    gives (Chinese characters stand alone now) is counted again and split only once: neither the normalizers nor the
+    pre-tokenizers used here look beyond white space.
+    """
+    # the longest first, as the tokenizer itself looks for them
+    special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
+    normalized = Counter()
+    # each table gives up its entries to the next one: a large vocabulary is in memory once
+    for chunks in _count_chunks(texts_or_files, show_progress):
+        while chunks:
+            chunk, count = chunks.popitem()
+            for part in special.split(chunk):
+                for normalized_chunk in CHUNK.findall(normalizer.normalize_str(part)):
+                    normalized[normalized_chunk] += count
+    words = Counter()
+    while normalized:
+        chunk, count = normalized.popitem()
+        for word, _ in pre_tokenizer.pre_tokenize_str(chunk):
+            words[word] += count
+    if not words:
+        raise CorpusError("the corpus has no text")
+    return words
+
+
+def _count_chunks(texts_or_files, show_progress) -> Iterator[Counter]:
+    """Chunk -> count, for one stretch of the corpus after the other: chunks of Chinese text hardly ever repeat."""
+    chunks = Counter()
+    for text in tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress):
+        chunks.update(CHUNK.findall(text))
+        if len(chunks) > MAX_CHUNKS_IN_MEMORY:
+            yield chunks
+            chunks = Counter()
+    yield chunks
+
+
+def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
+    """Strings of a file, of files, or of an iterable whose entries may be batches."""
+    if isinstance(texts_or_files, str | Path):
+        texts_or_files = [Path(texts_or_files)]
+    if isinstance(texts_or_files, list | tuple) and any(map(_is_file, texts_or_files[:100])):
+        # a missing one among them is a slip of the pen, and no text to train on
+        if missing := [str(path) for path in texts_or_files if not os.path.isfile(path)]:
+            raise FileNotFoundError(f"no such file to train on: {', '.join(missing)}")
+        texts_or_files = chain.from_iterable(map(read_documents, texts_or_files))
+    if not isinstance(texts_or_files, Iterable):
+        raise ValueError(f"texts_or_files is {texts_or_files!r}; give a path, a list of paths or an iterable of texts")
+    batches = (entry if isinstance(entry, list | tuple) else (entry,) for entry in texts_or_files)
+    for index, text in enumerate(chain.from_iterable(batches)):
+        if not isinstance(text, str):
+            raise CorpusError(
+                f"text {index} of the corpus is {text!r:.60} ({type(text).__name__}), not a string; leave it out, or "
+                "give only the column with the text"
+            )
+        if not text.isascii():
+            _refuse_surrogates(text, index)
+        yield text
+
+
+def _is_file(entry) -> bool:
+    # a Path that does not exist is a mistake to report, a str that does not exist is text
+    return isinstance(entry, Path) or (isinstance(entry, str) and os.path.isfile(entry))
+
+
+def _refuse_surrogates(text: str, index: int):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"text {index} of the corpus (str) holds {text[error.start]!r} at character {error.start}, half of a "
+            'surrogate pair, which is not text; replace it by text.encode(errors="replace").decode()'
+        ) from error

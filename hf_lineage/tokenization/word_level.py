@@ -1,0 +1,135 @@
+"""Word-level tokenizers: one token per word, for NNLM, word2vec, the recurrent models and ELMo.
+
+texts -> words, counted (`word_counts`) -> the most frequent ones -> PreTrainedTokenizerFast
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from hf_lineage.tokenization.roles import check_at_least_one, check_boolean, special_roles, wrap
+from hf_lineage.tokenization.word_counts import count_words
+
+
+# to be left out of words; apostrophe, hyphen and underscore stay between letters or digits
+PUNCTUATION = r"[^\p{L}\p{N}\p{M}_'’-]|(?<![\p{L}\p{N}\p{M}])[_'’-]+|[_'’-]+(?![\p{L}\p{N}\p{M}])"
+
+
+def train_word_level(
+    texts_or_files: str | Path | Iterable,
+    vocab_size: int | None = None,
+    *,
+    min_frequency: int = 1,
+    lowercase: bool = False,
+    strip_punctuation: bool = False,
+    split_punctuation: bool = False,
+    special_tokens: Mapping[str, str | None] | None = None,
+    model_max_length: int | None = None,
+    show_progress: bool = True,
+) -> PreTrainedTokenizerFast:
+    """Trains a tokenizer whose tokens are the words between white space, most frequent first.
+
+    With `strip_punctuation` only letters, digits, marks, and `_'’-` between them are left in a word: "end." is end.
+    With `split_punctuation` each punctuation mark is a word by itself: "end." is end and the full stop.
+    Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
+    text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
+    `vocab_size` every word that occurs `min_frequency` times is kept. BERT's template and token_type_ids come with
+    the roles cls_token and sep_token only.
+
+    Raises:
+        ValueError: an argument is out of its range, punctuation is to be both stripped and split, or no word is
+            frequent enough.
+        CorpusError: the corpus has no text, or holds something that is not text.
+        FileNotFoundError: a file is missing.
+    """
+    check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
+    check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation, split_punctuation=split_punctuation)
+    if strip_punctuation and split_punctuation:
+        raise ValueError("strip_punctuation leaves no punctuation for split_punctuation: choose one")
+    if model_max_length is not None:
+        check_at_least_one(model_max_length=model_max_length)
+    roles = special_roles(special_tokens)
+    specials = list(dict.fromkeys(roles.values()))
+    if vocab_size is not None and vocab_size <= len(specials):
+        raise ValueError(
+            f"vocab_size={vocab_size} leaves no room for words beside {len(specials)} special tokens; raise it to at "
+            f"least {len(specials) + 1}"
+        )
+    normalizer = word_normalizer(lowercase, strip_punctuation)
+    # the second splits at white space too
+    pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
+    words = _frequent_words(
+        count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
+    )
+    # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
+    tokens = dict.fromkeys([*specials, *words])
+    del words
+    vocabulary = {token: index for index, token in enumerate(islice(tokens, vocab_size))}
+    del tokens
+
+    tokenizer = Tokenizer(models.WordLevel({token: vocabulary[token] for token in specials}, roles["unk_token"]))
+    if lowercase or strip_punctuation:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    return wrap(tokenizer, roles, model_max_length, vocabulary)
+
+
+def _frequent_words(word_counts: Mapping[str, int], min_frequency: int) -> list[str]:
+    """Words that occur `min_frequency` times, most frequent first (ties by code points)."""
+    words = sorted(word for word, count in word_counts.items() if count >= min_frequency)
+    if not words:
+        most_frequent = max(word_counts, key=word_counts.get)
+        raise ValueError(
+            f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
+            f"{word_counts[most_frequent]} times; lower it to at most that"
+        )
+    # ties stay in order
+    words.sort(key=word_counts.get, reverse=True)
+    return words
+
+
+def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:
+    """What `train_word_level` does to a text before it looks for words."""
+    strip = normalizers.Replace(Regex(PUNCTUATION), " ")
+    if lowercase and not strip_punctuation:
+        return normalizers.Lowercase()
+    return normalizers.Sequence([strip] * strip_punctuation + [normalizers.Lowercase()] * lowercase)
+
+
+def extend_word_level(
+    tokenizer: PreTrainedTokenizerFast,
+    texts_or_files: str | Path | Iterable,
+    *,
+    min_frequency: int = 1,
+    show_progress: bool = True,
+) -> PreTrainedTokenizerFast:
+    """A copy of a `train_word_level` tokenizer that also knows the words of new texts: old ids stay as they are.
+
+    Words that occur `min_frequency` times and are not in the vocabulary come after it, most frequent first.
+
+    Raises:
+        ValueError: the tokenizer is of another kind, or min_frequency is out of its range.
+        CorpusError: the corpus has no text, or holds something that is not text.
+        FileNotFoundError: a file is missing.
+    """
+    check_at_least_one(min_frequency=min_frequency)
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    if not isinstance(backend.model, models.WordLevel):
+        raise ValueError(f"the tokenizer's model is {type(backend.model).__name__}; only WordLevel can be extended")
+    normalizer = backend.normalizer or normalizers.Sequence([])
+    words = count_words(texts_or_files, normalizer, backend.pre_tokenizer, tokenizer.all_special_tokens, show_progress)
+    vocabulary = backend.get_vocab()
+    new = [word for word, count in words.items() if count >= min_frequency and word not in vocabulary]
+    for word in sorted(new, key=lambda word: (-words[word], word)):
+        vocabulary[word] = len(vocabulary)
+    backend.model = models.WordLevel(vocabulary, unk_token=tokenizer.unk_token)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=tokenizer.model_input_names,
+        model_max_length=tokenizer.model_max_length,
+        **tokenizer.special_tokens_map,
+    )

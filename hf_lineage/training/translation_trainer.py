@@ -1,0 +1,234 @@
+"""Training of encoder-decoders on batches by tokens, with label smoothing, and generation while evaluating."""
+
+import inspect
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from hf_lineage.data.packing import IGNORED
+from hf_lineage.data.randomness import generator
+from hf_lineage.data.translation_pairs import TokenBuckets
+from hf_lineage.training.averaging import AverageCheckpoints
+from hf_lineage.training.schedules import noam, truth_share
+from hf_lineage.training.trainer import LineageTrainer
+from hf_lineage.training.training_arguments import LineageTrainingArguments
+
+
+@dataclass
+class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArguments):
+    """LineageTrainingArguments and Hugging Face's Seq2SeqTrainingArguments together, and what the papers add.
+
+    Raises:
+        ValueError: checkpoints are to be averaged and the best one kept too, or a number is out of its range.
+    """
+
+    predict_with_generate: bool = field(default=True, metadata={"help": "Translate while evaluating, for BLEU."})
+    per_device_train_batch_size: int = field(
+        default=1, metadata={"help": "Always 1: a batch is as large as `tokens_per_update` makes it."}
+    )
+    # batches by tokens need no dropping
+    dataloader_drop_last: bool = field(default=False, metadata={"help": "Drop the last incomplete batch."})
+    tokens_per_update: int = field(
+        default=4_096,
+        metadata={"help": "Source tokens, and as many target tokens, of an update of all processes together."},
+    )
+    label_smoothing_over: Literal["all", "others"] = field(
+        default="all",
+        metadata={
+            "help": "Who gets the mass of label_smoothing_factor: all tokens alike (Szegedy et al., 2016), or all but "
+            "the label (tensor2tensor)."
+        },
+    )
+    noam: bool = field(
+        default=False,
+        metadata={"help": "Vaswani et al.'s schedule over warmup_steps; learning_rate is its peak."},
+    )
+    average_checkpoints: int = field(
+        default=0, metadata={"help": "End with the mean of so many of the last checkpoints; 0: with the last weights."}
+    )
+    gnmt_length_penalty: float | None = field(
+        default=None, metadata={"help": "Exponent of GNMT's length penalty in beam search; the Transformer's: 0.6."}
+    )
+    scheduled_sampling: Literal["linear", "exponential", "inverse_sigmoid"] | None = field(
+        default=None,
+        metadata={
+            "help": "How the share of true words among those that a recurrent decoder reads falls with the updates "
+            "(Bengio et al., 2015); the others are its own. Without: all are true."
+        },
+    )
+    sampling_k: float = field(
+        default=1.0,
+        metadata={"help": "k of k - c i (linear), k^i (exponential, below 1) or k / (k + exp(i / k)), i = update."},
+    )
+    sampling_c: float = field(default=0.0, metadata={"help": "c, by which the linear share falls per update."})
+    sampling_least: float = field(default=0.0, metadata={"help": "The share of true words falls no lower."})
+
+    def __post_init__(self):
+        if self.scheduled_sampling is not None:
+            self.truth_share(0)
+        if self.average_checkpoints and self.load_best_model_at_end:
+            raise ValueError("average_checkpoints and load_best_model_at_end exclude each other: choose one")
+        if self.tokens_per_update < 1 or self.average_checkpoints < 0:
+            raise ValueError(
+                f"tokens_per_update is {self.tokens_per_update} and average_checkpoints {self.average_checkpoints}; "
+                "they must be at least 1 and 0"
+            )
+        super().__post_init__()
+
+    def truth_share(self, step: int) -> float:
+        """The share of true words that the decoder reads in update `step`."""
+        return truth_share(self.scheduled_sampling, step, self.sampling_k, self.sampling_c, self.sampling_least)
+
+
+def own_word_coins(seed: int, step: int, pairs: Tensor, length: int, share: float) -> Tensor:
+    """Coins [B, T] of scheduled sampling, True for an own word: a pure function of (seed, step, pair, position).
+
+    `pairs` [B] are the rows' numbers in the corpus, `share` how likely a true word is. The first word is always true.
+    """
+    draws = [generator(seed, step, pair, "scheduled sampling").random(length) for pair in pairs.tolist()]
+    coins = torch.from_numpy(np.stack(draws) >= share)
+    coins[:, :1] = False
+    return coins.to(pairs.device)
+
+
+def num_sentences(batch) -> int:
+    """Targets of a training batch that have a label, packed or padded."""
+    if "cu_seq_lens_q" in batch:
+        scored = batch["labels"].ne(IGNORED)[0]
+        return sum(bool(scored[first:last].any()) for first, last in pairwise(batch["cu_seq_lens_q"].tolist()))
+    return int(batch["labels"].ne(IGNORED).any(1).sum())
+
+
+class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
+    """Seq2SeqTrainer that keeps LineageTrainer's promises, for `TokenBuckets`.
+
+    The beam search of the arguments is written into the model's generation_config, and saved with it. Label smoothing
+    is of the training loss alone: evaluation gives the mean negative log-likelihood of a target token, whatever the
+    batches, and its exponential is a perplexity. With `args.sum_over_time` the gradient is that of the loss summed
+    over a sentence's tokens, a mean over the sentences; the logged loss stays the mean per token.
+
+    Raises:
+        ValueError: in `train`, the data are dealt to another number of parts than processes times accumulated
+            batches, or per_device_train_batch_size is not 1; scheduled sampling of pairs without numbers; packed pairs
+            for a model that does not take them.
+    """
+
+    sums_over_time = True
+
+    def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):
+        for name, value in {
+            "num_beams": args.generation_num_beams,
+            "max_length": args.generation_max_length,
+            "gnmt_length_penalty": args.gnmt_length_penalty,
+        }.items():
+            if value is not None:
+                setattr(model.generation_config, name, value)
+        if args.label_smoothing_factor:
+            kwargs["compute_loss_func"] = self.smoothed_loss
+        super().__init__(model, args, **kwargs)
+        # transformers' own would smooth the evaluation's loss too
+        self.label_smoother = None
+        if args.average_checkpoints:
+            self.add_callback(AverageCheckpoints(args.average_checkpoints))
+
+    def run_identity(self) -> dict:
+        return super().run_identity() | {"tokens_per_update": self.args.tokens_per_update}
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = list({*self._signature_columns, "pair", "cu_seq_lens_q", "cu_seq_lens_k"})
+
+    def check_data(self):
+        super().check_data()
+        if self.args.scheduled_sampling is not None and not getattr(self.train_dataset, "number_pairs", False):
+            raise ValueError("scheduled_sampling draws by pair: it needs TokenBuckets(number_pairs=True)")
+        if getattr(self.train_dataset, "packing", False):
+            takes = inspect.signature(self.model.base_model.forward).parameters
+            if "cu_seq_lens_q" not in takes:
+                raise ValueError(
+                    "packing needs a model that takes cu_seq_lens_q, as the Transformer does; "
+                    f"{type(self.model).__name__} does not"
+                )
+        if isinstance(self.train_dataset, TokenBuckets):
+            parts = self.args.world_size * self.args.gradient_accumulation_steps
+            if self.train_dataset.parts != parts or self.args.train_batch_size != 1:
+                raise ValueError(
+                    f"the batches are dealt to {self.train_dataset.parts} parts and per_device_train_batch_size is "
+                    f"{self.args.train_batch_size}; this run needs TokenBuckets(parts={parts}), the processes times "
+                    "gradient_accumulation_steps, and a batch size of 1"
+                )
+
+    def evaluation_loop(self, dataloader, *args, metric_key_prefix="eval", **kwargs):
+        # Seq2SeqTrainer gathers the rows too that fill the processes' last batch, and would score them twice
+        self.gather_function = self.accelerator.gather_for_metrics
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        name = f"{metric_key_prefix}_loss"
+        if name in output.metrics:
+            # a mean over sentences of what `prediction_step` gives
+            tokens = sum(int(torch.as_tensor(row["labels"]).ne(IGNORED).sum()) for row in dataloader.dataset)
+            output.metrics[name] *= len(dataloader.dataset) / max(tokens, 1)
+        return output
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        """Seq2SeqTrainer's; the loss is the sum over the batch's tokens, divided by its sentences."""
+        loss, generated, labels = super().prediction_step(model, inputs, *args, **kwargs)
+        if loss is not None:
+            loss = loss * inputs["labels"].ne(IGNORED).sum() / len(inputs["labels"])
+        return loss, generated, labels
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.args.sum_over_time and batches:
+            self.tokens_per_sentence = num_items / self.over_processes(sum(map(num_sentences, batches)), device)
+        return batches, num_items
+
+    def smoothed_loss(self, outputs, labels: Tensor, num_items_in_batch=None) -> Tensor:
+        """Cross entropy with (1 − ε) of the mass on the label and ε on all tokens, or on all others (section 5.4)."""
+        epsilon, logits = self.args.label_smoothing_factor if self.model.training else 0.0, outputs.logits
+        if self.args.label_smoothing_over == "others":
+            # the label's own share of an equal distribution taken back
+            epsilon *= logits.shape[-1] / (logits.shape[-1] - 1)
+        loss = cross_entropy(
+            logits.float().flatten(0, 1),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=epsilon,
+            reduction="sum",
+        )
+        return loss / (labels.ne(IGNORED).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        pairs = inputs.get("pair")
+        inputs = {name: value for name, value in inputs.items() if name != "pair"}
+        if self.args.scheduled_sampling is not None and model.training:
+            step, length = self.state.global_step, inputs["labels"].shape[1]
+            share = self.args.truth_share(step)
+            inputs["own_words"] = own_word_coins(self.args.seed, step, pairs, length, share)
+        if self.compute_loss_func is not None and "decoder_input_ids" not in inputs:
+            # Trainer takes the labels out, from which the model would make its decoder's inputs
+            bounds = [inputs["cu_seq_lens_q"]] if "cu_seq_lens_q" in inputs else []
+            shifted = self.model.prepare_decoder_input_ids_from_labels(inputs["labels"], *bounds)
+            inputs = {**inputs, "decoder_input_ids": shifted}
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self.args.sum_over_time and model.training:
+            loss = loss * self.tokens_per_sentence
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        return loss / self.tokens_per_sentence if self.args.sum_over_time else loss
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if not self.args.noam or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        factor = noam(self.args.get_warmup_steps(num_training_steps))
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler

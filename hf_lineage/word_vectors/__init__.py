@@ -1,0 +1,21 @@
+"""Word vectors without their model: neighbours, analogies, similarities, files, and the phrases of a corpus."""
+
+from hf_lineage.word_vectors.analogy import Analogy, answer_analogies, load_analogies
+from hf_lineage.word_vectors.phrases import MappedTexts, Phrases
+from hf_lineage.word_vectors.similarity import WordPair, load_similarities, pair_similarities
+from hf_lineage.word_vectors.vectors import ANALOGY_METHODS, WordVectors, analogy_scores
+
+
+__all__ = [
+    "ANALOGY_METHODS",
+    "Analogy",
+    "MappedTexts",
+    "Phrases",
+    "WordPair",
+    "WordVectors",
+    "analogy_scores",
+    "answer_analogies",
+    "load_analogies",
+    "load_similarities",
+    "pair_similarities",
+]

@@ -1,0 +1,100 @@
+"""Word analogies: questions read from files, and answered by cosine similarity (Mikolov et al., 2013a, §4.1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hf_lineage.word_vectors.vectors import WordVectors, analogy_scores, spelling
+
+
+# of float32: so many cosines and scores are held at a time, the scores within a processor's cache
+COSINES_PER_BLOCK, SCORES_PER_BLOCK = 2**22, 2**18
+
+
+class Analogy(NamedTuple):
+    """A question "a is to b as c is to what", its answer, and the section of its file ("" before the first)."""
+
+    section: str
+    a: str
+    b: str
+    c: str
+    answer: str
+
+
+def load_analogies(path: str | Path) -> list[Analogy]:
+    """Reads questions in the format of word2vec's questions-words.txt: ": section" lines, four words a line.
+
+    Raises:
+        ValueError: a line has not four words, or the file has no question.
+        OSError: the file cannot be read.
+    """
+    section, analogies = "", []
+    for line_number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split()
+        if line.startswith(":"):
+            section = line[1:].strip()
+        elif len(words) == 4:
+            analogies.append(Analogy(section, *words))
+        elif words:
+            raise ValueError(f"{path}, line {line_number}: {line!r} has {len(words)} words; a question has 4")
+    if not analogies:
+        raise ValueError(f"{path}: no question, a line of 4 words")
+    return analogies
+
+
+def answer_analogies(
+    vectors: WordVectors,
+    analogies: Sequence[Analogy],
+    *,
+    method: str = "3CosAdd",
+    restrict_vocab: int | None = 300_000,
+    case_insensitive: bool = True,
+) -> list[str]:
+    """The best answer to each question among the first `restrict_vocab` words; "" if one of its four is not there.
+
+    The three words of the question are no answers. If `case_insensitive`, neither are their other spellings, and a
+    question is asked of the first, most frequent, spelling of its words, as in gensim.
+
+    Raises:
+        ValueError: the method is unknown, or restrict_vocab is below 1.
+    """
+    spelled = vectors.ids_by_spelling(restrict_vocab, case_insensitive)
+    ids = [[spelled.get(spelling(word, case_insensitive)) for word in analogy[1:]] for analogy in analogies]
+    asked = [i for i, row in enumerate(ids) if None not in row]
+    answers = [""] * len(ids)
+    if asked:
+        groups = np.array([spelled[spelling(word, case_insensitive)] for word in vectors.words[:restrict_vocab]])
+        best = _best_answers(vectors, np.array([ids[i][:3] for i in asked]), groups, method)
+        for i, answer in zip(asked, best, strict=True):
+            answers[i] = vectors.words[answer]
+    return answers
+
+
+def _best_answers(vectors, questions, groups, method):
+    """questions [Q, 3] -> [Q], the best of R candidates, of which those of the group of an input are no answers [R].
+
+    The questions share words: cosines are computed once for each of U different words, block by block.
+    """
+    words, rows = np.unique(questions, return_inverse=True)
+    units = vectors.unit(words)  # [U, D]
+    rows, best = rows.reshape(questions.shape), np.zeros(len(questions), np.int64)
+    best_scores = np.full(len(questions), -np.inf, np.float32)
+    width = max(1, COSINES_PER_BLOCK // len(words))
+    height = max(1, SCORES_PER_BLOCK // min(width, len(groups)))
+    for start in range(0, len(groups), width):
+        block = slice(start, min(start + width, len(groups)))
+        cosines = units @ vectors.vectors[block].T / vectors.norms[block]  # [U, width]
+        inputs = np.flatnonzero(np.isin(groups[block], words))
+        for first in range(0, len(questions), height):
+            part = slice(first, first + height)
+            scores = analogy_scores(*(cosines[rows[part, i]] for i in range(3)), method)  # [height, width]
+            is_input = (questions[part, :, None] == groups[block][inputs]).any(1)
+            scores[:, inputs] = np.where(is_input, -np.inf, scores[:, inputs])
+            top = scores.argmax(1)
+            top_scores = scores[np.arange(len(top)), top]
+            better = top_scores > best_scores[part]
+            best[part] = np.where(better, start + top, best[part])
+            best_scores[part] = np.where(better, top_scores, best_scores[part])
+    return best

@@ -1,0 +1,68 @@
+"""Word similarity: pairs that people have judged, read from files, and the cosines of their vectors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hf_lineage.word_vectors.vectors import WordVectors, spelling
+
+
+class WordPair(NamedTuple):
+    """Two words, and how similar people find them, on any scale."""
+
+    a: str
+    b: str
+    score: float
+
+
+def load_similarities(path: str | Path, *, delimiter: str = "\t", score_column: int = 2) -> list[WordPair]:
+    """Reads pairs, one a line: two words and a score. Lines that begin with # and a header are left out.
+
+    WS-353's original file needs delimiter="," (combined.csv), SimLex-999's score_column=3.
+
+    Raises:
+        ValueError: a line lacks a column, its score is not a finite number, or the file has no pair.
+        OSError: the file cannot be read.
+    """
+    pairs = []
+    for line_number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        fields = [field.strip() for field in line.split(delimiter)]
+        try:
+            pair = WordPair(fields[0], fields[1], float(fields[score_column]))
+        except (IndexError, ValueError):
+            pair = None
+        if pair is not None and np.isfinite(pair.score):
+            pairs.append(pair)
+        elif line_number > 1 or len(fields) <= score_column:
+            raise ValueError(
+                f"{path}, line {line_number}: {line!r} is not two words and a number in column {score_column} "
+                f"(counted from 0), separated by {delimiter!r}"
+            )
+    if not pairs:
+        raise ValueError(f"{path}: no pair of words with a score")
+    return pairs
+
+
+def pair_similarities(
+    vectors: WordVectors,
+    pairs: Sequence[WordPair],
+    *,
+    restrict_vocab: int | None = 300_000,
+    case_insensitive: bool = True,
+) -> list[float | None]:
+    """The cosine of each pair; None if one of the two is not among the first `restrict_vocab` words.
+
+    If `case_insensitive`, a word is looked up in its first, most frequent, spelling, as in gensim.
+
+    Raises:
+        ValueError: restrict_vocab is below 1.
+    """
+    spelled = vectors.ids_by_spelling(restrict_vocab, case_insensitive)
+    ids = [[spelled.get(spelling(word, case_insensitive)) for word in pair[:2]] for pair in pairs]
+    known = np.array([row for row in ids if None not in row], np.int64).reshape(-1, 2)
+    cosines = iter(np.einsum("pd,pd->p", vectors.unit(known[:, 0]), vectors.unit(known[:, 1])).tolist())
+    return [None if None in row else next(cosines) for row in ids]

@@ -1,0 +1,57 @@
+"""Vectors of packed texts against transformers' feature-extraction pipeline, text by text."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+from transformers import BertModel, pipeline
+
+from hf_lineage import BERTConfig, BERTModel, LSTMConfig, LSTMModel
+from hf_lineage.inference.text_vectors import embed_texts
+from tests.models.test_modeling_bert import TestBERT as BERT
+
+
+@pytest.fixture
+def model(tiny_tokenizer, tmp_path):
+    tiny_tokenizer.model_max_length = 32
+    sizes = {"vocab_size": len(tiny_tokenizer), "initializer_range": 0.3}
+    model = BERTModel(BERTConfig(**{**BERT.tiny, **sizes}))
+    model.save_pretrained(tmp_path)
+    yield model
+    tiny_tokenizer.model_max_length = int(1e30)
+
+
+@pytest.mark.parametrize("tokens_per_row", [1, 50, 2_048])
+def test_vectors_are_the_pipelines(model, tiny_tokenizer, tiny_corpus, tmp_path, tokens_per_row):
+    texts = [tiny_corpus[0], "", "The dog", " ".join(tiny_corpus[:9]), *tiny_corpus[10:20]]
+    theirs = BertModel.from_pretrained(tmp_path)
+    pipe = pipeline("feature-extraction", model=theirs, tokenizer=tiny_tokenizer, device="cpu")
+    expected = [vectors[0] for vectors in pipe(texts, return_tensors=True, tokenize_kwargs={"truncation": True})]
+    model.train()
+    options = {"tokens_per_row": tokens_per_row}
+    found = embed_texts(texts, model, tiny_tokenizer, pooling=None, **options)
+    assert model.training
+    assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    for pooling, of_text in {"mean": lambda v: v.mean(0), "first": lambda v: v[0]}.items():
+        pooled = embed_texts(texts, model, tiny_tokenizer, pooling=pooling, **options)
+        assert_close(pooled, torch.stack([of_text(vectors) for vectors in expected]), atol=1e-5, rtol=1e-5)
+    inputs = tiny_tokenizer(texts, truncation=True, padding=True, return_tensors="pt")
+    pooled = embed_texts(texts, model, tiny_tokenizer, pooling="pooler", **options)
+    assert_close(pooled, theirs(**inputs).pooler_output, atol=1e-5, rtol=1e-5)
+
+
+def test_no_texts(model, tiny_tokenizer):
+    assert embed_texts([], model, tiny_tokenizer).shape == (0, 16)
+    assert embed_texts([], model, tiny_tokenizer, pooling=None) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"pooling": "max"}, "pooling is 'max'"), ({"tokens_per_row": 0}, "tokens_per_row is 0")]
+)
+def test_bad_settings_are_named(model, tiny_tokenizer, settings, message):
+    with pytest.raises(ValueError, match=message):
+        embed_texts(["a"], model, tiny_tokenizer, **settings)
+
+
+def test_models_that_cannot_read_packed_texts_are_refused(tiny_tokenizer):
+    with pytest.raises(ValueError, match="LSTMModel cannot read packed texts"):
+        embed_texts(["a"], LSTMModel(LSTMConfig(vocab_size=60, hidden_size=8)), tiny_tokenizer)
