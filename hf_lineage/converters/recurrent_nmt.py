@@ -1,4 +1,4 @@
-"""OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `RNNSearchForConditionalGeneration`.
+"""OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `LuongForConditionalGeneration`.
 
 Their own checkpoints are pickles, which may run anything, and are not opened here. Turn one that you trust into
 safetensors where their own code has loaded the `checkpoint`; safetensors holds no shared tensors, so that tied weights
@@ -22,8 +22,8 @@ from torch import Tensor
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.files import replacing
-from hf_lineage.models.configuration_seq2seq import RNNSearchConfig
-from hf_lineage.models.modeling_rnnsearch import RNNSearchForConditionalGeneration
+from hf_lineage.models.configuration_luong import LuongConfig
+from hf_lineage.models.modeling_luong import LuongForConditionalGeneration
 
 
 CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -57,7 +57,7 @@ def read(weights: Mapping[str, Tensor] | str | Path) -> tuple[dict[str, Tensor],
     return dict(weights), "the state dict"
 
 
-def cell_names(config: RNNSearchConfig, stacked: bool) -> dict[str, str]:
+def cell_names(config: LuongConfig, stacked: bool) -> dict[str, str]:
     """Path of each cell in our model -> its names in theirs, with {} for weight_ih and so on."""
     names = {}
     for i in range(config.num_hidden_layers):
@@ -69,7 +69,7 @@ def cell_names(config: RNNSearchConfig, stacked: bool) -> dict[str, str]:
     return names
 
 
-def matrices(model: RNNSearchForConditionalGeneration) -> dict[str, Tensor]:
+def matrices(model: LuongForConditionalGeneration) -> dict[str, Tensor]:
     """The parameters besides the cells', by the keys of `OPENNMT` and `JOEYNMT`."""
     decoder, alignment = model.model.decoder, model.model.decoder.alignment
     found = {
@@ -89,7 +89,7 @@ def matrices(model: RNNSearchForConditionalGeneration) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
-def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) -> RNNSearchForConditionalGeneration:
+def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) -> LuongForConditionalGeneration:
     """A model of the sizes that the weights have, filled; `found` has our keys for matrices, theirs for cells."""
     for name in ("source", "target", "output", "context_part", "encoder.rnn.weight_hh_l0"):
         if name not in found:
@@ -109,8 +109,8 @@ def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) 
             "target, which must be alike"
         )
     first = found["decoder.rnn.layers.0.weight_ih" if stacked else "decoder.rnn.weight_ih_l0"]
-    model = RNNSearchForConditionalGeneration(
-        RNNSearchConfig.luong(
+    model = LuongForConditionalGeneration(
+        LuongConfig(
             **{
                 "vocab_size": found["source"].shape[0],
                 "decoder_vocab_size": found["target"].shape[0],
@@ -157,10 +157,10 @@ def renamed(weights: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
     return {theirs.get(name, name): tensor for name, tensor in weights.items()}
 
 
-def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNSearchForConditionalGeneration:
+def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> LuongForConditionalGeneration:
     """The model of OpenNMT-py's `rnn` or `brnn` encoder and `rnn` decoder (LSTM or GRU, attention general or dot).
 
-    `weights`: see above, or a safetensors file of it. `settings` are fields of `RNNSearchConfig` (dropout, tokens, …).
+    `weights`: see above, or a safetensors file of it. `settings` are fields of `LuongConfig` (dropout, tokens, …).
 
     Raises:
         ValueError: it is another architecture (mlp or copy attention, bridge, context gate, features, no attention),
@@ -180,10 +180,10 @@ def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNS
 
 def from_joeynmt(
     weights: Mapping[str, Tensor] | str | Path, *, scaled_embeddings: bool = False, **settings
-) -> RNNSearchForConditionalGeneration:
+) -> LuongForConditionalGeneration:
     """The model of JoeyNMT's recurrent encoder and decoder (LSTM or GRU, attention luong or bahdanau, its bridge).
 
-    `weights`: see above, or a safetensors file of it. `settings` are fields of `RNNSearchConfig` (dropout, tokens, …).
+    `weights`: see above, or a safetensors file of it. `settings` are fields of `LuongConfig` (dropout, tokens, …).
     `scaled_embeddings`: its YAML says `embeddings: scale: True`, which the weights do not tell: it then multiplies the
     vectors of E numbers by √E as it reads them; here they are stored multiplied.
 
@@ -231,7 +231,7 @@ def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool
     return weights
 
 
-def to_opennmt(model: RNNSearchForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
+def to_opennmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
     """The model's weights under OpenNMT-py's names, the output layer's under "generator.", also written to `path`.
 
     Raises:
@@ -247,7 +247,7 @@ def to_opennmt(model: RNNSearchForConditionalGeneration, path: str | Path | None
     return export(model, OPENNMT, found, model.config.input_feeding, path, wanted)
 
 
-def to_joeynmt(model: RNNSearchForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
+def to_joeynmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
     """The model's weights under JoeyNMT's names, also written to `path`; they belong to `embeddings: scale: False`.
 
     Raises:

@@ -87,12 +87,15 @@ class RecurrentCell(nn.Module):
         return (weight_hh,)
 
     def forward(
-        self, x: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None
+        self, x: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None, run=None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x [B, T, E] -> every h [B, T, P] and the state after each row's last token.
 
         Row b holds `lengths[b]` tokens (on the CPU; None = T everywhere) followed by padding, over which h is zero.
+        With `run`, it is run(self, x, state) instead: offloaded and sharded weights are here during this call only.
         """
+        if run is not None:
+            return run(self, x, state)
         state = self.initial_state(x) if state is None else state
         if x.numel() == 0:
             return x.new_zeros(*x.shape[:2], self.output_size), state
@@ -175,6 +178,16 @@ class RecurrentCell(nn.Module):
         if lengths is not None:
             outputs, state = outputs[inverse], [s[inverse] for s in state]
         return outputs, tuple(state)
+
+
+def step_on(cell: RecurrentCell, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """`cell(projected, state, run=step_on)` is cell.step(projected, state)."""
+    return cell.step(projected, state)
+
+
+def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """`cell(x, state, run=one_step)` reads x [B, E] in the state before it -> the state after it."""
+    return cell.step(linear(x, cell.weight_ih, cell.bias), state)
 
 
 class RNNCell(RecurrentCell):

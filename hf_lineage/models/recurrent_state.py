@@ -1,9 +1,9 @@
-"""What recurrent models carry between calls: the cache of their states, and where a batch's tokens are."""
+"""What recurrent models carry between calls, the cache of states; where a batch's tokens are, and how to read them."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
 
 
@@ -112,3 +112,24 @@ class Padding:
 def reorder_time(x: Tensor, index: Tensor) -> Tensor:
     """x [B, T, D] with its time steps in the order of `index` [B, T]."""
     return x.gather(1, index[..., None].expand_as(x))
+
+
+def run_both_ways(
+    cell: nn.Module,
+    backward_cell: nn.Module | None,
+    x: Tensor,
+    state: tuple[Tensor, ...] | None,
+    padding: Padding | None,
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """x [B, T, E], tokens at each row's front -> outputs [B, T, D], and the last states of the two cells.
+
+    The second cell, if there is one, reads the whole row from its end, and its outputs stand beside the first one's.
+    """
+    lengths = padding.lengths if padding is not None else None
+    outputs, last = cell(x, state, lengths)
+    if backward_cell is None:
+        return outputs, last, None
+    backwards = padding.backwards() if padding is not None else None
+    reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
+    reversed_outputs, reversed_last = backward_cell(reverse(x), None, lengths)
+    return torch.cat([outputs, reverse(reversed_outputs)], dim=2), last, reversed_last

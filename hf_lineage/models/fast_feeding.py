@@ -1,0 +1,21 @@
+"""What a recurrent layer reads in two parts, [x_t; c_t], through products that are made once, to the same result.
+
+W [x_t; c_t] + b = (W_x x_t + b) + W_c c_t: the first for all target words in one product. And if c_t = Σ_s α_t(s) h_s,
+W_c c_t = Σ_s α_t(s) W_c h_s: a product per source word, not per step. A cell runs these functions on its weights.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+
+def products(cell: nn.Module, parts: tuple[Tensor, Tensor], state=None) -> tuple[Tensor, Tensor]:
+    """x [B, T, E] and c [B, S, C] -> W_x x + b [B, T, G·D] and W_c c [B, S, G·D]."""
+    x, c = parts
+    of_x, of_c = cell.weight_ih.split([x.shape[2], c.shape[2]], dim=1)
+    return linear(x, of_x, cell.bias), linear(c, of_c)
+
+
+def step_fed(cell: nn.Module, parts: tuple[Tensor, Tensor], state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """W_x x_t + b [B, G·D], c_t [B, C] and the state before them -> the state after them."""
+    projected, c = parts
+    return cell.step(projected + linear(c, cell.weight_ih[:, -c.shape[1] :]), state)
