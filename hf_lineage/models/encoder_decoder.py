@@ -71,7 +71,7 @@ class EncoderDecoder:
         """Reads the target [B, T], or its vectors [B, T, E], beside the source; masks [B, S] and [B, seen + T]."""
         raise NotImplementedError
 
-    @takes_cache
+    @takes_cache(written_by_layers=False)
     @can_return_tuple
     def forward(
         self,

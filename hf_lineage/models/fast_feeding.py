@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
+def worth_it(length: int) -> bool:
+    """Whether a target of so many words shares products. The one place that decides."""
+    return length > 1
+
+
 def products(cell: nn.Module, parts: tuple[Tensor, Tensor], state=None) -> tuple[Tensor, Tensor]:
     """x [B, T, E] and c [B, S, C] -> W_x x + b [B, T, G·D] and W_c c [B, S, G·D]."""
     x, c = parts
@@ -15,7 +20,16 @@ def products(cell: nn.Module, parts: tuple[Tensor, Tensor], state=None) -> tuple
     return linear(x, of_x, cell.bias), linear(c, of_c)
 
 
-def step_fed(cell: nn.Module, parts: tuple[Tensor, Tensor], state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """W_x x_t + b [B, G·D], c_t [B, C] and the state before them -> the state after them."""
-    projected, c = parts
-    return cell.step(projected + linear(c, cell.weight_ih[:, -c.shape[1] :]), state)
+def words_product(cell: nn.Module, x: Tensor, state=None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """x [B, T, E] -> W_x x + b [B, T, G·D]; the weight, and W_c of it."""
+    of_x, of_c = cell.weight_ih.split([x.shape[2], cell.weight_ih.shape[1] - x.shape[2]], dim=1)
+    return linear(x, of_x, cell.bias), (cell.weight_ih, of_c)
+
+
+def step_fed(cell: nn.Module, parts: tuple, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """W_x x_t + b [B, G·D], c_t [B, C], and what `words_product` gave beside it -> the state after the step."""
+    projected, c, (weight, of_c) = parts
+    # an offloaded or sharded weight is another one in each call
+    if weight is not cell.weight_ih:
+        of_c = cell.weight_ih[:, -c.shape[1] :]
+    return cell.step(projected + linear(c, of_c), state)

@@ -6,6 +6,7 @@ input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> [B, T, D] -> weights 
 """
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from .attentional_decoder import (
 )
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_feeding import products, step_fed
+from .fast_feeding import step_fed, words_product, worth_it
 from .inputs import token_positions
 from .recurrent_cells import one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
@@ -163,10 +164,10 @@ class LuongDecoder(AttentionalDecoder):
         context = (weights @ source.vectors)[:, 0]
         return torch.tanh(self.from_context(context) + self.from_state(top)), states, weights
 
-    def step_on_products(self, word, answer, states, source, position):
+    def step_on_products(self, of_fed, word, answer, states, source, position):
         """`step` from the products that are made once: W e(y_{t−1}) + b [B, G·D], and W_c h̄ of the source."""
         if self.config.input_feeding:
-            first = self.layers[0].cell((word, answer), states[0], run=step_fed)
+            first = self.layers[0].cell((word, answer, of_fed), states[0], run=step_fed)
         else:
             first = self.layers[0].cell(word, states[0], run=step_on)
         states = self.run_layers(first, states)
@@ -220,10 +221,9 @@ class LuongDecoder(AttentionalDecoder):
         covered = source.vectors.shape[1] if self.config.coverage else 0
         answer, source.covered = carried_beside(cache, first, size, covered)
         words, step = self.dropout(vectors), self.step
-        if length > 1:
-            fed = answer if self.config.input_feeding else answer[:, :0]
-            words, _ = self.layers[0].cell((words, fed[:, None]), run=products)
-            source.products, step = self.from_context(source.vectors), self.step_on_products
+        if worth_it(length):
+            words, of_fed = self.layers[0].cell(words, run=words_product)
+            source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
         step, states = self.recomputed(step), [state_before(cache, i, first) for i in range(len(self.layers))]
         steps = []
         # unbound at once: each index by itself would have a gradient of the whole length

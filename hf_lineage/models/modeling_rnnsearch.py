@@ -22,7 +22,7 @@ from .attentional_decoder import (
 )
 from .configuration_rnnsearch import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_feeding import products
+from .fast_feeding import products, worth_it
 from .recurrent_cells import one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOutput, keep_state, state_before
 
@@ -63,7 +63,7 @@ class BahdanauDecoder(AttentionalDecoder):
         if self.config.coverage:
             source.covered = carried_beside(cache, first, source.vectors.shape[1])[0]
         words, step = self.dropout(vectors), self.step
-        if length > 1:
+        if worth_it(length):
             words, source.products = self.layers[0].cell((words, source.vectors), run=products)
             step = self.step_on_products
         step, state = self.recomputed(step), state_before(cache, 0, first)
