@@ -77,13 +77,14 @@ def matrices(model: LuongForConditionalGeneration) -> dict[str, Tensor]:
         "target": decoder.embed_tokens.weight,
         "output": model.lm_head.weight,
         "output_bias": model.lm_head.bias,
-        "key": alignment.weight_key,
-        "query": alignment.weight_query,
-        "energy": alignment.energy[None] if alignment.energy is not None else None,
         "answer_bias": decoder.from_state.bias,
         "context_part": decoder.from_context.weight,
         "state_part": decoder.from_state.weight,
     }
+    found |= {name.removeprefix("weight_"): parameter for name, parameter in alignment.named_parameters()}
+    if "energy" in found:
+        # theirs is a matrix of one row
+        found["energy"] = found["energy"][None]
     if decoder.bridge.dense is not None:
         found |= {"bridge": decoder.bridge.dense.weight, "bridge_bias": decoder.bridge.dense.bias}
     return {name: tensor for name, tensor in found.items() if tensor is not None}

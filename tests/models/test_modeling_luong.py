@@ -205,7 +205,7 @@ def test_checkpoints_of_the_old_form_open(tmp_path, attention):
     opened = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     assert type(opened) is LuongForConditionalGeneration
     ids = torch.randint(60, (2, 5))
-    assert torch.equal(opened(ids, labels=ids).logits, model(ids, labels=ids).logits)
+    assert_close(opened(ids, labels=ids).logits, model(ids, labels=ids).logits)
     config, unused = RNNSearchConfig.from_pretrained(tmp_path, vocab_size=50, other=1, return_unused_kwargs=True)
     assert (type(config), config.vocab_size, unused) == (LuongConfig, 50, {"other": 1})
     with pytest.raises(ValueError, match=r"LuongConfig.*AutoModelForSeq2SeqLM"):
@@ -213,7 +213,9 @@ def test_checkpoints_of_the_old_form_open(tmp_path, attention):
 
 
 def test_what_the_old_form_left_out_has_its_old_value():
-    config = RNNSearchConfig.from_dict({"attention": "dot", "readout_size": None, "bridge": "dense", "hidden_size": 8})
+    config = RNNSearchConfig.from_dict(
+        {"attention": "general", "readout_size": None, "bridge": "dense", "hidden_size": 8}
+    )
     assert (config.cell, config.embedding_size, config.input_feeding, config.dropout) == ("gru", 620, False, 0.0)
     # what it did not leave out may be what RNNsearch has
     assert (
