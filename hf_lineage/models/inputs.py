@@ -8,12 +8,32 @@ from torch import Tensor, nn
 IGNORED = -100
 
 
+def can_look(x: Tensor) -> bool:
+    """Whether the values of `x` may decide what Python does: on a GPU that stalls every step, and traces forbid it."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, where the device has it: MPS has not."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
     """Token vectors [B, T, E] of `input_ids` [B, T], or `inputs_embeds` [B, T, E] as given.
 
     Raises:
-        ValueError: both or neither are given, the shape or dtype is wrong, or an id lies outside the vocabulary.
-            (Ids are compared with the vocabulary on the CPU only: on a GPU it would stall every step.)
+        ValueError: as `check_inputs`.
+    """
+    check_inputs(embedding, input_ids, inputs_embeds)
+    return embedding(input_ids) if inputs_embeds is None else inputs_embeds
+
+
+def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None):
+    """Either `input_ids` [B, T] or `inputs_embeds` [B, T, E] must fit the embedding.
+
+    Raises:
+        ValueError: both or neither are given, the shape or dtype is wrong, or an id lies outside the vocabulary
+            (where `can_look` allows looking).
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
@@ -23,11 +43,11 @@ def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
                 f"inputs_embeds must have shape [batch, time, {embedding.embedding_dim}], not "
                 f"{list(inputs_embeds.shape)}"
             )
-        return inputs_embeds
+        return
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or input_ids.is_floating_point():
         found = f"{input_ids.dtype} {list(input_ids.shape)}" if isinstance(input_ids, Tensor) else type(input_ids)
         raise ValueError(f"input_ids must be an integer tensor of shape [batch, time], not {found}")
-    if input_ids.device.type == "cpu" and not torch.compiler.is_compiling() and input_ids.numel():
+    if can_look(input_ids) and input_ids.numel():
         outside = (input_ids < 0) | (input_ids >= embedding.num_embeddings)
         if outside.any():
             row, column = outside.nonzero()[0].tolist()
@@ -36,7 +56,6 @@ def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
                 f"{embedding.num_embeddings - 1} (vocab_size {embedding.num_embeddings}): does the tokenizer belong "
                 "to this model?"
             )
-    return embedding(input_ids)
 
 
 def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int, *, padding_only: bool = False):
@@ -79,12 +98,12 @@ def vectors_at_last_token(vectors: Tensor, attention_mask: Tensor | None) -> Ten
 
 
 def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
-    """Ids of `name` must lie in [0, size), or be `ignored`; looked at on the CPU only: on a GPU it stalls every step.
+    """Ids of `name` must lie in [0, size), or be `ignored` (where `can_look` allows looking).
 
     Raises:
         ValueError: one does not.
     """
-    if ids.device.type == "cpu" and not torch.compiler.is_compiling() and not ids.is_floating_point():
+    if can_look(ids) and not ids.is_floating_point():
         outside = (ids < 0) | (ids >= size)
         if ignored is not None:
             outside &= ids != ignored
@@ -96,12 +115,12 @@ def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | 
 
 
 def check_positions(position_ids: Tensor, limit: int):
-    """Refuses positions that have no vector (on the CPU only: on a GPU looking would stall every step).
+    """Refuses positions that have no vector (where `can_look` allows looking).
 
     Raises:
         ValueError: one is `limit` or more.
     """
-    if position_ids.device.type == "cpu" and not torch.compiler.is_compiling() and position_ids.numel():
+    if can_look(position_ids) and position_ids.numel():
         largest = position_ids.max().item()
         if largest >= limit:
             raise ValueError(
