@@ -5,6 +5,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .fast_dropout import dropout_mask
+from .inputs import can_look
+
+
+def segments_beat_mask(config, vectors: Tensor) -> bool:
+    """Whether attention from text to text beats one with a large mask over the row.
+
+    Always with flash attention, which takes no mask. With sdpa not on a GPU, where many small kernels would be
+    slower; nor where the weights are asked for (eager).
+    """
+    return "flash" in config._attn_implementation or (config._attn_implementation == "sdpa" and can_look(vectors))
+
+
+def has_fast_form(query: Tensor, dropout: float | None) -> bool:
+    """Whether `SegmentAttention` is the faster form: torch's own has none with dropout on a CPU."""
+    return bool(dropout) and len(query) == 1 and can_look(query)
 
 
 def split_texts(query, key, value, lengths, sources) -> tuple:

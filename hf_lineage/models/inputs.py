@@ -9,7 +9,7 @@ IGNORED = -100
 
 
 def can_look(x: Tensor) -> bool:
-    """Whether the values of `x` may decide what Python does: on a GPU looking stalls every step; tracing forbids it."""
+    """Whether the values of `x` may decide what Python does: on a GPU that stalls every step, and traces forbid it."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

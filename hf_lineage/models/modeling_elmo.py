@@ -21,7 +21,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_argument import takes_cache
+from .cache_argument import drops_cache_to_recompute, takes_cache
 from .conditional_random_field import ConditionalRandomField
 from .configuration_elmo import ELMoConfig
 from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
@@ -251,6 +251,7 @@ class ELMoModel(ELMoPreTrainedModel):
         return x if self.is_frozen else self.dropout(x)
 
     @takes_cache
+    @drops_cache_to_recompute
     @can_return_tuple
     @merge_with_config_defaults
     def forward(

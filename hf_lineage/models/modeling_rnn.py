@@ -20,7 +20,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_argument import cache_of, takes_cache
+from .cache_argument import cache_of, drops_cache_to_recompute, takes_cache
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .inputs import vectors_at_last_token
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
@@ -100,6 +100,7 @@ class RNNModel(RecurrentPreTrainedModel):
         return RNNCell(input_size, hidden_size, self.config.hidden_act, weight_dropout=self.config.weight_dropout)
 
     @takes_cache
+    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
