@@ -50,14 +50,10 @@ class LineageConfig(PreTrainedConfig):
         module = type(self).__module__.rpartition(".")[2]
         self.auto_map = {"AutoConfig": f"{module}.{type(self).__name__}", **self.auto_classes}
 
-    @property
+    @PreTrainedConfig._attn_implementation.getter
     def _attn_implementation(self) -> str | None:
         """transformers' name for the attention in use; without fast paths it is written out ("eager")."""
         return self._attn_implementation_internal if fast_paths_allowed() else "eager"
-
-    @_attn_implementation.setter
-    def _attn_implementation(self, value: str | dict | None):
-        PreTrainedConfig._attn_implementation.fset(self, value)
 
     def validate_sizes(self):
         """Refuses sizes that no machine can hold, and zero or negative ones."""

@@ -19,10 +19,10 @@ def fast_paths_allowed() -> bool:
 
 @contextmanager
 def plain_equations():
-    """Within the block every model runs the paper's equations: cells step by step, attention and softmax written out.
+    """Within the block all models run the paper's equations: cells step by step, attention and softmax written out.
 
-    Holds for the whole process. Under gradient checkpointing, call `backward` within the block too: it runs the layers
-    again. A model made within the block keeps its written-out attention.
+    Holds for the whole process. Gradient checkpointing needs `backward` within the block too: it runs layers again. A
+    model made within the block keeps its written-out attention.
     """
     before = os.environ.get(SWITCH, "")
     os.environ[SWITCH] = "1"

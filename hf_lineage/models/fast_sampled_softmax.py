@@ -1,37 +1,19 @@
 """Scores for the sampled softmax where all rows share their negatives: each different word is read and scored once."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear
 
-from .fast_paths import fast_paths_allowed
 
-
-def negatives_are_shared(negatives: Tensor) -> bool:
-    """Whether `shared_scores` serves: negatives [K] for all rows, not [..., K]."""
-    return negatives.dim() == 1 and fast_paths_allowed()
-
-
-def shared_scores(
-    x: Tensor,
-    targets: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    negatives: Tensor,
-    log_probability: Callable[[Tensor, int], Tensor],
-) -> tuple[Tensor, Tensor]:
+def shared_scores(x, targets, weight, bias, negatives, log_q) -> tuple[Tensor, Tensor]:
     """Scores less log q of the targets [..., T], and log Σ exp of those of the negatives [K] -> [..., T]."""
     drawn, counts = negatives.unique(return_counts=True)
     words, places = torch.cat([targets.flatten(), drawn]).unique(return_inverse=True)
-    rows = DifferentRows.apply(weight, words)
-    offsets = DifferentRows.apply(bias, words) - log_probability(words, weight.shape[0])
+    rows, offsets = DifferentRows.apply(weight, words), DifferentRows.apply(bias, words) - log_q(words, len(weight))
     of_targets, of_drawn = places.split([targets.numel(), drawn.numel()])
     of_targets = of_targets.view(targets.shape)
     target = (x * embedding(of_targets, rows)).sum(-1) + offsets[of_targets]
-    sample = linear(x, rows[of_drawn], offsets[of_drawn] + counts.log())
-    return target, sample.logsumexp(-1)
+    return target, linear(x, rows[of_drawn], offsets[of_drawn] + counts.log()).logsumexp(-1)
 
 
 class DifferentRows(torch.autograd.Function):
@@ -44,6 +26,6 @@ class DifferentRows(torch.autograd.Function):
         return weight.index_select(0, ids)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         (ids,) = ctx.saved_tensors
         return gradient.new_zeros(ctx.shape).index_copy_(0, ids, gradient), None

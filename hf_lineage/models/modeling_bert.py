@@ -24,10 +24,10 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
-from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions
+from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions, check_ids
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
-from .inputs import IGNORED, check_ids
+from .inputs import IGNORED
 from .reading import read_texts
 from .transformer_layers import SelfAttentionBlock
 

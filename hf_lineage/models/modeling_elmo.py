@@ -21,13 +21,14 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_argument import drops_cache_to_recompute, takes_cache
-from .conditional_random_field import ConditionalRandomField
+from .cache_argument import takes_cache
 from .configuration_elmo import ELMoConfig
+from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
 from .fast_dropout import Dropout
 from .inputs import IGNORED, check_mask, embed_inputs
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
+from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import RecurrentLayer
 from .recurrent_state import Padding, open_cache, reorder_time

@@ -23,11 +23,13 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
-from .cache_argument import cache_of, drops_cache_to_recompute, takes_cache
+from .cache_argument import cache_of, takes_cache
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .inputs import check_inputs, vectors_at_last_token
+from .inputs import check_inputs
+from .positions import vectors_at_last_token
 from .reading import read_texts
+from .recomputation import drops_cache_to_recompute
 from .transformer_layers import SelfAttentionBlock
 
 

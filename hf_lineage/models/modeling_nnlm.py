@@ -79,10 +79,7 @@ class NNLMModel(NNLMPreTrainedModel):
         return BaseModelOutputWithPast(outputs, cache, (vectors, outputs) if output_hidden_states else None)
 
     def windows(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
-        """Word vectors [B, T, m] -> at each word those of the last n − 1, the most recent first [B, T, (n−1)·m].
-
-        The cache carries the last n − 2 words of each row from call to call; before the first they are zero.
-        """
+        """Word vectors [B, T, m] -> at each word those of the last n − 1, the most recent first [B, T, (n−1)·m]."""
         (batch, length, size), earlier = vectors.shape, self.config.context_size - 1
         if padding is not None:
             vectors = reorder_time(vectors, padding.order)

@@ -20,9 +20,10 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_argument import cache_of, drops_cache_to_recompute, takes_cache
+from .cache_argument import cache_of, takes_cache
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .inputs import vectors_at_last_token
+from .positions import vectors_at_last_token
+from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from .recurrent_layers import RecurrentLayer
 from .recurrent_state import read_texts

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, log_softmax, logsigmoid
 
-from .fast_sampled_softmax import negatives_are_shared, shared_scores
+from .fast_paths import fast_paths_allowed
+from .fast_sampled_softmax import shared_scores
 
 
 def log_uniform_probability(ids: Tensor, vocab_size: int) -> Tensor:
@@ -49,7 +50,7 @@ def sampled_softmax_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tenso
     by 1 / q. A negative equal to the target stays: so the estimate is consistent for every K. Negatives [K] that all
     rows of x share cost least: each different one is scored once, and weighed by how often it was drawn.
     """
-    if negatives_are_shared(negatives):
+    if negatives.dim() == 1 and fast_paths_allowed():
         target, log_sample = shared_scores(x, targets, weight, bias, negatives, log_q)
     else:
         target, sample = sampled_scores(x, targets, weight, bias, negatives)

@@ -128,8 +128,6 @@ def reorder_time(x: Tensor, index: Tensor) -> Tensor:
 def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache) -> tuple:
     """What a recurrent model does before its paper's lines: word vectors [B, T, E], where its tokens are, its cache.
 
-    `attention_mask` [B, seen + T] covers the tokens that the cache has seen too.
-
     Raises:
         ValueError: a malformed input, or a cache of another kind or batch.
     """

@@ -1,4 +1,4 @@
-"""The switch that runs the papers' equations alone: the same numbers as by the fast paths, from the written-out lines."""
+"""The switch that runs the papers' equations alone: the same numbers as by the fast paths, line by line."""
 
 import pytest
 import torch
