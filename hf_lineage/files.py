@@ -64,6 +64,7 @@ def _decode(line, place, start, on_invalid, remedy):
         raise CorpusError(f"{place}, byte {start + line.index(0)} of the file: 0x00 is a NUL; {remedy}")
     return text
 
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary sibling, with the same ending, that takes the place of `path` at the end, and vanishes on an error.

@@ -17,8 +17,8 @@ from hf_lineage.data.sentence_pairs import (
     SentenceStream,
     StreamedSentencePairs,
     encode_sentences,
-    split_sentences,
 )
+from hf_lineage.data.sentences import split_sentences
 from hf_lineage.data.streamed_blocks import StreamedBlocks
 from hf_lineage.data.streams import BlocksWithNegatives, ContiguousBlocks, ParallelStreams, VariableStreams
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
