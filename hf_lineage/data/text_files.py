@@ -1,17 +1,16 @@
 """Documents of one file: text, JSON Lines or Parquet, with errors that name the place."""
 
-import codecs
-import gzip
 import itertools
 import json
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import parquet
+
+from hf_lineage.files import CorpusError, read_lines
 
 
 SAMPLE_BY = ("line", "paragraph", "document")
@@ -19,10 +18,7 @@ ON_INVALID = ("error", "replace")
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 # what JSON can write and a text must not hold: NUL and the halves of surrogate pairs
 _INVALID_CHARACTER = re.compile("[\0\ud800-\udfff]")
-
-
-class CorpusError(ValueError):
-    """A corpus that cannot be used; the message names the file, the place and the remedy."""
+_REMEDY = 'convert the file to UTF-8 text, or read it with on_invalid="replace", which puts U+FFFD there'
 
 
 def read_documents(
@@ -41,7 +37,7 @@ def read_documents(
     if suffix == ".parquet":
         documents = _read_parquet(path, text_field, on_invalid)
     elif suffix.startswith(".txt"):
-        documents = _group_lines(read_lines(path, on_invalid), sample_by)
+        documents = _group_lines(read_lines(path, on_invalid, remedy=_REMEDY), sample_by)
     else:
         documents = _read_json_lines(path, text_field, on_invalid)
     empty = True
@@ -71,39 +67,6 @@ def suffix_of(path):
     raise CorpusError(f"{path} is of no known kind; the name must end in one of {', '.join(SUFFIXES)}")
 
 
-def read_lines(path, on_invalid):
-    unpack = gzip.open if suffix_of(path).endswith(".gz") else open
-    offset = 0
-    try:
-        with unpack(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-                start = offset + len(raw) - len(line)
-                yield _decode(line, f"{path}, line {number}", start, on_invalid).rstrip("\r\n")
-                offset += len(raw)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CorpusError(f"{path} is not a whole gzip file ({error}); fetch or pack it again") from error
-
-
-def _decode(line, place, start, on_invalid):
-    if on_invalid == "replace":
-        return line.decode("utf-8", errors="replace").replace("\0", "\ufffd")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _invalid_byte(place, start + error.start, f"0x{line[error.start]:02x} is not UTF-8") from None
-    if "\0" in text:
-        raise _invalid_byte(place, start + line.index(b"\0"), "0x00 is a NUL")
-    return text
-
-
-def _invalid_byte(place, offset, problem):
-    return CorpusError(
-        f"{place}, byte {offset} of the file: {problem}. Convert the file to UTF-8 text, or read it with "
-        'on_invalid="replace", which puts U+FFFD there.'
-    )
-
-
 def _group_lines(lines, sample_by):
     if sample_by == "line":
         yield from lines
@@ -122,7 +85,7 @@ def _read_json_lines(path, text_field, on_invalid):
 
 def json_rows(path, on_invalid="error"):
     """The objects of JSON Lines, each after the place where it stands."""
-    for number, line in enumerate(read_lines(path, on_invalid), start=1):
+    for number, line in enumerate(read_lines(path, on_invalid, remedy=_REMEDY), start=1):
         if not has_text(line):
             continue
         place = f"{path}, line {number}"
