@@ -16,6 +16,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
+from hf_lineage.files import CorpusError, read_text
+
 
 def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
     """`recipe.py [config.yaml] [--key value ...]` -> one object of each dataclass.
@@ -131,8 +133,8 @@ _SettingsLoader.add_implicit_resolver(
 def _read_settings(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
     """Returns field -> value of a YAML file, each of the type that the field asks for."""
     try:
-        settings = _SettingsLoader(path.read_text(encoding="utf-8")).get_single_data()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        settings = _SettingsLoader(read_text(path)).get_single_data()
+    except (OSError, CorpusError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read the recipe file {path}: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"the recipe file {path} must hold `key: value` lines, not a {type(settings).__name__}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from hf_lineage.files import write_text
+from hf_lineage.files import read_text, write_text
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Phrases:
             OSError: the file cannot be read.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
             passes = [{(str(a), str(b)): float(score) for a, b, score in pairs} for pairs in content["passes"]]
             return cls(passes, str(content["delimiter"]))
         except (ValueError, TypeError, KeyError) as error:
