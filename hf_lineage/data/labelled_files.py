@@ -264,7 +264,8 @@ def _read_table(path, encoding, separators):
     lines = list(_lines(path, encoding))
     if not lines:
         raise CorpusError(f"{path} is empty; its first line must name the columns")
-    separator = max(separators, key=lambda s: (len(_cut(path, lines[:1], s)[0][1]), -separators.index(s)))
+    # the first of equal ones
+    separator = max(separators, key=lambda one: len(next(csv.reader(lines[:1], delimiter=one), ())))
     rows = _unquoted(lines, separator) if separator == "\t" else None
     if rows is None:
         rows = _cut(path, lines, separator)

@@ -198,9 +198,9 @@ def test_the_lineage_s_numbers_are_kept(tmp_path, monkeypatch):
 
 def test_an_evaluation_that_fails_in_training_leaves_a_checkpoint(folder, tmp_path, monkeypatch):
     """The last update's too, which nothing has saved yet; the same command goes on from there."""
-    settings = TRAINING | {"dataset": "labels", "model_name_or_path": "bert", "eval_strategy": "epoch", "max_steps": 2}
-    # 12 rows: an epoch ends after the last update
-    settings |= {"per_device_train_batch_size": 8}
+    settings = TRAINING | {"dataset": "labels", "model_name_or_path": "bert", "eval_strategy": "epoch"}
+    # 12 rows: an epoch ends with the last update
+    settings |= {"per_device_train_batch_size": 12}
     with pytest.raises(Broken) as raised:
         run(folder, "finetune_classification", settings, tmp_path, monkeypatch, "score_classification", 1)
     checkpoint = last_complete_checkpoint(tmp_path)
