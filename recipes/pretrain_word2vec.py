@@ -23,11 +23,10 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus
-from hf_lineage.files import write_json
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
-from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer, last_complete_checkpoint
+from hf_lineage.training import FastPath, LineageTrainingArguments, Results, Word2VecTrainer, last_complete_checkpoint
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -159,16 +158,20 @@ def main():
         vectors.save(output_dir / "word_vectors.bin")
 
         # 7. evaluate
-        results = {"words": words.num_words, "vocabulary": len(vectors)}
         history = trainer.state.log_history
-        results["losses"] = [(row["step"], row["loss"]) for row in history if "loss" in row]
-        results["epoch_losses"] = [row["epoch_loss"] for row in history if "epoch_loss" in row]
-        if word_args.analogies:
-            results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
-        if word_args.similarities:
-            results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
+        results = Results(
+            output_dir / "results.json",
+            words=words.num_words,
+            vocabulary=len(vectors),
+            losses=[(row["step"], row["loss"]) for row in history if "loss" in row],
+            epoch_losses=[row["epoch_loss"] for row in history if "epoch_loss" in row],
+        )
+        with results.kept_on_error():
+            if word_args.analogies:
+                results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
+            if word_args.similarities:
+                results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
         print(json.dumps(results, indent=1))
-        write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
