@@ -39,8 +39,8 @@ def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMFor
     of the data, or `itos` in older versions), which the weights do not hold.
 
     Raises:
-        ValueError: a weight is missing, has no place, or is of a shape that no LSTM of this code has (its GRU, its QRNN
-            and backward layers are not read); or the file is not in safetensors.
+        ValueError: a weight is missing, has no place, or is of a shape that no LSTM of this code has (GRU, QRNN and
+            backward layers are not read); or the file is not in safetensors.
     """
     if isinstance(state, str | Path):
         state = read_safetensors(state)
