@@ -13,6 +13,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from transformers import (
     AutoConfig,
@@ -37,7 +38,7 @@ from hf_lineage.data import (
 )
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
+from hf_lineage.tokenization import causal_tokenizer, train_characters, train_word_level, train_wordpiece
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -51,8 +52,8 @@ from hf_lineage.training import (
 class LanguageModelArguments:
     """What only language-model pretraining needs."""
 
-    tokenizer_kind: str = field(
-        default="wordpiece", metadata={"help": "Trained here unless tokenizer_name is given: wordpiece or word_level."}
+    tokenizer_kind: Literal["wordpiece", "word_level", "character"] = field(
+        default="wordpiece", metadata={"help": "What is trained here unless tokenizer_name is given."}
     )
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary size of the tokenizer trained here."})
     min_frequency: int | None = field(
@@ -104,7 +105,8 @@ def main():
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
         else:
-            train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[lm_args.tokenizer_kind]
+            kinds = {"wordpiece": train_wordpiece, "word_level": train_word_level, "character": train_characters}
+            train = kinds[lm_args.tokenizer_kind]
             texts = (row["text"] for row in corpora["train"])
             options = {} if lm_args.min_frequency is None else {"min_frequency": lm_args.min_frequency}
             tokenizer = train(texts, lm_args.vocab_size, special_tokens=lm_args.special_tokens, **options)

@@ -23,7 +23,7 @@ from hf_lineage.data.cjk import numbers_of_words
 from hf_lineage.inference.given_alignment import NoAttentionError, align
 from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, generated_texts, parse_links
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
-from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
+from hf_lineage.tokenization import train_characters, train_word_level, train_wordpiece, translation_tokenizer
 from hf_lineage.training import Results, TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
 
 
@@ -46,7 +46,7 @@ class TranslationArguments:
         default=False,
         metadata={"help": "Join the pairs of a training batch in one row without padding; for the Transformer."},
     )
-    tokenizer_kind: Literal["wordpiece", "word_level"] = field(
+    tokenizer_kind: Literal["wordpiece", "word_level", "character"] = field(
         default="wordpiece", metadata={"help": "Trained here on both languages unless tokenizer_name is given."}
     )
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary of the tokenizer trained here."})
@@ -89,7 +89,8 @@ def main():
             if data_args.tokenizer_kind == "wordpiece":
                 # accents tell words apart in the languages that have them
                 settings |= {"strip_accents": False}
-            train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[data_args.tokenizer_kind]
+            kinds = {"wordpiece": train_wordpiece, "word_level": train_word_level, "character": train_characters}
+            train = kinds[data_args.tokenizer_kind]
             texts = (row[side] for row in corpora["train"] for side in ("source", "target"))
             tokenizer = train(texts, data_args.vocab_size, show_progress=show_progress, **settings)
         tokenizer = translation_tokenizer(tokenizer)

@@ -27,7 +27,7 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     A prompt starts with the end mark of the document before it and ends with its own last token: BERT's template
     would end it with [SEP], after which there is nothing left to say. Batches are padded on the left, where
     generate() wants it. Every word is decoded with the blank before it, so that a continuation can be appended to its
-    prompt. Text ids stay as they are.
+    prompt; characters are decoded as they are. Text ids stay as they are.
 
     Raises:
         ValueError: the tokenizer has no eos_token.
@@ -39,7 +39,10 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     backend.post_processor = processors.TemplateProcessing(
         single=f"{eos} $A", pair=f"{eos} $A $B", special_tokens=[(eos, tokenizer.eos_token_id)]
     )
-    if isinstance(backend.model, models.WordPiece | models.WordLevel):
+    # characters need no blanks before them: theirs is a Fuse
+    if isinstance(backend.model, models.WordPiece | models.WordLevel) and not isinstance(
+        backend.decoder, decoders.Fuse
+    ):
         backend.decoder = _decoder_of_continuations(backend.model)
     # a new object of the plain class: a BertTokenizer would come back from disk with BERT's template
     return PreTrainedTokenizerFast(

@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.tokenization.roles import check_at_least_one, check_boolean, special_roles, wrap
-from hf_lineage.tokenization.word_counts import count_words
+from hf_lineage.tokenization.word_counts import count_words, most_frequent
 
 
 # to be left out of words; apostrophe, hyphen and underscore stay between letters or digits
@@ -62,7 +62,7 @@ def train_word_level(
     normalizer = word_normalizer(lowercase, strip_punctuation)
     # the second splits at white space too
     pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
-    words = _frequent_words(
+    words = most_frequent(
         count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
     )
     # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
@@ -76,20 +76,6 @@ def train_word_level(
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     return wrap(tokenizer, roles, model_max_length, vocabulary)
-
-
-def _frequent_words(word_counts: Mapping[str, int], min_frequency: int) -> list[str]:
-    """Words that occur `min_frequency` times, most frequent first (ties by code points)."""
-    words = sorted(word for word, count in word_counts.items() if count >= min_frequency)
-    if not words:
-        most_frequent = max(word_counts, key=word_counts.get)
-        raise ValueError(
-            f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
-            f"{word_counts[most_frequent]} times; lower it to at most that"
-        )
-    # ties stay in order
-    words.sort(key=word_counts.get, reverse=True)
-    return words
 
 
 def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:

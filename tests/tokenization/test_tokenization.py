@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hf_lineage.data import CorpusError, read_documents
 from hf_lineage.tokenization import (
     causal_tokenizer,
     extend_word_level,
+    train_characters,
     train_word_level,
     train_wordpiece,
     translation_tokenizer,
@@ -42,6 +44,10 @@ def quiet_wordpiece(texts, vocab_size=200, **options):
 
 def quiet_words(texts, vocab_size=None, **options):
     return train_word_level(texts, vocab_size, show_progress=False, **options)
+
+
+def quiet_characters(texts, vocab_size=None, **options):
+    return train_characters(texts, vocab_size, show_progress=False, **options)
 
 
 def stock_vocabulary(texts, vocab_size):
@@ -146,7 +152,7 @@ def test_decoding(tiny_tokenizer):
     assert tiny_tokenizer.decode(ids, skip_special_tokens=True) == "the dog remembered our lantern."
 
 
-@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words])
+@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words, quiet_characters])
 def test_loads_with_and_without_the_package(tmp_path, tiny_corpus, train):
     tokenizer = train(tiny_corpus, 150, model_max_length=64)
     tokenizer.save_pretrained(tmp_path)
@@ -264,7 +270,7 @@ def test_continuations_can_be_appended(tiny_tokenizer):
         assert (causal.decode(ids[:cut]) + causal.decode(ids[cut:])).strip() == text
 
 
-@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words])
+@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words, quiet_characters])
 @pytest.mark.parametrize(
     ("texts", "options", "error", "message"),
     [
@@ -380,3 +386,46 @@ def test_word_level_splits_punctuation_on_request():
     assert "Python." not in tokenizer.get_vocab()
     with pytest.raises(ValueError, match="strip_punctuation leaves no punctuation"):
         train_word_level(texts, strip_punctuation=True, split_punctuation=True)
+
+
+CHARACTERS = ["A  b\tc.\n", "don't — “naïve” 東京 🙂\u200d", " [SEP] e\u0301 ", "ﬁ .\r\n!"]
+
+
+def test_characters_are_counted_and_decoded_exactly(tmp_path):
+    tokenizer = quiet_characters(CHARACTERS)
+    counts = Counter("".join(CHARACTERS).replace("[SEP]", ""))
+    expected = sorted(counts, key=lambda character: (-counts[character], character))
+    assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == SPECIAL + expected
+    tokenizer.save_pretrained(tmp_path)
+    for each in (tokenizer, AutoTokenizer.from_pretrained(tmp_path), causal_tokenizer(tokenizer)):
+        for text in CHARACTERS:
+            ids = each(text, add_special_tokens=False).input_ids
+            assert each.decode(ids) == text
+            tokens = [token for token in each.convert_ids_to_tokens(ids) if token != "[SEP]"]
+            assert tokens == list(text.replace("[SEP]", ""))
+    assert tokenizer("A").input_ids == tokenizer.convert_tokens_to_ids(["[CLS]", "A", "[SEP]"])
+    assert tokenizer.decode(tokenizer("Ж", add_special_tokens=False).input_ids) == "[UNK]"
+
+
+def test_order_of_the_texts_does_not_matter_to_characters():
+    digests = [quiet_characters(texts).backend_tokenizer.to_str() for texts in (CHARACTERS, CHARACTERS[::-1])]
+    assert digests[0] == digests[1]
+
+
+def test_rare_characters_are_unknown():
+    tokenizer = quiet_characters(["aaab bbc", "A"], 8, lowercase=True)
+    assert tokenizer.convert_ids_to_tokens(range(8)) == [*SPECIAL, "a", "b", " "]
+    tokenizer = quiet_characters(["aaab bbc"], min_frequency=3)
+    assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == [*SPECIAL, "a", "b"]
+
+
+def test_characters_of_translations_and_continuations_are_exact():
+    tokenizer = translation_tokenizer(quiet_characters(CHARACTERS))
+    ids = tokenizer("b c.").input_ids
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "b c."
+    causal = causal_tokenizer(quiet_characters(CHARACTERS))
+    ids = causal("A  b\tc.").input_ids
+    assert ids[0] == causal.eos_token_id
+    for cut in range(1, len(ids)):
+        assert causal.decode(ids[1:cut]) + causal.decode(ids[cut:]) == "A  b\tc."
