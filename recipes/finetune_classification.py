@@ -12,7 +12,6 @@ the Hub. Run the same command again after an interruption: it goes on from the l
 """
 
 import inspect
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,7 +22,7 @@ from transformers import DataCollatorWithPadding as PaddingCollator
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
 from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, class_names, load_labelled, task_tokenizer
-from hf_lineage.files import write_json
+from hf_lineage.files import json_text, write_json
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
@@ -153,7 +152,7 @@ def main():
         scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
         results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
     if trainer.is_world_process_zero():
-        print(json.dumps(results))
+        print(json_text(results))
         write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()

@@ -14,7 +14,6 @@ The data set is a folder with train, validation and perhaps test files (.jsonl, 
 the Hub. Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -32,7 +31,7 @@ from transformers import (
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
 from hf_lineage.data import KeptLayers, Rows, class_names, load_labelled, permutation
-from hf_lineage.files import write_json
+from hf_lineage.files import json_text, write_json
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
 
@@ -146,7 +145,7 @@ def main():
     # how much of each layer the task reads
     results["mixes"] = [[round(share, 3) for share in mix.weights.softmax(0).tolist()] for mix in model.model.mixes]
     if trainer.is_world_process_zero():
-        print(json.dumps(results))
+        print(json_text(results))
         write_json(output_dir / "results.json", results)
     if training_args.push_to_hub:
         trainer.push_to_hub()

@@ -1,17 +1,18 @@
 """A corpus as one long stream of tokens."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from hf_lineage.data.cjk import WordCount
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.text_files import CorpusError
 
 
 # raise it when the same text is encoded differently, so that no stale cache is served
-_ENCODING_VERSION = 1
+_ENCODING_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class TokenStream:
     marks too, as is the custom on the Penn Treebank: `<eos>` is a word, and the end of a line is a character.
 
     tokens: int32 [N]; document_starts: int64 [documents], where each document's first token is;
-    num_words: words of the text between white space, plus one per document;
+    num_words: words of the text between white space, plus one per document; in a corpus written without blanks
+    (`hf_lineage.data.cjk`) each Chinese or Japanese character is a word;
     num_characters: characters of the text, plus one per document;
     num_unknown: tokens of the text that are the tokenizer's unknown token.
     """
@@ -62,7 +64,7 @@ def encode_corpus(
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")),
-            num_words=datasets.Value("int64"),
+            words=datasets.List(datasets.Value("int64"), 4),
             num_characters=datasets.Value("int64"),
         ),
         num_proc=num_proc,
@@ -77,10 +79,14 @@ def encode_corpus(
     return TokenStream(
         tokens=tokens,
         document_starts=1 + np.cumsum(lengths, dtype=np.int64) - lengths,
-        num_words=int(columns["num_words"].to_numpy().sum()),
+        num_words=WordCount(*map(int, _numbers(columns["words"]).reshape(-1, 4).sum(0))).words + len(corpus),
         num_characters=int(columns["num_characters"].to_numpy().sum()),
         num_unknown=int(np.count_nonzero(tokens == tokenizer.unk_token_id)),
     )
+
+
+def _numbers(column):
+    return np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
 
 
 def end_mark(tokenizer):
@@ -99,7 +105,7 @@ def _encode_batch(batch, indices, encode, eos_token_id, version):
         check_row_text(index, text)
     return {
         "tokens": [np.append(ids, np.int32(eos_token_id)) for ids in encode(texts)],
-        "num_words": [len(text.split()) + 1 for text in texts],
+        "words": [astuple(WordCount.of(text)) for text in texts],
         "num_characters": [len(text) + 1 for text in texts],
     }
 

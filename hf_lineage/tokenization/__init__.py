@@ -3,6 +3,7 @@
 The same words with the same counts give the same bytes of tokenizer.json, on every run and with any number of threads.
 """
 
+from hf_lineage.tokenization.byte_pairs import train_byte_pairs
 from hf_lineage.tokenization.elmo import elmo_tokenizer
 from hf_lineage.tokenization.roles import BERT_SPECIAL_TOKENS, causal_tokenizer, translation_tokenizer
 from hf_lineage.tokenization.word_level import extend_word_level, train_word_level, word_normalizer
@@ -14,6 +15,7 @@ __all__ = [
     "causal_tokenizer",
     "elmo_tokenizer",
     "extend_word_level",
+    "train_byte_pairs",
     "train_word_level",
     "train_wordpiece",
     "translation_tokenizer",

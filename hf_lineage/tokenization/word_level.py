@@ -18,6 +18,9 @@ from hf_lineage.tokenization.word_counts import count_words
 # to be left out of words; apostrophe, hyphen and underscore stay between letters or digits
 PUNCTUATION = r"[^\p{L}\p{N}\p{M}_'’-]|(?<![\p{L}\p{N}\p{M}])[_'’-]+|[_'’-]+(?![\p{L}\p{N}\p{M}])"
 
+# a letter before it, none behind it, with marks and soft characters passed over
+FINAL_SIGMA = r"(?<=\p{L})Σ(?![\p{M}\p{Cf}'’]*\p{L})"
+
 
 def train_word_level(
     texts_or_files: str | Path | Iterable,
@@ -90,6 +93,11 @@ def _frequent_words(word_counts: Mapping[str, int], min_frequency: int) -> list[
     # ties stay in order
     words.sort(key=word_counts.get, reverse=True)
     return words
+
+
+def lowercasing() -> normalizers.Normalizer:
+    """Lower case as str.lower() has it: Σ at the end of a word is ς."""
+    return normalizers.Sequence([normalizers.Replace(Regex(FINAL_SIGMA), "ς"), normalizers.Lowercase()])
 
 
 def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:
