@@ -15,8 +15,9 @@ from hf_lineage.tokenization.spacing import UNKNOWN
 class BLEU(evaluate.Metric):
     """Corpus BLEU of translations (`predictions`) against one reference each, untokenized text both.
 
-    `tokenize` is sacrebleu's: "13a" (as the WMT campaigns), "zh", "char", "none", …, which `bleu_tokenizer`
-    chooses by language; `lowercase` folds case, of both sides ("case:lc" in the signature). Gives bleu (0 to 100), brevity_penalty, and sacrebleu's `signature`, which belongs beside any number that is published.
+    `tokenize` is sacrebleu's: "13a" (as the WMT campaigns), "zh", "char", "none", …, which `bleu_tokenizer` chooses by
+    language; `lowercase` folds the case of both sides ("case:lc" in the signature). Gives bleu (0 to 100),
+    brevity_penalty, and sacrebleu's `signature`, which belongs beside any number that is published.
     """
 
     def _info(self):

@@ -28,7 +28,7 @@ TEXTS_AT_ONCE = 1_000
 START, END = "start", "end"
 OPENING, CLOSING = "opening quote", "closing quote"
 LETTER, DIGIT, IDEOGRAPH, KANA = "letter", "digit", "ideograph", "kana"
-IDEOGRAPHS = "㐀-䶿一-鿿豈-\ufaff\U00020000-\U0003ffff"
+IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 ASCII_SYMBOLS = "$+<=>^`|~"
 # while the rules are tried, one after the other: gaps that are known to have a blank, and to have none
 KNOWN_BLANK, KNOWN_JOINED, CLOSING_MARK = "\ue000", "\ue001", "\ue002"
@@ -46,17 +46,13 @@ PATTERNS = {
     LETTER: rf"[^\p{{P}}\p{{N}}\p{{Hiragana}}\p{{Katakana}}ー{re.escape(ASCII_SYMBOLS)}{IDEOGRAPHS} \ue000-\ue002]",
 }
 # where no text tells: English, and the marks of other languages that leave no doubt
-WIDE_MARKS = "、。，；：！？"
+WIDE = (IDEOGRAPH, KANA, *"、。，；：！？")
 OPENING_MARKS = "([{“‘«"
 PLAIN_RULES = [
-    {(None, left, None, None): True for left in (*OPENING_MARKS, *WIDE_MARKS, *"¿¡「『（【《", OPENING)},
-    {(None, None, right, None): True for right in (*".,;:!?)%]}”’…»」』）】》", *WIDE_MARKS, CLOSING)}
+    {(None, left, None, None): True for left in (*OPENING_MARKS, *WIDE, *"¿¡「『（【《", OPENING)},
+    {(None, None, right, None): True for right in (*".,;:!?)%]}”’…»」』）】》", *WIDE, CLOSING)}
     | {(None, None, right, None): False for right in (*OPENING_MARKS, OPENING)},
-    {
-        (None, left, right, None): True
-        for left in (IDEOGRAPH, KANA, *WIDE_MARKS)
-        for right in (IDEOGRAPH, KANA, *OPENING_MARKS, OPENING)
-    },
+    {(None, left, right, None): True for left in WIDE for right in (*OPENING_MARKS, OPENING)},
     {(beyond, mark, right, None): True for mark in "'’-" for beyond in (LETTER, DIGIT) for right in (LETTER, DIGIT)}
     | {(None, left, mark, beyond): True for mark in "'’-" for left in (LETTER, DIGIT) for beyond in (LETTER, DIGIT)}
     | {(DIGIT, mark, DIGIT, None): True for mark in ".,"},
