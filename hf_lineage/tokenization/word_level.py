@@ -44,8 +44,9 @@ PUNCTUATION = (
     rf"|{_unless_between(chr(34), HEBREW)}"
     rf")[^\p{{L}}\p{{N}}]*"
 )
-# a cased letter before it and none behind it, as str.lower() has it
-FINAL_SIGMA = r"(?<=[\p{Lu}\p{Ll}\p{Lt}\p{M}\p{Cf}])Σ(?![\p{M}\p{Cf}\p{Lm}'’.:·]*[\p{Lu}\p{Ll}\p{Lt}])"
+# a cased letter before it and none behind it, others than letters passed over, as str.lower() has it
+CASED, PASSED_OVER = r"[\p{Lu}\p{Ll}\p{Lt}]", r"[\p{M}\p{Cf}\p{Lm}'’.:·]*"
+FINAL_SIGMA = rf"{CASED}{PASSED_OVER}\KΣ(?!{PASSED_OVER}{CASED})"
 
 
 def train_word_level(
