@@ -10,6 +10,7 @@ from typing import Literal
 
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import train_byte_pairs, train_word_level, train_wordpiece
 
 
@@ -33,7 +34,7 @@ class TokenizerArguments:
         metadata={"help": "Pairs (of pieces, default 2) or words (default 1) seen less often are left out."},
     )
     limit_alphabet: int | None = field(
-        default=None, metadata={"help": "Characters at most (wordpiece); default: as the text needs."}
+        default=None, metadata={"help": "Characters at most (wordpiece); default: as many as the text needs."}
     )
     lowercase: bool | None = field(
         default=None, metadata={"help": "Lower-case the text; default: true (wordpiece) or false."}
@@ -51,7 +52,7 @@ def main():
         raise ValueError(f"limit_alphabet is for kind wordpiece, not {args.kind}: leave it out")
 
     # 2. text
-    corpus = load_corpus(args.corpus, "train", text_field=args.text_field)
+    corpus = load_corpus(args.corpus, "train", text_field=args.text_field, longest=LONGEST)
 
     # 3. train: what was not given stays as the trainer of that kind has it
     names = ["vocab_size", "min_frequency", "limit_alphabet", "lowercase", "special_tokens"]
