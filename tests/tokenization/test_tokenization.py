@@ -21,6 +21,7 @@ from hf_lineage.tokenization import (
     train_wordpiece,
     translation_tokenizer,
     word_counts,
+    word_normalizer,
 )
 
 
@@ -429,3 +430,60 @@ def test_characters_of_translations_and_continuations_are_exact():
     assert ids[0] == causal.eos_token_id
     for cut in range(1, len(ids)):
         assert causal.decode(ids[1:cut]) + causal.decode(ids[cut:]) == "A  b\tc."
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # joiners, soft hyphens and word joiners belong to their word (UAX 29, WB4)
+        ("می\u200cخواهم.", ["می\u200cخواهم"]),
+        ("ශ්\u200dරී", ["ශ්\u200dරී"]),
+        ("co\u00adoperate, a\u2060b", ["co\u00adoperate", "a\u2060b"]),
+        # marks of what is no word go with it
+        ("I ❤\ufe0f 👩\u200d👧 you", ["I", "you"]),
+        ("a\u200bb", ["a", "b"]),
+        # MidLetter, MidNum and MidNumLet (WB6, WB7, WB7b, WB11)
+        ('col·legi צה״ל צה"ל k:a', ["col·legi", "צה״ל", 'צה"ל', "k:a"]),
+        ("3.14 1,000.5 U.S. end. (5, 6)", ["3.14", "1,000.5", "U.S", "end", "5", "6"]),
+        ("他说：好，3：4", ["他说", "好", "3", "4"]),
+        # no word boundary of Unicode's, but the package's: hyphens between letters
+        ("well-known a--b -x x_1 it’s 'q'", ["well-known", "a", "b", "x", "x_1", "it’s", "q"]),
+    ],
+)
+def test_words_end_where_unicode_has_boundaries(tmp_path, text, words):
+    tokenizer = quiet_words([text], strip_punctuation=True)
+    tokenizer.save_pretrained(tmp_path)
+    for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert loaded.tokenize(text) == words
+    assert not {"", "\ufe0f"} & set(tokenizer.get_vocab())
+
+
+@pytest.mark.parametrize("text", ["ΟΔΟΣ ΣΑΣ Σ ΣΟΦΟΣ.", "ΟΔΟ\u0301Σ Α’Σ ΣΣ", "İSTANBUL ẞ Ǆ ÀÉ ΑΣ2 ΑΣ\u0301Α"])
+@pytest.mark.parametrize("strip_punctuation", [False, True])
+def test_lower_case_is_strs(text, strip_punctuation):
+    """Σ is ς at the end of a word."""
+    normalizer = word_normalizer(True, strip_punctuation)
+    assert normalizer.normalize_str(text).strip(" .") == text.lower().strip(" .")
+
+
+def test_chinese_has_its_characters(shared_data):
+    """An alphabet of 1,000 would leave 8 % unknown."""
+    with gzip.open(shared_data / "lm_zh_novels" / "train.txt.gz", "rt", encoding="utf-8") as file:
+        texts = file.read().splitlines()
+    train, held_out = texts[:1_500], texts[1_500:1_800]
+    tokenizer = quiet_wordpiece(train, 8_000)
+    ids = [id for row in tokenizer(held_out, add_special_tokens=False).input_ids for id in row]
+    assert 3_000 < len(tokenizer) <= 8_000
+    assert ids.count(tokenizer.unk_token_id) < 0.002 * len(ids)
+    with pytest.warns(UserWarning, match=r"[5-9]\.\d\d% of the words are unknown.* rarest characters.*limit_alphabet"):
+        assert len(quiet_wordpiece(train, 8_000, limit_alphabet=1_000)) < 1_100
+
+
+def test_small_vocabularies_hold_what_fits():
+    texts = ["的" * 30 + "是" * 20 + "我" * 10 + "你"]
+    with pytest.warns(UserWarning, match="1.64% of the words are unknown.*'你'"):
+        assert quiet_wordpiece(texts, 8).convert_ids_to_tokens(range(8)) == [*SPECIAL, "我", "是", "的"]
+    with pytest.raises(ValueError, match="vocab_size=7 .* at least 9"):
+        quiet_wordpiece(texts, 7)
+    with pytest.warns(UserWarning, match="9 tokens of the vocab_size=50"):
+        quiet_wordpiece(texts, 50)
