@@ -26,6 +26,7 @@ from hf_lineage.metrics import (
     perplexity_of,
 )
 from hf_lineage.metrics.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.training import Results
 
 
@@ -62,9 +63,10 @@ def main():
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
+    options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by, "longest": LONGEST}
     streams = {
         split: encode_corpus(
-            load_corpus(data_args.corpus, name, text_field=data_args.text_field, sample_by=data_args.sample_by),
+            load_corpus(data_args.corpus, name, **options),
             tokenizer,
             num_proc=data_args.preprocessing_num_workers,
         )

@@ -49,6 +49,10 @@ class BERTPretrainingArguments:
     long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long pairs."})
     duplicates: int = field(default=10, metadata={"help": "How often each document is cut; streamed: once a pass."})
     short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
+    language: str | None = field(
+        default=None,
+        metadata={"help": "Language of the text, such as de, to cut sentences; default: by its script."},
+    )
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
     dynamic_masking: bool = field(default=False, metadata={"help": "Draw new masks in each epoch; streamed, always."})
     paper_exact: bool = field(
@@ -99,7 +103,7 @@ def main():
             tokenizer = train_wordpiece((row["text"] for row in corpora["train"]), bert_args.vocab_size)
         workers = data_args.preprocessing_num_workers
         streams = {
-            split: encode_sentences(corpus, tokenizer, num_proc=workers)
+            split: encode_sentences(corpus, tokenizer, language=bert_args.language, num_proc=workers)
             for split, corpus in corpora.items()
             if not (data_args.streaming and split == "train")
         }
@@ -108,7 +112,8 @@ def main():
         masking = Masking.of(tokenizer, bert_args.whole_words, max_predictions=math.ceil(0.15 * length))
         settings |= {"masking": masking, "short_probability": bert_args.short_probability, "seed": training_args.seed}
         if split not in streams:
-            return StreamedSentencePairs(corpora[split], tokenizer, length, passes=None, **settings)
+            settings |= {"language": bert_args.language, "passes": None}
+            return StreamedSentencePairs(corpora[split], tokenizer, length, **settings)
         return SentencePairs(streams[split], tokenizer, length, **settings)
 
     train_settings = {}

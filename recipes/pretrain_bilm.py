@@ -20,6 +20,7 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
 from hf_lineage.metrics import measure_bilm_perplexity
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 from hf_lineage.training import LineageTrainingArguments, Results, TruncatedBPTTTrainer, last_complete_checkpoint
 
@@ -61,10 +62,8 @@ def main():
     # 2. tokenizer and data
     names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
     with training_args.main_process_first(desc="corpus"):
-        corpora = {
-            split: load_corpus(data_args.corpus, name, text_field=data_args.text_field, sample_by=data_args.sample_by)
-            for split, name in names.items()
-        }
+        options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by, "longest": LONGEST}
+        corpora = {split: load_corpus(data_args.corpus, name, **options) for split, name in names.items()}
     is_shown = training_args.process_index == 0 and not training_args.disable_tqdm
     if model_args.tokenizer_name:
         tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)

@@ -36,6 +36,7 @@ from hf_lineage.data import (
     load_corpus,
 )
 from hf_lineage.metrics import measure_perplexity
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
 from hf_lineage.training import (
     LineageTrainer,
@@ -96,6 +97,7 @@ def main():
                 text_field=data_args.text_field,
                 sample_by=data_args.sample_by,
                 streaming=data_args.streaming and split == "train",
+                longest=LONGEST,
             )
             for split, name in splits.items()
         }

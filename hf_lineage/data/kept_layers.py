@@ -16,6 +16,8 @@ from hf_lineage.data.tagging import tags_of_tokens
 
 # raise it when the same text gives other layers, so that no stale file is served
 _VERSION = 1
+# characters or words: up to here, padding costs little
+_SHORT = 1_000
 
 
 class KeptLayers(torch.utils.data.Dataset):
@@ -55,32 +57,31 @@ class KeptLayers(torch.utils.data.Dataset):
         @torch.no_grad()
         def layers_of(batch, rows_of_batch):
             texts = list(batch[text_column])
-            encoded = tokenizer(
-                texts, is_split_into_words=not isinstance(texts[0], str), padding=True, return_tensors="pt"
-            )
-            was_training = model.training
-            states = model.eval()(**encoded.to(model.device)).hidden_states
-            model.train(was_training)
-            layers = torch.stack(states, dim=2).float().cpu()  # [B, T, N + 1, 2·P]
-            masks = encoded["attention_mask"].bool().cpu()
-            ids = encoded["input_ids"].cpu()
-            words = [
-                [word for word, is_token in zip(encoded.word_ids(row), mask, strict=True) if is_token]
-                for row, mask in enumerate(masks)
-            ]
+            columns = {"input_ids": [None] * len(texts), "elmo_layers": [None] * len(texts)}
+            words = [None] * len(texts)  # the word that each token belongs to, None for marks
+            for rows in _of_like_length(texts):
+                chosen = [texts[row] for row in rows]
+                is_split = not isinstance(chosen[0], str)
+                encoded = tokenizer(chosen, is_split_into_words=is_split, padding=True, return_tensors="pt")
+                was_training = model.training
+                states = model.eval()(**encoded.to(model.device)).hidden_states
+                model.train(was_training)
+                layers = torch.stack(states, dim=2).float().cpu()  # [B, T, N + 1, 2·P]
+                masks, ids = encoded["attention_mask"].bool().cpu(), encoded["input_ids"].cpu()
+                for place, row in enumerate(rows):
+                    columns["input_ids"][row] = ids[place, masks[place]].tolist()
+                    columns["elmo_layers"][row] = layers[place, masks[place]].flatten().numpy()
+                    words[row] = [
+                        word for word, is_token in zip(encoded.word_ids(place), masks[place], strict=True) if is_token
+                    ]
             for column in of_tokens:
                 _check_counts(rows_of_batch, column, batch[column], words, "tokens with the marks")
             for column in tag_columns:
                 _check_counts(rows_of_batch, column, batch[column], texts, f"words in {text_column}")
-            tags = {
-                column: [tags_of_tokens(ids, row) for ids, row in zip(words, batch[column], strict=True)]
-                for column in tag_columns
-            }
-            return {
-                "input_ids": [row[mask].tolist() for row, mask in zip(ids, masks, strict=True)],
-                "elmo_layers": [row[mask].flatten().numpy() for row, mask in zip(layers, masks, strict=True)],
-                **tags,
-            }
+                columns[column] = [
+                    tags_of_tokens(of_row, tags) for of_row, tags in zip(words, batch[column], strict=True)
+                ]
+            return columns
 
         features = {name: kind for name, kind in dataset.features.items() if name != text_column}
         features |= {
@@ -92,6 +93,8 @@ class KeptLayers(torch.utils.data.Dataset):
             batched=True,
             with_indices=True,
             batch_size=batch_size,
+            # rows are large: no more of them are held than are computed together
+            writer_batch_size=batch_size,
             remove_columns=[text_column],
             features=datasets.Features(features),
             new_fingerprint=fingerprint,
@@ -132,6 +135,19 @@ class KeptLayers(torch.utils.data.Dataset):
                 else torch.stack(values)
             )
         return batch
+
+
+def _of_like_length(texts):
+    """Numbers of texts of which the longest is at most twice the shortest, or short itself: little padding."""
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    group = []
+    for row in order:
+        if group and len(texts[row]) > max(_SHORT, 2 * len(texts[group[0]])):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
 
 
 def _columns_of_tokens(dataset, text_column, tag_columns) -> list[str]:

@@ -28,7 +28,7 @@ def load_analogies(path: str | Path) -> list[Analogy]:
     """Reads questions in the format of word2vec's questions-words.txt: ": section" lines, four words a line.
 
     Raises:
-        ValueError: a line has not four words, the file has no question, or is not UTF-8 text.
+        ValueError: a line has not four words, the file has no question, or is not UTF-8.
         OSError: the file cannot be read.
     """
     section, analogies = "", []

@@ -24,7 +24,7 @@ def load_similarities(path: str | Path, *, delimiter: str = "\t", score_column: 
     WS-353's original file needs delimiter="," (combined.csv), SimLex-999's score_column=3.
 
     Raises:
-        ValueError: a line lacks a column, its score is not a finite number, the file has no pair, or is not UTF-8 text.
+        ValueError: a line lacks a column, its score is not a finite number, or the file has no pair or is not UTF-8.
         OSError: the file cannot be read.
     """
     pairs = []
