@@ -28,7 +28,8 @@ from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
 from .fast_dropout import Dropout
 from .id_checks import check_ids
 from .inputs import IGNORED, check_mask, embed_inputs
-from .losses import check_terms, mean_cross_entropy, mean_of
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell

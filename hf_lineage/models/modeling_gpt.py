@@ -29,7 +29,8 @@ from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
 from .id_checks import check_ids
 from .inputs import IGNORED, check_inputs
-from .losses import check_terms, mean_cross_entropy, mean_of, next_token_loss, shifts_labels
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, mean_of, next_token_loss, shifts_labels
 from .positions import vectors_at_last_token
 from .reading import read_texts
 from .recomputation import drops_cache_to_recompute
@@ -197,14 +198,14 @@ class GPTWithClassifier(GPTWithOutputLayer):
         self.dropout = Dropout(config.classifier_dropout)
 
     def read_to_the_end(
-        self, input_ids, attention_mask, inputs_embeds, labels: Tensor | None, num_items, kwargs: dict
+        self, input_ids, attention_mask, inputs_embeds, labels: Tensor | None, num_items, options: dict
     ):
         """Texts [..., T] -> the base model's outputs, vectors [..., D] at the last tokens, and λ L1 with `labels` [B].
 
         The outputs have one row for each text.
         """
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
-        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, use_cache=False, **kwargs)
+        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, use_cache=False, **options)
         weight, loss = self.config.lm_loss_weight, 0.0
         check_terms(labels, num_items, lm_loss_weight=weight)
         if labels is not None and weight:

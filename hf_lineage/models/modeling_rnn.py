@@ -25,7 +25,8 @@ from .classification_loss import classification_loss
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .id_checks import check_ids
 from .inputs import IGNORED
-from .losses import check_terms, mean_cross_entropy, next_token_loss, shifts_labels
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, next_token_loss, shifts_labels
 from .positions import vectors_at_last_token
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
