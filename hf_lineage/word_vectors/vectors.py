@@ -10,10 +10,8 @@ from itertools import islice
 
 import numpy as np
 
+from hf_lineage.analogy_scores import analogy_scores
 from hf_lineage.word_vectors.formats import read_vectors, write_vectors
-
-
-ANALOGY_METHODS = ("3CosAdd", "3CosMul")
 
 
 class WordVectors:
@@ -190,32 +188,6 @@ def _lengths(vectors):
     return np.where(lengths == 0, 1, lengths).astype(np.float32)
 
 
-def analogy_scores(a: np.ndarray, b: np.ndarray, c: np.ndarray, method: str) -> np.ndarray:
-    """Cosines of candidates with a, b and c -> scores as d in "a is to b as c is to d", all of one shape.
-
-    3CosAdd: cos b − cos a + cos c. 3CosMul: cos b · cos c / (cos a + 1e-6), each cosine first moved to [0, 1]
-    (Levy and Goldberg, 2014, eq. 4 and its footnote).
-
-    Raises:
-        ValueError: another method.
-    """
-    if method not in ANALOGY_METHODS:
-        raise ValueError(f"method is {method!r}; it must be one of {', '.join(ANALOGY_METHODS)}")
-    if method == "3CosAdd":
-        return b - a + c
-    return (1 + b) / 2 * (1 + c) / 2 / ((1 + a) / 2 + 1e-6)
-
-
 def spelling(word: str, case_insensitive: bool) -> str:
     """The form by which words are compared."""
     return word.upper() if case_insensitive else word
-
-
-def read_word_vectors(path, **options) -> WordVectors:
-    """`WordVectors.load`, by the name it has among the converters."""
-    return WordVectors.load(path, **options)
-
-
-def write_word_vectors(path, vectors: WordVectors, format: str | None = None):
-    """`WordVectors.save`, by the name it has among the converters."""
-    vectors.save(path, format)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_lineage.converters import from_gensim, read_word_vectors, to_gensim, write_word_vectors
+from hf_lineage.converters import from_gensim, to_gensim
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -41,8 +41,8 @@ def written(folder, content, name="vectors.txt"):
 
 @pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt", "vectors.vec"])
 def test_written_and_read_again_exactly(vectors, tmp_path, name):
-    write_word_vectors(tmp_path / name, vectors)
-    back = read_word_vectors(tmp_path / name, show_progress=False)
+    vectors.save(tmp_path / name)
+    back = WordVectors.load(tmp_path / name, show_progress=False)
     assert back.words == vectors.words
     assert back.vectors.tobytes() == vectors.vectors.tobytes()
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -51,7 +51,7 @@ def test_written_and_read_again_exactly(vectors, tmp_path, name):
 @pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt"])
 def test_gensim_reads_what_we_write(vectors, tmp_path, name):
     keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
-    write_word_vectors(tmp_path / name, vectors)
+    vectors.save(tmp_path / name)
     keyed = keyed_vectors.load_word2vec_format(str(tmp_path / name), binary=name.endswith("bin"))
     assert keyed.index_to_key == vectors.words
     assert keyed.vectors.tobytes() == vectors.vectors.tobytes()
@@ -62,7 +62,7 @@ def test_we_read_what_gensim_writes(vectors, tmp_path, name):
     pytest.importorskip("gensim")
     keyed = to_gensim(vectors)
     keyed.save_word2vec_format(str(tmp_path / name), binary=name.endswith("bin"))
-    back = read_word_vectors(tmp_path / name, show_progress=False)
+    back = WordVectors.load(tmp_path / name, show_progress=False)
     assert back.words == keyed.index_to_key
     np.testing.assert_allclose(back.vectors, keyed.vectors, rtol=1e-6)
 
@@ -75,8 +75,8 @@ def test_objects_of_gensim_both_ways(vectors):
 
 
 def test_reads_what_the_authors_tool_wrote(tmp_path):
-    binary = read_word_vectors(FIXTURES / "c_tool.bin", show_progress=False)
-    text = read_word_vectors(FIXTURES / "c_tool.txt", show_progress=False)
+    binary = WordVectors.load(FIXTURES / "c_tool.bin", show_progress=False)
+    text = WordVectors.load(FIXTURES / "c_tool.txt", show_progress=False)
     assert binary.words == text.words
     counts = Counter(CORPUS.replace("\n", " </s> ").split())
     assert sorted(binary.words[1:]) == sorted(counts.keys() - {"</s>"})
@@ -86,7 +86,7 @@ def test_reads_what_the_authors_tool_wrote(tmp_path):
     assert text.vector("the").tolist() == pytest.approx([0.060567, 0.018834, 0.004079, -0.072019, 0.044408])
     # text has six decimals
     np.testing.assert_allclose(binary.vectors, text.vectors, atol=6e-7)
-    write_word_vectors(tmp_path / "ours.bin", binary)
+    binary.save(tmp_path / "ours.bin")
     assert (tmp_path / "ours.bin").read_bytes() == (FIXTURES / "c_tool.bin").read_bytes()
 
 
@@ -98,7 +98,7 @@ def test_reads_what_the_authors_tool_writes_now(tmp_path):
     for name, is_binary in {"v.bin": "1", "v.txt": "0"}.items():
         command = f"-train {corpus} -output {tmp_path / name} -size 7 -threads 1 -binary {is_binary}"
         subprocess.run([tool, *command.split()], check=True, capture_output=True)
-    binary, text = (read_word_vectors(tmp_path / name, show_progress=False) for name in ("v.bin", "v.txt"))
+    binary, text = (WordVectors.load(tmp_path / name, show_progress=False) for name in ("v.bin", "v.txt"))
     assert sorted(binary.words) == sorted(text.words)
     assert set(binary.words) == {*CORPUS.split(), "</s>"}
     np.testing.assert_allclose(binary.vectors, text.vectors, atol=6e-7)
@@ -109,7 +109,7 @@ def test_the_authors_tool_reads_what_we_write(tmp_path):
     if not Path(tool).is_file():
         pytest.skip("needs the original program: pip install --no-build-isolation word2vec==0.10.6")
     vectors = WordVectors([f"w{i}" for i in range(60)], np.random.default_rng(0).normal(size=(60, 12)))
-    write_word_vectors(tmp_path / "v.bin", vectors)
+    vectors.save(tmp_path / "v.bin")
     question = {"input": "w7\nEXIT\n", "capture_output": True, "text": True, "cwd": tmp_path}
     answer = subprocess.run([tool, "v.bin"], **question).stdout
     rows = [line.split() for line in answer.splitlines() if line.lstrip().startswith("w")]
@@ -120,11 +120,11 @@ def test_the_authors_tool_reads_what_we_write(tmp_path):
 
 def test_first_rows_only(vectors, tmp_path):
     for name in ("vectors.bin", "vectors.txt"):
-        write_word_vectors(tmp_path / name, vectors)
-        part = read_word_vectors(tmp_path / name, limit=3, show_progress=False)
+        vectors.save(tmp_path / name)
+        part = WordVectors.load(tmp_path / name, limit=3, show_progress=False)
         assert part.words == vectors.words[:3]
         assert (part.vectors == vectors.vectors[:3]).all()
-        assert len(read_word_vectors(tmp_path / name, limit=100, show_progress=False)) == 8
+        assert len(WordVectors.load(tmp_path / name, limit=100, show_progress=False)) == 8
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_first_rows_only(vectors, tmp_path):
 )
 def test_broken_text_is_named_with_file_and_line(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
-        read_word_vectors(written(tmp_path, content), show_progress=False)
+        WordVectors.load(written(tmp_path, content), show_progress=False)
 
 
 def binary_file(*rows, header=b"2 2\n", end=b"\n"):
@@ -179,7 +179,7 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
 )
 def test_broken_binary_is_named_with_file_and_word(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
-        read_word_vectors(written(tmp_path, content, "vectors.bin"), show_progress=False)
+        WordVectors.load(written(tmp_path, content, "vectors.bin"), show_progress=False)
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
@@ -187,19 +187,19 @@ def test_binary_cut_anywhere_is_refused(tmp_path, end):
     content = binary_file((b"one", [1, 2]), (b"two", [3, 4]), end=end)
     for length in range(len(content) - len(end)):
         with pytest.raises(ValueError, match=r"vectors\.bin"):
-            read_word_vectors(written(tmp_path, content[:length], "vectors.bin"), show_progress=False)
-    assert read_word_vectors(written(tmp_path, content, "vectors.bin"), show_progress=False).words == ["one", "two"]
+            WordVectors.load(written(tmp_path, content[:length], "vectors.bin"), show_progress=False)
+    assert WordVectors.load(written(tmp_path, content, "vectors.bin"), show_progress=False).words == ["one", "two"]
 
 
 def test_windows_lines_and_blanks_at_the_end_are_read(tmp_path):
     path = written(tmp_path, "2 2\r\na 1 2 \r\nb -3e-1 4\r\n\n")
-    assert read_word_vectors(path, show_progress=False).vectors.tolist() == [[1, 2], [np.float32(-0.3), 4]]
+    assert WordVectors.load(path, show_progress=False).vectors.tolist() == [[1, 2], [np.float32(-0.3), 4]]
 
 
 def test_first_of_repeated_words_is_kept_on_request(tmp_path):
     path = written(tmp_path, "3 2\na 1 2\na 3 4\nb 5 6\n")
     with pytest.warns(UserWarning, match=r"of 1 repeated words the first vector was kept: \['a'\]"):
-        vectors = read_word_vectors(path, on_duplicate="first", show_progress=False)
+        vectors = WordVectors.load(path, on_duplicate="first", show_progress=False)
     assert vectors.words == ["a", "b"]
     assert vectors.vectors.tolist() == [[1, 2], [5, 6]]
 
@@ -208,11 +208,11 @@ def test_header_that_lies_costs_neither_time_nor_memory(tmp_path):
     paths = [str(written(tmp_path, "1000000000 300\nthe 0.1 0.2 0.3", name)) for name in ("bomb.txt", "bomb.bin")]
     script = f"""
 import resource, time
-from hf_lineage.converters import read_word_vectors
+from hf_lineage.word_vectors import WordVectors
 for path in {paths!r}:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     try:
-        read_word_vectors(path)
+        WordVectors.load(path)
     except ValueError as error:
         print(error)
     seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -233,7 +233,7 @@ def test_nothing_in_a_file_is_run(tmp_path, name):
 
     path = written(tmp_path, pickle.dumps(Trap()), name)
     with pytest.raises(ValueError, match="save_word2vec_format|is not a header"):
-        read_word_vectors(path)
+        WordVectors.load(path)
     assert not mark.exists()
     pickle.loads(path.read_bytes())
     assert mark.exists()
@@ -243,7 +243,7 @@ def test_nothing_in_a_file_is_run(tmp_path, name):
 def test_word_that_the_format_cannot_hold_leaves_the_old_file(tmp_path, word):
     path = written(tmp_path, b"old", "v.bin")
     with pytest.raises(ValueError, match="has white space"):
-        write_word_vectors(path, WordVectors(["a", word], np.ones((2, 2))))
+        WordVectors(["a", word], np.ones((2, 2))).save(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -255,7 +255,7 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
     try:
         with pytest.raises(OSError, match=r"not written.*v\.bin"):
-            write_word_vectors(path, vectors)
+            vectors.save(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == b"old"
@@ -273,11 +273,11 @@ def test_full_disk_leaves_the_old_file(tmp_path):
 )
 def test_bad_arguments_are_named(tmp_path, name, options, message):
     with pytest.raises(ValueError, match=message):
-        read_word_vectors(written(tmp_path, "1 1\na 1\n", name), **options)
+        WordVectors.load(written(tmp_path, "1 1\na 1\n", name), **options)
 
 
 def test_missing_file_and_folder_are_named(tmp_path, vectors):
     with pytest.raises(FileNotFoundError, match="absent.txt"):
-        read_word_vectors(tmp_path / "absent.txt")
+        WordVectors.load(tmp_path / "absent.txt")
     with pytest.raises(FileNotFoundError, match="absent"):
-        write_word_vectors(tmp_path / "absent" / "v.txt", vectors)
+        vectors.save(tmp_path / "absent" / "v.txt")
