@@ -1,7 +1,7 @@
 """Foreign file formats, read strictly and without running anything they hold, and written back.
 
-`from_x` gives a model (tokenizer, vectors) of ours, `to_x` one of theirs. `WordVectors` of `hf_lineage.word_vectors` reads
-and writes vectors in the formats of word2vec, GloVe and fastText itself: `load` and `save`.
+`from_x` gives a model (tokenizer, vectors) of ours, `to_x` one of theirs. Vectors in the formats of word2vec, GloVe or
+fastText are read and written by `WordVectors.load` and `save` (`hf_lineage.word_vectors`).
 """
 
 import warnings
