@@ -3,17 +3,11 @@
 It travels to the Hub with the pipeline that uses it, so it needs nothing of this package.
 """
 
-from typing import TypeVar
-
-
 ANALOGY_METHODS = ("3CosAdd", "3CosMul")
 
-# numpy.ndarray or torch.Tensor
-Scores = TypeVar("Scores")
 
-
-def analogy_scores(a: Scores, b: Scores, c: Scores, method: str) -> Scores:
-    """Cosines of candidates with a, b and c -> scores as d in "a is to b as c is to d", all of one shape.
+def analogy_scores(a, b, c, method: str):
+    """Cosines of candidates with a, b and c -> scores as d in "a is to b as c is to d": arrays or tensors.
 
     3CosAdd: cos b − cos a + cos c. 3CosMul: cos b · cos c / (cos a + 1e-6), each cosine first moved to [0, 1]
     (Levy and Goldberg, 2014, eq. 4 and its footnote).

@@ -45,7 +45,8 @@ class MovedModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType):
         """The module has run under its new name, and keeps it."""
-        module.__spec__ = module.__spec__.loader_state
+        spec = module.__spec__
+        module.__spec__ = spec and spec.loader_state
 
 
 def register():

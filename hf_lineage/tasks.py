@@ -14,13 +14,16 @@ class PipelineTasks(MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = PathFinder.find_spec(fullname, path)
+        if spec is None or spec.loader is None:
+            return spec
         run = spec.loader.exec_module
 
         def run_both(module):
             run(module)
             import_module("hf_lineage.pipelines")
 
-        spec.loader.exec_module = run_both
+        # of this spec's loader only, which no other module has
+        spec.loader.exec_module = run_both  # type: ignore[method-assign]
         return spec
 
 

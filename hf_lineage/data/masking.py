@@ -56,7 +56,7 @@ class Masking:
             raise ValueError(f"masked words need a tokenizer with {', '.join(missing)}: BERT's, from train_wordpiece")
         special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id} - {None}
         if whole_words:
-            tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+            tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
             settings["continues"] = np.array([token.startswith("##") for token in tokens])
         return cls(tokenizer.mask_token_id, len(tokenizer), tuple(sorted(special)), **settings)
 

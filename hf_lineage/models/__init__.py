@@ -99,7 +99,7 @@ def _class_of(reference: str) -> type:
 
 def name_and_idea(config_class: type) -> tuple[str, str]:
     """`LSTMConfig` -> ("Long short-term memory (Hochreiter & …)", "a cell that gates …")."""
-    name, _, idea = inspect.getdoc(config_class).splitlines()[:3]
+    name, _, idea = (inspect.getdoc(config_class) or "").splitlines()[:3]
     return name.rstrip("."), idea.removeprefix("New: ")
 
 

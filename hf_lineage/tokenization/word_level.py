@@ -82,13 +82,13 @@ def _frequent_words(word_counts: Mapping[str, int], min_frequency: int) -> list[
     """Words that occur `min_frequency` times, most frequent first (ties by code points)."""
     words = sorted(word for word, count in word_counts.items() if count >= min_frequency)
     if not words:
-        most_frequent = max(word_counts, key=word_counts.get)
+        most_frequent = max(word_counts, key=word_counts.__getitem__)
         raise ValueError(
             f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
             f"{word_counts[most_frequent]} times; lower it to at most that"
         )
     # ties stay in order
-    words.sort(key=word_counts.get, reverse=True)
+    words.sort(key=word_counts.__getitem__, reverse=True)
     return words
 
 

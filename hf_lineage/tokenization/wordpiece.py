@@ -105,7 +105,7 @@ def train_wordpiece(
     merging.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     merging.train_from_iterator(_rebuilt_text(word_counts), trainer)
     ids = merging.get_vocab()
-    merged = sorted(ids.keys() - set(pieces), key=ids.get)
+    merged = sorted(ids.keys() - set(pieces), key=ids.__getitem__)
 
     vocabulary = {token: index for index, token in enumerate([*pieces, *merged])}
     tokenizer = Tokenizer(

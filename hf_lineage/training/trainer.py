@@ -22,6 +22,7 @@ from hf_lineage.training.checkpoints import check_same_run, last_complete_checkp
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
+from hf_lineage.training.training_arguments import LineageTrainingArguments
 
 
 # what a save in another number of files would leave beside the new ones
@@ -65,6 +66,8 @@ class LineageTrainer(Trainer):
         ValueError: a setting that this trainer or the model's loss would ignore.
         FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
     """
+
+    args: LineageTrainingArguments
 
     # whether `sum_over_time` means something
     sums_over_time = False

@@ -120,6 +120,9 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             for a model that does not take them.
     """
 
+    args: TranslationTrainingArguments
+    model: PreTrainedModel
+
     sums_over_time = True
 
     def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):

@@ -60,7 +60,7 @@ def update(
     model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath, rate: float
 ) -> tuple[float, int]:
     """One pass over a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, pairs it counts)."""
-    matrices = model.get_input_embeddings().weight.detach(), model.context_embeddings.detach()
+    matrices = model.model.embed_tokens.weight.detach(), model.context_embeddings.detach()
     return (_numba if path.backend == "numba" else _torch)(model, *matrices, block, path, rate)
 
 

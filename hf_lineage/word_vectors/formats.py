@@ -95,7 +95,7 @@ def _read_header(path, file, is_binary):
     return size, dimension
 
 
-def _binary_rows(path, file, count, dimension) -> Iterator[tuple[bytes, np.ndarray]]:
+def _binary_rows(path, file, count, dimension) -> Iterator[tuple[bytes | bytearray, np.ndarray]]:
     vector = np.empty(dimension, "<f4")
     for row in range(count):
         word = bytearray()

@@ -147,7 +147,8 @@ class WordVectors:
         """
         ids = self.ids(a, b, c)
         units = self.unit(ids)
-        scores = analogy_scores(*self._cosines(units, restrict_vocab), method)
+        of_a, of_b, of_c = self._cosines(units, restrict_vocab)
+        scores = analogy_scores(of_a, of_b, of_c, method)
         if method == "3CosAdd":
             scores = scores / (np.linalg.norm(units[1] - units[0] + units[2]) or 1)
         return self._best(scores, n, ids)
