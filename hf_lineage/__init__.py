@@ -17,6 +17,7 @@ from hf_lineage.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
 from hf_lineage.models.configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
 from hf_lineage.models.configuration_transformer import TransformerConfig
 from hf_lineage.models.configuration_word2vec import Word2VecConfig
+from hf_lineage.models.fast_paths import plain_equations
 from hf_lineage.models.modeling_bert import (
     BERTForMaskedLM,
     BERTForMultipleChoice,
@@ -124,6 +125,7 @@ __all__ = [
     "Word2VecForSequenceClassification",
     "Word2VecModel",
     "__version__",
+    "plain_equations",
 ]
 
 ON_DEMAND = (

@@ -10,6 +10,7 @@ from typing import Literal
 
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import train_word_level, train_wordpiece
 
 
@@ -47,7 +48,7 @@ def main():
         raise ValueError("limit_alphabet is for kind wordpiece: whole words have no alphabet")
 
     # 2. text
-    corpus = load_corpus(args.corpus, "train", text_field=args.text_field)
+    corpus = load_corpus(args.corpus, "train", text_field=args.text_field, longest=LONGEST)
 
     # 3. train: what was not given stays as the trainer of that kind has it
     names = ["vocab_size", "min_frequency", "limit_alphabet", "lowercase", "special_tokens"]

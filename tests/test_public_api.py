@@ -24,7 +24,7 @@ def classes_of(config_class):
 @pytest.mark.parametrize("module", [hf_lineage, models])
 def test_every_class_of_the_stations_is_written_out(module):
     stations = set().union(*map(classes_of, LINEAGE))
-    assert set(module.__all__) - {"__version__", "LINEAGE"} == stations
+    assert set(module.__all__) - {"__version__", "LINEAGE", "plain_equations"} == stations
     assert all(getattr(module, name).__name__ == name for name in stations)
 
 

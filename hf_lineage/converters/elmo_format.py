@@ -17,7 +17,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
-from hf_lineage.files import replacing, write_json
+from hf_lineage.files import read_text, replacing, write_json
 from hf_lineage.models.configuration_elmo import ELMoConfig
 from hf_lineage.models.modeling_elmo import ELMoModel
 
@@ -85,7 +85,7 @@ def _read_options(path: Path) -> ELMoConfig:
     if path.stat().st_size > MAX_OPTIONS_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; options take at most {MAX_OPTIONS_BYTES}")
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))
+        options = json.loads(read_text(path))
         lstm, characters = options["lstm"], options["char_cnn"]
         return ELMoConfig(
             # the softmax's vocabulary, in options of a training run only

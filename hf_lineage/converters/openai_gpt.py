@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedTokenizerFast
 
 from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.files import read_text
 from hf_lineage.models import GPTConfig, GPTForCausalLM
 
 
@@ -282,10 +283,7 @@ def _map_shard(path: Path) -> np.ndarray:
 def _read_text(path: Path) -> str:
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise ValueError(f"{path}: {path.stat().st_size} bytes are more than the {MAX_TEXT_BYTES} of such a file")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
+    return read_text(path)
 
 
 def _read_json(path: Path):

@@ -14,6 +14,7 @@ from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
 from .configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
 from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
+from .fast_paths import plain_equations
 from .modeling_bert import (
     BERTForMaskedLM,
     BERTForMultipleChoice,
@@ -160,4 +161,5 @@ __all__ = [
     "Word2VecForPreTraining",
     "Word2VecForSequenceClassification",
     "Word2VecModel",
+    "plain_equations",
 ]

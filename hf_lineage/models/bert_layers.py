@@ -10,6 +10,7 @@ from transformers.activations import ACT2FN
 from transformers.core_model_loading import WeightRenaming
 
 from .fast_dropout import Dropout
+from .inputs import can_look
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -36,6 +37,23 @@ RELEASED_NAMES = [
 ]
 
 
+def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
+    """Ids of `name` must lie in [0, size), or be `ignored` (where `can_look` allows looking).
+
+    Raises:
+        ValueError: one does not.
+    """
+    if can_look(ids) and not ids.is_floating_point():
+        outside = (ids < 0) | (ids >= size)
+        if ignored is not None:
+            outside &= ids != ignored
+        if outside.any():
+            raise ValueError(
+                f"{name} has {ids[outside][0].item()}; it must lie between 0 and {size - 1} ({size_name} {size})"
+                + (f", or be {ignored} where nothing is scored" if ignored is not None else "")
+            )
+
+
 class BERTEmbeddings(nn.Module):
     """The sum of three vectors for each token (word, position, segment), normalised."""
 
@@ -47,8 +65,15 @@ class BERTEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, words: Tensor, position_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Word vectors [B, T, D], positions and segments [B or 1, T] -> [B, T, D]"""
+    def forward(self, words: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """Word vectors [B, T, D], positions and segments (default: the first) [B or 1, T] -> [B, T, D]
+
+        Raises:
+            ValueError: there is no such segment.
+        """
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(position_ids)
+        check_ids("token_type_ids", token_type_ids, self.token_type_embeddings.num_embeddings, "type_vocab_size")
         vectors = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(vectors))
 

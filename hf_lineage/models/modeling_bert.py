@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
     MaskedLMOutput,
@@ -25,11 +24,11 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
-from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions
+from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions, check_ids
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
-from .inputs import IGNORED, check_ids, check_mask, check_positions, embed_inputs
-from .packed_texts import segment_options, segment_positions
+from .inputs import IGNORED
+from .reading import read_texts
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -94,8 +93,8 @@ class BERTModel(BERTPreTrainedModel):
     def set_input_embeddings(self, value):
         self.embeddings.word_embeddings = value
 
-    def positions(self, attention_mask: Tensor | None, length: int, device) -> Tensor:
-        """Position of each token in its row [B or 1, T]: padding before it is not counted."""
+    def positions(self, attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
+        """Position of each token in its row [B or 1, T]: padding before it is not counted, and nothing was `seen`."""
         columns = torch.arange(length, device=device)[None]
         if attention_mask is None or attention_mask.dim() != 2:
             return columns
@@ -124,27 +123,21 @@ class BERTModel(BERTPreTrainedModel):
         Raises:
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
         """
-        words = embed_inputs(self.embeddings.word_embeddings, input_ids, inputs_embeds)  # [B, T, D]
-        batch, length, _ = words.shape
-        check_mask(attention_mask, batch, 0, length)
-        mask, options = None, {}
-        if cu_seq_lens_q is not None:
-            options = segment_options(cu_seq_lens_q, batch, length, attention_mask)
-            if position_ids is None:
-                position_ids = segment_positions(cu_seq_lens_q, length)
-        else:
-            mask = create_bidirectional_mask(self.config, words, attention_mask)
-            if position_ids is None:
-                position_ids = self.positions(attention_mask, length, words.device)
-        check_positions(position_ids, self.config.max_position_embeddings)
-        if token_type_ids is None:
-            token_type_ids = torch.zeros_like(position_ids)
-        check_ids("token_type_ids", token_type_ids, self.config.type_vocab_size, "type_vocab_size")
-
-        hidden_states = self.embeddings(words, position_ids, token_type_ids)
-        hidden_states = self.encoder(hidden_states, mask, **{**kwargs, **options})  # [B, T, D]
-        pooled = self.pooler(hidden_states, attention_mask, cu_seq_lens_q) if self.pooler is not None else None
-        return BaseModelOutputWithPooling(hidden_states, pooled)
+        text = read_texts(
+            self,
+            input_ids,
+            inputs_embeds,
+            attention_mask,
+            position_ids,
+            cu_seq_lens_q=cu_seq_lens_q,
+            causal=False,
+            positions=self.positions,
+            **kwargs,
+        )
+        x = self.embeddings(text.vectors, text.position_ids, token_type_ids)
+        x = self.encoder(x, text.mask, **text.options)  # [B, T, D]
+        pooled = None if self.pooler is None else self.pooler(x, attention_mask, cu_seq_lens_q)
+        return BaseModelOutputWithPooling(x, pooled)
 
 
 class BERTWithMaskedWords(BERTPreTrainedModel):

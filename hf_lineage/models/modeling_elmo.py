@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -22,15 +22,23 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .cache_argument import takes_cache
-from .conditional_random_field import ConditionalRandomField
 from .configuration_elmo import ELMoConfig
+from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
 from .fast_dropout import Dropout
 from .inputs import IGNORED, check_mask, embed_inputs
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
+from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import RecurrentLayer
-from .recurrent_state import Padding, check_states, reorder_time
+from .recurrent_state import Padding, open_cache, reorder_time
+
+
+def mirrored(x: Tensor, padding: Padding | None) -> Tensor:
+    """x [B, T, D] with each row's tokens in reverse order; padding stays where it is."""
+    if padding is None:
+        return x.flip(1)
+    return reorder_time(x, padding.order.gather(1, padding.backwards().gather(1, padding.inverse)))
 
 
 @dataclass
@@ -244,6 +252,7 @@ class ELMoModel(ELMoPreTrainedModel):
         return x if self.is_frozen else self.dropout(x)
 
     @takes_cache
+    @drops_cache_to_recompute
     @can_return_tuple
     @merge_with_config_defaults
     def forward(
@@ -269,20 +278,12 @@ class ELMoModel(ELMoPreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             x = self.token_vectors(input_ids, char_ids, inputs_embeds)  # [B, T, P]
             check_mask(attention_mask, x.shape[0], 0, x.shape[1], padding_only=True)
-            if use_cache and cache is None:
-                cache = DynamicCache(config=self.config)
-            if cache is not None:
-                check_states(cache, x.shape[0])
+            cache = open_cache(self.config, cache, use_cache, x.shape[0])
             if attention_mask is not None:
                 x = x * attention_mask[..., None].to(x.dtype)
             padding = Padding.of(attention_mask, x.shape[1])
-            if padding is None:
-                forward, backward = self.read(x, x.flip(1), None, cache)
-                backward = [layer.flip(1) for layer in backward]
-            else:
-                mirror = padding.order.gather(1, padding.backwards().gather(1, padding.inverse))
-                forward, backward = self.read(x, reorder_time(x, mirror), padding, cache)
-                backward = [reorder_time(layer, mirror) for layer in backward]
+            forward, backward = self.read(x, mirrored(x, padding), padding, cache)
+            backward = [mirrored(layer, padding) for layer in backward]
             pairs = zip([x, *forward], [x, *backward], strict=True)
             layers = tuple(torch.cat(pair, dim=2) for pair in pairs)  # [B, T, 2·P] each
         mixes = self.mix(layers, attention_mask)
@@ -361,10 +362,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         else:
             hidden_states = None
             x = self.stream_vectors(input_ids, char_ids, backward_input_ids, backward_char_ids)
-            if use_cache and cache is None:
-                cache = DynamicCache(config=self.config)
-            if cache is not None:
-                check_states(cache, x[0].shape[0])
+            cache = open_cache(self.config, cache, use_cache, x[0].shape[0])
             forward, backward = (outputs[-1] for outputs in self.model.read(*x, cache=cache))
         forward, backward = self.model.dropped(forward), self.model.dropped(backward)
         directions = (forward, shift_labels), (backward, backward_shift_labels)

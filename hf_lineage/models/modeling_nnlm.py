@@ -8,16 +8,15 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .cache_argument import cache_of, takes_cache
 from .configuration_nnlm import NNLMConfig
-from .inputs import check_mask, embed_inputs
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
-from .recurrent_state import Padding, check_states, reorder_time
+from .recurrent_state import Padding, read_texts, reorder_time
 
 
 class NNLMPreTrainedModel(PreTrainedModel):
@@ -73,53 +72,27 @@ class NNLMModel(NNLMPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache of another kind or batch.
         """
-        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, m]
-        if use_cache and cache is None:
-            cache = DynamicCache(config=self.config)
-        if cache is not None:
-            check_states(cache, vectors.shape[0])
-        check_mask(
-            attention_mask,
-            vectors.shape[0],
-            cache.get_seq_length() if cache is not None else 0,
-            vectors.shape[1],
-            padding_only=True,
-        )
-        padding = Padding.of(attention_mask, vectors.shape[1])
+        vectors, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
+        x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
+        parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
+        outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
+        return BaseModelOutputWithPast(outputs, cache, (vectors, outputs) if output_hidden_states else None)
+
+    def windows(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
+        """Word vectors [B, T, m] -> at each word those of the last n − 1, the most recent first [B, T, (n−1)·m]."""
+        (batch, length, size), earlier = vectors.shape, self.config.context_size - 1
         if padding is not None:
             vectors = reorder_time(vectors, padding.order)
-        history = self.after_earlier_words(vectors, padding, cache)  # [B, n−2 + T, m]
-
-        length, earlier = vectors.shape[1], self.config.context_size - 1
-        x = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)  # [B, T, (n−1)·m]
-        x = self.dropout(x)
-        parts = [x] if self.config.direct_connections else []
-        if self.config.hidden_size:
-            parts.insert(0, self.dropout(torch.tanh(self.hidden(x))))
-        outputs = torch.cat(parts, dim=2)
-        if padding is not None:
-            vectors, outputs = (reorder_time(states, padding.inverse) for states in (vectors, outputs))
-        hidden_states = (vectors, outputs) if output_hidden_states else None
-        return BaseModelOutputWithPast(outputs, cache, hidden_states)
-
-    def after_earlier_words(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
-        """The vectors [B, T, m], each row's words at its front, after the n − 2 words before them.
-
-        The cache's state becomes the last n − 2 words of each row.
-        """
-        batch, length, size = vectors.shape
-        earlier = self.config.context_size - 1
         state = cache.layers[0].state() if cache is not None else None
         before = vectors.new_zeros(batch, earlier, size) if state is None else state[0].view(batch, earlier, size)
-        history = torch.cat([before, vectors], dim=1)
+        history = torch.cat([before, vectors], dim=1)  # [B, n−2 + T, m]
         if cache is not None:
-            if padding is None:
-                last = history[:, length:]
-            else:
-                last_words = padding.lengths[:, None] + torch.arange(earlier)
-                last = history[torch.arange(batch)[:, None], last_words]
+            last = history[:, length:]
+            if padding is not None:
+                last = history[torch.arange(batch)[:, None], padding.lengths[:, None] + torch.arange(earlier)]
             cache.layers[0].update(last.flatten(1), last.new_zeros(batch, 0), length)
-        return history
+        windows = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)
+        return windows if padding is None else reorder_time(windows, padding.inverse)
 
 
 class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):

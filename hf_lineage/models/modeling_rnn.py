@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -22,10 +22,11 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .cache_argument import cache_of, takes_cache
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .inputs import check_mask, embed_inputs, vectors_at_last_token
+from .positions import vectors_at_last_token
+from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from .recurrent_layers import RecurrentLayer
-from .recurrent_state import Padding, check_states
+from .recurrent_state import read_texts
 
 
 class Dropout(nn.Module):
@@ -100,6 +101,7 @@ class RNNModel(RecurrentPreTrainedModel):
         return RNNCell(input_size, hidden_size, self.config.hidden_act, weight_dropout=self.config.weight_dropout)
 
     @takes_cache
+    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -118,25 +120,22 @@ class RNNModel(RecurrentPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache given to a bidirectional model, which must see the whole text.
         """
-        x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, E]
+        use_cache = use_cache and not self.config.bidirectional
         if cache is not None and self.config.bidirectional:
             raise ValueError("cache cannot continue a bidirectional model: give it the whole text at once")
-        if use_cache and cache is None and not self.config.bidirectional:
-            cache = DynamicCache(config=self.config)
-        seen = 0
-        if cache is not None:
-            check_states(cache, x.shape[0])
-            seen = cache.get_seq_length()
-        check_mask(attention_mask, x.shape[0], seen, x.shape[1], padding_only=True)
-
-        if self.training and self.config.embedding_dropout > 0 and input_ids is not None:
-            kept = dropout(x.new_ones(self.config.vocab_size, 1), self.config.embedding_dropout)
-            x = x * kept[input_ids]
-        padding = Padding.of(attention_mask, x.shape[1])
+        x, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)  # [B, T, E]
+        x = self.without_some_words(x, input_ids)
         for i, layer in enumerate(self.layers):
             x = layer((self.hidden_dropout if i else self.input_dropout)(x), padding, cache=cache)  # [B, T, D]
         dropped = self.output_dropout(x)
         return RecurrentModelOutput(dropped, cache, penalty=self.penalty(dropped, x, attention_mask))
+
+    def without_some_words(self, x: Tensor, input_ids: Tensor | None) -> Tensor:
+        """x [B, T, E] without the words that `embedding_dropout` takes from the vocabulary for one training step."""
+        if not self.training or self.config.embedding_dropout == 0 or input_ids is None:
+            return x
+        kept = dropout(x.new_ones(self.config.vocab_size, 1), self.config.embedding_dropout)
+        return x * kept[input_ids]
 
     def penalty(self, dropped: Tensor, x: Tensor, attention_mask: Tensor | None) -> Tensor | None:
         """α times the mean square of the output after dropout plus β times that of its change before (AR, TAR)."""
@@ -232,11 +231,15 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         if labels is not None:
             loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs)
             if outputs.penalty is not None:
-                # accumulated batches share one mean over all their tokens: each brings its part
-                total, targets = kwargs.get("num_items_in_batch"), kwargs.get("shift_labels")
-                scored = ((labels[:, 1:] if targets is None else targets) != -100).sum()
-                loss = loss + outputs.penalty * (1 if total is None else scored / total)
+                loss = loss + outputs.penalty * share_of_update(labels, **kwargs)
         return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
+
+
+def share_of_update(labels: Tensor, shift_labels=None, num_items_in_batch=None, **kwargs) -> Tensor | int:
+    """The share of this batch in its update: accumulated batches have one mean over all their tokens."""
+    if num_items_in_batch is None:
+        return 1
+    return ((labels[:, 1:] if shift_labels is None else shift_labels) != -100).sum() / num_items_in_batch
 
 
 class LSTMForCausalLM(RNNForCausalLM, GenerationMixin):

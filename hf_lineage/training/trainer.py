@@ -101,8 +101,18 @@ class LineageTrainer(Trainer):
 
     def evaluate(self, *args, **kwargs):
         """Trainer.evaluate, of the averaged weights once there are any (`average_after`)."""
-        with self.average.in_place_of() if self.average is not None else nullcontext():
-            return super().evaluate(*args, **kwargs)
+        try:
+            with self.average.in_place_of() if self.average is not None else nullcontext():
+                return super().evaluate(*args, **kwargs)
+        except Exception as error:
+            # several processes save together, and only one of them may have failed
+            if self.is_in_train and self.args.world_size == 1:
+                self._save_checkpoint(self.model, trial=None)
+                step = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+                error.add_note(
+                    f"Kept from before this error: the model and its training in {self.args.output_dir}/{step}"
+                )
+            raise
 
     def _get_dataloader(self, *args, is_training=False, **kwargs):
         """Trainer's; `dataloader_drop_last` is of training alone, since an evaluation sees every example."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hf_lineage.analogy_scores import analogy_scores
+from hf_lineage.files import read_lines
 from hf_lineage.word_vectors.vectors import WordVectors, spelling
 
 
@@ -28,11 +29,11 @@ def load_analogies(path: str | Path) -> list[Analogy]:
     """Reads questions in the format of word2vec's questions-words.txt: ": section" lines, four words a line.
 
     Raises:
-        ValueError: a line has not four words, or the file has no question.
+        ValueError: a line has not four words, the file has no question, or is not UTF-8.
         OSError: the file cannot be read.
     """
     section, analogies = "", []
-    for line_number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for line_number, line in enumerate(read_lines(path), 1):
         words = line.split()
         if line.startswith(":"):
             section = line[1:].strip()

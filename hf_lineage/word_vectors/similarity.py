@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hf_lineage.files import read_lines
 from hf_lineage.word_vectors.vectors import WordVectors, spelling
 
 
@@ -23,11 +24,11 @@ def load_similarities(path: str | Path, *, delimiter: str = "\t", score_column: 
     WS-353's original file needs delimiter="," (combined.csv), SimLex-999's score_column=3.
 
     Raises:
-        ValueError: a line lacks a column, its score is not a finite number, or the file has no pair.
+        ValueError: a line lacks a column, its score is not a finite number, or the file has no pair or is not UTF-8.
         OSError: the file cannot be read.
     """
     pairs = []
-    for line_number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for line_number, line in enumerate(read_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
         fields = [field.strip() for field in line.split(delimiter)]

@@ -205,5 +205,5 @@ def test_damaged_tokenizers_are_named(tmp_path, encoder, merges, message):
     with pytest.raises(ValueError, match=message):
         from_openai_bpe(tmp_path / "encoder.json", tmp_path / "merges.bpe")
     (tmp_path / "encoder.json").write_bytes(b'{"\xff')
-    with pytest.raises(ValueError, match="encoder.json: not UTF-8 at byte 2"):
+    with pytest.raises(ValueError, match="encoder.json, line 1, byte 2"):
         from_openai_bpe(tmp_path / "encoder.json", tmp_path / "merges.bpe")

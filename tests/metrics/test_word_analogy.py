@@ -1,5 +1,6 @@
 """Analogies against gensim's evaluation, on the published questions and vectors that answer some of them."""
 
+import gzip
 import math
 from itertools import chain
 
@@ -147,6 +148,17 @@ def test_nothing_known_has_no_accuracy(questions):
     result = measure_word_analogy(WordVectors(["x"], [[1.0]]), load_analogies(questions))
     assert math.isnan(result["accuracy"])
     assert result["out_of_vocabulary"] == 4
+
+
+def test_a_mark_before_the_first_word_is_dropped(tmp_path, questions):
+    marked = tmp_path / "marked.txt"
+    marked.write_bytes("\ufeff".encode() + questions.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_analogies(marked) == load_analogies(questions)
+    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(marked.read_bytes()))
+    assert load_analogies(tmp_path / "packed.txt.gz") == load_analogies(questions)
+    marked.write_bytes(b"a b c d\na b c \xff\n")
+    with pytest.raises(ValueError, match="marked.txt, line 2, byte 14"):
+        load_analogies(marked)
 
 
 @pytest.mark.parametrize(

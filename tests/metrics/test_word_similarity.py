@@ -99,6 +99,14 @@ def test_other_layouts_of_lists(tmp_path):
     assert load_similarities(path, score_column=3) == [("old", "new", 1.58)]
 
 
+def test_a_mark_before_the_first_word_is_dropped(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("\ufefflove\tsex\t6.77\n", encoding="utf-8")
+    assert load_similarities(path) == [("love", "sex", 6.77)]
+    path.write_text("\ufeff# a note\nlove\tsex\t6.77\n", encoding="utf-8")
+    assert load_similarities(path) == [("love", "sex", 6.77)]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
