@@ -7,6 +7,7 @@ killed run or a full disk leaves the older file as it was.
 import codecs
 import gzip
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -131,5 +132,18 @@ def write_text(path: str | Path, text: str):
 
 
 def write_json(path: str | Path, content):
-    """`content` as JSON, a line a value, letters of all languages as they are."""
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=1))
+    """`content` as JSON, a line a value, letters of all languages as they are, numbers as `json_text` has them."""
+    write_text(path, json_text(content, indent=1))
+
+
+def json_text(content, indent: int | None = None) -> str:
+    """`content` as JSON that every reader takes: a number that is infinite or none at all is null."""
+    return json.dumps(_finite(content), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def _finite(content):
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -15,7 +15,6 @@ checkpoint in output_dir.
 """
 
 import inspect
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,6 +26,7 @@ from transformers import DataCollatorWithPadding as PaddingCollator
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import LabelledDataArguments, parse
 from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, load_labelled, task_tokenizer
+from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import (
     LineageTrainer,
@@ -173,7 +173,7 @@ def main():
             scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
             results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
     if trainer.is_world_process_zero():
-        print(json.dumps(results))
+        print(json_text(results))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -8,7 +8,6 @@ A document of the corpus is a text whose sentences follow each other (with --sam
 lines). Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
 """
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from hf_lineage.data import (
     encode_sentences,
     load_corpus,
 )
+from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
@@ -186,7 +186,7 @@ def main():
         with results.kept_on_error():
             for split, data in held_out.items():
                 results[split] = measure_bert_pretraining(model, data).as_dict()
-                print(f"{split}: {json.dumps(results[split])}")
+                print(f"{split}: {json_text(results[split])}")
             fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
             results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
             plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")

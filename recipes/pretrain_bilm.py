@@ -8,7 +8,6 @@ A row of the corpus is a sentence, its words between white space. Run the same c
 goes on from the last complete checkpoint in output_dir.
 """
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
+from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
@@ -148,7 +148,7 @@ def main():
         with results.kept_on_error():
             for split in ("validation", "test"):
                 results[split] = measure_bilm_perplexity(model, streams[split], show_progress=is_shown)
-                print(f"{split}: {json.dumps(results[split])}")
+                print(f"{split}: {json_text(results[split])}")
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

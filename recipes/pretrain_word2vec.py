@@ -13,7 +13,6 @@ Run the same command again after an interruption: it goes on from the last compl
 `AutoModel.from_pretrained(output_dir)` opens the word vectors; word_vectors.bin holds them for other programs.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus
+from hf_lineage.files import json_text
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
@@ -171,7 +171,7 @@ def main():
                 results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
             if word_args.similarities:
                 results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
-        print(json.dumps(results, indent=1))
+        print(json_text(results, indent=1))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -16,7 +16,6 @@ a file for each (--train_file, --validation_file, --test_file), or a name on the
 an interruption: it goes on from the last complete checkpoint in output_dir.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,6 +34,7 @@ from transformers import (
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import LabelledDataArguments, parse
 from hf_lineage.data import KeptLayers, Rows, load_labelled, permutation
+from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import (
     LineageTrainer,
@@ -173,7 +173,7 @@ def main():
             scores = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
             results[split] = scores | (counts_of_words(raw[split][text_field], kept[split]) if is_tagging else {})
     if trainer.is_world_process_zero():
-        print(json.dumps(results))
+        print(json_text(results))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.text_parts import LONGEST, Part, in_parts
+from hf_lineage.tokenization.word_level import FINAL_SIGMA
 
 
 # these neither look beyond a blank, tab or line end, nor make or take one away
@@ -164,7 +165,7 @@ def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     words = [part["type"] for part in _members(parts["pre_tokenizer"], "pretokenizers")]
     return (
-        all(part["type"] in LOCAL_NORMALIZERS for part in _members(parts["normalizer"], "normalizers"))
+        all(map(_is_local, _members(parts["normalizer"], "normalizers")))
         and bool(words)
         and all(word in LOCAL_PRE_TOKENIZERS for word in words)
         and parts["model"]["type"] in MODELS_OF_WORDS
@@ -172,6 +173,10 @@ def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
         and not parts["model"].get("dropout")
         and not any(character.isspace() for token in parts["added_tokens"] for character in token["content"])
     )
+
+
+def _is_local(normalizer: dict) -> bool:
+    return normalizer["type"] in LOCAL_NORMALIZERS or normalizer.get("pattern") == {"Regex": FINAL_SIGMA}
 
 
 def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[str]], dict[str, list[str]]] | None:

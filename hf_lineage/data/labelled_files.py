@@ -82,19 +82,19 @@ class LabelledRows:
 
     def _text(self, row, name, cell):
         if isinstance(cell, list):
-            return [self._word(row, name, number, word) for number, word in enumerate(cell, start=1)]
-        return self._checked(self.place(row), name, cell)
+            return [self._one_text(row, name, word, number) for number, word in enumerate(cell, start=1)]
+        return self._one_text(row, name, cell)
 
-    def _word(self, row, name, number, word):
-        return self._checked(f"{self.place(row)}, word {number}", name, word)
-
-    def _checked(self, place, name, cell):
-        if cell is None:
-            raise CorpusError(f"{place}: the text in the column {name!r} is missing; write it, or leave the row out")
-        if self.dataset is None and type(cell) is int:
-            return str(cell)
+    def _one_text(self, row, name, cell, word=None):
+        if isinstance(cell, str) and _is_sound(cell):
+            return cell
         if isinstance(cell, _WrittenNumber):
             return cell.text
+        if self.dataset is None and type(cell) is int:
+            return str(cell)
+        place = self.place(row) + (f", word {word}" if word else "")
+        if cell is None:
+            raise CorpusError(f"{place}: the text in the column {name!r} is missing; write it, or leave the row out")
         return check_text_value(place, name, cell, "error")
 
     def whole_numbers(self, name: str) -> list[int]:
@@ -124,6 +124,14 @@ class LabelledRows:
             if cells != self.column(name):
                 rows = rows.remove_columns(name).add_column(name, cells)
         return rows.select_columns(list(columns))
+
+
+def _is_sound(text: str) -> bool:
+    """Neither NULs nor halves of surrogate pairs, which UTF-8 cannot write."""
+    try:
+        return "\0" not in text and text.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def read_labelled(

@@ -155,7 +155,8 @@ def _are_words(rows, texts) -> bool:
     for split, columns in texts.items():
         for field, cells in columns.items():
             for row, cell in enumerate(cells):
-                kinds.setdefault(type(cell), f"{rows[split].place(row)}, column {field!r}")
+                if type(cell) not in kinds:
+                    kinds[type(cell)] = f"{rows[split].place(row)}, column {field!r}"
     if len(kinds) > 1:
         raise CorpusError(f"{kinds[list]} holds a list of words, but {kinds[str]} a text: write all the same way")
     return list in kinds
@@ -202,7 +203,7 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
     for split, cells in found.items():
         for row, cell in enumerate(cells):
             place = f"{rows[split].place(row)}, column {column!r}"
-            if not _is_missing(cell) and read:
+            if read and isinstance(cell, str) and cell:
                 try:
                     cells[row] = cell = read(cell)
                 except ValueError:
@@ -221,12 +222,13 @@ def _stripped(cell):
 
 
 def _is_missing(cell) -> bool:
-    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+    return cell is None or cell == "" or (isinstance(cell, float) and not math.isfinite(cell))
 
 
 def _reader(found: dict[str, list], problem_type: str | None) -> Callable | None:
     """How the cells of a CSV file are read: as whole numbers, numbers, or lists in JSON, if all are; else as texts."""
-    cells = {cell for column in found.values() for cell in column if cell and cell.casefold() not in _NOTHING}
+    texts = {cell for cells in found.values() for cell in cells if isinstance(cell, str) and cell}
+    cells = {text for text in texts if text.casefold() not in _NOTHING}
     if cells and all(map(_WHOLE.fullmatch, cells)) and problem_type != "regression":
         return int
     if problem_type == "regression" or (cells and all(map(_NUMBER.fullmatch, cells))):
@@ -236,7 +238,7 @@ def _reader(found: dict[str, list], problem_type: str | None) -> Callable | None
 
 
 def _number(text: str) -> float:
-    if not _NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
         raise ValueError(text)
     return float(text)
 
@@ -255,60 +257,54 @@ def _is_json(text: str) -> bool:
 def _decide(rows, columns, column, problem_type) -> tuple[dict[str, list], Labels]:
     """The labels of each split as rows of the data set, and what they are."""
     given = "" if problem_type is None else ", as problem_type says"
-    are_lists = problem_type == "multi_label_classification" or any(
-        isinstance(cell, list) for cells in columns.values() for cell in cells
-    )
-    if are_lists:
-        if problem_type in ("single_label_classification", "regression"):
-            raise CorpusError(
-                f"{rows['train'].place(0)}: problem_type is {problem_type}, but {column} holds a list: give "
-                "multi_label_classification"
-            )
-        columns = {
-            split: [cell if isinstance(cell, list) else [cell] for cell in cells] for split, cells in columns.items()
-        }
-    kind = _kind(rows, columns, column)
-    feature = _class_label(rows["train"], column)
-    vectors = _length_of_vectors(columns) if are_lists and feature is None else None
-    if vectors:
-        columns = {s: [[n for n, bit in enumerate(row) if bit] for row in cells] for s, cells in columns.items()}
-        classes = dict.fromkeys(range(vectors), "")
-        names = tuple(map(str, classes))
-        source = f"lists of {vectors} zeros and ones"
-        return columns, _classes("multi_label_classification", classes, names, column, source + given)
-    distinct = {label for row in columns["train"] for label in (row if are_lists else [row])}
-    if kind is float:
-        are_whole = all(
-            label.is_integer()
-            for cells in columns.values()
-            for row in cells
-            for label in (row if are_lists else [row])
+    are_lists = any(isinstance(cell, list) for cells in columns.values() for cell in cells)
+    if are_lists and problem_type in ("single_label_classification", "regression"):
+        raise CorpusError(
+            f"{rows['train'].place(0)}: problem_type is {problem_type}, but {column} holds a list: give "
+            "multi_label_classification"
         )
-        few = len(distinct) <= _MOST_CLASSES_OF_FLOATS
-        if problem_type == "regression" or (problem_type is None and not are_lists and not (are_whole and few)):
-            return columns, _numbers(distinct, column, are_whole, given)
-        if are_whole:
-            columns = {s: [_whole(row) for row in cells] for s, cells in columns.items()}
-            distinct = {int(label) for label in distinct}
-            source = "numbers, which are all whole"
-        else:
-            source = "numbers"
-    elif problem_type == "regression":
-        if kind is str:
-            raise CorpusError(
-                f"{rows['train'].place(0)}, column {column!r}: the label is {columns['train'][0]!r}, which is no "
-                "number, but problem_type is regression"
-            )
-        columns = {split: [float(cell) for cell in cells] for split, cells in columns.items()}
-        return columns, _numbers(distinct, column, True, given)
-    else:
-        source = {str: "text", bool: "truth values"}.get(kind, "whole numbers")
-    if feature is not None:
-        source = "named classes"
-    source = f"lists of {source}" if are_lists else source
-    names = tuple(_name(label, feature) for label in sorted(distinct))
-    chosen = "multi_label_classification" if are_lists else "single_label_classification"
-    return columns, _classes(chosen, sorted(distinct), names, column, source + given)
+    kind = _kind(rows, columns, column)
+    if problem_type == "regression" and kind is str:
+        raise CorpusError(
+            f"{rows['train'].place(0)}, column {column!r}: the label is {columns['train'][0]!r}, which is no number, "
+            "but problem_type is regression"
+        )
+    if are_lists or problem_type == "multi_label_classification":
+        return _decide_lists(rows, columns, column, kind, given)
+    distinct = set(columns["train"])
+    are_whole = kind is not str and all(float(label).is_integer() for cells in columns.values() for label in cells)
+    are_many = kind is float and not (are_whole and len(distinct) <= _MOST_CLASSES_OF_FLOATS)
+    if problem_type == "regression" or (problem_type is None and are_many):
+        columns = {split: list(map(float, cells)) for split, cells in columns.items()}
+        return columns, _numbers(distinct, column, are_whole, given)
+    source = _source(kind)
+    if kind is float and are_whole:
+        columns = {split: list(map(int, cells)) for split, cells in columns.items()}
+        source += ", which are all whole"
+    return columns, _named("single_label_classification", rows, columns, column, source + given)
+
+
+def _decide_lists(rows, columns, column, kind, given) -> tuple[dict[str, list], Labels]:
+    """Several classes per row: lists of them, or of a 1 or 0 for each."""
+    problem_type = "multi_label_classification"
+    columns = {s: [cell if isinstance(cell, list) else [cell] for cell in cells] for s, cells in columns.items()}
+    length = _length_of_vectors(columns) if _class_label(rows["train"], column) is None else None
+    if length is None:
+        return columns, _named(problem_type, rows, columns, column, f"lists of {_source(kind)}{given}")
+    columns = {split: [[n for n, bit in enumerate(row) if bit] for row in cells] for split, cells in columns.items()}
+    names = tuple(map(str, range(length)))
+    return columns, _classes(problem_type, range(length), names, column, f"lists of {length} zeros and ones{given}")
+
+
+def _source(kind) -> str:
+    return {str: "text", bool: "truth values", float: "numbers"}.get(kind, "whole numbers")
+
+
+def _named(problem_type, rows, columns, column, source) -> Labels:
+    """The classes of training, under the names that the data set gives them, or their own."""
+    feature = _class_label(rows["train"], column)
+    classes = sorted(_members(columns["train"]))
+    return _classes(problem_type, classes, tuple(_name(label, feature) for label in classes), column, source)
 
 
 def _kind(rows, columns, column) -> type:
@@ -322,7 +318,8 @@ def _kind(rows, columns, column) -> type:
         for row, cell in enumerate(cells):
             for label in cell if isinstance(cell, list) else [cell]:
                 kind = float if isinstance(label, float) else type(label)
-                kinds.setdefault(kind, (label, f"{rows[split].place(row)}, column {column!r}"))
+                if kind not in kinds:
+                    kinds[kind] = label, f"{rows[split].place(row)}, column {column!r}"
     if set(kinds) == {int, float}:
         for cells in columns.values():
             cells[:] = [[float(n) for n in cell] if isinstance(cell, list) else float(cell) for cell in cells]
@@ -341,10 +338,6 @@ def _length_of_vectors(columns) -> int | None:
     if not are_bits or len({len(row) for row in lists}) > 1 or not any(len(set(row)) < len(row) for row in lists):
         return None
     return len(lists[0])
-
-
-def _whole(label):
-    return [int(member) for member in label] if isinstance(label, list) else int(label)
 
 
 def _numbers(distinct, column, are_whole, given) -> Labels:
@@ -405,9 +398,7 @@ def _tags(rows, columns, column) -> Labels:
             if not isinstance(cell, list):
                 raise CorpusError(f"{rows[split].place(row)}, column {column!r}: {cell!r:.80} is no list of tags")
     _kind(rows, columns, column)
-    feature = _class_label(rows["train"], column)
-    classes = sorted({tag for row in columns["train"] for tag in row})
-    return _classes("tagging", classes, tuple(_name(tag, feature) for tag in classes), column, "tags of words")
+    return _named("tagging", rows, columns, column, "tags of words")
 
 
 def _check_tags(rows, texts, columns, field, column):

@@ -1,11 +1,12 @@
 """A corpus as one long stream of tokens."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from hf_lineage.data.cjk import WordCount
 from hf_lineage.data.corpus import CorpusTexts
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.text_files import CorpusError
@@ -13,7 +14,7 @@ from hf_lineage.text_parts import whole_texts
 
 
 # raise it when the same text is encoded differently, so that no stale cache is served
-_ENCODING_VERSION = 2
+_ENCODING_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,8 @@ class TokenStream:
     marks too, as is the custom on the Penn Treebank: `<eos>` is a word, and the end of a line is a character.
 
     tokens: int32 [N]; document_starts: int64 [documents], where each document's first token is;
-    num_words: words of the text between white space, plus one per document;
+    num_words: words of the text between white space, plus one per document; in a corpus written without blanks
+    (`hf_lineage.data.cjk`) each Chinese or Japanese character is a word;
     num_characters: characters of the text, plus one per document;
     num_unknown: tokens of the text that are the tokenizer's unknown token.
     """
@@ -70,7 +72,7 @@ def encode_corpus(
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")),
-            num_words=datasets.Value("int64"),
+            words=datasets.List(datasets.Value("int64"), 4),
             num_characters=datasets.Value("int64"),
             ends=datasets.Value("bool"),
         ),
@@ -81,6 +83,7 @@ def encode_corpus(
     documents = columns["tokens"].chunks
     lengths = np.concatenate([chunk.value_lengths().to_numpy() for chunk in documents])
     begins = np.append(True, columns["ends"].to_numpy()[:-1])
+    words = np.concatenate([chunk.flatten().to_numpy() for chunk in columns["words"].chunks])
     first = np.array([eos_token_id], np.int32)
     tokens = np.concatenate([first, *(chunk.flatten().to_numpy() for chunk in documents)])
     if len(tokens) == 1 + begins.sum():
@@ -88,7 +91,7 @@ def encode_corpus(
     return TokenStream(
         tokens=tokens,
         document_starts=(1 + np.cumsum(lengths, dtype=np.int64) - lengths)[begins],
-        num_words=int(columns["num_words"].to_numpy().sum()),
+        num_words=WordCount(*map(int, words.reshape(-1, 4).sum(0))).words + int(begins.sum()),
         num_characters=int(columns["num_characters"].to_numpy().sum()),
         num_unknown=int(np.count_nonzero(tokens == tokenizer.unk_token_id)),
     )
@@ -114,8 +117,8 @@ def _encode_batch(batch, indices, encode, eos_token_id, version):
             np.append(ids, np.int32(eos_token_id)) if is_end else ids
             for ids, is_end in zip(encode(texts), ends, strict=True)
         ],
-        # an end mark counts as a word and a character
-        "num_words": [len(text.split()) + is_end for text, is_end in zip(texts, ends, strict=True)],
+        "words": [astuple(WordCount.of(text)) for text in texts],
+        # an end mark counts as a character
         "num_characters": [len(text) + is_end for text, is_end in zip(texts, ends, strict=True)],
         "ends": ends,
     }

@@ -10,7 +10,7 @@ from transformers.activations import ACT2FN
 from transformers.core_model_loading import WeightRenaming
 
 from .fast_dropout import Dropout
-from .inputs import can_look
+from .id_checks import check_ids
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -35,23 +35,6 @@ RELEASED_NAMES = [
     }.items()
     for suffix, old_suffix in (("weight", "gamma"), ("bias", "beta"))
 ]
-
-
-def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
-    """Ids of `name` must lie in [0, size), or be `ignored` (where `can_look` allows looking).
-
-    Raises:
-        ValueError: one does not.
-    """
-    if can_look(ids) and not ids.is_floating_point():
-        outside = (ids < 0) | (ids >= size)
-        if ignored is not None:
-            outside &= ids != ignored
-        if outside.any():
-            raise ValueError(
-                f"{name} has {ids[outside][0].item()}; it must lie between 0 and {size - 1} ({size_name} {size})"
-                + (f", or be {ignored} where nothing is scored" if ignored is not None else "")
-            )
 
 
 class BERTEmbeddings(nn.Module):

@@ -15,6 +15,8 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 
 from .cache_argument import cache_of, takes_cache
 from .configuration_nnlm import NNLMConfig
+from .inputs import IGNORED
+from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
 from .recurrent_state import Padding, read_texts, reorder_time
 
@@ -95,6 +97,7 @@ class NNLMModel(NNLMPreTrainedModel):
         return windows if padding is None else reorder_time(windows, padding.inverse)
 
 
+@shifts_labels
 class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
     """NNLM with its output layer: y = b + U tanh(d + H x) + W x, where `lm_head` is b and [U W] in one matrix."""
 
@@ -142,30 +145,44 @@ class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
         objective, x = self.config.objective, outputs.last_hidden_state
         is_sampled = objective in ("sampled_softmax", "nce") and negative_ids is not None
         if labels is not None and self.training and (is_sampled or objective == "adaptive_softmax"):
-            loss = self.loss_without_logits(x, labels, negative_ids, **kwargs)
+            loss = self.loss_without_logits(x, labels, attention_mask, negative_ids, **kwargs)
             return CausalLMOutputWithPast(loss, None, cache_of(outputs), outputs.hidden_states)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(x[:, kept])  # [B, T, V]
-        loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
+        loss = None
+        if labels is not None:
+            loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
         return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
 
     def loss_without_logits(
         self,
         x: Tensor,
         labels: Tensor,
+        attention_mask: Tensor | None,
         negative_ids: Tensor | None,
         shift_labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
-        **kwargs,
+        smoothing: float = 0.0,
+        **unused,
     ) -> Tensor:
-        """The objective's mean over the scored words of x [B, T, D], or its sum over `num_items_in_batch`."""
+        """The objective's mean over the scored words of x [B, T, D] (see `mean_of`).
+
+        Raises:
+            ValueError: label smoothing, which only the full softmax knows.
+        """
+        if smoothing:
+            raise ValueError(
+                f"label_smoothing_factor is {smoothing}, but objective {self.config.objective!r} does not score "
+                "all words: set it to 0, or train with objective='softmax'"
+            )
+        counted = None
         if shift_labels is None:
-            x, shift_labels = x[:, :-1], labels[:, 1:]
-        is_scored = shift_labels != -100
+            shift_labels, counted = next_labels(labels, attention_mask)
+        is_scored = shift_labels != IGNORED
         if self.config.objective == "adaptive_softmax":
             losses = self.lm_head.loss(x[is_scored], shift_labels[is_scored])
         else:
             objective = {"sampled_softmax": sampled_softmax_loss, "nce": nce_loss}[self.config.objective]
             targets = shift_labels.clamp(min=0)
             losses = objective(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)[is_scored]
-        return losses.sum() / (is_scored.sum() if num_items_in_batch is None else num_items_in_batch)
+        return mean_of(losses.sum(), is_scored.sum(), num_items_in_batch, counted)

@@ -21,7 +21,12 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .cache_argument import cache_of, takes_cache
+from .classification_loss import classification_loss
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
+from .id_checks import check_ids
+from .inputs import IGNORED
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, next_token_loss, shifts_labels
 from .positions import vectors_at_last_token
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
@@ -180,6 +185,7 @@ class GRUModel(RNNModel):
         )
 
 
+@shifts_labels
 class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
     """Recurrent model with an output layer that turns each vector into a distribution over the next token."""
 
@@ -217,6 +223,12 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         In training the configuration's penalties are part of the loss.
         The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is.
         """
+        check_terms(
+            labels,
+            kwargs.get("num_items_in_batch"),
+            activation_penalty=self.config.activation_penalty,
+            change_penalty=self.config.change_penalty,
+        )
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -229,7 +241,7 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         logits = self.lm_head(outputs.last_hidden_state[:, kept])  # [B, T, V]
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs)
+            loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
             if outputs.penalty is not None:
                 loss = loss + outputs.penalty * share_of_update(labels, **kwargs)
         return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
@@ -239,9 +251,10 @@ def share_of_update(labels: Tensor, shift_labels=None, num_items_in_batch=None, 
     """The share of this batch in its update: accumulated batches have one mean over all their tokens."""
     if num_items_in_batch is None:
         return 1
-    return ((labels[:, 1:] if shift_labels is None else shift_labels) != -100).sum() / num_items_in_batch
+    return (labels[:, 1:] if shift_labels is None else shift_labels).ne(IGNORED).sum() / num_items_in_batch
 
 
+@shifts_labels
 class LSTMForCausalLM(RNNForCausalLM, GenerationMixin):
     """The LSTM language model (Zaremba et al., 2014)."""
 
@@ -249,6 +262,7 @@ class LSTMForCausalLM(RNNForCausalLM, GenerationMixin):
     model_class = LSTMModel
 
 
+@shifts_labels
 class GRUForCausalLM(RNNForCausalLM, GenerationMixin):
     """The GRU language model."""
 
@@ -261,8 +275,6 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
 
     config_class = RNNConfig
     model_class = RNNModel
-    # transformers' regression and multi-label losses are means over the batch, whatever num_items_in_batch says
-    accepts_loss_kwargs = False
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
@@ -291,7 +303,7 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         """Scores [B, num_labels] of each text; with `labels` [B] the loss (regression if num_labels is 1)."""
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
         logits = self.classifier(self.dropout(self.summary(outputs.last_hidden_state, attention_mask)))
-        loss = self.loss_function(labels, logits, self.config, **kwargs) if labels is not None else None
+        loss = classification_loss(logits, labels, self.config, **kwargs) if labels is not None else None
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states)
 
 
@@ -329,12 +341,17 @@ class RNNForTokenClassification(RecurrentPreTrainedModel):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = self.loss_function(logits, labels, self.config, **kwargs) if labels is not None else None
+        loss = None
+        if labels is not None:
+            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states)
 
 

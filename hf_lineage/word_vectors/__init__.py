@@ -4,6 +4,7 @@ from hf_lineage.analogy_scores import ANALOGY_METHODS, analogy_scores
 from hf_lineage.word_vectors.analogy import Analogy, answer_analogies, load_analogies
 from hf_lineage.word_vectors.phrases import MappedTexts, Phrases
 from hf_lineage.word_vectors.similarity import WordPair, load_similarities, pair_similarities
+from hf_lineage.word_vectors.spellings import Spellings
 from hf_lineage.word_vectors.vectors import WordVectors
 
 
@@ -12,6 +13,7 @@ __all__ = [
     "Analogy",
     "MappedTexts",
     "Phrases",
+    "Spellings",
     "WordPair",
     "WordVectors",
     "analogy_scores",

@@ -12,6 +12,7 @@ import numpy as np
 
 from hf_lineage.analogy_scores import analogy_scores
 from hf_lineage.word_vectors.formats import read_vectors, write_vectors
+from hf_lineage.word_vectors.spellings import Spellings
 
 
 class WordVectors:
@@ -106,15 +107,13 @@ class WordVectors:
         close = get_close_matches(word, islice(alike, 2_000), cutoff=0.7)
         return f"; similar ones are {', '.join(close)}" if close else ""
 
-    def ids_by_spelling(self, restrict_vocab: int | None, case_insensitive: bool) -> dict[str, int]:
-        """The number of each of the first `restrict_vocab` words; spelled in capitals, the first of several spellings.
+    def spellings(self, restrict_vocab: int | None, case_insensitive: bool) -> Spellings:
+        """The first `restrict_vocab` words, to be looked up as `Spellings` tells.
 
         Raises:
             ValueError: restrict_vocab is below 1.
         """
-        words = self.words[: self._limit(restrict_vocab)][::-1]
-        spelled = (spelling(word, case_insensitive) for word in words)
-        return dict(zip(spelled, reversed(range(len(words))), strict=True))
+        return Spellings(self.words[: self._limit(restrict_vocab)], case_insensitive)
 
     def vector(self, word: str) -> np.ndarray:
         """The vector of a word [D]."""
@@ -187,8 +186,3 @@ def _lengths(vectors):
     # squares of float32 would overflow from 2e19 on
     lengths = np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))
     return np.where(lengths == 0, 1, lengths).astype(np.float32)
-
-
-def spelling(word: str, case_insensitive: bool) -> str:
-    """The form by which words are compared."""
-    return word.upper() if case_insensitive else word

@@ -151,3 +151,10 @@ def test_splits_are_found_by_their_names(tmp_path):
         read_labelled(tmp_path)
     with pytest.raises(CorpusError, match=r"dev\.csv, a file: .*train_file"):
         read_labelled(tmp_path / "dev.csv")
+
+
+@pytest.mark.parametrize("text", ['"a\\u0000"', '"\\ud800"'])
+def test_what_no_text_may_hold_is_named(tmp_path, text):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n{{"text": {text}}}')
+    with pytest.raises(CorpusError, match=r"a\.jsonl, line 2: the field 'text' holds"):
+        read_labelled_file(tmp_path / "a.jsonl").texts("text")

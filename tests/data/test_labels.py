@@ -192,6 +192,14 @@ def test_labels_that_do_not_fit_are_named(tmp_path):
         load(tmp_path / "lists", ending="jsonl", train=rows, validation=rows, problem_type="regression")
 
 
+def test_splits_may_be_of_different_kinds(tmp_path):
+    (tmp_path / "validation.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "b", "label": 0}')
+    data = load(tmp_path, train=csv_of("0", "1"))
+    assert [data.splits[split]["label"][:] for split in ("train", "validation")] == [[0, 1], [1, 0]]
+    data = load(tmp_path, train=csv_of("0", "1"), problem_type="regression")
+    assert [data.splits[split]["label"][:] for split in ("train", "validation")] == [[0.0, 1.0], [1.0, 0.0]]
+
+
 def test_a_test_split_without_labels_is_left_out(tmp_path, capsys):
     for number, test in enumerate(("text\na\n", "text,label\na,\nb,\n")):
         folder = tmp_path / str(number)

@@ -1,5 +1,6 @@
 """Files of word vectors: both ways against gensim, from the authors' C tool, and broken in every way."""
 
+import gzip
 import importlib.util
 import pickle
 import resource
@@ -27,10 +28,10 @@ the miller knows the baker and der müller kennt den bäcker
 
 @pytest.fixture
 def vectors():
-    """Words of several scripts; numbers over the whole range of float32."""
+    """Words of several scripts; numbers from the smallest of float32 to 1e12."""
     words = ["</s>", "the", "Straße", "磨坊主", "no\u00a0break", "-1.5", "🍞", "a,b"]
     rng = np.random.default_rng(0)
-    return WordVectors(words, rng.normal(size=(8, 5)) * 10.0 ** rng.integers(-40, 38, (8, 5)))
+    return WordVectors(words, rng.normal(size=(8, 5)) * 10.0 ** rng.integers(-40, 11, (8, 5)))
 
 
 def written(folder, content, name="vectors.txt"):
@@ -135,7 +136,14 @@ def test_first_rows_only(vectors, tmp_path):
         ("-2 3\na 1 2 3\n", "line 1: b'-2 3.n' is not a header"),
         ("2 0\na\nb\n", "line 1: .* is not a header"),
         ("2.0 3\na 1 2 3\n", "line 1: .* is not a header"),
-        ("the 0.1 0.2\nof 0.3 0.4\n", "line 1: .* is not a header.*GloVe"),
+        ("the 0.1\nof 0.3\n", "line 1: .* is not a header.*GloVe"),
+        ("the 0.1 0.2\nof 0.3\n", "line 2: 1 numbers after b'of'; the first line has 2"),
+        ("the 0.1 0.2\nof 0.3 0.4 0.5\n", "line 2: 3 numbers after b'of'; the first line has 2"),
+        ("the 0.1 0.2\nof 0.3 x\n", "line 2: not all after b'of' are numbers"),
+        ("2 2\na 1 2\nb\0 3 4\n", r"line 3: 'b.x00' holds a control character"),
+        ("the 0.1 0.2\nof\x7f 0.3 0.4\n", r"line 2: 'of.x7f' holds a control character"),
+        ("2 2\na 1 2e20\nb 3 4\n", "line 2: .* 2e.20, beyond .*max_value"),
+        ("a 1 2\nb 3 -4e12\n", "line 2: .* -4e.12, beyond .*max_value"),
         ("3 2\na 1 2\nb 3 4\n", "line 1: 3 words of 2 dimensions take at least 17 bytes, but 12 follow"),
         ("3 2\na 1.0000 2\nb 3 4.000\n", "line 3: the file ends, before line 4"),
         ("2 3\na 1 2 3\nb 44 55\n", "line 3: 2 numbers after b'b'; the header says 3"),
@@ -172,7 +180,10 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
         (binary_file((b"a", [1, 2]), (b"b", [3, np.nan])), "vectors.bin: .*word 1 .*'b', holds nan"),
         (binary_file((b"a", [1, 2]), (b"b", [3, 4]), (b"c", [5, 6])), "goes on after the 2 words"),
         (binary_file((b"a", [1, 2]), (b"b" * 20_000, [3, 4])), r"word 2: b'\\nb+' is not followed by a blank"),
-        (binary_file((b"a", [1, 2, 3]), (b"b", [3, 4])), "word 2: '.*' is empty or has white space"),
+        (binary_file((b"a", [1, 2, 3]), (b"b", [3, 4])), "word 2: .* holds a control character"),
+        # the word before the one that cannot be is the one with a blank
+        (binary_file((b"new york", [1, 0]), (b"paris", [0, 1])), "word 1: the vector holds 2.*e.26.*a blank"),
+        (binary_file((b"NEW YORK", [1, 0]), (b"paris", [0, 1])), "word 2: .* holds a control character.*a blank"),
         (binary_file((b"a", [1, 2]), header=b"-1 2\n"), "is not a header"),
         (binary_file((b"aaaaaaaaaaa", [1, 2])), "word 2: b'.*' is not followed by a blank and 2 numbers before byte"),
     ],
@@ -196,12 +207,110 @@ def test_windows_lines_and_blanks_at_the_end_are_read(tmp_path):
     assert WordVectors.load(path, show_progress=False).vectors.tolist() == [[1, 2], [np.float32(-0.3), 4]]
 
 
-def test_first_of_repeated_words_is_kept_on_request(tmp_path):
-    path = written(tmp_path, "3 2\na 1 2\na 3 4\nb 5 6\n")
-    with pytest.warns(UserWarning, match=r"of 1 repeated words the first vector was kept: \['a'\]"):
-        vectors = WordVectors.load(path, on_duplicate="first", show_progress=False)
+@pytest.mark.parametrize(("rule", "kept"), [("first", [1, 2]), ("last", [7, 8])])
+def test_one_of_repeated_words_is_kept_on_request(tmp_path, rule, kept):
+    path = written(tmp_path, "4 2\na 1 2\na 3 4\nb 5 6\na 7 8\n")
+    with pytest.warns(UserWarning, match=rf"of 2 repeated words the {rule} vector was kept: \['a', 'a'\]"):
+        vectors = WordVectors.load(path, on_duplicate=rule, show_progress=False)
     assert vectors.words == ["a", "b"]
-    assert vectors.vectors.tolist() == [[1, 2], [5, 6]]
+    assert vectors.vectors.tolist() == [kept, [5, 6]]
+
+
+@pytest.mark.parametrize("name", ["v.txt", "v.vec", "v.txt.gz", "v.bin"])
+def test_byte_order_mark_is_no_part_of_the_header_or_the_first_word(tmp_path, name):
+    header = b"\xef\xbb\xbf2 2\n"
+    content = binary_file((b"a", [1, 2]), (b"b", [3, 4]), header=header)
+    if not name.endswith(".bin"):
+        content = header + b"a 1 2\nb 3 4\n"
+    vectors = WordVectors.load(written(tmp_path, packed(content, name), name), show_progress=False)
+    assert vectors.words == ["a", "b"]
+    assert vectors.vectors.tolist() == [[1, 2], [3, 4]]
+    without_header = WordVectors.load(written(tmp_path, b"\xef\xbb\xbfa 1 2\nb 3 4\n"), show_progress=False)
+    assert without_header.words == ["a", "b"]
+
+
+def packed(content, name):
+    return gzip.compress(content) if name.endswith(".gz") else content
+
+
+@pytest.mark.parametrize("name", ["v.bin.gz", "v.txt.gz", "v.vec.gz"])
+def test_packed_files_are_read_and_written_as_gensim_does(vectors, tmp_path, name):
+    keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
+    binary = ".bin" in name
+    vectors.save(tmp_path / name)
+    ours = (tmp_path / name).read_bytes()
+    keyed = keyed_vectors.load_word2vec_format(str(tmp_path / name), binary=binary)
+    assert keyed.index_to_key == vectors.words
+    assert keyed.vectors.tobytes() == vectors.vectors.tobytes()
+    keyed.save_word2vec_format(str(tmp_path / name), binary=binary)
+    back = WordVectors.load(tmp_path / name, show_progress=False)
+    assert back.words == vectors.words
+    np.testing.assert_allclose(back.vectors, vectors.vectors, rtol=1e-6)
+    vectors.save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == ours
+
+
+@pytest.mark.parametrize("name", ["v.bin.gz", "v.txt.gz"])
+def test_damaged_packed_files_are_named(vectors, tmp_path, name):
+    vectors.save(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    for damaged in (content[:-9], content[: len(content) // 2], b"1 1\na 1\n"):
+        with pytest.raises(ValueError, match=rf"{name} is not a whole gzip file"):
+            WordVectors.load(written(tmp_path, damaged, name), show_progress=False)
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "glove"}, {"format": "glove", "limit": 2}])
+@pytest.mark.parametrize("name", ["glove.txt", "glove.txt.gz"])
+def test_files_without_header_are_read_as_gensim_reads_them(vectors, tmp_path, name, options):
+    keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
+    vectors.save(tmp_path / name, format="glove")
+    back = WordVectors.load(tmp_path / name, show_progress=False, **options)
+    keyed = keyed_vectors.load_word2vec_format(
+        str(tmp_path / name), binary=False, no_header=True, limit=options.get("limit")
+    )
+    assert back.words == keyed.index_to_key == vectors.words[: options.get("limit")]
+    assert back.vectors.tobytes() == keyed.vectors.tobytes()
+
+
+def test_words_with_blanks_of_gloves_own_vectors(tmp_path):
+    path = written(tmp_path, "the .1 .2 .3\n. . . .4 .5 .6\nat name@domain.com 1 2 3\n", "glove.txt")
+    vectors = WordVectors.load(path, show_progress=False)
+    assert vectors.words == ["the", ". . .", "at name@domain.com"]
+    assert vectors.vector(". . .").tolist() == pytest.approx([0.4, 0.5, 0.6])
+    one_number = written(tmp_path, "the 1\nof 2\n", "one.txt")
+    assert WordVectors.load(one_number, format="glove", show_progress=False).vectors.tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize("errors", ["ignore", "replace"])
+@pytest.mark.parametrize("name", ["v.bin", "v.txt"])
+def test_words_cut_within_a_character_are_read_on_request_as_gensim_reads_them(tmp_path, name, errors):
+    keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
+    cut = "東京".encode()[:5]
+    content = binary_file((cut, [1, 2]), (b"b", [3, 4]))
+    path = written(tmp_path, content if name == "v.bin" else b"2 2\n" + cut + b" 1 2\nb 3 4\n", name)
+    with pytest.raises(ValueError, match="(word 1|line 2): .* is not UTF-8.*unicode_errors"):
+        WordVectors.load(path, show_progress=False)
+    vectors = WordVectors.load(path, unicode_errors=errors, show_progress=False)
+    keyed = keyed_vectors.load_word2vec_format(str(path), binary=name == "v.bin", unicode_errors=errors)
+    assert vectors.words == keyed.index_to_key == ["東" + "\ufffd" * (errors == "replace"), "b"]
+    assert vectors.vectors.tolist() == [[1, 2], [3, 4]]
+
+
+def test_large_numbers_are_read_on_request(tmp_path):
+    path = written(tmp_path, "1 2\na 1e37 2\n")
+    assert WordVectors.load(path, max_value=None, show_progress=False).vector("a")[0] == np.float32(1e37)
+
+
+def test_small_files_of_users(shared_data):
+    folder = shared_data.parent / "cases" / "vectors"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    assert WordVectors.load(folder / "bom.vec", show_progress=False).words == ["a", "b"]
+    assert ". . ." in WordVectors.load(folder / "glove.txt", show_progress=False)
+    assert len(WordVectors.load(folder / "u.txt.gz", show_progress=False)) > 1
+    assert len(WordVectors.load(folder / "cut.bin", unicode_errors="ignore", show_progress=False)) == 2
+    with pytest.raises(ValueError, match="word 1: .*a blank"):
+        WordVectors.load(folder / "sp.bin", show_progress=False)
 
 
 def test_header_that_lies_costs_neither_time_nor_memory(tmp_path):
@@ -239,7 +348,7 @@ def test_nothing_in_a_file_is_run(tmp_path, name):
     assert mark.exists()
 
 
-@pytest.mark.parametrize("word", ["two words", "line\nbreak", "tab\t", "\r"])
+@pytest.mark.parametrize("word", ["two words", "line\nbreak", "tab\t", "\r", "nul\0", "\x7f"])
 def test_word_that_the_format_cannot_hold_leaves_the_old_file(tmp_path, word):
     path = written(tmp_path, b"old", "v.bin")
     with pytest.raises(ValueError, match="has white space"):
@@ -266,9 +375,11 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     ("name", "options", "message"),
     [
         ("v.gz", {}, "format is None"),
-        ("v.txt", {"format": "glove"}, "format is 'glove'"),
+        ("v.txt", {"format": "fasttext"}, "format is 'fasttext'"),
         ("v.txt", {"limit": 0}, "limit is 0"),
-        ("v.txt", {"on_duplicate": "last"}, "on_duplicate is 'last'"),
+        ("v.txt", {"max_value": 0}, "max_value is 0"),
+        ("v.txt", {"on_duplicate": "mean"}, "on_duplicate is 'mean'"),
+        ("v.txt", {"unicode_errors": "keep"}, "unicode_errors is 'keep'"),
     ],
 )
 def test_bad_arguments_are_named(tmp_path, name, options, message):
