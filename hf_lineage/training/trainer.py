@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
@@ -24,6 +25,7 @@ from hf_lineage.training.checkpoints import check_same_run, last_complete_checkp
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
+from hf_lineage.training.training_arguments import LineageTrainingArguments
 
 
 # what a save in another number of files would leave beside the new ones
@@ -104,6 +106,9 @@ class LineageTrainer(Trainer):
         ValueError: a setting that this trainer or the model's loss would ignore.
         FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
     """
+
+    args: LineageTrainingArguments
+    model: PreTrainedModel
 
     # whether `sum_over_time` means something
     sums_over_time = False
@@ -299,11 +304,9 @@ class LineageTrainer(Trainer):
         None where the data have no length, or one process reads for all.
         """
         args = self.args
-        if (
-            self.evaluated_rows is None
-            or args.accelerator_config.split_batches
-            or args.accelerator_config.dispatch_batches
-        ):
+        # a mapping or a file before the arguments have read it
+        dealing: Any = args.accelerator_config
+        if self.evaluated_rows is None or dealing.split_batches or dealing.dispatch_batches:
             return None
         start = (self.evaluated_batches * args.world_size + args.process_index) * args.eval_batch_size
         return max(self.evaluated_rows - start, 0)
