@@ -31,17 +31,54 @@ def read_lines(
             gzip file.
         OSError: the file cannot be read.
     """
+    for line, _ in read_line_parts(path, None, on_invalid, remedy=remedy):
+        yield line
+
+
+def read_line_parts(
+    path: str | os.PathLike,
+    longest: int | None,
+    on_invalid: str = "error",
+    *,
+    remedy: str = "convert the file to UTF-8 text",
+) -> Iterator[tuple[str, bool]]:
+    """`read_lines` in constant memory: lines of more than `longest` bytes in parts, and whether a line ends with one.
+
+    Lines are cut behind a blank or tab; a word that is longer stays whole. Raises what `read_lines` does.
+    """
     unpack = gzip.open if Path(path).suffix.lower() == ".gz" else open
-    offset = 0
+    number, offset = 1, 0
     try:
         with unpack(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-                start = offset + len(raw) - len(line)
-                yield _decode(line, f"{path}, line {number}", start, on_invalid, remedy).rstrip("\r\n")
-                offset += len(raw)
+            for raw, ends in _raw_parts(file, longest):
+                part = raw.removeprefix(codecs.BOM_UTF8) if offset == 0 else raw
+                start = offset + len(raw) - len(part)
+                text = _decode(part, f"{path}, line {number}", start, on_invalid, remedy)
+                yield text.rstrip("\r\n") if ends else text, ends
+                number, offset = number + ends, offset + len(raw)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CorpusError(f"{path} is not a whole gzip file ({error}); fetch or pack it again") from error
+
+
+def _raw_parts(file, longest):
+    if longest is None:
+        for line in file:
+            yield line, True
+        return
+    # of a word that has not ended yet
+    held = bytearray()
+    ends = True
+    while raw := file.readline(longest):
+        # fewer bytes are the last ones of the file
+        ends = raw.endswith(b"\n") or len(raw) < longest
+        cut = len(raw) if ends else max(raw.rfind(b" "), raw.rfind(b"\t")) + 1
+        held += raw[:cut]
+        if cut:
+            yield bytes(held), ends
+            held.clear()
+        held += raw[cut:]
+    if not ends:
+        yield bytes(held), True
 
 
 def read_text(path: str | os.PathLike) -> str:

@@ -28,7 +28,6 @@ from hf_lineage.data import (
     encode_sentences,
     load_corpus,
 )
-from hf_lineage.files import write_json
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
@@ -36,6 +35,7 @@ from hf_lineage.training import (
     BertAdam,
     BERTPretrainingTrainer,
     LineageTrainingArguments,
+    Results,
     last_complete_checkpoint,
 )
 
@@ -174,18 +174,23 @@ def main():
     # 7. evaluate; fill masks; draw the attention
     if trainer.is_world_process_zero():
         log = trainer.state.log_history
-        results = {"model_type": model.config.model_type, "parameters": model.num_parameters()}
-        results |= {"train_seconds": round(seconds, 1), "steps": trainer.state.global_step}
-        for name, key in {"train_curve": "loss", "validation_curve": "eval_loss"}.items():
-            results[name] = [(row["step"], row[key]) for row in log if key in row]
-        for split, data in held_out.items():
-            results[split] = measure_bert_pretraining(model, data).as_dict()
-            print(f"{split}: {json.dumps(results[split])}")
-        fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
-        results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
-        write_json(output_dir / "results.json", results)
-        plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
-        write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
+        results = Results(
+            output_dir / "results.json",
+            model_type=model.config.model_type,
+            parameters=model.num_parameters(),
+            train_seconds=round(seconds, 1),
+            steps=trainer.state.global_step,
+            train_curve=[(row["step"], row["loss"]) for row in log if "loss" in row],
+            validation_curve=[(row["step"], row["eval_loss"]) for row in log if "eval_loss" in row],
+        )
+        with results.kept_on_error():
+            for split, data in held_out.items():
+                results[split] = measure_bert_pretraining(model, data).as_dict()
+                print(f"{split}: {json.dumps(results[split])}")
+            fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
+            results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
+            plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
+            write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -36,12 +36,13 @@ from hf_lineage.data import (
     encode_corpus,
     load_corpus,
 )
-from hf_lineage.files import write_json
 from hf_lineage.metrics import measure_perplexity
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import causal_tokenizer, train_characters, train_word_level, train_wordpiece
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
+    Results,
     TruncatedBPTTTrainer,
     last_complete_checkpoint,
 )
@@ -97,6 +98,7 @@ def main():
                 text_field=data_args.text_field,
                 sample_by=data_args.sample_by,
                 streaming=data_args.streaming and split == "train",
+                longest=LONGEST,
             )
             for split, name in splits.items()
         }
@@ -197,23 +199,24 @@ def main():
     # 7. evaluate every token of the held-out texts once
     if trainer.is_world_process_zero():
         log = trainer.state.log_history
-        results = {
-            "model_type": model.config.model_type,
-            "parameters": model.num_parameters(),
-            "trained_tokens": trainer.state.global_step * tokens_per_update,
-            "train_seconds": round(seconds, 1),
-            "train_curve": [(row["step"] * tokens_per_update, row["loss"]) for row in log if "loss" in row],
-            "validation_curve": [
+        results = Results(
+            output_dir / "results.json",
+            model_type=model.config.model_type,
+            parameters=model.num_parameters(),
+            trained_tokens=trainer.state.global_step * tokens_per_update,
+            train_seconds=round(seconds, 1),
+            train_curve=[(row["step"] * tokens_per_update, row["loss"]) for row in log if "loss" in row],
+            validation_curve=[
                 (row["step"] * tokens_per_update, row["eval_loss"]) for row in log if "eval_loss" in row
             ],
-        }
-        for split in ("validation", "test"):
-            perplexity = measure_perplexity(
-                model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
-            )
-            results[split] = perplexity.as_dict()
-            print(f"{split}: {json.dumps(results[split])}")
-        write_json(output_dir / "results.json", results)
+        )
+        with results.kept_on_error():
+            for split in ("validation", "test"):
+                perplexity = measure_perplexity(
+                    model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
+                )
+                results[split] = perplexity.as_dict()
+                print(f"{split}: {json.dumps(results[split])}")
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

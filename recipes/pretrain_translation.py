@@ -20,12 +20,11 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
 from hf_lineage.data.cjk import numbers_of_words
-from hf_lineage.files import write_json
 from hf_lineage.inference.given_alignment import NoAttentionError, align
 from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, generated_texts, parse_links
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
 from hf_lineage.tokenization import train_characters, train_word_level, train_wordpiece, translation_tokenizer
-from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
+from hf_lineage.training import Results, TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
 
 
 @dataclass
@@ -150,56 +149,61 @@ def main():
     trainer.save_model()
 
     # 7. translate the test text, and see which source words the model attends to
+    log = trainer.state.log_history
+    results = Results(
+        output_dir / "results.json",
+        is_writer=trainer.is_world_process_zero(),
+        model_type=model.config.model_type,
+        parameters=model.num_parameters(),
+        train_seconds=round(seconds, 1),
+        train_curve=[(row["step"], row["loss"]) for row in log if "loss" in row],
+        validation_curve=[(row["step"], row["eval_loss"], row.get("eval_bleu")) for row in log if "eval_loss" in row],
+    )
     trainer.compute_metrics = scorer("test")
     beams = {} if data_args.test_num_beams is None else {"num_beams": data_args.test_num_beams}
-    answers = trainer.predict(pairs["test"], **beams)
-    if trainer.is_world_process_zero():
-        log = trainer.state.log_history
-        results = {
-            "model_type": model.config.model_type,
-            "parameters": model.num_parameters(),
-            "train_seconds": round(seconds, 1),
-            "train_curve": [(row["step"], row["loss"]) for row in log if "loss" in row],
-            "validation_curve": [
-                (row["step"], row["eval_loss"], row.get("eval_bleu")) for row in log if "eval_loss" in row
-            ],
-            "test": {name.removeprefix("test_"): value for name, value in answers.metrics.items()},
-        }
-        nll = results["test"]["loss"] * sum(len(row["labels"]) for row in pairs["test"])
-        # the end of a sentence counts as a word, as it does as a token
-        words = sum(len(text.split()) + 1 for text in corpora["test"]["target"])
-        results["test"]["perplexity_per_token"] = math.exp(results["test"]["loss"])
-        results["test"]["perplexity_per_word"] = math.exp(nll / words)
-        results["bleu_by_length"] = bleu_by_length(
-            generated_texts(tokenizer, answers.predictions),
-            corpora["test"]["target"][:],
-            numbers_of_words(corpora["test"]["source"][:]),
-            data_args.length_bounds,
-            data_args.bleu_tokenize,
-            data_args.lowercase,
-        )
-        finished = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in others}
-        runs = {output_dir.name: results, **finished}
-        plot_bleu_by_length(
-            {name: run["bleu_by_length"] for name, run in runs.items()}, output_dir / "bleu_by_length.png"
-        )
-        plot_learning_curves(runs, output_dir / "learning_curves.png")
-        gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
-        # all sentences where their words' alignment is known, else some to look at
-        texts = corpora["test"][: len(gold or range(20))]
-        try:
-            found = align(model, tokenizer, texts["source"], texts["target"], by_token=gold is None)
-        except NoAttentionError:
-            found = []
-        if found:
-            links = [parse_links(pair) for pair in gold[:20]] if gold else None
-            write_alignment_report(output_dir / "alignments.html", "What it attends to", found[:20], gold=links)
-        if found and gold:
-            results["alignment"] = AlignmentErrorRate().compute(
-                predictions=[alignment.links() for alignment in found], references=gold
+    with results.kept_on_error():
+        answers = trainer.predict(pairs["test"], **beams)
+        results["test"] = {name.removeprefix("test_"): value for name, value in answers.metrics.items()}
+        if trainer.is_world_process_zero():
+            nll = results["test"]["loss"] * sum(len(row["labels"]) for row in pairs["test"])
+            # the end of a sentence counts as a word, as it does as a token
+            words = sum(len(text.split()) + 1 for text in corpora["test"]["target"])
+            perplexities = {
+                "perplexity_per_token": math.exp(results["test"]["loss"]),
+                "perplexity_per_word": math.exp(nll / words),
+            }
+            results["test"] = results["test"] | perplexities
+            results["bleu_by_length"] = bleu_by_length(
+                generated_texts(tokenizer, answers.predictions),
+                corpora["test"]["target"][:],
+                numbers_of_words(corpora["test"]["source"][:]),
+                data_args.length_bounds,
+                data_args.bleu_tokenize,
+                data_args.lowercase,
             )
-        print(json.dumps({name: results[name] for name in ("test", "alignment") if name in results}))
-        write_json(output_dir / "results.json", results)
+            gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
+            # all sentences where their words' alignment is known, else some to look at
+            texts = corpora["test"][: len(gold or range(20))]
+            try:
+                found = align(model, tokenizer, texts["source"], texts["target"], by_token=gold is None)
+            except NoAttentionError:
+                found = []
+            if found and gold:
+                results["alignment"] = AlignmentErrorRate().compute(
+                    predictions=[alignment.links() for alignment in found], references=gold
+                )
+            print(json.dumps({name: results[name] for name in ("test", "alignment") if name in results}))
+
+            # 8. draw
+            finished = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in others}
+            runs = {output_dir.name: results, **finished}
+            plot_bleu_by_length(
+                {name: run["bleu_by_length"] for name, run in runs.items()}, output_dir / "bleu_by_length.png"
+            )
+            plot_learning_curves(runs, output_dir / "learning_curves.png")
+            if found:
+                links = [parse_links(pair) for pair in gold[:20]] if gold else None
+                write_alignment_report(output_dir / "alignments.html", "What it attends to", found[:20], gold=links)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

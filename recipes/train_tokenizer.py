@@ -10,6 +10,7 @@ from typing import Literal
 
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import train_characters, train_word_level, train_wordpiece
 
 
@@ -49,7 +50,7 @@ def main():
         raise ValueError(f"limit_alphabet is for kind wordpiece, not {args.kind}: limit vocab_size")
 
     # 2. text
-    corpus = load_corpus(args.corpus, "train", text_field=args.text_field)
+    corpus = load_corpus(args.corpus, "train", text_field=args.text_field, longest=LONGEST)
 
     # 3. train: what was not given stays as the trainer of that kind has it
     names = ["vocab_size", "min_frequency", "limit_alphabet", "lowercase", "special_tokens"]

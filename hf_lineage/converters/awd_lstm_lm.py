@@ -21,6 +21,7 @@ from torch import Tensor
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.models.configuration_rnn import LSTMConfig
+from hf_lineage.models.fast_kernels import kernel_weights, why_no_kernel
 from hf_lineage.models.modeling_rnn import LSTMForCausalLM
 
 
@@ -106,9 +107,9 @@ def to_awd_lstm_lm(model: LSTMForCausalLM) -> dict[str, Tensor]:
     }
     drops = model.config.weight_dropout > 0
     for i, layer in enumerate(model.model.layers):
-        if layer.cell.without_kernel() or layer.cell.weight_hr is not None:
-            raise ValueError(f"awd-lstm-lm has no such cell: {layer.cell.without_kernel() or 'a projection'}")
-        weights = layer.cell.fused_weights(layer.cell.weight_hh)
+        if why_no_kernel(layer.cell) or layer.cell.weight_hr is not None:
+            raise ValueError(f"awd-lstm-lm has no such cell: {why_no_kernel(layer.cell) or 'a projection'}")
+        weights = kernel_weights(layer.cell)
         prefix = f"rnns.{i}.module." if drops else f"rnns.{i}."
         for name, weight in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True):
             state[f"{prefix}{name}_l0" + ("_raw" if drops and name == "weight_hh" else "")] = weight

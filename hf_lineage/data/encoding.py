@@ -5,10 +5,12 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, filterfalse, pairwise
+from itertools import chain, filterfalse, islice, pairwise
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
+
+from hf_lineage.text_parts import LONGEST, Part, in_parts
 
 
 # these neither look beyond a blank, tab or line end, nor make or take one away
@@ -17,6 +19,8 @@ LOCAL_PRE_TOKENIZERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 MODELS_OF_WORDS = {"WordPiece", "WordLevel", "BPE"}
 # new words that are encoded together
 WORDS_IN_TEXT = 500
+# parts of long texts that are encoded together
+PARTS_TOGETHER = 64
 BLANKS = str.maketrans("\t\n\r", "   ")
 
 
@@ -43,6 +47,21 @@ class TextEncoder:
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         if not self.by_chunk:
             return [np.array(ids, np.int32) for ids in self._encode(texts)]
+        if max(map(len, texts), default=0) <= LONGEST:
+            return self._encode_by_chunk(texts)
+        return list(self._encode_by_part(texts))
+
+    def _encode_by_part(self, texts):
+        """Long texts some parts at a time: what a text's chunks take is many times what its ids do."""
+        parts, held = in_parts(map(str, texts)), []
+        while batch := list(islice(parts, PARTS_TOGETHER)):
+            for part, ids in zip(batch, self._encode_by_chunk(batch), strict=True):
+                held.append(ids)
+                if not isinstance(part, Part):
+                    yield np.concatenate(held)
+                    held.clear()
+
+    def _encode_by_chunk(self, texts):
         known, missing = self.ids.__getitem__, self.ids.missing
         # of a call that was cut off
         missing.clear()

@@ -14,6 +14,7 @@ from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
 from .configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
 from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
+from .fast_paths import plain_equations
 
 
 # a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
@@ -63,4 +64,4 @@ def name_and_idea(config_class: type) -> tuple[str, str]:
     return name.rstrip("."), idea.removeprefix("New: ")
 
 
-__all__ = ["LINEAGE", *register()]
+__all__ = ["LINEAGE", "plain_equations", *register()]

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .classification_loss import classification_loss
 from .configuration_word2vec import Word2VecConfig
 from .inputs import check_mask, embed_inputs
 
@@ -246,6 +247,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         negative_ids: Tensor | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> Word2VecForPreTrainingOutput:
         """Scores [P, V] of all words from the words that predict them, `input_ids` [P, C] (skip-gram: C = 1).
@@ -253,7 +255,12 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         With `labels` [P], the loss is the mean over the P pairs in nats. `negative_ids` [P, K] are words drawn from
         `noise()`, of which those equal to the label do not count; without them, negative sampling's loss is its
         expectation over the noise, exactly. With `negative_ids` no logits are computed.
+
+        Raises:
+            ValueError: label smoothing, which neither objective knows.
         """
+        if smoothing:
+            raise ValueError(f"label_smoothing_factor is {smoothing}; word2vec's objectives have none: set it to 0")
         outputs = self.model(input_ids, attention_mask, inputs_embeds, **kwargs)
         h = self.combine(outputs.last_hidden_state, attention_mask)  # [P, D]
         if labels is not None and negative_ids is not None:
@@ -287,9 +294,6 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
 class Word2VecForSequenceClassification(Word2VecPreTrainedModel):
     """Labels a text by the mean of its words' vectors, which are tuned too unless `freeze_embeddings`."""
 
-    # transformers' regression and multi-label losses are means over the batch, whatever num_items_in_batch says
-    accepts_loss_kwargs = False
-
     def __init__(self, config: Word2VecConfig):
         super().__init__(config)
         self.model = Word2VecModel(config)
@@ -304,6 +308,8 @@ class Word2VecForSequenceClassification(Word2VecPreTrainedModel):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> SequenceClassifierOutput:
         """Logits [B, num_labels]; `labels` [B] (classes or, for one label, numbers), or [B, num_labels] of 0 and 1."""
@@ -311,5 +317,5 @@ class Word2VecForSequenceClassification(Word2VecPreTrainedModel):
         logits = self.classifier(self.dropout(mean_of_words(outputs.last_hidden_state, attention_mask)))
         loss = None
         if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+            loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states)

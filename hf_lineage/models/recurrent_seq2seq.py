@@ -231,7 +231,7 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
         """A module with `embed_tokens` that is called as in `forward` and gives `DecoderOutput`."""
         raise NotImplementedError
 
-    @takes_cache(written_by_layers=False)
+    @takes_cache
     @can_return_tuple
     def forward(
         self,

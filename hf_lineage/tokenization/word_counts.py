@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from hf_lineage.data.text_files import CorpusError, read_documents
+from hf_lineage.data.text_files import CorpusError, read_parts
+from hf_lineage.text_parts import in_parts
 
 
 # white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
@@ -83,7 +84,8 @@ def _any_of(specials) -> re.Pattern:
 def _count_chunks(texts_or_files, show_progress) -> Iterator[Counter]:
     """Chunk -> count, for one stretch of the corpus after the other: chunks of Chinese text hardly ever repeat."""
     chunks = Counter()
-    for text in tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress):
+    texts = tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress)
+    for text in in_parts(texts):
         chunks.update(CHUNK.findall(text))
         if len(chunks) > MAX_CHUNKS_IN_MEMORY:
             yield chunks
@@ -99,7 +101,7 @@ def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
         # a missing one among them is a slip of the pen, and no text to train on
         if missing := [str(path) for path in texts_or_files if not os.path.isfile(path)]:
             raise FileNotFoundError(f"no such file to train on: {', '.join(missing)}")
-        texts_or_files = chain.from_iterable(map(read_documents, texts_or_files))
+        texts_or_files = chain.from_iterable(map(read_parts, texts_or_files))
     if not isinstance(texts_or_files, Iterable):
         raise ValueError(f"texts_or_files is {texts_or_files!r}; give a path, a list of paths or an iterable of texts")
     batches = (entry if isinstance(entry, list | tuple) else (entry,) for entry in texts_or_files)

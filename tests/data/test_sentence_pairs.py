@@ -456,6 +456,25 @@ def test_packing_joins_examples():
         PackingCollator()([{"input_ids": [1]}, {"input_ids": []}])
 
 
+def test_packing_does_not_guess_by_length():
+    # as many classes as tokens, in every text of the batch
+    examples = [
+        {"input_ids": [1, 2, 3], "labels": [1.0, 0.0, 1.0]},
+        {"input_ids": [4, 5, 6], "labels": [0.0, 0.0, 1.0]},
+    ]
+    assert PackingCollator()(examples)["labels"].tolist() == [[1, 0, 1], [0, 0, 1]]
+    # a vector of the text as long as the text, and a field per token that is named
+    examples = [
+        {"input_ids": [1, 2], "bounds": [0, 1], "tags": [7, 8]},
+        {"input_ids": [3, 4], "bounds": [1, 0], "tags": [9, 9]},
+    ]
+    batch = PackingCollator(per_token=["tags"])(examples)
+    assert batch["bounds"].tolist() == [[0, 1], [1, 0]]
+    assert batch["tags"].tolist() == [[7, 8, 9, 9]]
+    with pytest.raises(ValueError, match=r"labels of example 1 .* shape \[3\], its text 2 tokens"):
+        PackingCollator()([{"input_ids": [1, 2], "labels": [1, 2]}, {"input_ids": [1, 2], "labels": [1, 2, 3]}])
+
+
 def test_phases_are_read_one_after_the_other(stream, tiny_tokenizer):
     short, long = (SentencePairs(stream, tiny_tokenizer, n, duplicates=1, seed=2) for n in (20, 60))
     sizes = (2 * len(short) + 3, 5)
