@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 from transformers import EncoderDecoderCache
 from transformers import initialization as init
 
-from .encoder_decoder import scored_labels
 from .inputs import IGNORED
+from .losses import mean_of
 from .recurrent_cells import RecurrentCell
 from .recurrent_seq2seq import (
     Bridge,
@@ -116,21 +116,20 @@ def coverage_loss(
 ) -> Tensor:
     """Σ_s min(a_t(s), Σ_{t' < t} a_t'(s)), a mean over the scored labels [B, T]; weights [B, T, S].
 
-    Steps at which `attention_mask` [B, T] is 0 are none. (See et al., 2017, equation 12; `num_items_in_batch` as in
-    `target_loss`)
+    Steps at which `attention_mask` [B, T] is 0 are none. (See et al., 2017, equation 12)
     """
     if attention_mask is not None:
         weights = weights * attention_mask[..., None].to(weights.dtype)
     covered = weights.cumsum(1) - weights
     again = torch.minimum(weights, covered).sum(2) * labels.ne(IGNORED)  # [B, T]
-    return again.sum() / scored_labels(labels, num_items_in_batch)
+    return mean_of(again.sum(), labels.ne(IGNORED).sum(), num_items_in_batch)
 
 
 class CoverageLoss:
     """A head that adds the coverage's loss in training, as the configuration weighs it; inherit it first."""
 
     def extra_loss(
-        self, outputs, labels, num_items_in_batch=None, decoder_attention_mask=None, output_attentions=None, **options
+        self, outputs, labels, num_items_in_batch, decoder_attention_mask, output_attentions=None, **options
     ):
         if not self.training or self.config.coverage_loss_weight == 0:
             return 0.0

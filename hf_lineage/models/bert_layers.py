@@ -10,6 +10,7 @@ from transformers.activations import ACT2FN
 from transformers.core_model_loading import WeightRenaming
 
 from .fast_dropout import Dropout
+from .id_checks import check_ids
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -47,8 +48,15 @@ class BERTEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, words: Tensor, position_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Word vectors [B, T, D], positions and segments [B or 1, T] -> [B, T, D]"""
+    def forward(self, words: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """Word vectors [B, T, D], positions and segments (default: the first) [B or 1, T] -> [B, T, D]
+
+        Raises:
+            ValueError: there is no such segment.
+        """
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(position_ids)
+        check_ids("token_type_ids", token_type_ids, self.token_type_embeddings.num_embeddings, "type_vocab_size")
         vectors = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(vectors))
 

@@ -1,10 +1,9 @@
 """The cache argument: transformers 5.24 renamed `past_key_values` to `cache`; the models say `cache` under both."""
 
 from dataclasses import fields
-from functools import partial, wraps
 
-import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils.deprecation import deprecate_kwarg
 
 
 # what this release calls the cache in the outputs of models and of generate()
@@ -16,28 +15,15 @@ def cache_of(outputs):
     return outputs[CACHE_FIELD] if CACHE_FIELD in outputs else None
 
 
-def takes_cache(forward=None, *, written_by_layers=True):
-    """Lets a forward that declares `cache` be called with `past_key_values` too, as transformers 5.23 does.
+# the release in which transformers' own models lose the old name; before 5.24 it is their only one: no warning
+OLD_NAME_UNTIL = "5.40.0" if CACHE_FIELD == "cache" else "0"
 
-    In a base model that recomputes (`gradient_checkpointing`) there is no cache: its layers run twice, and would write
-    into it twice. Where it is written outside the layers (`written_by_layers=False`) it stays.
+
+def takes_cache(forward):
+    """Lets a forward that declares `cache` be called with `past_key_values` too, with transformers' own warning.
 
     Raises:
         ValueError: both names are given.
     """
-
-    if forward is None:
-        return partial(takes_cache, written_by_layers=written_by_layers)
-
-    @wraps(forward)
-    def wrapper(self, *args, **kwargs):
-        if "past_key_values" in kwargs:
-            if kwargs.get("cache") is not None:
-                raise ValueError("cache and past_key_values are the same argument: give one of them")
-            kwargs["cache"] = kwargs.pop("past_key_values")
-        recomputes = getattr(self, "gradient_checkpointing", False) and self.training and torch.is_grad_enabled()
-        if recomputes and written_by_layers:
-            kwargs["cache"] = None
-        return forward(self, *args, **kwargs)
-
-    return wrapper
+    renames = deprecate_kwarg("past_key_values", OLD_NAME_UNTIL, new_name="cache", raise_if_both_names=True)
+    return renames(forward)

@@ -6,12 +6,12 @@ input_ids [B, S], labels [B, T] -> decoder_input_ids [B, T] -> last_hidden_state
 from functools import partial
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .cache_argument import CACHE_FIELD, takes_cache
 from .inputs import IGNORED
+from .losses import mean_cross_entropy
 from .scheduled_sampling import read_own_words
 
 
@@ -37,24 +37,6 @@ def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Te
     return shifted.masked_fill(shifted == IGNORED, start if config.pad_token_id is None else config.pad_token_id)
 
 
-def target_loss(logits: Tensor, labels: Tensor, num_items_in_batch=None, **kwargs) -> Tensor:
-    """Mean of −log p(labels) over the scored ones; logits [B, T, V] stand beside the labels [B, T] they predict.
-
-    The loss that transformers picks by the class's name would shift the labels a second time. `num_items_in_batch`,
-    the number of scored labels in all batches of an update, takes the place of this batch's.
-    """
-    labels = labels.to(logits.device)
-    loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
-    return loss / scored_labels(labels, num_items_in_batch)
-
-
-def scored_labels(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | int:
-    """What a sum over the labels is divided by: `num_items_in_batch`, or how many of them are scored (at least 1)."""
-    if num_items_in_batch is None:
-        return labels.ne(IGNORED).sum().clamp(min=1)
-    return num_items_in_batch.to(labels.device) if isinstance(num_items_in_batch, Tensor) else num_items_in_batch
-
-
 class EncoderDecoder:
     """The base model: reads the source, unless it was read before, then the target; inherit it first.
 
@@ -71,7 +53,7 @@ class EncoderDecoder:
         """Reads the target [B, T], or its vectors [B, T, E], beside the source; masks [B, S] and [B, seen + T]."""
         raise NotImplementedError
 
-    @takes_cache(written_by_layers=False)
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -181,7 +163,7 @@ class ConditionalGeneration(TargetGeneration):
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = shift_right(labels, self.config, kwargs.get("cu_seq_lens_q"))
-        scored_by = {"num_items_in_batch": kwargs.pop("num_items_in_batch", None)}
+        num_items_in_batch, smoothing = kwargs.pop("num_items_in_batch", None), kwargs.pop("smoothing", 0.0)
         run = self.model if own_words is None else partial(read_own_words, self, own_words)
         outputs = run(
             input_ids,
@@ -199,8 +181,8 @@ class ConditionalGeneration(TargetGeneration):
         logits = self.lm_head(outputs.last_hidden_state[:, kept])  # [B, T, V]
         loss = None
         if labels is not None:
-            options = {"decoder_attention_mask": decoder_attention_mask, **kwargs}
-            loss = target_loss(logits, labels, **scored_by) + self.extra_loss(outputs, labels, **scored_by, **options)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+            loss = loss + self.extra_loss(outputs, labels, num_items_in_batch, decoder_attention_mask, **kwargs)
         return Seq2SeqLMOutput(
             loss,
             logits,
@@ -213,6 +195,8 @@ class ConditionalGeneration(TargetGeneration):
             encoder_attentions=outputs.encoder_attentions,
         )
 
-    def extra_loss(self, outputs: Seq2SeqModelOutput, labels: Tensor, **options) -> Tensor | float:
-        """What a station adds to the loss of the labels [B, T], of its model's outputs; `options` as in `forward`."""
+    def extra_loss(
+        self, outputs: Seq2SeqModelOutput, labels: Tensor, num_items_in_batch, decoder_attention_mask, **options
+    ) -> Tensor | float:
+        """What a station adds to the loss of the labels [B, T]; its model's outputs, and arguments as in `forward`."""
         return 0.0

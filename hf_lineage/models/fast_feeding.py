@@ -7,10 +7,12 @@ W_c c_t = Σ_s α_t(s) W_c h_s: a product per source word, not per step. A cell 
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from .fast_paths import fast_paths_allowed
+
 
 def worth_it(length: int) -> bool:
     """Whether a target of so many words shares products. The one place that decides."""
-    return length > 1
+    return length > 1 and fast_paths_allowed()
 
 
 def products(cell: nn.Module, parts: tuple[Tensor, Tensor], state=None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What every station does with its inputs: check them, look up token vectors, find positions and ends of texts."""
+"""What every station does with its inputs: check them and look up token vectors."""
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,32 @@ from torch import Tensor, nn
 IGNORED = -100
 
 
+def can_look(x: Tensor) -> bool:
+    """Whether the values of `x` may decide what Python does: on a GPU that stalls every step, and traces forbid it."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, where the device has it: MPS has not."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
     """Token vectors [B, T, E] of `input_ids` [B, T], or `inputs_embeds` [B, T, E] as given.
 
     Raises:
-        ValueError: both or neither are given, the shape or dtype is wrong, or an id lies outside the vocabulary.
-            (Ids are compared with the vocabulary on the CPU only: on a GPU it would stall every step.)
+        ValueError: as `check_inputs`.
+    """
+    check_inputs(embedding, input_ids, inputs_embeds)
+    return embedding(input_ids) if inputs_embeds is None else inputs_embeds
+
+
+def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None):
+    """Either `input_ids` [B, T] or `inputs_embeds` [B, T, E] must fit the embedding.
+
+    Raises:
+        ValueError: both or neither are given, the shape or dtype is wrong, or an id lies outside the vocabulary
+            (where `can_look` allows looking).
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
@@ -23,11 +43,11 @@ def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
                 f"inputs_embeds must have shape [batch, time, {embedding.embedding_dim}], not "
                 f"{list(inputs_embeds.shape)}"
             )
-        return inputs_embeds
+        return
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or input_ids.is_floating_point():
         found = f"{input_ids.dtype} {list(input_ids.shape)}" if isinstance(input_ids, Tensor) else type(input_ids)
         raise ValueError(f"input_ids must be an integer tensor of shape [batch, time], not {found}")
-    if input_ids.device.type == "cpu" and not torch.compiler.is_compiling() and input_ids.numel():
+    if can_look(input_ids) and input_ids.numel():
         outside = (input_ids < 0) | (input_ids >= embedding.num_embeddings)
         if outside.any():
             row, column = outside.nonzero()[0].tolist()
@@ -36,7 +56,6 @@ def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
                 f"{embedding.num_embeddings - 1} (vocab_size {embedding.num_embeddings}): does the tokenizer belong "
                 "to this model?"
             )
-    return embedding(input_ids)
 
 
 def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int, *, padding_only: bool = False):
@@ -59,52 +78,3 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
             f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
             + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")
         )
-
-
-def token_positions(attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
-    """Position of each new token in its row [B or 1, T]: padding in a mask [B, seen + T] is not counted."""
-    if attention_mask is not None and attention_mask.dim() == 2:
-        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
-    return torch.arange(seen, seen + length, device=device)[None]
-
-
-def vectors_at_last_token(vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """[B, T, D] -> [B, D]: at each row's last token that is no padding."""
-    if vectors.shape[1] == 0:
-        return vectors.new_zeros(vectors.shape[0], vectors.shape[2])
-    if attention_mask is None:
-        return vectors[:, -1]
-    rows = torch.arange(vectors.shape[0], device=vectors.device)
-    return vectors[rows, vectors.shape[1] - 1 - attention_mask.bool().int().flip(1).argmax(1)]
-
-
-def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
-    """Ids of `name` must lie in [0, size), or be `ignored`; looked at on the CPU only: on a GPU it stalls every step.
-
-    Raises:
-        ValueError: one does not.
-    """
-    if ids.device.type == "cpu" and not torch.compiler.is_compiling() and not ids.is_floating_point():
-        outside = (ids < 0) | (ids >= size)
-        if ignored is not None:
-            outside &= ids != ignored
-        if outside.any():
-            raise ValueError(
-                f"{name} has {ids[outside][0].item()}; it must lie between 0 and {size - 1} ({size_name} {size})"
-                + (f", or be {ignored} where nothing is scored" if ignored is not None else "")
-            )
-
-
-def check_positions(position_ids: Tensor, limit: int):
-    """Refuses positions that have no vector (on the CPU only: on a GPU looking would stall every step).
-
-    Raises:
-        ValueError: one is `limit` or more.
-    """
-    if position_ids.device.type == "cpu" and not torch.compiler.is_compiling() and position_ids.numel():
-        largest = position_ids.max().item()
-        if largest >= limit:
-            raise ValueError(
-                f"{largest + 1} tokens are more than the {limit} positions of this model (max_position_embeddings): "
-                "shorten the text, or tokenize with truncation=True"
-            )

@@ -5,11 +5,13 @@ input_ids [B, T] -> token + position vectors [B, T, D] -> N masked blocks [B, T,
 Fine-tuned, the vector at a text's last token, the extract token, is all that a linear layer needs (section 3.2).
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout, linear
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
-from transformers.masking_utils import create_causal_mask
+from torch.nn.functional import cross_entropy, dropout, embedding, linear
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
@@ -22,10 +24,16 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .cache_argument import cache_of, takes_cache
+from .classification_loss import classification_loss
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .inputs import check_mask, check_positions, embed_inputs, token_positions, vectors_at_last_token
-from .packed_texts import bounds_of_documents, bounds_options, segment_options, segment_positions
+from .id_checks import check_ids
+from .inputs import IGNORED, check_inputs
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, mean_of, next_token_loss, shifts_labels
+from .positions import vectors_at_last_token
+from .reading import read_texts
+from .recomputation import drops_cache_to_recompute
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -40,39 +48,40 @@ class GPTPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
 
 
+class DroppedTable(nn.Embedding):
+    """An embedding that drops entries of its table, the same for all tokens of a step, as the released code does."""
+
+    def __init__(self, rows: int, size: int, dropout: float):
+        super().__init__(rows, size)
+        self.dropout = dropout
+
+    def of_one_step(self) -> Tensor:
+        """The table [rows, size] of one training step."""
+        return dropout(self.weight, self.dropout, self.training)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[B, T] -> [B, T, size]"""
+        return embedding(ids, self.of_one_step())
+
+
 class GPTModel(GPTPreTrainedModel):
     """Turns a token sequence into vectors that each see only their left context."""
 
     def __init__(self, config: GPTConfig):
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.dropout = Dropout(config.embedding_dropout if config.embedding_dropout_of == "vectors" else 0.0)
+        of_tables = config.embedding_dropout_of == "tables"
+        new_table = partial(DroppedTable, dropout=config.embedding_dropout) if of_tables else nn.Embedding
+        self.embed_tokens = new_table(config.vocab_size, config.hidden_size)
+        self.embed_positions = new_table(config.max_position_embeddings, config.hidden_size)
+        self.dropout = Dropout(0.0 if of_tables else config.embedding_dropout)
         self.blocks = nn.ModuleList(
             SelfAttentionBlock(config, i, is_causal=True) for i in range(config.num_hidden_layers)
         )
         self.gradient_checkpointing = False
         self.post_init()
 
-    def attends_by_segment(self, vectors: Tensor) -> bool:
-        """Whether documents packed into a row are told apart by their bounds: less work than a large mask.
-
-        Always for flash attention, which takes no mask. With sdpa not on a GPU, where many small kernels would be
-        slower; nor where the weights are asked for (eager).
-        """
-        if "flash" in self.config._attn_implementation:
-            return True
-        is_sdpa = self.config._attn_implementation == "sdpa"
-        return is_sdpa and vectors.device.type == "cpu" and not torch.compiler.is_compiling()
-
-    def dropped_tables(self) -> tuple[Tensor, Tensor] | None:
-        """The token and position tables [V, D], [P, D] of one training step, where their entries are dropped."""
-        if not self.training or self.config.embedding_dropout_of != "tables":
-            return None
-        tables = (self.embed_tokens.weight, self.embed_positions.weight)
-        return tuple(dropout(table, self.config.embedding_dropout) for table in tables)
-
     @takes_cache
+    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -84,50 +93,32 @@ class GPTModel(GPTPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         cu_seq_lens_q: Tensor | None = None,
-        tables: tuple[Tensor, Tensor] | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """input_ids [B, T], attention_mask [B, seen + T] (0 = padding) -> last_hidden_state [B, T, D].
 
         `position_ids` [B, T] that restart at 0 pack several documents into a row, `cu_seq_lens_q` [documents + 1] into
-        one row [1, T]: without an `attention_mask` none of them sees another. `tables` are `dropped_tables()`, where a
-        head needs the same ones.
+        one row [1, T]: without an `attention_mask` none of them sees another.
 
         Raises:
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
         """
-        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, D]
-        if use_cache and cache is None:
-            cache = DynamicCache(config=self.config)
-        seen, length = cache.get_seq_length() if cache is not None else 0, vectors.shape[1]
-        check_mask(attention_mask, vectors.shape[0], seen, length)
-        if cu_seq_lens_q is not None:
-            kwargs |= segment_options(cu_seq_lens_q, vectors.shape[0], length, attention_mask)
-            position_ids = segment_positions(cu_seq_lens_q, length) if position_ids is None else position_ids
-        elif (
-            position_ids is not None and attention_mask is None and cache is None and self.attends_by_segment(vectors)
-        ):
-            # packing is read off restarting positions that the caller gave, never off those computed here
-            cu_seq_lens_q = bounds_of_documents(position_ids)
-            if cu_seq_lens_q is not None:
-                kwargs |= bounds_options(cu_seq_lens_q)
-        mask = None
-        if cu_seq_lens_q is None:
-            mask = create_causal_mask(self.config, vectors, attention_mask, cache, position_ids=position_ids)
-        if position_ids is None:
-            position_ids = token_positions(attention_mask, seen, length, vectors.device)
-        check_positions(position_ids, self.config.max_position_embeddings)
-
-        tables = tables or self.dropped_tables()
-        if tables is None:
-            positions = self.embed_positions(position_ids)
-        else:
-            vectors = vectors if input_ids is None else tables[0][input_ids]
-            positions = tables[1][position_ids]
-        hidden_states = self.dropout(vectors + positions)  # [B, T, D]
+        text = read_texts(
+            self,
+            input_ids,
+            inputs_embeds,
+            attention_mask,
+            position_ids,
+            cache,
+            use_cache,
+            cu_seq_lens_q,
+            causal=True,
+            **kwargs,
+        )
+        x = self.dropout(text.vectors + self.embed_positions(text.position_ids))  # [B, T, D]
         for block in self.blocks:
-            hidden_states = block(hidden_states, mask, cache=cache, **kwargs)
-        return BaseModelOutputWithPast(hidden_states, cache)
+            x = block(x, text.mask, cache=text.cache, **text.options)
+        return BaseModelOutputWithPast(x, text.cache)
 
 
 class GPTWithOutputLayer(GPTPreTrainedModel):
@@ -140,13 +131,21 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
         self.model = GPTModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def next_token_scores(self, vectors: Tensor, tables: tuple[Tensor, Tensor] | None) -> Tensor:
-        """[..., D] -> [..., V]; a tied layer loses the entries that the token table has lost (`dropped_tables`)."""
-        if tables is not None and self.config.tie_word_embeddings:
-            return linear(vectors, tables[0])
-        return self.lm_head(vectors)
+    def read(self, input_ids, *arguments, inputs_embeds=None, **kwargs) -> tuple[BaseModelOutputWithPast, Callable]:
+        """The base model's outputs, and the layer [..., D] -> [..., V] that scores the next token by its vectors.
+
+        A tied layer loses the entries that the token table loses in this step (`DroppedTable`).
+        """
+        tokens = self.model.embed_tokens
+        if not (self.training and self.config.tie_word_embeddings and isinstance(tokens, DroppedTable)):
+            return self.model(input_ids, *arguments, inputs_embeds=inputs_embeds, **kwargs), self.lm_head
+        check_inputs(tokens, input_ids, inputs_embeds)
+        table = tokens.of_one_step()
+        vectors = embedding(input_ids, table) if inputs_embeds is None else inputs_embeds
+        return self.model(None, *arguments, inputs_embeds=vectors, **kwargs), partial(linear, weight=table)
 
 
+@shifts_labels
 class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
     """GPT with the tied output layer that turns each vector into a distribution over the next token."""
 
@@ -173,8 +172,7 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
 
         The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is.
         """
-        tables = self.model.dropped_tables()
-        outputs = self.model(
+        outputs, scores = self.read(
             input_ids,
             attention_mask,
             position_ids,
@@ -182,56 +180,59 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             cu_seq_lens_q=cu_seq_lens_q,
-            tables=tables,
             **kwargs,
         )
-        if labels is not None and cu_seq_lens_q is not None:
-            # the first token of a text does not follow from the text before it in the row
-            labels = labels.index_fill(1, cu_seq_lens_q[:-1].long(), -100)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.next_token_scores(outputs.last_hidden_state[:, kept], tables)  # [B, T, V]
-        loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
+        logits = scores(outputs.last_hidden_state[:, kept])  # [B, T, V]
+        loss = None
+        if labels is not None:
+            loss = next_token_loss(logits, labels, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens_q, **kwargs)
         return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)
 
 
 class GPTWithClassifier(GPTWithOutputLayer):
     """What the heads share that judge whole texts: the vector at the extract token, and the language model's loss."""
 
-    # the language model's loss is a mean over the examples of a batch, whatever num_items_in_batch says
-    accepts_loss_kwargs = False
-
     def __init__(self, config: GPTConfig):
         super().__init__(config)
         self.dropout = Dropout(config.classifier_dropout)
 
-    def read(self, input_ids, attention_mask, inputs_embeds, learns: bool, kwargs: dict):
-        """Texts [..., T] -> the base model's outputs, vectors [..., D] at the last tokens, and λ L1 if it `learns`.
+    def read_to_the_end(
+        self, input_ids, attention_mask, inputs_embeds, labels: Tensor | None, num_items, options: dict
+    ):
+        """Texts [..., T] -> the base model's outputs, vectors [..., D] at the last tokens, and λ L1 with `labels` [B].
 
         The outputs have one row for each text.
         """
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
-        tables = self.model.dropped_tables()
-        outputs = self.model(ids, mask, inputs_embeds=embeds, use_cache=False, tables=tables, **kwargs)
+        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, use_cache=False, **options)
         weight, loss = self.config.lm_loss_weight, 0.0
-        if learns and weight:
+        check_terms(labels, num_items, lm_loss_weight=weight)
+        if labels is not None and weight:
             if ids is None:
                 raise ValueError(
                     f"lm_loss_weight is {weight}, but inputs_embeds do not say which token comes next: give input_ids "
                     "or set lm_loss_weight to 0"
                 )
-            loss = weight * self.language_model_loss(outputs.last_hidden_state, ids, mask, tables)
+            loss = weight * language_model_loss(outputs.last_hidden_state, ids, mask, scores)
+            # accumulated batches share one mean over all their examples: each brings its part
+            loss = mean_of(loss * len(labels), len(labels), num_items, labels.ne(IGNORED).sum())
         texts = input_ids.shape[:-1] if embeds is None else inputs_embeds.shape[:-2]
         return outputs, vectors_at_last_token(outputs.last_hidden_state, mask).unflatten(0, texts), loss
 
-    def language_model_loss(self, vectors: Tensor, ids: Tensor, mask: Tensor | None, tables) -> Tensor:
-        """Mean over the texts of each one's mean loss over its tokens but the first: vectors [B, T, D], ids [B, T]."""
-        row, column = (torch.ones_like(ids) if mask is None else mask).nonzero(as_tuple=True)
-        follows = row[1:] == row[:-1]
-        row, read, predicted = row[1:][follows], column[:-1][follows], column[1:][follows]
-        # padding has no scores: they would be the larger part of the work
-        scores = self.next_token_scores(vectors[row, read], tables)  # [tokens, V]
-        losses = cross_entropy(scores.float(), ids[row, predicted], reduction="none")
-        return (losses / (row.bincount(minlength=len(ids))[row] * len(ids))).sum()
+
+def language_model_loss(vectors: Tensor, ids: Tensor, mask: Tensor | None, scores: Callable) -> Tensor:
+    """Mean over the texts of each one's mean loss over its tokens but the first.
+
+    vectors [B, T, D], ids [B, T]; `scores` [..., D] -> [..., V] are those of the next token.
+    """
+    row, column = (torch.ones_like(ids) if mask is None else mask).nonzero(as_tuple=True)
+    follows = row[1:] == row[:-1]
+    row, read, predicted = row[1:][follows], column[:-1][follows], column[1:][follows]
+    # padding has no scores: they would be the larger part of the work
+    logits = scores(vectors[row, read])  # [tokens, V]
+    losses = cross_entropy(logits.float(), ids[row, predicted], reduction="none")
+    return (losses / (row.bincount(minlength=len(ids))[row] * len(ids))).sum()
 
 
 def in_rows(x: Tensor | None, dimensions: int) -> Tensor | None:
@@ -254,6 +255,8 @@ class GPTForSequenceClassification(GPTWithClassifier):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> SequenceClassifierOutput:
         """Scores [B, num_labels] of each text [B, T], or of each pair in both orders [B, 2, T] (vectors are added).
@@ -264,11 +267,15 @@ class GPTForSequenceClassification(GPTWithClassifier):
         Raises:
             ValueError: labels and inputs_embeds are given though lm_loss_weight is not 0.
         """
-        outputs, vectors, lm_loss = self.read(input_ids, attention_mask, inputs_embeds, labels is not None, kwargs)
+        outputs, vectors, lm_loss = self.read_to_the_end(
+            input_ids, attention_mask, inputs_embeds, labels, num_items_in_batch, kwargs
+        )
         if vectors.dim() == 3:
             vectors = vectors.sum(1)
         logits = self.classifier(self.dropout(vectors))  # [B, num_labels]
-        loss = self.loss_function(labels, logits, self.config) + lm_loss if labels is not None else None
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing) + lm_loss
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
@@ -287,6 +294,8 @@ class GPTForMultipleChoice(GPTWithClassifier):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> MultipleChoiceModelOutput:
         """Scores [B, C] of the C choices [B, C, T]; with `labels` [B] the loss as in GPTForSequenceClassification.
@@ -297,12 +306,17 @@ class GPTForMultipleChoice(GPTWithClassifier):
             ValueError: the choices have no dimension of their own; labels and inputs_embeds are given though
                 lm_loss_weight is not 0.
         """
-        outputs, vectors, lm_loss = self.read(input_ids, attention_mask, inputs_embeds, labels is not None, kwargs)
+        outputs, vectors, lm_loss = self.read_to_the_end(
+            input_ids, attention_mask, inputs_embeds, labels, num_items_in_batch, kwargs
+        )
         if vectors.dim() != 3:
             raise ValueError(f"input_ids must have shape [batch, choices, time], not {list(input_ids.shape)}")
         kept = self.dropout(torch.ones_like(vectors[:, :1]))  # [B, 1, D]
         logits = self.scorer(vectors * kept).squeeze(2)  # [B, C]
-        loss = cross_entropy(logits, labels) + lm_loss if labels is not None else None
+        loss = None
+        if labels is not None:
+            check_ids("labels", labels, logits.shape[1], "choices", IGNORED)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing) + lm_loss
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
@@ -323,10 +337,15 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = self.loss_function(logits, labels, self.config, **kwargs) if labels is not None else None
+        loss = None
+        if labels is not None:
+            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)

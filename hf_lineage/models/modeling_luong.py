@@ -30,7 +30,7 @@ from .attentional_decoder import (
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_feeding import step_fed, words_product, worth_it
-from .inputs import token_positions
+from .positions import token_positions
 from .recurrent_cells import one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
 from .recurrent_state import Padding, reorder_time
@@ -208,7 +208,8 @@ class LuongDecoder(AttentionalDecoder):
             x = reorder_time(x, padding.order)
         for i, layer in enumerate(self.layers):
             x, state = layer(self.dropout(x), state_before(cache, i, first), padding)
-            keep_state(cache, i, state, length)
+            if cache is not None:
+                keep_state(cache, i, state, length)
             outputs += (x if padding is None else reorder_time(x, padding.inverse),)
         top = outputs[-1]
         weights = self.recomputed(self.alignment)(top, source, positions)  # [B, T, S]
@@ -237,9 +238,10 @@ class LuongDecoder(AttentionalDecoder):
             if self.config.coverage:
                 source = covering(source, weights[:, 0], here)
             steps.append((*(state[0] for state in states), answer, weights[:, 0]))
-        beside = torch.cat([answer, source.covered], dim=1)
-        for i, state in enumerate(states):
-            keep_state(cache, i, state, length, None if i else beside)
+        if cache is not None:
+            beside = torch.cat([answer, source.covered], dim=1)
+            for i, state in enumerate(states):
+                keep_state(cache, i, state, length, None if i else beside)
         if not steps:
             nothing = vectors.new_zeros(*vectors.shape[:2], size)
             return (nothing,) * len(self.layers), nothing, None

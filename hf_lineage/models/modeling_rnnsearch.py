@@ -78,7 +78,8 @@ class BahdanauDecoder(AttentionalDecoder):
             states.append(state[0])
             weights.append(seen)
 
-        keep_state(cache, 0, state, length, source.covered)
+        if cache is not None:
+            keep_state(cache, 0, state, length, source.covered)
         states, weights = torch.stack(states, dim=1), torch.cat(weights, dim=1)  # [B, 1 + T, D], [B, T, S]
         last = self.dropout(self.readout(states[:, :-1], vectors, weights @ source.vectors))
         return DecoderOutput(last, (vectors, states[:, 1:], last), weights)

@@ -8,9 +8,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers import EncoderDecoderCache, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -25,8 +25,10 @@ from .cache_argument import cache_of, takes_cache
 from .configuration_transformer import TransformerConfig
 from .encoder_decoder import ConditionalGeneration, EncoderDecoder
 from .fast_dropout import Dropout
-from .inputs import check_mask, embed_inputs, token_positions
-from .packed_texts import segment_options, segment_positions
+from .inputs import embed_inputs, widest_float
+from .packed_texts import check_pairs, cross_options
+from .reading import Texts, read_texts, read_vectors
+from .recomputation import drops_cache_to_recompute
 from .transformer_layers import FeedForward, SelfAttentionBlock
 
 
@@ -37,9 +39,8 @@ def sinusoidal_positions(position_ids: Tensor, hidden_size: int, layout: str = "
     """
     half = hidden_size // 2
     steps = max(half - 1, 1) if layout == "tensor2tensor" else half
-    # float32 would be off by 1e-4 at position 1,000; MPS has nothing better
-    dtype = torch.float32 if position_ids.device.type == "mps" else torch.float64
-    exponents = torch.arange(half, device=position_ids.device, dtype=dtype) / steps
+    # float32 would be off by 1e-4 at position 1,000
+    exponents = torch.arange(half, device=position_ids.device, dtype=widest_float(position_ids.device)) / steps
     angles = position_ids.unsqueeze(-1) * torch.exp(-math.log(10_000) * exponents)  # [B, T, D/2]
     sine, cosine = angles.sin().float(), angles.cos().float()
     if layout == "interleaved":
@@ -96,17 +97,14 @@ class DecoderBlock(GradientCheckpointingLayer):
         attention_mask: Tensor | None = None,
         source_mask: Tensor | None = None,
         cache: EncoderDecoderCache | None = None,
-        own_texts: dict | None = None,
-        source_texts: dict | None = None,
-        **kwargs,
+        source_options: dict | None = None,
+        **options,
     ) -> Tensor:
-        """x [B, T, D], source [B, S, D] -> [B, T, D]; packed, the `segment_options` of both attentions."""
+        """x [B, T, D], source [B, S, D] -> [B, T, D]; each attention has its options."""
         own_cache = None if cache is None else cache.self_attention_cache
-        x = self.attention_norm(
-            x + self.dropout(self.attention(x, attention_mask, own_cache, **kwargs, **(own_texts or {}))[0])
-        )
+        x = self.attention_norm(x + self.dropout(self.attention(x, attention_mask, own_cache, **options)[0]))
         x = self.cross_attention_norm(
-            x + self.dropout(self.cross_attention(x, source, source_mask, cache, **kwargs, **(source_texts or {}))[0])
+            x + self.dropout(self.cross_attention(x, source, source_mask, cache, **(source_options or {}))[0])
         )
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
 
@@ -168,18 +166,13 @@ class TransformerEncoder(TransformerPreTrainedModel):
 
         `cu_seq_lens_q` [texts + 1] bounds texts packed into one row [1, S], none of which sees another.
         """
-        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, S, D]
-        check_mask(attention_mask, vectors.shape[0], 0, vectors.shape[1])
-        if cu_seq_lens_q is not None:
-            kwargs |= segment_options(cu_seq_lens_q, *vectors.shape[:2], attention_mask)
-            position_ids, mask = segment_positions(cu_seq_lens_q, vectors.shape[1]), None
-        else:
-            position_ids = token_positions(attention_mask, 0, vectors.shape[1], vectors.device)
-            mask = create_bidirectional_mask(self.config, vectors, attention_mask)
-        hidden_states = self.add_positions(vectors, position_ids)
+        text = read_texts(
+            self, input_ids, inputs_embeds, attention_mask, cu_seq_lens_q=cu_seq_lens_q, causal=False, **kwargs
+        )
+        x = self.add_positions(text.vectors, text.position_ids)  # [B, S, D]
         for block in self.blocks:
-            hidden_states = block(hidden_states, mask, **kwargs)
-        return BaseModelOutput(hidden_states)
+            x = block(x, text.mask, **text.options)
+        return BaseModelOutput(x)
 
 
 class TransformerDecoder(TransformerPreTrainedModel):
@@ -199,6 +192,7 @@ class TransformerDecoder(TransformerPreTrainedModel):
         self.post_init()
 
     @takes_cache
+    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -217,51 +211,25 @@ class TransformerDecoder(TransformerPreTrainedModel):
 
         Packed, `cu_seq_lens_q` bounds the targets and `cu_seq_lens_k` their sources.
         """
-        if cu_seq_lens_q is not None:
-            return self.read_packed(
-                vectors, source, attention_mask, source_attention_mask, cu_seq_lens_q, cu_seq_lens_k, **kwargs
-            )
-        if use_cache and cache is None and not (self.gradient_checkpointing and self.training):
-            cache = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
-        own_cache = None if cache is None else cache.self_attention_cache
-        seen, length = 0 if cache is None else own_cache.get_seq_length(), vectors.shape[1]
-        check_mask(attention_mask, vectors.shape[0], seen, length)
-        position_ids = token_positions(attention_mask, seen, length, vectors.device)
-        hidden_states = self.add_positions(vectors, position_ids)
-        mask = create_causal_mask(self.config, vectors, attention_mask, own_cache)
-        source_mask = create_bidirectional_mask(
-            self.config, vectors, source_attention_mask, encoder_hidden_states=source
+        text = read_vectors(
+            self, vectors, attention_mask, None, cache, use_cache, cu_seq_lens_q, causal=True, **kwargs
         )
+        source_mask, source_options = self.visible_source(text, source, source_attention_mask, cu_seq_lens_k)
+        x = self.add_positions(vectors, text.position_ids)  # [B, T, D]
         for block in self.blocks:
-            hidden_states = block(hidden_states, source, mask, source_mask, cache=cache, **kwargs)
-        return BaseModelOutputWithPastAndCrossAttentions(hidden_states, cache)
-
-    def read_packed(
-        self, vectors, source, attention_mask, source_attention_mask, targets: Tensor, sources: Tensor, **kwargs
-    ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """`forward` for targets in one row [1, T, D] and sources in one [1, S, D], whose bounds are given."""
-        own = segment_options(targets, *vectors.shape[:2], attention_mask)
-        cross = segment_options(sources, *source.shape[:2], source_attention_mask)
-        if len(targets) != len(sources):
-            raise ValueError(
-                f"cu_seq_lens_q bounds {len(targets) - 1} targets, cu_seq_lens_k {len(sources) - 1} sources; there "
-                "must be as many of each"
+            x = block(
+                x, source, text.mask, source_mask, cache=text.cache, source_options=source_options, **text.options
             )
-        cross |= {name: own[name] for name in ("cu_seq_lens_q", "max_length_q")}
-        hidden_states = self.add_positions(vectors, segment_positions(targets, vectors.shape[1]))
-        for block in self.blocks:
-            hidden_states = block(hidden_states, source, own_texts=own, source_texts=cross, **kwargs)
-        return BaseModelOutputWithPastAndCrossAttentions(hidden_states)
+        return BaseModelOutputWithPastAndCrossAttentions(x, text.cache)
 
-
-def check_packing(cu_seq_lens_q: Tensor | None = None, cu_seq_lens_k: Tensor | None = None, **options):
-    """Pairs are packed on both sides or on neither.
-
-    Raises:
-        ValueError: only one side has bounds.
-    """
-    if (cu_seq_lens_q is None) != (cu_seq_lens_k is None):
-        raise ValueError("give both cu_seq_lens_q, the targets' bounds, and cu_seq_lens_k, the sources', or none")
+    def visible_source(
+        self, text: Texts, source: Tensor, attention_mask: Tensor | None, cu_seq_lens_k: Tensor | None
+    ) -> tuple[Tensor | None, dict]:
+        """The mask over the source [B, S, D], and the options of the attention to it."""
+        if cu_seq_lens_k is not None:
+            return None, cross_options(text.options, cu_seq_lens_k, *source.shape[:2], attention_mask)
+        mask = create_bidirectional_mask(self.config, text.vectors, attention_mask, encoder_hidden_states=source)
+        return mask, text.options
 
 
 class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
@@ -286,11 +254,11 @@ class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
         self.encoder.embed_tokens = embeddings
 
     def encode(self, input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=None, cu_seq_lens_k=None, **options):
-        check_packing(cu_seq_lens_q, cu_seq_lens_k)
+        check_pairs(cu_seq_lens_q, cu_seq_lens_k)
         return self.encoder(input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=cu_seq_lens_k, **options)
 
     def decode(self, source, attention_mask, input_ids, inputs_embeds, target_mask, cache, use_cache, **options):
-        check_packing(**options)
+        check_pairs(options.get("cu_seq_lens_q"), options.get("cu_seq_lens_k"))
         decoded = self.decoder(
             embed_inputs(self.encoder.embed_tokens, input_ids, inputs_embeds),  # [B, T, D]
             source.last_hidden_state,

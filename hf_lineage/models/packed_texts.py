@@ -9,7 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .fast_segments import SegmentAttention
+from .fast_segments import SegmentAttention, has_fast_form, segments_beat_mask
+from .inputs import can_look
 
 
 def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
@@ -23,17 +24,45 @@ def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask
             f"packed texts (cu_seq_lens_q) lie in one row without attention_mask, not in {batch} rows"
             + (" with one" if attention_mask is not None else "")
         )
-    if cu_seq_lens.device.type == "cpu" and not torch.compiler.is_compiling():
+    if can_look(cu_seq_lens):
         bounds = cu_seq_lens.tolist()
         if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or cu_seq_lens.diff().min() < 1:
             raise ValueError(f"cu_seq_lens_q is {bounds}; it must rise from 0 to the row's length {length}")
     return bounds_options(cu_seq_lens)
 
 
+def document_options(position_ids: Tensor, vectors: Tensor, config) -> dict:
+    """`bounds_options` of the documents that restarting positions pack; none where there is one only, or a mask is
+    better."""
+    bounds = bounds_of_documents(position_ids) if segments_beat_mask(config, vectors) else None
+    return {} if bounds is None else bounds_options(bounds)
+
+
 def bounds_options(bounds: Tensor) -> dict:
     """`bounds` [texts + 1] of texts that look at themselves, as transformers' FlashAttentionKwargs."""
     longest = int(bounds.diff().max())
     return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
+
+
+def check_pairs(targets: Tensor | None, sources: Tensor | None):
+    """Packed targets and sources, bounded by `targets` and `sources` [pairs + 1] each, must be pairs.
+
+    Raises:
+        ValueError: only one of them is packed, or there are not as many of each.
+    """
+    if (targets is None) != (sources is None):
+        raise ValueError("give both cu_seq_lens_q, the targets' bounds, and cu_seq_lens_k, the sources', or none")
+    if targets is not None and len(targets) != len(sources):
+        raise ValueError(
+            f"cu_seq_lens_q bounds {len(targets) - 1} targets, cu_seq_lens_k {len(sources) - 1} sources; there must "
+            "be as many of each"
+        )
+
+
+def cross_options(own: dict, sources: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
+    """`segment_options` of the attention of packed targets, whose are `own`, to their sources in a row of `length`."""
+    of_sources = segment_options(sources, batch, length, attention_mask)
+    return {**own, "cu_seq_lens_k": sources, "max_length_k": of_sources["max_length_k"]}
 
 
 def segment_positions(cu_seq_lens: Tensor, length: int) -> Tensor:
@@ -76,14 +105,7 @@ def attend_by_segment(
     """
     lengths = cu_seq_lens_q.diff().tolist()
     sources = lengths if cu_seq_lens_k is None else cu_seq_lens_k.diff().tolist()
-    if (
-        options.get("dropout")
-        and attention_mask is None
-        and len(query) == 1
-        and query.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-    ):
-        # torch's own has no fast form with dropout on a CPU
+    if attention_mask is None and has_fast_form(query, options.get("dropout")):
         arguments = (lengths, sources, options["scaling"], options["dropout"], module.is_causal)
         return SegmentAttention.apply(query, key, value, *arguments), None
     rows = len(query)

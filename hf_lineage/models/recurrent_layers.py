@@ -3,8 +3,8 @@
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .recurrent_cells import RecurrentCell
-from .recurrent_state import Padding, reorder_time, run_both_ways
+from .recurrent_cells import RecurrentCell, run_both_ways
+from .recurrent_state import Padding, reorder_time
 
 
 class RecurrentLayer(GradientCheckpointingLayer):

@@ -12,8 +12,8 @@ from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
 
 from .encoder_decoder import EncoderDecoder
 from .inputs import check_mask, embed_inputs
-from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
-from .recurrent_state import Padding, check_states, reorder_time, run_both_ways
+from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell, run_both_ways
+from .recurrent_state import Padding, check_states, read_texts, reorder_time
 
 
 def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
@@ -85,9 +85,7 @@ class RecurrentEncoder(nn.Module):
 
         Vectors stand where their tokens do, those over padding are zero.
         """
-        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, S, E]
-        check_mask(attention_mask, vectors.shape[0], 0, vectors.shape[1], padding_only=True)
-        padding = Padding.of(attention_mask, vectors.shape[1])
+        vectors, padding, _ = read_texts(self, input_ids, inputs_embeds, attention_mask, None, False)
         order = padding.order if padding is not None else None
         if self.config.reverse_source:
             if padding is None:
@@ -304,15 +302,14 @@ def state_before(cache: EncoderDecoderCache | None, layer: int, first: Tensor) -
 
 
 def keep_state(
-    cache: EncoderDecoderCache | None,
+    cache: EncoderDecoderCache,
     layer: int,
     state: tuple[Tensor, ...],
     length: int,
     beside: Tensor | None = None,
 ):
     """Puts the state after `length` tokens into the cache, and what else [B, any size] the next token needs."""
-    if cache is not None:
-        h, *c = state
-        empty = h.new_zeros(h.shape[0], 0)
-        h = h if beside is None else torch.cat([h, beside], dim=1)
-        cache.self_attention_cache.layers[layer].update(h, c[0] if c else empty, length)
+    h, *c = state
+    empty = h.new_zeros(h.shape[0], 0)
+    h = h if beside is None else torch.cat([h, beside], dim=1)
+    cache.self_attention_cache.layers[layer].update(h, c[0] if c else empty, length)

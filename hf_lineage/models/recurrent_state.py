@@ -1,10 +1,13 @@
-"""What recurrent models carry between calls, the cache of states; where a batch's tokens are, and how to read them."""
+"""What recurrent models read and carry between calls: where a batch's tokens are, and the cache of their states."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import DynamicCache
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
+
+from .inputs import check_mask, embed_inputs
 
 
 class RecurrentStateLayer(CacheLayerMixin):
@@ -84,6 +87,14 @@ def check_states(cache, batch: int):
         raise ValueError(f"cache holds the states of {state[0].shape[0]} rows, but the input has {batch}")
 
 
+def open_cache(config, cache, use_cache: bool | None, batch: int):
+    """The cache as given, after `check_states`, or a new one if `use_cache` asks for it; None without either."""
+    if cache is None:
+        return DynamicCache(config=config) if use_cache else None
+    check_states(cache, batch)
+    return cache
+
+
 @dataclass
 class Padding:
     """Where a batch's tokens are: `order` [B, T] moves each row's tokens to its front, `inverse` moves them back."""
@@ -114,22 +125,15 @@ def reorder_time(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index[..., None].expand_as(x))
 
 
-def run_both_ways(
-    cell: nn.Module,
-    backward_cell: nn.Module | None,
-    x: Tensor,
-    state: tuple[Tensor, ...] | None,
-    padding: Padding | None,
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
-    """x [B, T, E], tokens at each row's front -> outputs [B, T, D], and the last states of the two cells.
+def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache) -> tuple:
+    """What a recurrent model does before its paper's lines: word vectors [B, T, E], where its tokens are, its cache.
 
-    The second cell, if there is one, reads the whole row from its end, and its outputs stand beside the first one's.
+    Raises:
+        ValueError: a malformed input, or a cache of another kind or batch.
     """
-    lengths = padding.lengths if padding is not None else None
-    outputs, last = cell(x, state, lengths)
-    if backward_cell is None:
-        return outputs, last, None
-    backwards = padding.backwards() if padding is not None else None
-    reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
-    reversed_outputs, reversed_last = backward_cell(reverse(x), None, lengths)
-    return torch.cat([outputs, reverse(reversed_outputs)], dim=2), last, reversed_last
+    vectors = embed_inputs(model.embed_tokens, input_ids, inputs_embeds)
+    batch, length, _ = vectors.shape
+    cache = open_cache(model.config, cache, use_cache, batch)
+    seen = cache.get_seq_length() if cache is not None else 0
+    check_mask(attention_mask, batch, seen, length, padding_only=True)
+    return vectors, Padding.of(attention_mask, length), cache

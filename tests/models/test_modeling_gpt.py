@@ -5,7 +5,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from hf_lineage import GPTConfig
-from hf_lineage.models import modeling_gpt
+from hf_lineage.models import reading
 from tests.models.common import constant, gradients, main_output, normal
 from tests.models.common_generation import HEAD, CausalLMTests
 
@@ -124,15 +124,19 @@ class TestGPT(CausalLMTests):
         assert torch.equal(model(**inputs).logits, self.model(HEAD)(**inputs).logits)
         model.train()
         torch.manual_seed(3)
-        tables = model.model.dropped_tables()
-        for table, embedding in zip(tables, (model.model.embed_tokens, model.model.embed_positions), strict=True):
+        tokens, positions = model.model.embed_tokens, model.model.embed_positions
+        tables = tokens.of_one_step(), positions.of_one_step()
+        for table, embedding in zip(tables, (tokens, positions), strict=True):
             dropped = table == 0
             assert 0.4 < dropped.float().mean() < 0.6
             torch.testing.assert_close(table[~dropped], 2 * embedding.weight[~dropped])
-        ids = inputs["input_ids"]
-        expected = model.model(inputs_embeds=tables[0][ids], tables=tables).last_hidden_state @ tables[0].T
+        plain = self.model(HEAD, tie_word_embeddings=False)
+        plain.load_state_dict({**model.state_dict(), "lm_head.weight": tables[0].detach()})
+        plain.model.embed_tokens.weight.data, plain.model.embed_positions.weight.data = (
+            table.detach() for table in tables
+        )
         torch.manual_seed(3)
-        torch.testing.assert_close(model(**inputs).logits, expected)
+        torch.testing.assert_close(model(**inputs).logits, plain(**inputs).logits)
 
     @pytest.mark.parametrize(("name", "approximate"), [("gelu_new", "tanh"), ("gelu", "none")])
     def test_both_forms_of_the_gelu(self, name, approximate):
@@ -192,7 +196,7 @@ class TestGPT(CausalLMTests):
 
     def test_packed_documents_need_no_mask(self, monkeypatch):
         model, (ids, positions, _) = self.model(HEAD), self.packed()
-        monkeypatch.setattr(modeling_gpt, "create_causal_mask", lambda *_, **__: pytest.fail("made a mask"))
+        monkeypatch.setattr(reading, "create_causal_mask", lambda *_, **__: pytest.fail("made a mask"))
         model(ids, position_ids=positions, use_cache=False)
 
     def test_hidden_states_of_packed_documents(self):

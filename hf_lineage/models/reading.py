@@ -1,0 +1,93 @@
+"""How GPT, BERT and both halves of the Transformer read: token vectors, positions, masks, packed rows and caches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+
+from .inputs import check_mask, embed_inputs
+from .packed_texts import document_options, segment_options, segment_positions
+from .positions import check_positions, token_positions
+
+
+@dataclass
+class Texts:
+    """What a station has read, as its embeddings and blocks take it."""
+
+    # of the tokens [B, T, D]
+    vectors: Tensor
+    # of each token in its text [B or 1, T]
+    position_ids: Tensor
+    # who sees whom, in the form of the model's attention; None where no mask is needed
+    mask: Tensor | None
+    # of attention: those of the caller, and the bounds of packed texts
+    options: dict
+    # the caller's, or a new one
+    cache: DynamicCache | EncoderDecoderCache | None
+
+
+def read_texts(model, input_ids: Tensor | None, inputs_embeds: Tensor | None, *arguments, **options) -> Texts:
+    """`read_vectors` of the token vectors [B, T, D] of `input_ids` [B, T], or of `inputs_embeds` [B, T, D]."""
+    return read_vectors(
+        model, embed_inputs(model.get_input_embeddings(), input_ids, inputs_embeds), *arguments, **options
+    )
+
+
+def read_vectors(
+    model,
+    vectors: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    cache: DynamicCache | EncoderDecoderCache | None = None,
+    use_cache: bool | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    *,
+    causal: bool,
+    positions: Callable[..., Tensor] = token_positions,
+    **options,
+) -> Texts:
+    """Token vectors [B, T, D] with all that the blocks of `model` need to know of them.
+
+    Packed texts have `cu_seq_lens_q` [texts + 1]. If `causal`, restarting `position_ids` [B, T] pack them as well,
+    where there is no mask and no cache. `positions` finds the positions that are not given; `options` are attention's.
+
+    Raises:
+        ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
+    """
+    batch, length, _ = vectors.shape
+    if causal and use_cache and cache is None:
+        cache = new_cache(model.config)
+    seen = 0 if cache is None else cache.get_seq_length()
+    check_mask(attention_mask, batch, seen, length)
+    packed, mask = {}, None
+    if cu_seq_lens_q is not None:
+        packed = segment_options(cu_seq_lens_q, batch, length, attention_mask)
+        position_ids = segment_positions(cu_seq_lens_q, length) if position_ids is None else position_ids
+    elif causal and position_ids is not None and attention_mask is None and cache is None:
+        # read off positions that the caller gave, never off those computed here
+        packed = document_options(position_ids, vectors, model.config)
+    if not packed:
+        mask = visible_tokens(model.config, vectors, attention_mask, position_ids, cache, causal)
+    if position_ids is None:
+        position_ids = positions(attention_mask, seen, length, vectors.device)
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is not None:
+        check_positions(position_ids, limit)
+    return Texts(vectors, position_ids, mask, options | packed, cache)
+
+
+def new_cache(config) -> DynamicCache | EncoderDecoderCache:
+    """An empty cache: keys and values of the tokens so far, and of the source in an encoder-decoder."""
+    if config.is_encoder_decoder:
+        return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+    return DynamicCache(config=config)
+
+
+def visible_tokens(config, vectors, attention_mask, position_ids, cache, causal: bool) -> Tensor | None:
+    """transformers' mask of who sees whom, in the form of the configured attention."""
+    if causal:
+        cache = getattr(cache, "self_attention_cache", cache)
+        return create_causal_mask(config, vectors, attention_mask, cache, position_ids=position_ids)
+    return create_bidirectional_mask(config, vectors, attention_mask)
