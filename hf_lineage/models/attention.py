@@ -55,7 +55,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """hidden_states [B, T, D] -> mixed vectors [B, T, D], and the weights [B, H, T, S] when attention is eager.
 
-        `cu_seq_lens_q` in `kwargs` packs several texts into one row (`segments.py`).
+        `cu_seq_lens_q` in `kwargs` packs several texts into one row (`packed_texts.py`).
         """
         if hidden_states.numel() == 0:
             # no rows, or no tokens: transformers' sdpa cannot shape that
