@@ -16,6 +16,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
+from hf_lineage.files import CorpusError, read_text
+
 
 def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
     """`recipe.py [config.yaml] [--key value ...]` -> one object of each dataclass.
@@ -109,6 +111,43 @@ class DataArguments:
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
 
 
+@dataclass
+class LabelledDataArguments:
+    """Which labelled texts: a data set with its splits, or a file for each.
+
+    Raises:
+        ValueError: both or neither are given, or a test file without the other two.
+    """
+
+    dataset: str | None = field(
+        default=None, metadata={"help": "A folder with <split> files, or owner/name[:configuration] on the Hub."}
+    )
+    train_file: str | None = field(
+        default=None, metadata={"help": "In place of dataset: .jsonl, .json, .csv, .tsv (also .gz) or .parquet."}
+    )
+    validation_file: str | None = field(default=None, metadata={"help": "Goes with train_file."})
+    test_file: str | None = field(default=None, metadata={"help": "Goes with train_file, and may be left out."})
+    validation_split: str = field(default="validation", metadata={"help": "The split that measures the training."})
+    label_field: str = field(default="label", metadata={"help": "The column with the labels."})
+    problem_type: Literal["single_label_classification", "regression", "multi_label_classification"] | None = field(
+        default=None, metadata={"help": "What the labels are; default: decided by the whole column, and printed."}
+    )
+    encoding: str = field(default="utf-8", metadata={"help": "Of the text files, such as latin-1."})
+
+    def __post_init__(self):
+        files = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
+        self.files = {split: path for split, path in files.items() if path is not None}
+        if self.dataset is None and not {"train", "validation"} <= set(self.files):
+            raise ValueError("give dataset, or train_file and validation_file")
+        if self.dataset is not None and self.files:
+            raise ValueError(f"give dataset or {'_file, '.join(self.files)}_file, not both")
+
+    @property
+    def source(self) -> str | dict[str, str]:
+        """What `load_labelled` reads."""
+        return self.dataset or self.files
+
+
 class _SettingsLoader(yaml.SafeLoader):
     """Reads `3e-4` as a number, as YAML 1.2 and Python do, and refuses a key that comes twice."""
 
@@ -131,8 +170,8 @@ _SettingsLoader.add_implicit_resolver(
 def _read_settings(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
     """Returns field -> value of a YAML file, each of the type that the field asks for."""
     try:
-        settings = _SettingsLoader(path.read_text(encoding="utf-8")).get_single_data()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        settings = _SettingsLoader(read_text(path)).get_single_data()
+    except (OSError, CorpusError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read the recipe file {path}: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"the recipe file {path} must hold `key: value` lines, not a {type(settings).__name__}")

@@ -19,7 +19,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, parse
 from hf_lineage.data import encode_corpus, load_corpus
-from hf_lineage.files import write_json
 from hf_lineage.metrics import (
     dynamic_log_probabilities,
     log_probabilities,
@@ -27,6 +26,8 @@ from hf_lineage.metrics import (
     perplexity_of,
 )
 from hf_lineage.metrics.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
+from hf_lineage.text_parts import LONGEST
+from hf_lineage.training import Results
 
 
 @dataclass
@@ -62,9 +63,10 @@ def main():
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
+    options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by, "longest": LONGEST}
     streams = {
         split: encode_corpus(
-            load_corpus(data_args.corpus, name, text_field=data_args.text_field, sample_by=data_args.sample_by),
+            load_corpus(data_args.corpus, name, **options),
             tokenizer,
             num_proc=data_args.preprocessing_num_workers,
         )
@@ -78,50 +80,50 @@ def main():
     kneser_ney = KneserNey(train, vocab_size, args.ngram_order)
 
     # 3. log-probabilities of the held-out texts, alone and mixed; what is fitted is fitted to the validation text
-    network, kn, weights, results = type(model).__name__, f"Kneser-Ney, order {args.ngram_order}", {}, {}
-    for split in ("validation", "test"):
-        log_p = {
-            network: log_probabilities(
-                model, streams[split], block_size=data_args.block_size, show_progress=not args.disable_tqdm
-            ),
-            "interpolated trigram": trigram.log_probabilities(streams[split].tokens),
-            kn: kneser_ney.log_probabilities(streams[split].tokens),
-        }
-        if args.neural_cache:
-            log_p[f"{network} with a neural cache"] = neural_cache_log_probabilities(
-                model,
-                streams[split],
-                window=args.cache_window,
-                share=args.cache_share,
-                sharpness=args.cache_sharpness,
-                block_size=data_args.block_size,
-                show_progress=not args.disable_tqdm,
-            )
-        if args.dynamic_learning_rate is not None:
-            log_p[f"{network}, evaluated dynamically"] = dynamic_log_probabilities(
-                model,
-                streams[split],
-                learning_rate=args.dynamic_learning_rate,
-                decay=args.dynamic_decay,
-                block_size=args.dynamic_block_size,
-                show_progress=not args.disable_tqdm,
-            )
-        for other in ("interpolated trigram", kn):
-            if split == "validation":
-                weights[other] = mixture_weight(log_p[network], log_p[other])
-            log_p[f"{network} and {other}, half each"] = mixture(log_p[network], log_p[other])
-            learned = f"{network} ({weights[other]:.2f}) and {other}"
-            log_p[learned] = mixture(log_p[network], log_p[other], weights[other])
-        for name, values in log_p.items():
-            results.setdefault(name, {})[split] = perplexity_of(values, streams[split]).as_dict()
+    network, kn, weights = type(model).__name__, f"Kneser-Ney, order {args.ngram_order}", {}
+    results = Results(Path(args.output_dir or args.model_name_or_path) / "evaluation.json")
+
+    with results.kept_on_error():
+        for split in ("validation", "test"):
+            log_p = {
+                network: log_probabilities(
+                    model, streams[split], block_size=data_args.block_size, show_progress=not args.disable_tqdm
+                ),
+                "interpolated trigram": trigram.log_probabilities(streams[split].tokens),
+                kn: kneser_ney.log_probabilities(streams[split].tokens),
+            }
+            if args.neural_cache:
+                log_p[f"{network} with a neural cache"] = neural_cache_log_probabilities(
+                    model,
+                    streams[split],
+                    window=args.cache_window,
+                    share=args.cache_share,
+                    sharpness=args.cache_sharpness,
+                    block_size=data_args.block_size,
+                    show_progress=not args.disable_tqdm,
+                )
+            if args.dynamic_learning_rate is not None:
+                log_p[f"{network}, evaluated dynamically"] = dynamic_log_probabilities(
+                    model,
+                    streams[split],
+                    learning_rate=args.dynamic_learning_rate,
+                    decay=args.dynamic_decay,
+                    block_size=args.dynamic_block_size,
+                    show_progress=not args.disable_tqdm,
+                )
+            for other in ("interpolated trigram", kn):
+                if split == "validation":
+                    weights[other] = mixture_weight(log_p[network], log_p[other])
+                log_p[f"{network} and {other}, half each"] = mixture(log_p[network], log_p[other])
+                learned = f"{network} ({weights[other]:.2f}) and {other}"
+                log_p[learned] = mixture(log_p[network], log_p[other], weights[other])
+            for name, values in log_p.items():
+                results[name] = {**results.get(name, {}), split: perplexity_of(values, streams[split]).as_dict()}
 
     # 4. the table
     print(f"\n{'perplexity per token':<60}{'validation':>12}{'test':>12}")
     for name, splits in results.items():
         print(f"{name:<60}" + "".join(f"{splits[split]['perplexity_per_token']:>12.1f}" for split in splits))
-    output = Path(args.output_dir or args.model_name_or_path) / "evaluation.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(output, results)
 
 
 if __name__ == "__main__":

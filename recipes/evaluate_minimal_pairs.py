@@ -12,13 +12,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import datasets
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
-from hf_lineage.files import write_json
+from hf_lineage.data import read_labelled_file
 from hf_lineage.metrics import measure_minimal_pairs
+from hf_lineage.training import Results
 
 
 @dataclass
@@ -47,30 +47,33 @@ def main():
     if not files or not all(map(os.path.isfile, files)):
         raise FileNotFoundError(f"pairs is {args.pairs}: there is no .jsonl or .jsonl.gz file")
     by_phenomenon = defaultdict(list)
-    for row in datasets.load_dataset("json", data_files=files, split="train"):
-        by_phenomenon[row.get(args.group_by)].append(row)
+    for file in files:
+        found = read_labelled_file(file)
+        groups = found.column(args.group_by) if args.group_by in found.column_names else [None] * len(found)
+        for group, *pair in zip(groups, found.texts("sentence_good"), found.texts("sentence_bad"), strict=True):
+            row = dict(zip(("sentence_good", "sentence_bad"), pair, strict=True))
+            by_phenomenon[group].append(row | ({} if group is None else {args.group_by: group}))
     rows = [row for group in by_phenomenon.values() for row in group[: args.limit_per_phenomenon]]
 
     # 3. models
-    results = {}
-    for name in args.models:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        config = AutoConfig.from_pretrained(name)
-        is_masked = type(config) in AutoModelForMaskedLM._model_mapping and not any(
-            architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ()
-        )
-        model = (AutoModelForMaskedLM if is_masked else AutoModelForCausalLM).from_pretrained(name).to(args.device)
-        result = measure_minimal_pairs(
-            model, tokenizer, rows, group_by=args.group_by, batch_size=args.batch_size
-        ).as_dict()
-        results[name] = {"model_type": config.model_type, "parameters": model.num_parameters(), **result}
-        print(f"{name}: {result['accuracy']:.4f} of {result['pairs']:,} pairs")
-
-    # 4. save
     output_dir = Path(args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(output_dir / "results.json", results)
-    plot(results, output_dir / "accuracy.png")
+    results = Results(output_dir / "results.json")
+    with results.kept_on_error():
+        for name in args.models:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            config = AutoConfig.from_pretrained(name)
+            is_masked = type(config) in AutoModelForMaskedLM._model_mapping and not any(
+                architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ()
+            )
+            model = (AutoModelForMaskedLM if is_masked else AutoModelForCausalLM).from_pretrained(name).to(args.device)
+            result = measure_minimal_pairs(
+                model, tokenizer, rows, group_by=args.group_by, batch_size=args.batch_size
+            ).as_dict()
+            results[name] = {"model_type": config.model_type, "parameters": model.num_parameters(), **result}
+            print(f"{name}: {result['accuracy']:.4f} of {result['pairs']:,} pairs")
+
+        # 4. plot
+        plot(results, output_dir / "accuracy.png")
 
 
 def plot(results: dict, path: Path):

@@ -7,25 +7,34 @@
     python recipes/finetune_classification.py recipes/configs/finetune_gpt.yaml --model_name_or_path runs/gpt \
         --dataset nyu-mll/glue:sst2 --output_dir runs/gpt_sst2 --config_overrides '{"lm_loss_weight": 0}'
 
-The data set is a folder with train, validation and perhaps test files (.jsonl, .csv, .parquet, also .gz), or a name on
-the Hub. Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+The data set is a folder with train, validation and perhaps test files (.jsonl, .json, .csv, .tsv, also .gz; .parquet),
+a file for each (--train_file, --validation_file, --test_file), or a name on the Hub. Labels are classes, several
+classes per row (lists) or numbers; a line says what was decided, and --problem_type decides otherwise. A head that is
+saved in another size begins anew. Run the same command again after an interruption: it goes on from the last complete
+checkpoint in output_dir.
 """
 
 import inspect
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from accelerate import PartialState
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse
-from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, class_names, load_labelled, task_tokenizer
-from hf_lineage.files import write_json
+from hf_lineage.arguments import LabelledDataArguments, parse
+from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, load_labelled, task_tokenizer
+from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification
-from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
+from hf_lineage.training import (
+    LineageTrainer,
+    LineageTrainingArguments,
+    Results,
+    last_complete_checkpoint,
+    with_new_head,
+)
 
 
 # the columns of the usual data sets, tried in this order
@@ -41,15 +50,12 @@ TEXT_FIELDS = (
 
 @dataclass
 class ClassificationArguments:
-    """Which model, which labelled texts, and how much of the model learns."""
+    """Which model, which texts, and how much of the model learns."""
 
     model_name_or_path: str = field(metadata={"help": "A pretrained model (folder or Hub name)."})
-    dataset: str = field(metadata={"help": "A folder with <split> files, or owner/name[:configuration] on the Hub."})
     text_fields: list[str] | None = field(
         default=None, metadata={"help": "One or two columns with the texts; default: the usual names."}
     )
-    label_field: str = field(default="label", metadata={"help": "Column with the label; numbers mean regression."})
-    validation_split: str = field(default="validation", metadata={"help": "The split that measures the training."})
     transfer: Literal["tuned", "frozen"] = field(
         default="tuned", metadata={"help": "tuned: all weights learn; frozen: only what the task adds does."}
     )
@@ -67,24 +73,29 @@ class ClassificationArguments:
     packing: bool = field(default=True, metadata={"help": "No padding, where the model can read packed texts."})
 
 
-ARGUMENTS = (ClassificationArguments, LineageTrainingArguments)
+ARGUMENTS = (ClassificationArguments, LabelledDataArguments, LineageTrainingArguments)
 
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    args, training_args = parse(*ARGUMENTS)
+    args, data_args, training_args = parse(*ARGUMENTS)
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
 
     # 2. data: texts, and labels that are classes or numbers
     with training_args.main_process_first(desc="data"):
-        raw, fields = load_labelled(
-            args.dataset, args.label_field, args.text_fields, TEXT_FIELDS, args.validation_split
+        data = load_labelled(
+            data_args.source,
+            data_args.label_field,
+            args.text_fields,
+            TEXT_FIELDS,
+            data_args.validation_split,
+            problem_type=data_args.problem_type,
+            encoding=data_args.encoding,
         )
-        columns = raw["train"].column_names
-        is_regression = raw["train"].features[args.label_field].dtype.startswith("float")
-        classes = {} if is_regression else class_names(raw["train"], args.label_field)
-        ids = {label: number for number, label in enumerate(classes)}
+        fields, labels = data.text_fields, data.labels
+        if labels.problem_type == "tagging":
+            raise ValueError(f"{data_args.label_field} has a tag per word: recipes/train_on_elmo.py trains taggers")
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
         config = AutoConfig.from_pretrained(args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
@@ -101,15 +112,15 @@ def main():
                 pairs = [in_both_orders(row) for row in rows]
                 encoded = {name: [pair[name] for pair in pairs] for name in pairs[0]}
             else:
-                encoded = tokenizer(*(batch[field] for field in fields), truncation=True, max_length=limit)
-            labels = batch[args.label_field]
-            return {**encoded, "labels": labels if is_regression else [ids[label] for label in labels]}
+                texts = (batch[field] for field in fields)
+                encoded = tokenizer(*texts, is_split_into_words=data.are_words, truncation=True, max_length=limit)
+            return {**encoded, "labels": list(map(labels.encode, batch[data_args.label_field]))}
 
-        encoded = raw.map(encode, batched=True, remove_columns=columns, desc="Tokenizing")
+        columns = [*fields, data_args.label_field]
+        encoded = data.splits.map(encode, batched=True, remove_columns=columns, desc="Tokenizing")
 
     # 3. model: a new output layer on the pretrained body
-    settings = {"num_labels": 1} if is_regression else {"id2label": dict(enumerate(classes.values()))}
-    settings |= {"pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
+    settings = {**labels.config, "pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
     is_elmo = config.model_type == "lineage_elmo"
     if args.transfer == "frozen" and is_elmo:
         # the mixes of its layers are the task's and learn
@@ -118,7 +129,8 @@ def main():
         config = AutoConfig.from_pretrained(args.model_name_or_path, **settings)
         model = AutoModelForSequenceClassification.from_config(config)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path, **settings)
+        model, new = with_new_head(AutoModelForSequenceClassification, args.model_name_or_path, **settings)
+        PartialState().print(f"Weights that begin anew: {', '.join(new) or 'none, the head is the saved one'}")
     # the vocabulary, not the rows of the input embeddings: those of an ELMo may be characters
     if len(tokenizer) > model.config.vocab_size:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -147,14 +159,21 @@ def main():
     trainer.save_model()
 
     # 6. evaluate
-    results = {"model_type": model.config.model_type, "transfer": args.transfer, "seed": training_args.seed}
-    results["learning_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    for split in [split for split in ("validation", "test") if split in encoded]:
-        scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
-        results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
+    results = Results(
+        output_dir / "results.json",
+        is_writer=trainer.is_world_process_zero(),
+        model_type=model.config.model_type,
+        problem_type=labels.problem_type,
+        transfer=args.transfer,
+        seed=training_args.seed,
+        learning_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+    with results.kept_on_error():
+        for split in [split for split in ("validation", "test") if split in encoded]:
+            scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
+            results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
     if trainer.is_world_process_zero():
-        print(json.dumps(results))
-        write_json(output_dir / "results.json", results)
+        print(json_text(results))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

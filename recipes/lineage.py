@@ -408,10 +408,10 @@ def main():
         "per word and per character count the ends of documents too."
     )
     title = "The lineage of language models"
-    write_lineage_report(output_dir / "report.html", title, summary, stations, sections_of(results, similarities))
     numbers = {name: {k: v for k, v in results[name].items() if k != "html"} for name in names if name in results}
     numbers["words_in_context"] = similarities
     write_json(output_dir / "results.json", numbers)
+    write_lineage_report(output_dir / "report.html", title, summary, stations, sections_of(results, similarities))
     print(f"\n{output_dir / 'report.html'}")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, set_see
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
 from hf_lineage.data.randomness import generator
-from hf_lineage.files import write_json
+from hf_lineage.training import Results
 
 
 SYMBOLS = 8
@@ -125,18 +125,18 @@ def plot(results: dict[str, dict[int, float]], path: Path):
 def main():
     (args,) = parse(*ARGUMENTS)
     output_dir = Path(args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    results = {}
-    for name in STATIONS:
-        models = [(train(name, args, seed), seed) for seed in range(args.seeds)]
-        results[name] = {
-            gap: float(np.mean([recall(model, gap, seed) for model, seed in models])) for gap in args.gaps
-        }
+    results = Results(output_dir / "results.json")
+    with results.kept_on_error():
+        for name in STATIONS:
+            models = [(train(name, args, seed), seed) for seed in range(args.seeds)]
+            results[name] = {
+                gap: float(np.mean([recall(model, gap, seed) for model, seed in models])) for gap in args.gaps
+            }
     print(f"\n{'recall after a gap of':<24}" + "".join(f"{gap:>8}" for gap in args.gaps))
     for name, recalls in results.items():
         print(f"{name:<24}" + "".join(f"{recalls[gap]:>8.3f}" for gap in args.gaps))
-    write_json(output_dir / "results.json", results)
-    plot(results, output_dir / "recall.png")
+    with results.kept_on_error():
+        plot(results, output_dir / "recall.png")
 
 
 if __name__ == "__main__":

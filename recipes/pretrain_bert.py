@@ -8,7 +8,6 @@ A document of the corpus is a text whose sentences follow each other (with --sam
 lines). Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
 """
 
-import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from hf_lineage.data import (
     encode_sentences,
     load_corpus,
 )
-from hf_lineage.files import write_json
+from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
@@ -36,6 +35,7 @@ from hf_lineage.training import (
     BertAdam,
     BERTPretrainingTrainer,
     LineageTrainingArguments,
+    Results,
     last_complete_checkpoint,
 )
 
@@ -49,6 +49,10 @@ class BERTPretrainingArguments:
     long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long pairs."})
     duplicates: int = field(default=10, metadata={"help": "How often each document is cut; streamed: once a pass."})
     short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
+    language: str | None = field(
+        default=None,
+        metadata={"help": "Language of the text, such as de, to cut sentences; default: by its script."},
+    )
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
     dynamic_masking: bool = field(default=False, metadata={"help": "Draw new masks in each epoch; streamed, always."})
     paper_exact: bool = field(
@@ -99,7 +103,7 @@ def main():
             tokenizer = train_wordpiece((row["text"] for row in corpora["train"]), bert_args.vocab_size)
         workers = data_args.preprocessing_num_workers
         streams = {
-            split: encode_sentences(corpus, tokenizer, num_proc=workers)
+            split: encode_sentences(corpus, tokenizer, language=bert_args.language, num_proc=workers)
             for split, corpus in corpora.items()
             if not (data_args.streaming and split == "train")
         }
@@ -108,7 +112,8 @@ def main():
         masking = Masking.of(tokenizer, bert_args.whole_words, max_predictions=math.ceil(0.15 * length))
         settings |= {"masking": masking, "short_probability": bert_args.short_probability, "seed": training_args.seed}
         if split not in streams:
-            return StreamedSentencePairs(corpora[split], tokenizer, length, passes=None, **settings)
+            settings |= {"language": bert_args.language, "passes": None}
+            return StreamedSentencePairs(corpora[split], tokenizer, length, **settings)
         return SentencePairs(streams[split], tokenizer, length, **settings)
 
     train_settings = {}
@@ -169,18 +174,23 @@ def main():
     # 7. evaluate; fill masks; draw the attention
     if trainer.is_world_process_zero():
         log = trainer.state.log_history
-        results = {"model_type": model.config.model_type, "parameters": model.num_parameters()}
-        results |= {"train_seconds": round(seconds, 1), "steps": trainer.state.global_step}
-        for name, key in {"train_curve": "loss", "validation_curve": "eval_loss"}.items():
-            results[name] = [(row["step"], row[key]) for row in log if key in row]
-        for split, data in held_out.items():
-            results[split] = measure_bert_pretraining(model, data).as_dict()
-            print(f"{split}: {json.dumps(results[split])}")
-        fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
-        results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
-        write_json(output_dir / "results.json", results)
-        plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
-        write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
+        results = Results(
+            output_dir / "results.json",
+            model_type=model.config.model_type,
+            parameters=model.num_parameters(),
+            train_seconds=round(seconds, 1),
+            steps=trainer.state.global_step,
+            train_curve=[(row["step"], row["loss"]) for row in log if "loss" in row],
+            validation_curve=[(row["step"], row["eval_loss"]) for row in log if "eval_loss" in row],
+        )
+        with results.kept_on_error():
+            for split, data in held_out.items():
+                results[split] = measure_bert_pretraining(model, data).as_dict()
+                print(f"{split}: {json_text(results[split])}")
+            fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
+            results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
+            plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
+            write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

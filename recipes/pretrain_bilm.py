@@ -8,7 +8,6 @@ A row of the corpus is a sentence, its words between white space. Run the same c
 goes on from the last complete checkpoint in output_dir.
 """
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +18,11 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
 from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
-from hf_lineage.files import write_json
+from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bilm_perplexity
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
-from hf_lineage.training import LineageTrainingArguments, TruncatedBPTTTrainer, last_complete_checkpoint
+from hf_lineage.training import LineageTrainingArguments, Results, TruncatedBPTTTrainer, last_complete_checkpoint
 
 
 MARKS = {"bos_token": "<S>", "eos_token": "</S>", "unk_token": "<UNK>"}
@@ -62,10 +62,8 @@ def main():
     # 2. tokenizer and data
     names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
     with training_args.main_process_first(desc="corpus"):
-        corpora = {
-            split: load_corpus(data_args.corpus, name, text_field=data_args.text_field, sample_by=data_args.sample_by)
-            for split, name in names.items()
-        }
+        options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by, "longest": LONGEST}
+        corpora = {split: load_corpus(data_args.corpus, name, **options) for split, name in names.items()}
     is_shown = training_args.process_index == 0 and not training_args.disable_tqdm
     if model_args.tokenizer_name:
         tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
@@ -138,18 +136,19 @@ def main():
     # 7. evaluate every word of the held-out texts once in each direction
     if trainer.is_world_process_zero():
         tokens_per_update = train_data.num_streams * data_args.block_size
-        results = {
-            "model_type": model.config.model_type,
-            "parameters": model.num_parameters(),
-            "trained_tokens": trainer.state.global_step * tokens_per_update,
-            "tokens_per_epoch": len(train_data) * data_args.block_size,
-            "tokens_dropped": train_data.num_dropped,
-            "train_seconds": round(seconds, 1),
-        }
-        for split in ("validation", "test"):
-            results[split] = measure_bilm_perplexity(model, streams[split], show_progress=is_shown)
-            print(f"{split}: {json.dumps(results[split])}")
-        write_json(output_dir / "results.json", results)
+        results = Results(
+            output_dir / "results.json",
+            model_type=model.config.model_type,
+            parameters=model.num_parameters(),
+            trained_tokens=trainer.state.global_step * tokens_per_update,
+            tokens_per_epoch=len(train_data) * data_args.block_size,
+            tokens_dropped=train_data.num_dropped,
+            train_seconds=round(seconds, 1),
+        )
+        with results.kept_on_error():
+            for split in ("validation", "test"):
+                results[split] = measure_bilm_perplexity(model, streams[split], show_progress=is_shown)
+                print(f"{split}: {json_text(results[split])}")
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

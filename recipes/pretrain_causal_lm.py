@@ -8,11 +8,11 @@ Run the same command again after an interruption: it goes on from the last compl
 """
 
 import inspect
-import json
 import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from transformers import (
     AutoConfig,
@@ -35,12 +35,14 @@ from hf_lineage.data import (
     encode_corpus,
     load_corpus,
 )
-from hf_lineage.files import write_json
+from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_perplexity
-from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
+from hf_lineage.text_parts import LONGEST
+from hf_lineage.tokenization import TRAINERS, causal_tokenizer
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
+    Results,
     TruncatedBPTTTrainer,
     last_complete_checkpoint,
 )
@@ -50,8 +52,9 @@ from hf_lineage.training import (
 class LanguageModelArguments:
     """What only language-model pretraining needs."""
 
-    tokenizer_kind: str = field(
-        default="wordpiece", metadata={"help": "Trained here unless tokenizer_name is given: wordpiece or word_level."}
+    tokenizer_kind: Literal["wordpiece", "byte_pairs", "word_level", "character"] = field(
+        default="wordpiece",
+        metadata={"help": "Trained here unless tokenizer_name is given; byte_pairs and characters decode exactly."},
     )
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary size of the tokenizer trained here."})
     min_frequency: int | None = field(
@@ -96,17 +99,18 @@ def main():
                 text_field=data_args.text_field,
                 sample_by=data_args.sample_by,
                 streaming=data_args.streaming and split == "train",
+                longest=LONGEST,
             )
             for split, name in splits.items()
         }
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
         else:
-            train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[lm_args.tokenizer_kind]
+            train = TRAINERS[lm_args.tokenizer_kind]
             texts = (row["text"] for row in corpora["train"])
             options = {} if lm_args.min_frequency is None else {"min_frequency": lm_args.min_frequency}
             tokenizer = train(texts, lm_args.vocab_size, special_tokens=lm_args.special_tokens, **options)
-        tokenizer = causal_tokenizer(tokenizer)
+        tokenizer = causal_tokenizer(tokenizer, (row["text"] for row in corpora["train"]))
         streams = {
             split: encode_corpus(corpus, tokenizer, num_proc=data_args.preprocessing_num_workers)
             for split, corpus in corpora.items()
@@ -195,23 +199,24 @@ def main():
     # 7. evaluate every token of the held-out texts once
     if trainer.is_world_process_zero():
         log = trainer.state.log_history
-        results = {
-            "model_type": model.config.model_type,
-            "parameters": model.num_parameters(),
-            "trained_tokens": trainer.state.global_step * tokens_per_update,
-            "train_seconds": round(seconds, 1),
-            "train_curve": [(row["step"] * tokens_per_update, row["loss"]) for row in log if "loss" in row],
-            "validation_curve": [
+        results = Results(
+            output_dir / "results.json",
+            model_type=model.config.model_type,
+            parameters=model.num_parameters(),
+            trained_tokens=trainer.state.global_step * tokens_per_update,
+            train_seconds=round(seconds, 1),
+            train_curve=[(row["step"] * tokens_per_update, row["loss"]) for row in log if "loss" in row],
+            validation_curve=[
                 (row["step"] * tokens_per_update, row["eval_loss"]) for row in log if "eval_loss" in row
             ],
-        }
-        for split in ("validation", "test"):
-            perplexity = measure_perplexity(
-                model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
-            )
-            results[split] = perplexity.as_dict()
-            print(f"{split}: {json.dumps(results[split])}")
-        write_json(output_dir / "results.json", results)
+        )
+        with results.kept_on_error():
+            for split in ("validation", "test"):
+                perplexity = measure_perplexity(
+                    model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
+                )
+                results[split] = perplexity.as_dict()
+                print(f"{split}: {json_text(results[split])}")
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -8,7 +8,6 @@ Run the same command again after an interruption: it goes on from the last compl
 """
 
 import json
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +19,21 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
 from hf_lineage.data.cjk import numbers_of_words
-from hf_lineage.files import write_json
+from hf_lineage.files import json_text
 from hf_lineage.inference.given_alignment import NoAttentionError, align
-from hf_lineage.metrics import AlignmentErrorRate, bleu_of_generated, generated_texts, parse_links
+from hf_lineage.metrics import (
+    BLEU,
+    AlignmentErrorRate,
+    Perplexity,
+    bleu_of_generated,
+    bleu_tokenizer,
+    generated_texts,
+    is_lowercasing,
+    parse_links,
+)
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
-from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
-from hf_lineage.training import TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
+from hf_lineage.tokenization import TRAINERS, translation_tokenizer
+from hf_lineage.training import Results, TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
 
 
 @dataclass
@@ -47,16 +55,24 @@ class TranslationArguments:
         default=False,
         metadata={"help": "Join the pairs of a training batch in one row without padding; for the Transformer."},
     )
-    tokenizer_kind: Literal["wordpiece", "word_level"] = field(
-        default="wordpiece", metadata={"help": "Trained here on both languages unless tokenizer_name is given."}
+    tokenizer_kind: Literal["byte_pairs", "wordpiece", "word_level", "character"] = field(
+        default="byte_pairs",
+        metadata={
+            "help": "Trained here on both languages unless tokenizer_name is given. What is cut into byte_pairs is "
+            "decoded exactly; blanks around wordpiece's marks are put by rules learnt from the training text."
+        },
     )
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary of the tokenizer trained here."})
     min_frequency: int = field(default=2, metadata={"help": "How often a word (pair of pieces) occurs to be known."})
-    lowercase: bool = field(default=False, metadata={"help": "Lower-case the text, and ignore case in BLEU."})
+    lowercase: bool = field(
+        default=False, metadata={"help": "Lower-case the text, and both sides of BLEU (case:lc in its signature)."}
+    )
     test_num_beams: int | None = field(
         default=None, metadata={"help": "Beams for the test text; without, generation_num_beams, as in evaluations."}
     )
-    bleu_tokenize: str = field(default="13a", metadata={"help": "sacrebleu's tokenizer; zh for Chinese targets."})
+    bleu_tokenize: str | None = field(
+        default=None, metadata={"help": "sacrebleu's tokenizer; default: by target_language, such as zh, else 13a."}
+    )
     length_bounds: list[int] = field(
         default_factory=lambda: [5, 10, 15, 20, 25],
         metadata={"help": "BLEU is also told by source length: up to so many words, and beyond."},
@@ -90,10 +106,10 @@ def main():
             if data_args.tokenizer_kind == "wordpiece":
                 # accents tell words apart in the languages that have them
                 settings |= {"strip_accents": False}
-            train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[data_args.tokenizer_kind]
+            train = TRAINERS[data_args.tokenizer_kind]
             texts = (row[side] for row in corpora["train"] for side in ("source", "target"))
             tokenizer = train(texts, data_args.vocab_size, show_progress=show_progress, **settings)
-        tokenizer = translation_tokenizer(tokenizer)
+        tokenizer = translation_tokenizer(tokenizer, corpora["train"]["target"])
     pairs = {
         split: TranslationPairs(corpus, tokenizer, data_args.max_length if split == "train" else None, show_progress)
         for split, corpus in corpora.items()
@@ -117,9 +133,13 @@ def main():
         model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(**fields))
 
     # 4. trainer: every update sees the same sentences, however many processes share them
+    bleu = {
+        "tokenize": data_args.bleu_tokenize or bleu_tokenizer(data_args.target_language),
+        "lowercase": data_args.lowercase or is_lowercasing(tokenizer),
+    }
+
     def scorer(split):
-        references = corpora[split]["target"][:]
-        return bleu_of_generated(tokenizer, references, data_args.bleu_tokenize, data_args.lowercase)
+        return bleu_of_generated(tokenizer, corpora[split]["target"][:], **bleu)
 
     parts = training_args.world_size * training_args.gradient_accumulation_steps
     trainer = TranslationTrainer(
@@ -149,56 +169,59 @@ def main():
     trainer.save_model()
 
     # 7. translate the test text, and see which source words the model attends to
+    log = trainer.state.log_history
+    results = Results(
+        output_dir / "results.json",
+        is_writer=trainer.is_world_process_zero(),
+        model_type=model.config.model_type,
+        parameters=model.num_parameters(),
+        train_seconds=round(seconds, 1),
+        train_curve=[(row["step"], row["loss"]) for row in log if "loss" in row],
+        validation_curve=[(row["step"], row["eval_loss"], row.get("eval_bleu")) for row in log if "eval_loss" in row],
+    )
     trainer.compute_metrics = scorer("test")
     beams = {} if data_args.test_num_beams is None else {"num_beams": data_args.test_num_beams}
-    answers = trainer.predict(pairs["test"], **beams)
-    if trainer.is_world_process_zero():
-        log = trainer.state.log_history
-        results = {
-            "model_type": model.config.model_type,
-            "parameters": model.num_parameters(),
-            "train_seconds": round(seconds, 1),
-            "train_curve": [(row["step"], row["loss"]) for row in log if "loss" in row],
-            "validation_curve": [
-                (row["step"], row["eval_loss"], row.get("eval_bleu")) for row in log if "eval_loss" in row
-            ],
-            "test": {name.removeprefix("test_"): value for name, value in answers.metrics.items()},
-        }
-        nll = results["test"]["loss"] * sum(len(row["labels"]) for row in pairs["test"])
-        # the end of a sentence counts as a word, as it does as a token
-        words = sum(len(text.split()) + 1 for text in corpora["test"]["target"])
-        results["test"]["perplexity_per_token"] = math.exp(results["test"]["loss"])
-        results["test"]["perplexity_per_word"] = math.exp(nll / words)
-        results["bleu_by_length"] = bleu_by_length(
-            generated_texts(tokenizer, answers.predictions),
-            corpora["test"]["target"][:],
-            numbers_of_words(corpora["test"]["source"][:]),
-            data_args.length_bounds,
-            data_args.bleu_tokenize,
-            data_args.lowercase,
-        )
-        finished = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in others}
-        runs = {output_dir.name: results, **finished}
-        plot_bleu_by_length(
-            {name: run["bleu_by_length"] for name, run in runs.items()}, output_dir / "bleu_by_length.png"
-        )
-        plot_learning_curves(runs, output_dir / "learning_curves.png")
-        gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
-        # all sentences where their words' alignment is known, else some to look at
-        texts = corpora["test"][: len(gold or range(20))]
-        try:
-            found = align(model, tokenizer, texts["source"], texts["target"], by_token=gold is None)
-        except NoAttentionError:
-            found = []
-        if found:
-            links = [parse_links(pair) for pair in gold[:20]] if gold else None
-            write_alignment_report(output_dir / "alignments.html", "What it attends to", found[:20], gold=links)
-        if found and gold:
-            results["alignment"] = AlignmentErrorRate().compute(
-                predictions=[alignment.links() for alignment in found], references=gold
+    with results.kept_on_error():
+        answers = trainer.predict(pairs["test"], **beams)
+        results["test"] = {name.removeprefix("test_"): value for name, value in answers.metrics.items()}
+        if trainer.is_world_process_zero():
+            references, texts = corpora["test"]["target"][:], generated_texts(tokenizer, answers.predictions)
+            labels = [row["labels"] for row in pairs["test"]]
+            # the end of a sentence counts as a word and as a character, as it does as a token
+            perplexity = Perplexity(
+                nll=results["test"]["loss"] * sum(map(len, labels)),
+                num_tokens=sum(map(len, labels)),
+                num_words=sum(numbers_of_words(references)) + len(references),
+                num_characters=sum(map(len, references)) + len(references),
+                num_unknown=sum(int((row == tokenizer.unk_token_id).sum()) for row in labels),
             )
-        print(json.dumps({name: results[name] for name in ("test", "alignment") if name in results}))
-        write_json(output_dir / "results.json", results)
+            signature = BLEU().compute(predictions=texts, references=references, **bleu)["signature"]
+            results["test"] = results["test"] | {"bleu_signature": signature} | perplexity.as_dict()
+            lengths = numbers_of_words(corpora["test"]["source"][:])
+            results["bleu_by_length"] = bleu_by_length(texts, references, lengths, data_args.length_bounds, **bleu)
+            gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
+            # all sentences where their words' alignment is known, else some to look at
+            texts = corpora["test"][: len(gold or range(20))]
+            try:
+                found = align(model, tokenizer, texts["source"], texts["target"], by_token=gold is None)
+            except NoAttentionError:
+                found = []
+            if found and gold:
+                results["alignment"] = AlignmentErrorRate().compute(
+                    predictions=[alignment.links() for alignment in found], references=gold
+                )
+            print(json_text({name: results[name] for name in ("test", "alignment") if name in results}))
+
+            # 8. draw
+            finished = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in others}
+            runs = {output_dir.name: results, **finished}
+            plot_bleu_by_length(
+                {name: run["bleu_by_length"] for name, run in runs.items()}, output_dir / "bleu_by_length.png"
+            )
+            plot_learning_curves(runs, output_dir / "learning_curves.png")
+            if found:
+                links = [parse_links(pair) for pair in gold[:20]] if gold else None
+                write_alignment_report(output_dir / "alignments.html", "What it attends to", found[:20], gold=links)
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

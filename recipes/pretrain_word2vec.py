@@ -13,7 +13,6 @@ Run the same command again after an interruption: it goes on from the last compl
 `AutoModel.from_pretrained(output_dir)` opens the word vectors; word_vectors.bin holds them for other programs.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,11 +21,12 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse
-from hf_lineage.data import MappedTexts, Phrases, WordFile, WordWindows, load_corpus
-from hf_lineage.files import write_json
+from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus
+from hf_lineage.files import json_text
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
+from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
-from hf_lineage.training import FastPath, LineageTrainingArguments, Word2VecTrainer, last_complete_checkpoint
+from hf_lineage.training import FastPath, LineageTrainingArguments, Results, Word2VecTrainer, last_complete_checkpoint
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -70,14 +70,17 @@ def main():
     output_dir.mkdir(parents=True, exist_ok=True)
 
     # 2. vocabulary and text: the first process writes the word ids to disk, all processes read them from there
+    # files on this disk need no second copy in the cache: what is read again and again are the word ids
+    on_disk = data_args.corpus is not None and Path(data_args.corpus).exists()
     corpus = load_corpus(
         data_args.corpus,
         "train",
         text_field=data_args.text_field,
         sample_by=data_args.sample_by,
-        streaming=data_args.streaming,
+        streaming=data_args.streaming or on_disk,
+        longest=LONGEST,
     )
-    texts, ids_file = corpus["text"], output_dir / "train.ids"
+    texts, ids_file = CorpusTexts(corpus), output_dir / "train.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
         saved, phrases = model_args.tokenizer_name, None
         if saved:
@@ -90,7 +93,7 @@ def main():
         if phrases or word_args.phrase_thresholds:
             texts = MappedTexts(texts, normalizer.normalize_str) if normalizer else texts
             phrases = phrases or Phrases.learn(texts, word_args.phrase_thresholds, min_count=word_args.min_count)
-            texts = MappedTexts(texts, phrases.join)
+            texts = phrases.joined(texts)
         if not saved:
             tokenizer = train_word_level(
                 texts,
@@ -112,15 +115,17 @@ def main():
     counts = torch.from_numpy(words.counts)
     if model_args.model_name_or_path:
         model = AutoModelForPreTraining.from_pretrained(model_args.model_name_or_path)
+        known = len(model.word_counts)
         model.resize_token_embeddings(len(tokenizer))
+        if model.config.objective == "hierarchical_softmax":
+            # the words of the saved model keep their paths in the tree, which follow from their counts
+            counts[:known] = 0
         counts = model.word_counts + counts
     else:
         fields = {"model_type": model_args.model_type, "vocab_size": len(tokenizer)}
         fields |= model_args.config_overrides or {}
         model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
-    if not (model_args.model_name_or_path and model.config.objective == "hierarchical_softmax"):
-        # a saved model's Huffman tree is that of its counts
-        model.set_word_counts(counts)
+    model.set_word_counts(counts)
 
     # 4. trainer
     training_args.per_device_train_batch_size *= word_args.num_threads
@@ -155,16 +160,20 @@ def main():
         vectors.save(output_dir / "word_vectors.bin")
 
         # 7. evaluate
-        results = {"words": words.num_words, "vocabulary": len(vectors)}
         history = trainer.state.log_history
-        results["losses"] = [(row["step"], row["loss"]) for row in history if "loss" in row]
-        results["epoch_losses"] = [row["epoch_loss"] for row in history if "epoch_loss" in row]
-        if word_args.analogies:
-            results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
-        if word_args.similarities:
-            results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
-        print(json.dumps(results, indent=1))
-        write_json(output_dir / "results.json", results)
+        results = Results(
+            output_dir / "results.json",
+            words=words.num_words,
+            vocabulary=len(vectors),
+            losses=[(row["step"], row["loss"]) for row in history if "loss" in row],
+            epoch_losses=[row["epoch_loss"] for row in history if "epoch_loss" in row],
+        )
+        with results.kept_on_error():
+            if word_args.analogies:
+                results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
+            if word_args.similarities:
+                results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
+        print(json_text(results, indent=1))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -4,7 +4,8 @@
     python recipes/probe_layers.py --models runs/elmo runs/bert --dataset WIC --output_dir runs/probe_senses
 
 Peters et al. (2018), section 5.3: in ELMo the first layer tells word classes best, the second word senses. The data
-set is a folder with train and test files (.jsonl, .parquet, also .gz) or a name on the Hub; its columns decide:
+set is a folder with train and test files (.jsonl, .json, .csv, .tsv, also .gz; .parquet) or a name on the Hub; its
+columns decide:
 
 tokens, upos (--tag_field): logistic regression on each layer's vectors says each word's tag
 sentence1, index1, sentence2, index2, label (WiC): cosine above a threshold, which is learned, means the same sense
@@ -31,8 +32,8 @@ from transformers import AutoModel, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse
-from hf_lineage.data import permutation
-from hf_lineage.files import write_json
+from hf_lineage.data import LabelledRows, permutation, read_labelled
+from hf_lineage.training import Results
 
 
 PAIR_COLUMNS = ["sentence1", "index1", "sentence2", "index2", "label"]
@@ -62,45 +63,66 @@ def main():
     (args,) = parse(*ARGUMENTS)
 
     # 2. data: the columns say what is asked
-    name, _, configuration = args.dataset.partition(":")
-    data = datasets.load_dataset(name, configuration or None)
+    data = read_labelled(args.dataset)
     if missing := {"train", "test"} - set(data):
         raise ValueError(f"dataset is {args.dataset}, which has no {' and no '.join(sorted(missing))} split")
     columns = set(data["train"].column_names)
     if set(PAIR_COLUMNS) <= columns:
-        probe = probe_senses
+        probe, read = probe_senses, read_pairs
     elif {"tokens", args.tag_field} <= columns:
-        probe = probe_tags
+        probe, read = probe_tags, lambda rows: read_tags(rows, args.tag_field)
     else:
         raise ValueError(
             f"dataset is {args.dataset} with the columns {sorted(columns)}; it needs tokens and {args.tag_field} (set "
             f"tag_field), or {', '.join(PAIR_COLUMNS)}"
         )
-    draws = []
-    for seed in args.seeds:
-        order = permutation(seed, 0, len(data["train"]))
-        draws.append(data["train"].select(order[: args.num_train]))
+    train, test = read(data["train"]), read(data["test"])
+    draws = [train.select(permutation(seed, 0, len(train))[: args.num_train]) for seed in args.seeds]
 
     # 3. models
-    results = {}
-    for name in args.models:
-        tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name)
-        model.eval().to(args.device)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-
-        def vectors(sentences: Sentences, model=model, tokenizer=tokenizer) -> list[np.ndarray]:
-            return vectors_of_words(model, tokenizer, sentences, args)
-
-        scores = probe(vectors, draws, data["test"], args)
-        results[name] = {"model_type": model.config.model_type, "parameters": model.num_parameters(), **scores}
-        print(f"\n{name} ({model.config.model_type})\n{table(scores)}")
-
-    # 4. save
     output_dir = Path(args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(output_dir / "results.json", results)
-    plot(results, output_dir / "layers.png")
+    results = Results(output_dir / "results.json")
+    with results.kept_on_error():
+        for name in args.models:
+            tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name)
+            model.eval().to(args.device)
+            if tokenizer.pad_token is None:
+                tokenizer.pad_token = tokenizer.eos_token
+
+            def vectors(sentences: Sentences, model=model, tokenizer=tokenizer) -> list[np.ndarray]:
+                return vectors_of_words(model, tokenizer, sentences, args)
+
+            scores = probe(vectors, draws, test, args)
+            results[name] = {"model_type": model.config.model_type, "parameters": model.num_parameters(), **scores}
+            print(f"\n{name} ({model.config.model_type})\n{table(scores)}")
+
+        # 4. plot
+        plot(results, output_dir / "layers.png")
+
+
+def read_tags(rows: LabelledRows, tag_field: str) -> datasets.Dataset:
+    """Columns tokens and tags, one tag per token."""
+    words, tags = rows.texts("tokens"), rows.column(tag_field)
+    for row, (of_words, of_tags) in enumerate(zip(words, tags, strict=True)):
+        if not isinstance(of_words, list) or not isinstance(of_tags, list) or None in of_tags:
+            raise ValueError(f"{rows.place(row)}: tokens and {tag_field} must be lists, and no tag null")
+        if len(of_words) != len(of_tags):
+            raise ValueError(f"{rows.place(row)}: {len(of_words)} tokens, but {len(of_tags)} tags in {tag_field}")
+    return datasets.Dataset.from_dict({"tokens": words, "tags": tags})
+
+
+def read_pairs(rows: LabelledRows) -> datasets.Dataset:
+    """The columns of WiC: two sentences, the place of a word in each, and 1 where it has the same sense in both."""
+    columns = {name: rows.texts(name) for name in ("sentence1", "sentence2")}
+    columns |= {name: rows.whole_numbers(name) for name in ("index1", "index2", "label")}
+    for row, label in enumerate(columns["label"]):
+        for side in "12":
+            place, words = columns[f"index{side}"][row], len(columns[f"sentence{side}"][row].split())
+            if not 0 <= place < words:
+                raise ValueError(f"{rows.place(row)}: index{side} is {place}, but sentence{side} has {words} words")
+        if label not in (0, 1):
+            raise ValueError(f"{rows.place(row)}: label is {label}; it must be 0 or 1")
+    return datasets.Dataset.from_dict(columns)
 
 
 @torch.no_grad()
@@ -148,7 +170,7 @@ def probe_tags(vectors: Callable, draws: list[datasets.Dataset], test: datasets.
     """Accuracy of logistic regression on each layer, and of each word's most frequent tag."""
 
     def words_and_tags(rows):
-        return [word for row in rows["tokens"] for word in row], np.array([t for r in rows[args.tag_field] for t in r])
+        return [word for row in rows["tokens"] for word in row], np.array([t for r in rows["tags"] for t in r])
 
     test_words, test_tags = words_and_tags(test)
     test_layers = vectors(list(test["tokens"]))

@@ -7,19 +7,21 @@
 
 The network is an LSTM, run both ways over [x; ELMo]: x is a word's own vector, learned with the task, ELMo a learned
 mix of the layers (Peters et al., 2018, section 3.3). `--features none` holds the mix at zero, which leaves the same
-network on x alone: what is ELMo worth? A column of lists of words, whose labels are lists, trains a tagger,
-with a CRF if config_overrides has use_crf; its F1 is that of whole entities (B-, I-, O). Needs the extra finetune.
+network on x alone: what is ELMo worth? A column of lists of words, whose labels are lists, trains a tagger, with a CRF
+if config_overrides has use_crf; its F1 is that of whole entities (B-, I-, O). Where the tokenizer cuts a word, its
+first piece has the tag. Needs the extra finetune.
 
-The data set is a folder with train, validation and perhaps test files (.jsonl, .csv, .parquet, also .gz), or a name on
-the Hub. Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+The data set is a folder with train, validation and perhaps test files (.jsonl, .json, .csv, .tsv, also .gz; .parquet),
+a file for each (--train_file, --validation_file, --test_file), or a name on the Hub. Run the same command again after
+an interruption: it goes on from the last complete checkpoint in output_dir.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from accelerate import PartialState
 from seqeval.metrics import f1_score, precision_score, recall_score
 from transformers import (
     AutoModel,
@@ -30,11 +32,17 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse
-from hf_lineage.data import KeptLayers, Rows, class_names, load_labelled, permutation
-from hf_lineage.files import write_json
+from hf_lineage.arguments import LabelledDataArguments, parse
+from hf_lineage.data import KeptLayers, Rows, load_labelled, permutation
+from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification
-from hf_lineage.training import LineageTrainer, LineageTrainingArguments, last_complete_checkpoint
+from hf_lineage.training import (
+    LineageTrainer,
+    LineageTrainingArguments,
+    Results,
+    last_complete_checkpoint,
+    with_new_head,
+)
 
 
 IGNORED = -100
@@ -44,18 +52,15 @@ TEXT_FIELDS = (["tokens"], ["sentence"], ["text"])
 
 @dataclass
 class FeatureArguments:
-    """Which language model, which labelled texts, and whether the task sees the former."""
+    """Which language model, which texts, and whether the task sees the former."""
 
     model_name_or_path: str = field(metadata={"help": "A pretrained ELMo (folder or Hub name)."})
-    dataset: str = field(metadata={"help": "A folder with <split> files, or owner/name[:configuration] on the Hub."})
     features: Literal["elmo", "none"] = field(
         default="elmo", metadata={"help": "elmo: the task reads words and layers; none: words alone."}
     )
     text_field: str | None = field(
         default=None, metadata={"help": "Column with texts or lists of words; default: tokens, sentence or text."}
     )
-    label_field: str = field(default="label", metadata={"help": "Column with a label a text, or a list, one a word."})
-    validation_split: str = field(default="validation", metadata={"help": "The split that measures the training."})
     num_train: int | None = field(
         default=None, metadata={"help": "Training rows, drawn once, the same for every seed; default: all."}
     )
@@ -67,37 +72,47 @@ class FeatureArguments:
     )
 
 
-ARGUMENTS = (FeatureArguments, LineageTrainingArguments)
+ARGUMENTS = (FeatureArguments, LabelledDataArguments, LineageTrainingArguments)
 
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    args, training_args = parse(*ARGUMENTS)
+    args, data_args, training_args = parse(*ARGUMENTS)
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
 
-    # 2. data: one label a text, or one a word
-    label_field, text_fields = args.label_field, args.text_field and [args.text_field]
+    # 2. data: one label per text, or one per word
+    label_field = data_args.label_field
     with training_args.main_process_first(desc="data"):
-        raw, (text_field,) = load_labelled(args.dataset, label_field, text_fields, TEXT_FIELDS, args.validation_split)
-    classes = class_names(raw["train"], label_field)
+        data = load_labelled(
+            data_args.source,
+            label_field,
+            args.text_field and [args.text_field],
+            TEXT_FIELDS,
+            data_args.validation_split,
+            problem_type=data_args.problem_type,
+            encoding=data_args.encoding,
+        )
+    raw, labels, (text_field,) = data.splits, data.labels, data.text_fields
     if args.num_train is not None:
         raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: args.num_train])
-    is_tagging = isinstance(raw["train"][0][label_field], list)
-    ids, names = {label: number for number, label in enumerate(classes)}, list(classes.values())
+    is_tagging = labels.problem_type == "tagging"
 
     def with_numbers(row: dict) -> dict:
-        if not is_tagging:
-            return {"labels": ids[row[label_field]]}
-        # a word is what stands between white space; tags that training never saw are not scored
-        words = ["".join(word.split()) or "_" for word in row[text_field]]
-        return {text_field: words, "labels": [IGNORED, *(ids.get(t, IGNORED) for t in row[label_field]), IGNORED]}
+        if is_tagging:
+            # a word without a letter is a word all the same; tags that training never saw are not scored
+            return {
+                text_field: [word if word.strip() else "_" for word in row[text_field]],
+                "labels": labels.encode(row[label_field]),
+            }
+        return {"labels": labels.encode(row[label_field])}
 
     # 3. model: the network of the task around the language model
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     auto_class = AutoModelForTokenClassification if is_tagging else AutoModelForSequenceClassification
-    settings = {"id2label": dict(enumerate(names)), "freeze_bilm": True}
-    model = auto_class.from_pretrained(args.model_name_or_path, **settings, **(args.config_overrides or {}))
+    settings = {**labels.config, "freeze_bilm": True, **(args.config_overrides or {})}
+    model, new = with_new_head(auto_class, args.model_name_or_path, **settings)
+    PartialState().print(f"Weights that begin anew: {', '.join(new) or 'none, the head is the saved one'}")
     if args.features == "none":
         for mix in model.model.mixes:
             mix.gamma.data.zero_()
@@ -111,7 +126,10 @@ def main():
             rows = raw[split].map(with_numbers, desc="Labels")
             rows = rows.select_columns([text_field, "labels"])
             folder = args.layers_dir or output_dir / "layers"
-            kept[split] = KeptLayers(rows, language_model, tokenizer, folder, text_column=text_field)
+            tag_columns = ["labels"] if is_tagging else []
+            kept[split] = KeptLayers(
+                rows, language_model, tokenizer, folder, text_column=text_field, tag_columns=tag_columns
+            )
 
     # 5. trainer
     def decoded(logits, labels):
@@ -119,7 +137,7 @@ def main():
 
     def score(outputs) -> dict[str, float]:
         if is_tagging:
-            return score_tagging(outputs.predictions, outputs.label_ids, names)
+            return score_tagging(outputs.predictions, outputs.label_ids, labels.names)
         return score_classification(outputs.predictions, outputs.label_ids)
 
     trainer = LineageTrainer(
@@ -138,18 +156,33 @@ def main():
     trainer.save_model()
 
     # 7. evaluate
-    results = {"model_type": model.config.model_type, "features": args.features, "seed": training_args.seed}
-    results["learning_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    for split in [split for split in ("validation", "test") if split in kept]:
-        scores = trainer.predict(Rows(kept[split], shuffle=False), metric_key_prefix=split).metrics
-        results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
-    # how much of each layer the task reads
-    results["mixes"] = [[round(share, 3) for share in mix.weights.softmax(0).tolist()] for mix in model.model.mixes]
+    results = Results(
+        output_dir / "results.json",
+        is_writer=trainer.is_world_process_zero(),
+        model_type=model.config.model_type,
+        problem_type=labels.problem_type,
+        features=args.features,
+        seed=training_args.seed,
+        learning_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        # how much of each layer the task reads
+        mixes=[[round(share, 3) for share in mix.weights.softmax(0).tolist()] for mix in model.model.mixes],
+    )
+    with results.kept_on_error():
+        for split in [split for split in ("validation", "test") if split in kept]:
+            scores = trainer.predict(Rows(kept[split], shuffle=False), metric_key_prefix=split).metrics
+            scores = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
+            results[split] = scores | (counts_of_words(raw[split][text_field], kept[split]) if is_tagging else {})
     if trainer.is_world_process_zero():
-        print(json.dumps(results))
-        write_json(output_dir / "results.json", results)
+        print(json_text(results))
     if training_args.push_to_hub:
         trainer.push_to_hub()
+
+
+def counts_of_words(texts: list[list[str]], rows: KeptLayers) -> dict[str, int]:
+    """All words, and those that are not scored: their tag is unknown to training, or the tokenizer leaves nothing."""
+    words = sum(map(len, texts))
+    scored = sum(int((labels != IGNORED).sum()) for labels in rows.rows["labels"])
+    return {"words": words, "words_not_scored": words - scored}
 
 
 def score_tagging(predictions: np.ndarray, labels: np.ndarray, names: list) -> dict[str, float]:

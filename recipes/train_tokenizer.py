@@ -1,4 +1,4 @@
-"""Train a tokenizer: WordPiece or whole words, the same bytes each time.
+"""Train a tokenizer: WordPiece, byte pairs, whole words or characters, the same bytes each time.
 
     python recipes/train_tokenizer.py --output_dir runs/tokenizer --vocab_size 8000
     python recipes/train_tokenizer.py --output_dir runs/words --kind word_level --corpus my_texts/ \
@@ -10,7 +10,8 @@ from typing import Literal
 
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus
-from hf_lineage.tokenization import train_word_level, train_wordpiece
+from hf_lineage.text_parts import LONGEST
+from hf_lineage.tokenization import TRAINERS
 
 
 @dataclass
@@ -22,17 +23,21 @@ class TokenizerArguments:
         default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
     )
     text_field: str = field(default="text", metadata={"help": "Field that holds the text in jsonl and parquet."})
-    kind: Literal["wordpiece", "word_level"] = field(default="wordpiece", metadata={"help": "Word pieces or words."})
+    kind: Literal["wordpiece", "byte_pairs", "word_level", "character"] = field(
+        default="wordpiece", metadata={"help": "Word pieces, pieces that decode exactly, words or characters."}
+    )
     vocab_size: int | None = field(
-        default=None, metadata={"help": "Tokens at most, special ones too; default: 30,000 (wordpiece) or all words."}
+        default=None, metadata={"help": "Tokens at most, special ones too; default: 30,000 (pieces) or all."}
     )
     min_frequency: int | None = field(
         default=None,
-        metadata={"help": "Pairs (wordpiece, default 2) or words (default 1) seen less often are left out."},
+        metadata={"help": "Pairs (of pieces, default 2), words or characters (1) seen less often are left out."},
     )
-    limit_alphabet: int | None = field(default=None, metadata={"help": "Characters at most (wordpiece), 1,000."})
+    limit_alphabet: int | None = field(
+        default=None, metadata={"help": "Characters at most (wordpiece); default: as many as the text needs."}
+    )
     lowercase: bool | None = field(
-        default=None, metadata={"help": "Lower-case the text; default: true (wordpiece) or false (word_level)."}
+        default=None, metadata={"help": "Lower-case the text; default: true for wordpiece only."}
     )
     special_tokens: dict | None = field(
         default=None, metadata={"help": "Special tokens by role (JSON on the command line); default: BERT's five."}
@@ -43,16 +48,16 @@ class TokenizerArguments:
 def main():
     # 1. arguments
     (args,) = parse(TokenizerArguments)
-    if args.kind == "word_level" and args.limit_alphabet is not None:
-        raise ValueError("limit_alphabet is for kind wordpiece: whole words have no alphabet")
+    if args.kind != "wordpiece" and args.limit_alphabet is not None:
+        raise ValueError(f"limit_alphabet is for kind wordpiece, not {args.kind}: limit vocab_size")
 
     # 2. text
-    corpus = load_corpus(args.corpus, "train", text_field=args.text_field)
+    corpus = load_corpus(args.corpus, "train", text_field=args.text_field, longest=LONGEST)
 
     # 3. train: what was not given stays as the trainer of that kind has it
     names = ["vocab_size", "min_frequency", "limit_alphabet", "lowercase", "special_tokens"]
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    train = {"wordpiece": train_wordpiece, "word_level": train_word_level}[args.kind]
+    train = TRAINERS[args.kind]
     tokenizer = train(corpus["text"], **options)
 
     # 4. save

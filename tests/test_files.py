@@ -1,5 +1,6 @@
 """Files are whole or as they were."""
 
+import gzip
 import json
 import os
 import signal
@@ -7,8 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from transformers import TrainingArguments
 
-from hf_lineage.files import replacing, write_json
+from hf_lineage.arguments import parse
+from hf_lineage.files import CorpusError, read_lines, read_text, replacing, write_json
+from hf_lineage.word_vectors.phrases import Phrases
 
 
 def test_json_is_written_in_one_piece(tmp_path):
@@ -58,3 +62,36 @@ def test_what_cannot_be_written_is_named(tmp_path):
     # a file that is read on the way is another
     with pytest.raises(FileNotFoundError, match=r"corpus\.txt"), replacing(tmp_path / "ids.bin"):
         open(tmp_path / "corpus.txt")
+
+
+def test_lines_of_marked_and_packed_files(tmp_path):
+    content = "\ufeffa é\r\nb\n\n猫".encode()
+    (tmp_path / "a.txt").write_bytes(content)
+    (tmp_path / "a.de.gz").write_bytes(gzip.compress(content))
+    for name in ("a.txt", "a.de.gz"):
+        assert list(read_lines(tmp_path / name)) == ["a é", "b", "", "猫"]
+    assert read_text(tmp_path / "a.txt") == "a é\nb\n\n猫"
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(content)[:-9])
+    with pytest.raises(CorpusError, match="cut.gz is not a whole gzip file"):
+        list(read_lines(tmp_path / "cut.gz"))
+
+
+@pytest.mark.parametrize(
+    ("content", "place"), [(b"\xef\xbb\xbfa\nb\xe9", "line 2, byte 6.*0xe9"), (b"a\n\0", "line 2, byte 2.*NUL")]
+)
+def test_what_is_no_text_is_named(tmp_path, content, place):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(CorpusError, match=f"a.txt, {place}"):
+        list(read_lines(tmp_path / "a.txt"))
+    assert "".join(read_lines(tmp_path / "a.txt", "replace")) in ("ab\ufffd", "a\ufffd")
+
+
+def test_recipes_and_phrases_may_begin_with_a_mark(tmp_path):
+    phrases = Phrases([{("new", "york"): 3.0}])
+    phrases.save(tmp_path / "phrases.json")
+    marked = "\ufeff" + (tmp_path / "phrases.json").read_text(encoding="utf-8")
+    (tmp_path / "phrases.json").write_text(marked, encoding="utf-8")
+    assert Phrases.load(tmp_path / "phrases.json") == phrases
+    (tmp_path / "recipe.yaml").write_text("\ufeffoutput_dir: runs\nseed: 3\n", encoding="utf-8")
+    (settings,) = parse(TrainingArguments, argv=[str(tmp_path / "recipe.yaml")])
+    assert settings.seed == 3

@@ -155,6 +155,55 @@ def test_package_does_not_print(path):
     assert "print" not in {ast.unparse(function) for function in calls}
 
 
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE}
+
+
+def nodes_that_run(node):
+    """All nodes below `node`, those in functions too, but not what is imported for type checkers only."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from nodes_that_run(child)
+
+
+def modules_imported_by(name):
+    """Modules of the package that a module's source names in its imports."""
+    package = name if MODULES[name].stem == "__init__" else name.rpartition(".")[0]
+    found = set()
+    for node in nodes_that_run(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module=module, names=names, level=level):
+                start = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                source = ".".join([*start, module] if module else start)
+                targets = {f"{source}.{alias.name}" for alias in names}
+                found |= {target if target in MODULES else source for target in targets}
+    return found & MODULES.keys() - {name}
+
+
+def test_no_import_circle():
+    """No module reaches itself through imports, whether at the top of a file or in a function."""
+    imports = {name: modules_imported_by(name) for name in MODULES}
+    assert "hf_lineage.models.fast_paths" in imports["hf_lineage.models"]
+    circles = set()
+    for name in MODULES:
+        reached, waiting = set(), list(imports[name])
+        while waiting:
+            module = waiting.pop()
+            if module not in reached:
+                reached.add(module)
+                waiting += imports[module]
+        circles |= {name} & reached
+    assert circles == set()
+
+
 # folders that exist on the machine of one person or company only
 PRIVATE_PATH = re.compile(r"(?<![\w.*/])/(?:home|Users|root|work|farm|mnt|opt/(?:wheels|pypi))/\w")
 

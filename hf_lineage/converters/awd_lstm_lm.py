@@ -1,8 +1,10 @@
 """Language models of awd-lstm-lm, the code of Merity et al. (2017): its state dict, to and from `LSTMForCausalLM`.
 
-Its own checkpoints are pickles of the whole model, which may run anything, and are not opened here. Turn one that you
-trust into safetensors where its own code has loaded the `model`; safetensors holds no shared tensors, so that tied
-weights are copied:
+Those of fastai (ULMFiT; Howard and Ruder, 2018) are read too: the same model under other names.
+
+Their own checkpoints are pickles, which may run anything, and are not opened here. Turn one that you trust into
+safetensors where its own code has loaded the `model` (fastai: `learn.model`); safetensors holds no shared tensors, so
+that tied weights are copied:
 
     from safetensors.torch import save_file
 
@@ -19,28 +21,46 @@ from torch import Tensor
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.models.configuration_rnn import LSTMConfig
+from hf_lineage.models.fast_kernels import kernel_weights, why_no_kernel
 from hf_lineage.models.modeling_rnn import LSTMForCausalLM
 
 
-# rnns.0.module.weight_hh_l0_raw with weight dropout, rnns.0.weight_hh_l0 without
+# rnns.0.module.weight_hh_l0_raw with weight dropout (fastai: rnns.0.weight_hh_l0_raw), rnns.0.weight_hh_l0 without
 WEIGHT = re.compile(r"rnns\.(\d+)\.(?:module\.)?(weight_ih|weight_hh|bias_ih|bias_hh)_l0(_raw)?")
+# fastai's model is a sequence of two: 0. the encoder and the LSTMs, 1. the decoder
+FASTAI = re.compile(r"0\.(?=encoder\.|rnns\.)|1\.(?=decoder\.)")
+# the module that drops embeddings holds them a second time: fastai 1 and 2, and before
+FASTAI_COPIES = {"0.encoder_dp.emb.weight", "0.encoder_with_dropout.embed.weight"}
 
 
 def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMForCausalLM:
     """The model of a state dict, or of a safetensors file of it; `fields` complete its configuration (dropouts, …).
 
+    The state dict may be that of a fastai language model. The token ids are those of its vocabulary (fastai: `vocab`
+    of the data, or `itos` in older versions), which the weights do not hold.
+
     Raises:
-        ValueError: a weight is missing, or of a shape that no LSTM of this code has (its GRU and QRNN are not read);
-            or the file is not in safetensors.
+        ValueError: a weight is missing, has no place, or is of a shape that no LSTM of this code has (GRU, QRNN and
+            backward layers are not read); or the file is not in safetensors.
     """
     if isinstance(state, str | Path):
         state = read_safetensors(state)
+    if "0.encoder.weight" in state:
+        state = {FASTAI.sub("", name): tensor for name, tensor in state.items() if name not in FASTAI_COPIES}
+        # fastai's decoder may have no bias, as in the first published models
+        if "decoder.weight" in state:
+            state.setdefault("decoder.bias", state["decoder.weight"].new_zeros(len(state["decoder.weight"])))
+    outside = ("encoder.weight", "decoder.weight", "decoder.bias")
+    if unread := [name for name in state if not WEIGHT.fullmatch(name) and name not in outside]:
+        raise ValueError(
+            f"the state dict has {', '.join(sorted(unread)[:5])}, which a model of LSTMs has no place for"
+        )
     layers = {}
     # the raw weights last: beside them may stand what a weight dropout left of them
     for name in sorted(state, key=lambda name: name.endswith("_raw")):
         if match := WEIGHT.fullmatch(name):
             layers.setdefault(int(match[1]), {})[match[2]] = state[name]
-    for name in ("encoder.weight", "decoder.weight", "decoder.bias"):
+    for name in outside:
         if name not in state:
             raise ValueError(f"the state dict has no {name}: it is not a language model of awd-lstm-lm")
     if sorted(layers) != list(range(len(layers))) or not layers:
@@ -87,9 +107,9 @@ def to_awd_lstm_lm(model: LSTMForCausalLM) -> dict[str, Tensor]:
     }
     drops = model.config.weight_dropout > 0
     for i, layer in enumerate(model.model.layers):
-        if layer.cell.without_kernel() or layer.cell.weight_hr is not None:
-            raise ValueError(f"awd-lstm-lm has no such cell: {layer.cell.without_kernel() or 'a projection'}")
-        weights = layer.cell.fused_weights(layer.cell.weight_hh)
+        if why_no_kernel(layer.cell) or layer.cell.weight_hr is not None:
+            raise ValueError(f"awd-lstm-lm has no such cell: {why_no_kernel(layer.cell) or 'a projection'}")
+        weights = kernel_weights(layer.cell)
         prefix = f"rnns.{i}.module." if drops else f"rnns.{i}."
         for name, weight in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), weights, strict=True):
             state[f"{prefix}{name}_l0" + ("_raw" if drops and name == "weight_hh" else "")] = weight

@@ -17,7 +17,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
-from hf_lineage.files import replacing, write_json
+from hf_lineage.files import read_text, replacing, write_json
 from hf_lineage.models.configuration_elmo import ELMoConfig
 from hf_lineage.models.modeling_elmo import ELMoModel
 
@@ -29,7 +29,7 @@ TO_TORCH = (0, 2, 1, 3)
 CELL = "RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell/{name}"
 
 
-def read_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
+def from_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
     """The published bidirectional language model as an `ELMoModel`, whose mix starts as the mean of its layers.
 
     Raises:
@@ -48,8 +48,8 @@ def read_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
     return model.eval()
 
 
-def write_elmo(model: ELMoModel, folder: str | Path):
-    """Writes `options.json` and `lm_weights.hdf5` into `folder`; `read_elmo` gives back the same weights, bit by bit.
+def to_elmo(model: ELMoModel, folder: str | Path):
+    """Writes `options.json` and `lm_weights.hdf5` into `folder`; `from_elmo` gives back the same weights, bit by bit.
 
     A forget bias is stored less 1. Where 32 bits cannot hold the difference exactly the bias is stored in 64.
 
@@ -69,7 +69,7 @@ def write_elmo(model: ELMoModel, folder: str | Path):
     write_json(folder / "options.json", _options(config))
 
 
-def read_token_vectors(path: str | Path, vocab_size: int, size: int) -> torch.Tensor:
+def from_elmo_token_vectors(path: str | Path, vocab_size: int, size: int) -> torch.Tensor:
     """The published programs' cache of token vectors [V, P] (`embedding`), by the words' places in their vocabulary.
 
     Raises:
@@ -85,7 +85,7 @@ def _read_options(path: Path) -> ELMoConfig:
     if path.stat().st_size > MAX_OPTIONS_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; options take at most {MAX_OPTIONS_BYTES}")
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))
+        options = json.loads(read_text(path))
         lstm, characters = options["lstm"], options["char_cnn"]
         return ELMoConfig(
             # the softmax's vocabulary, in options of a training run only

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedTokenizerFast
 
 from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.files import read_text
 from hf_lineage.models import GPTConfig, GPTForCausalLM
 
 
@@ -47,7 +48,7 @@ WORDS = (
 )
 
 
-def read_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = None) -> GPTForCausalLM:
+def from_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = None) -> GPTForCausalLM:
     """The language model of a folder in OpenAI's layout (`params_*.npy`) or transformers' (`openai-gpt`, safetensors).
 
     The shards do not say how many heads there are: by default one for each 64 units, as published.
@@ -116,7 +117,7 @@ def to_openai_gpt(model: GPTForCausalLM) -> OpenAIGPTLMHeadModel:
     return converted.train(model.training)
 
 
-def read_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokenizerFast:
+def from_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokenizerFast:
     """GPT's tokenizer from `encoder_bpe_40000.json` and `vocab_40000.bpe`: lower-cased BPE whose words end in `</w>`.
 
     The text is standardised as the released code does (runs of marks stand alone, typographic quotes and dashes become
@@ -282,10 +283,7 @@ def _map_shard(path: Path) -> np.ndarray:
 def _read_text(path: Path) -> str:
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise ValueError(f"{path}: {path.stat().st_size} bytes are more than the {MAX_TEXT_BYTES} of such a file")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
+    return read_text(path)
 
 
 def _read_json(path: Path):

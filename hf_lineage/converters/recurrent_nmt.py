@@ -23,6 +23,7 @@ from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.files import replacing
 from hf_lineage.models.configuration_seq2seq import RNNSearchConfig
+from hf_lineage.models.fast_kernels import kernel_weights
 from hf_lineage.models.modeling_rnnsearch import RNNSearchForConditionalGeneration
 
 
@@ -222,7 +223,7 @@ def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool
     weights = {names[name]: tensor for name, tensor in found.items()}
     for ours, theirs in cell_names(config, stacked).items():
         cell = model.model.get_submodule(ours)
-        fused = cell.fused_weights(cell.weight_hh)
+        fused = kernel_weights(cell)
         weights |= {theirs.format(part): tensor for part, tensor in zip(CELL_WEIGHTS, fused, strict=True)}
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
     if path is not None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_lineage.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
+from hf_lineage.models.fast_kernels import kernel_weights, why_no_kernel
 from hf_lineage.models.modeling_rnn import GRUModel, LSTMModel, RNNModel
 from hf_lineage.models.recurrent_cells import GRUCell, RecurrentCell
 
@@ -98,8 +99,8 @@ def to_torch(model: RNNModel) -> nn.RNN | nn.LSTM | nn.GRU:
             f"{dropout}: load the model with hidden_dropout=0.0 for the same outputs in evaluation"
         )
     cell = cells["l0"]
-    if cell.without_kernel():
-        raise ValueError(f"torch has no module for this cell: {cell.without_kernel()}")
+    if why_no_kernel(cell):
+        raise ValueError(f"torch has no module for this cell: {why_no_kernel(cell)}")
     if len(set(config.layer_sizes)) > 1:
         raise ValueError(f"the layers have {config.layer_sizes} units; torch's module has one size for all")
     options = {"batch_first": True, "bidirectional": config.bidirectional, "dropout": dropout}
@@ -114,6 +115,6 @@ def to_torch(model: RNNModel) -> nn.RNN | nn.LSTM | nn.GRU:
     state = {}
     for ending, cell in cells.items():
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        state |= {f"{name}_{ending}": w for name, w in zip(names, cell.fused_weights(cell.weight_hh), strict=False)}
+        state |= {f"{name}_{ending}": w for name, w in zip(names, kernel_weights(cell), strict=False)}
     module.load_state_dict(state)
     return module.train(model.training)

@@ -2,10 +2,11 @@
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
-from hf_lineage.data.corpus import load_corpus
+from hf_lineage.data.corpus import CorpusTexts, load_corpus
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
-from hf_lineage.data.labels import class_names, labelled_splits, load_labelled
+from hf_lineage.data.labelled_files import LabelledRows, read_labelled, read_labelled_file
+from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_splits, load_labelled
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel_corpus import load_parallel_corpus
@@ -17,12 +18,13 @@ from hf_lineage.data.sentence_pairs import (
     SentenceStream,
     StreamedSentencePairs,
     encode_sentences,
-    split_sentences,
 )
+from hf_lineage.data.sentences import split_sentences
 from hf_lineage.data.streamed_blocks import StreamedBlocks
 from hf_lineage.data.streams import BlocksWithNegatives, ContiguousBlocks, ParallelStreams, VariableStreams
+from hf_lineage.data.tagging import tags_of_tokens
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
-from hf_lineage.data.text_files import CorpusError, read_documents
+from hf_lineage.data.text_files import CorpusError, read_documents, read_parts
 from hf_lineage.data.token_stream import TokenStream, encode_corpus
 from hf_lineage.data.translation_grammar import TranslationGrammar, grammar_corpus
 from hf_lineage.data.translation_pairs import PairCollator, TokenBuckets, TranslationPairs
@@ -36,9 +38,13 @@ __all__ = [
     "BlocksWithNegatives",
     "ContiguousBlocks",
     "CorpusError",
+    "CorpusTexts",
     "EpochCallback",
     "EpochDataset",
     "KeptLayers",
+    "LabelledData",
+    "LabelledRows",
+    "Labels",
     "MappedTexts",
     "Masking",
     "PackedDocuments",
@@ -75,6 +81,10 @@ __all__ = [
     "load_parallel_corpus",
     "permutation",
     "read_documents",
+    "read_labelled",
+    "read_labelled_file",
+    "read_parts",
     "split_sentences",
+    "tags_of_tokens",
     "task_tokenizer",
 ]

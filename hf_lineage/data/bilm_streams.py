@@ -1,5 +1,6 @@
 """Sentences end to end, read forwards and backwards side by side: what a bidirectional language model trains on."""
 
+from array import array
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,10 +12,11 @@ from transformers import default_data_collator
 from hf_lineage.data import randomness
 from hf_lineage.data.streams import ParallelStreams
 from hf_lineage.data.text_files import CorpusError
+from hf_lineage.text_parts import Part, encodable_parts
 
 
-# rows given to the tokenizer at a time
-_BATCH = 1_000
+# rows, or parts of long ones, given to the tokenizer at a time
+_BATCH = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +51,12 @@ class BiLMStream:
         # a sentence of n + 1 predictions has n + 2 tokens
         first, last = self.sentence_starts[sentence] + sentence, ends[sentence] + sentence
         forwards, backwards = k + sentence, last - (k + sentence - first)
-        return tuple(self.tokens[i] for i in (forwards, forwards + 1, backwards, backwards - 1))
+        tokens = self.tokens
+        return tokens[forwards], tokens[forwards + 1], tokens[backwards], tokens[backwards - 1]
 
 
 def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLMStream:
-    """The column "text" of `corpus`, a sentence a row, cut into words by an `ELMoTokenizer`; empty rows are left out.
+    """The column "text" of `corpus`, one sentence per row, in words of an `ELMoTokenizer`; empty rows are left out.
 
     Raises:
         CorpusError: there is no sentence, or a row is not text.
@@ -62,17 +65,16 @@ def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLM
     numbers = {mark: number for number, mark in enumerate(marks)}
     word_ids = [tokenizer.bos_token_id, tokenizer.eos_token_id]
     tokens, lengths = [], []
-    rows = iter(tqdm(corpus, desc="Encoding", unit=" sentences", disable=not show_progress))
-    while batch := list(islice(rows, _BATCH)):
-        texts = [row["text"] for row in batch]
-        for text in texts:
-            if not isinstance(text, str):
-                raise CorpusError(f"a row of the corpus is {text!r:.60} ({type(text).__name__}), not text")
-        encodings = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
-        for text, encoding in zip(texts, encodings, strict=True):
-            if not encoding.ids:
-                continue
-            sentence = [0]
+
+    def encode(texts):
+        return tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+
+    rows = tqdm(corpus, desc="Encoding", unit=" sentences", disable=not show_progress)
+    parts = encodable_parts(_texts(rows), lambda texts: [encoding.ids for encoding in encode(texts)])
+    # four bytes a word: a text may be one long sentence
+    sentence = array("i", [0])
+    while batch := list(islice(parts, _BATCH)):
+        for text, encoding in zip(batch, encode(batch), strict=True):
             for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
                 # by its letters, not by its id: unknown words, and words that a normalizer makes one, differ in them
                 word = text[start:end]
@@ -80,8 +82,12 @@ def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLM
                 if number == len(word_ids):
                     word_ids.append(index)
                 sentence.append(number)
-            tokens.append(np.array([*sentence, 1], dtype=np.int32))
-            lengths.append(len(sentence))
+            if isinstance(text, Part):
+                continue
+            if len(sentence) > 1:
+                lengths.append(len(sentence))
+                tokens.append(np.append(np.array(sentence, dtype=np.int32), np.int32(1)))
+            sentence = array("i", [0])
     if not tokens:
         raise CorpusError("the corpus has no sentence")
     tokens, word_ids = np.concatenate(tokens), np.array(word_ids)
@@ -92,6 +98,14 @@ def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLM
         characters=np.array([tokenizer.characters_of(word) for word in numbers], dtype=np.int16),
         num_unknown=int(np.count_nonzero(word_ids[tokens] == tokenizer.unk_token_id)),
     )
+
+
+def _texts(rows):
+    for row in rows:
+        text = row["text"]
+        if not isinstance(text, str):
+            raise CorpusError(f"a row of the corpus is {text!r:.60} ({type(text).__name__}), not text")
+        yield Part(text) if row.get("continues") else text
 
 
 class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
@@ -135,7 +149,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
         self.stream = stream
         self.characters = characters
         self.num_negatives = num_negatives
-        self.vocab_size = vocab_size
+        self.vocab_size = vocab_size or 0
         self.restart_share = restart_share
 
     def __getitem__(self, position: int) -> dict:
@@ -143,7 +157,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
             raise IndexError(f"position {position} is outside of a dataset of {len(self)} examples")
         step, stream = divmod(int(position), self.num_streams)
         start = stream * self.stream_length + step * self.block_size
-        example = bilm_inputs(self.stream, start, start + self.block_size, self.characters)
+        example: dict = bilm_inputs(self.stream, start, start + self.block_size, self.characters)
         example |= {"labels": example["shift_labels"].clone(), "stream": stream, "stream_step": step}
         if self.restart_share:
             draws = randomness.generator(self.seed, self.epoch, int(position), "restart")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 # kana, ideographs with their extensions, and the compatible ones
@@ -10,13 +11,52 @@ CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0002000
 MOST_CHARACTERS_OF_WORDS = 4
 
 
+@dataclass(frozen=True)
+class WordCount:
+    """The words of a text, or of a corpus (`sum` them), counted in both ways of writing.
+
+    between_blanks: what stands between white space; with_characters: the same where each such character stands alone;
+    characters: how many there are; chunks: in how many stretches between white space.
+    """
+
+    between_blanks: int = 0
+    with_characters: int = 0
+    characters: int = 0
+    chunks: int = 0
+
+    @classmethod
+    def of(cls, text: str) -> "WordCount":
+        chunks = text.split()
+        if text.isascii():
+            return cls(len(chunks), len(chunks))
+        found = [number for number in map(len, map(CJK.findall, chunks)) if number]
+        apart = len(CJK.sub(" x ", text).split()) if found else len(chunks)
+        return cls(len(chunks), apart, sum(found), len(found))
+
+    def __add__(self, other: "WordCount") -> "WordCount":
+        return WordCount(
+            self.between_blanks + other.between_blanks,
+            self.with_characters + other.with_characters,
+            self.characters + other.characters,
+            self.chunks + other.chunks,
+        )
+
+    @property
+    def without_blanks(self) -> bool:
+        """Whether each such character is taken for a word: with more than four in a stretch on average."""
+        return self.characters > MOST_CHARACTERS_OF_WORDS * self.chunks
+
+    @property
+    def words(self) -> int:
+        return self.with_characters if self.without_blanks else self.between_blanks
+
+
 def numbers_of_words(texts: Sequence[str]) -> list[int]:
     """The words of each text between blanks; in a corpus written without blanks, each such character is a word.
 
     A corpus is taken to be so where what stands between two blanks has more than four such characters on average.
     """
-    found = [len(CJK.findall(chunk)) for text in texts for chunk in text.split()]
-    found = [characters for characters in found if characters]
-    if sum(found) > MOST_CHARACTERS_OF_WORDS * len(found):
-        texts = [CJK.sub(" x ", text) for text in texts]
-    return [len(text.split()) for text in texts]
+    counts = [WordCount.of(text) for text in texts]
+    if sum(counts, WordCount()).without_blanks:
+        return [count.with_characters for count in counts]
+    return [count.between_blanks for count in counts]

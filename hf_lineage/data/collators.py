@@ -1,17 +1,30 @@
 """Batches without padding."""
 
+from collections.abc import Collection
+
 import torch
+
+
+# what tokenizers give per token
+TOKEN_FIELDS = ("input_ids", "token_type_ids", "position_ids", "special_tokens_mask", "char_ids")
 
 
 class PackingCollator:
     """Joins texts into one row without padding, for models that take `cu_seq_lens_q` and let none see another.
 
     Examples of {"input_ids": [T], ...} give {"input_ids": [1, total], ..., "cu_seq_lens_q": int32 [texts + 1]}: what
-    has an entry for each token is joined, "attention_mask" left out, and everything else stacked [texts, ...];
-    "label" becomes "labels", as in transformers' collators.
+    has an entry per token is joined, "attention_mask" left out, and everything else stacked [texts, ...]; "label"
+    becomes "labels", as in transformers' collators.
 
-    Raises ValueError for an example without tokens.
+    An entry per token have the fields that tokenizers give, those named in `per_token`, and "labels" that are lists of
+    whole numbers. A whole number is the text's class, a list of floating-point numbers its several classes.
+
+    Raises:
+        ValueError: an example has no tokens, or a field per token another number of entries.
     """
+
+    def __init__(self, per_token: Collection[str] = ()):
+        self.per_token = {*TOKEN_FIELDS, *per_token}
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
         lengths = [len(example["input_ids"]) for example in examples]
@@ -19,15 +32,29 @@ class PackingCollator:
             raise ValueError(f"example {lengths.index(0)} of the batch has no tokens: leave such texts out")
         batch = {}
         for name in examples[0]:
+            if name == "attention_mask":
+                continue
             values = [torch.as_tensor(example[name]) for example in examples]
             name = "labels" if name == "label" else name
-            if all(value.shape[:1] == (length,) for value, length in zip(values, lengths, strict=True)):
-                batch[name] = torch.cat(values)[None]
-            else:
-                batch[name] = torch.stack(values)
-        batch.pop("attention_mask", None)
+            batch[name] = (
+                self._joined(name, values, lengths) if self._is_per_token(name, values) else torch.stack(values)
+            )
         bounds = torch.tensor([0, *lengths], dtype=torch.int32)
         return {**batch, "cu_seq_lens_q": bounds.cumsum(0, dtype=torch.int32)}
+
+    def _is_per_token(self, name, values):
+        is_label_list = name == "labels" and values[0].dim() > 0 and not values[0].is_floating_point()
+        return is_label_list or name in self.per_token
+
+    @staticmethod
+    def _joined(name, values, lengths):
+        for number, (value, length) in enumerate(zip(values, lengths, strict=True)):
+            if value.shape[:1] != (length,):
+                raise ValueError(
+                    f"{name} of example {number} of the batch has the shape {list(value.shape)}, its text {length} "
+                    "tokens: there must be one entry per token (several classes of a text are floating-point numbers)"
+                )
+        return torch.cat(values)[None]
 
 
 class TranslationPackingCollator:

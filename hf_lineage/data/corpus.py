@@ -1,18 +1,22 @@
 """Corpora: documents from text, JSON Lines and Parquet files, from the Hub, or the text that comes along."""
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import datasets
 
 from hf_lineage.data.corpus_files import cached, find_files, is_hub_name, with_stamp
 from hf_lineage.data.embedded_corpus import load_embedded
 from hf_lineage.data.hub_corpus import load_from_hub
-from hf_lineage.data.text_files import check_choices, read_documents
+from hf_lineage.data.text_files import check_choices, read_documents, read_parts
+from hf_lineage.text_parts import Part
 
 
 # raise it when the same file is read differently, so that no stale cache is served
 _READER_VERSION = 3
+# rows read at a time
+_BATCH = 1_000
 _FEATURES = datasets.Features(text=datasets.Value("string"))
 
 
@@ -24,8 +28,9 @@ def load_corpus(
     sample_by: str = "line",
     streaming: bool = False,
     on_invalid: str = "error",
+    longest: int | None = None,
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """A corpus with one column "text", one row a document; documents without text are left out.
+    """A corpus with one column "text", one row per document; documents without text are left out.
 
     `source` is one of:
     - None: English Wikipedia articles that the gensim wheel carries (extra `demo`), 90 % of them for "train", 5 % each
@@ -39,9 +44,15 @@ def load_corpus(
     `text_field`, `sample_by` and `on_invalid`. With `streaming` nothing is read before it is asked for; otherwise the
     documents are cached by datasets, and read again when a file has changed.
 
+    With `longest`, documents of files that have more characters make several rows, cut behind a blank, and a column
+    "continues" tells whether the next row goes on with the same document: a file such as text8, which is one line, is
+    then read in little memory. `CorpusTexts` and `encode_corpus` take such a corpus for the documents that it holds.
+
     Raises ValueError for a bad setting and CorpusError for everything else.
     """
     check_choices(sample_by, on_invalid)
+    if longest is not None and longest < 1:
+        raise ValueError(f"longest is {longest}; it must be at least 1 character, or None for whole documents")
     if source is None:
         corpus = load_embedded(split, whole=sample_by != "line")
         return corpus.to_iterable_dataset() if streaming else corpus
@@ -54,9 +65,25 @@ def load_corpus(
         "on_invalid": on_invalid,
         "version": _READER_VERSION,
     }
+    read, features = _read_files, _FEATURES
+    if longest is not None:
+        settings["longest"] = longest
+        read, features = _read_parts, datasets.Features(_FEATURES | {"continues": datasets.Value("bool")})
     if streaming:
-        return datasets.IterableDataset.from_generator(_read_files, features=_FEATURES, gen_kwargs=settings)
-    return cached(_read_files, _FEATURES, settings)
+        return datasets.IterableDataset.from_generator(read, features=features, gen_kwargs=settings)
+    return cached(read, features, settings)
+
+
+class CorpusTexts:
+    """The texts of a corpus of `load_corpus`, which can be read again and again; long ones in `Part`s."""
+
+    def __init__(self, corpus: datasets.Dataset | datasets.IterableDataset):
+        self.corpus = corpus
+
+    def __iter__(self) -> Iterator[str]:
+        for batch in self.corpus.iter(_BATCH):
+            for text, goes_on in zip(batch["text"], batch.get("continues") or itertools.repeat(False), strict=False):
+                yield Part(text) if goes_on else text
 
 
 def _read_files(files, text_field, sample_by, on_invalid, version):
@@ -64,3 +91,10 @@ def _read_files(files, text_field, sample_by, on_invalid, version):
     for path, _, _ in files:
         for text in read_documents(path, text_field=text_field, sample_by=sample_by, on_invalid=on_invalid):
             yield {"text": text}
+
+
+def _read_parts(files, text_field, sample_by, on_invalid, version, longest):
+    options = {"text_field": text_field, "sample_by": sample_by, "on_invalid": on_invalid}
+    for path, _, _ in files:
+        for text in read_parts(path, **options, longest=longest):
+            yield {"text": text, "continues": isinstance(text, Part)}

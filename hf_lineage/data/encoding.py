@@ -5,10 +5,13 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, filterfalse, pairwise
+from itertools import chain, filterfalse, islice, pairwise
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
+
+from hf_lineage.text_parts import LONGEST, Part, in_parts
+from hf_lineage.tokenization.word_level import FINAL_SIGMA
 
 
 # these neither look beyond a blank, tab or line end, nor make or take one away
@@ -17,6 +20,8 @@ LOCAL_PRE_TOKENIZERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 MODELS_OF_WORDS = {"WordPiece", "WordLevel", "BPE"}
 # new words that are encoded together
 WORDS_IN_TEXT = 500
+# parts of long texts that are encoded together
+PARTS_TOGETHER = 64
 BLANKS = str.maketrans("\t\n\r", "   ")
 
 
@@ -43,6 +48,21 @@ class TextEncoder:
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         if not self.by_chunk:
             return [np.array(ids, np.int32) for ids in self._encode(texts)]
+        if max(map(len, texts), default=0) <= LONGEST:
+            return self._encode_by_chunk(texts)
+        return list(self._encode_by_part(texts))
+
+    def _encode_by_part(self, texts):
+        """Long texts some parts at a time: what a text's chunks take is many times what its ids do."""
+        parts, held = in_parts(map(str, texts)), []
+        while batch := list(islice(parts, PARTS_TOGETHER)):
+            for part, ids in zip(batch, self._encode_by_chunk(batch), strict=True):
+                held.append(ids)
+                if not isinstance(part, Part):
+                    yield np.concatenate(held)
+                    held.clear()
+
+    def _encode_by_chunk(self, texts):
         known, missing = self.ids.__getitem__, self.ids.missing
         # of a call that was cut off
         missing.clear()
@@ -52,7 +72,7 @@ class TextEncoder:
             if missing:
                 incomplete.append((len(encoded), parts, missing.copy()))
                 missing.clear()
-                encoded.append(None)
+                encoded.append(b"")
             else:
                 encoded.append(b"".join(parts))
         if incomplete:
@@ -145,7 +165,7 @@ def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     words = [part["type"] for part in _members(parts["pre_tokenizer"], "pretokenizers")]
     return (
-        all(part["type"] in LOCAL_NORMALIZERS for part in _members(parts["normalizer"], "normalizers"))
+        all(map(_is_local, _members(parts["normalizer"], "normalizers")))
         and bool(words)
         and all(word in LOCAL_PRE_TOKENIZERS for word in words)
         and parts["model"]["type"] in MODELS_OF_WORDS
@@ -153,6 +173,10 @@ def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
         and not parts["model"].get("dropout")
         and not any(character.isspace() for token in parts["added_tokens"] for character in token["content"])
     )
+
+
+def _is_local(normalizer: dict) -> bool:
+    return normalizer["type"] in LOCAL_NORMALIZERS or normalizer.get("pattern") == {"Regex": FINAL_SIGMA}
 
 
 def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[str]], dict[str, list[str]]] | None:
@@ -168,7 +192,7 @@ def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[st
         marks
     ):
         return None
-    barred = {mark.group() for mark in marks}
+    barred = {mark.group() for mark in marks if mark}
     allowed = "".join(re.escape(mark) for mark in map(chr, range(ord("!"), ord("~") + 1)) if mark not in barred)
     # of all chunks at once, a line each: a call for each takes longer than its cutting
     find = re.compile(f"^[{allowed}]+$", re.MULTILINE).findall

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -10,10 +11,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from hf_lineage.data.blocks import IGNORED
+from hf_lineage.data.tagging import tags_of_tokens
 
 
 # raise it when the same text gives other layers, so that no stale file is served
 _VERSION = 1
+# characters or words: up to here, padding costs little
+_SHORT = 1_000
 
 
 class KeptLayers(torch.utils.data.Dataset):
@@ -22,9 +26,14 @@ class KeptLayers(torch.utils.data.Dataset):
     Each row of `dataset` is tokenized by `tokenizer`, from `text_column`, a text or a list of words. Its layers
     [T, N + 1, 2·P] are computed by `model` (an `ELMoModel`), each row from empty states, and written into `folder`, to
     a file whose name depends on the texts, the weights and the tokenizer: a second run with the same ones reads it.
-    All columns but `text_column` go with their rows; lists among them hold a number a token, marks included.
+    All columns but `text_column` go with their rows. Those named in `tag_columns` hold a number per word, which stands
+    at the word's first token (`tags_of_tokens`); other lists of whole numbers hold one per token, marks included, and
+    lists of floating-point numbers belong to the text.
 
     Gives input_ids [T], attention_mask [T], elmo_layers [T, N + 1, 2·P] and those columns; `collate` makes a batch.
+
+    Raises:
+        ValueError: a row has other numbers of words and tags, or of tokens and numbers; the row is named.
     """
 
     def __init__(
@@ -35,30 +44,44 @@ class KeptLayers(torch.utils.data.Dataset):
         folder: str | Path,
         *,
         text_column: str = "text",
+        tag_columns: Sequence[str] = (),
         batch_size: int = 32,
     ):
         self.shape = (-1, model.config.num_hidden_layers + 1, model.config.output_size)
         self.pad_token_id = tokenizer.pad_token_id
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        fingerprint = _fingerprint(dataset, model, tokenizer, text_column)
+        of_tokens = _columns_of_tokens(dataset, text_column, tag_columns)
+        fingerprint = _fingerprint(dataset, model, tokenizer, text_column, tag_columns)
 
         @torch.no_grad()
-        def layers_of(batch):
+        def layers_of(batch, rows_of_batch):
             texts = list(batch[text_column])
-            encoded = tokenizer(
-                texts, is_split_into_words=not isinstance(texts[0], str), padding=True, return_tensors="pt"
-            )
-            was_training = model.training
-            states = model.eval()(**encoded.to(model.device)).hidden_states
-            model.train(was_training)
-            rows = torch.stack(states, dim=2).float().cpu()  # [B, T, N + 1, 2·P]
-            masks = encoded["attention_mask"].bool().cpu()
-            ids = encoded["input_ids"].cpu()
-            return {
-                "input_ids": [row[mask].tolist() for row, mask in zip(ids, masks, strict=True)],
-                "elmo_layers": [row[mask].flatten().numpy() for row, mask in zip(rows, masks, strict=True)],
-            }
+            columns = {"input_ids": [None] * len(texts), "elmo_layers": [None] * len(texts)}
+            words = [None] * len(texts)  # the word that each token belongs to, None for marks
+            for rows in _of_like_length(texts):
+                chosen = [texts[row] for row in rows]
+                is_split = not isinstance(chosen[0], str)
+                encoded = tokenizer(chosen, is_split_into_words=is_split, padding=True, return_tensors="pt")
+                was_training = model.training
+                states = model.eval()(**encoded.to(model.device)).hidden_states
+                model.train(was_training)
+                layers = torch.stack(states, dim=2).float().cpu()  # [B, T, N + 1, 2·P]
+                masks, ids = encoded["attention_mask"].bool().cpu(), encoded["input_ids"].cpu()
+                for place, row in enumerate(rows):
+                    columns["input_ids"][row] = ids[place, masks[place]].tolist()
+                    columns["elmo_layers"][row] = layers[place, masks[place]].flatten().numpy()
+                    words[row] = [
+                        word for word, is_token in zip(encoded.word_ids(place), masks[place], strict=True) if is_token
+                    ]
+            for column in of_tokens:
+                _check_counts(rows_of_batch, column, batch[column], words, "tokens with the marks")
+            for column in tag_columns:
+                _check_counts(rows_of_batch, column, batch[column], texts, f"words in {text_column}")
+                columns[column] = [
+                    tags_of_tokens(of_row, tags) for of_row, tags in zip(words, batch[column], strict=True)
+                ]
+            return columns
 
         features = {name: kind for name, kind in dataset.features.items() if name != text_column}
         features |= {
@@ -68,7 +91,10 @@ class KeptLayers(torch.utils.data.Dataset):
         kept = dataset.map(
             layers_of,
             batched=True,
+            with_indices=True,
             batch_size=batch_size,
+            # rows are large: no more of them are held than are computed together
+            writer_batch_size=batch_size,
             remove_columns=[text_column],
             features=datasets.Features(features),
             new_fingerprint=fingerprint,
@@ -97,27 +123,55 @@ class KeptLayers(torch.utils.data.Dataset):
         return example
 
     def collate(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        """Examples padded on the right to one batch; numbers a token, such as labels, with −100."""
+        """Examples padded on the right to one batch; numbers per token, such as labels, with −100."""
         filling = {"input_ids": self.pad_token_id, "attention_mask": 0, "elmo_layers": 0.0}
         batch = {}
         for name, first in examples[0].items():
             values = [example[name] for example in examples]
-            is_sequence = first.dim() > 0
+            is_per_token = name in filling or (first.dim() > 0 and not first.is_floating_point())
             batch[name] = (
                 pad_sequence(values, batch_first=True, padding_value=filling.get(name, IGNORED))
-                if is_sequence
+                if is_per_token
                 else torch.stack(values)
             )
         return batch
 
 
-def _fingerprint(dataset, model, tokenizer, text_column) -> str:
+def _of_like_length(texts):
+    """Numbers of texts of which the longest is at most twice the shortest, or short itself: little padding."""
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    group = []
+    for row in order:
+        if group and len(texts[row]) > max(_SHORT, 2 * len(texts[group[0]])):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _columns_of_tokens(dataset, text_column, tag_columns) -> list[str]:
+    """Columns of lists of whole numbers, one per token."""
+    if tag_columns and isinstance(dataset.features[text_column], datasets.Value):
+        raise ValueError(f"tag_columns is {tag_columns}, but {text_column} has texts, not lists of words")
+    kinds = {name: getattr(kind, "feature", None) for name, kind in dataset.features.items()}
+    lists = [name for name, kind in kinds.items() if getattr(kind, "dtype", "").startswith(("int", "uint"))]
+    return [name for name in lists if name not in (text_column, *tag_columns)]
+
+
+def _check_counts(rows, column, lists, units, name):
+    for row, numbers, of_row in zip(rows, lists, units, strict=True):
+        if len(numbers) != len(of_row):
+            raise ValueError(f"row {row}: there are {len(of_row)} {name}, but {column} has {len(numbers)} numbers")
+
+
+def _fingerprint(dataset, model, tokenizer, text_column, tag_columns) -> str:
     """Of everything that the layers depend on."""
     digest = hashlib.blake2b(digest_size=16)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     # settings of the call before
     backend |= {"padding": None, "truncation": None}
-    for text in (str(_VERSION), text_column, json.dumps(backend)):
+    for text in (str(_VERSION), text_column, *tag_columns, json.dumps(backend)):
         digest.update(text.encode())
     # the rows themselves: how they came about, of which the data set keeps a record, may differ from run to run
     for rows in dataset.with_format(None).iter(1_000):

@@ -1,58 +1,424 @@
-"""Labelled data sets: their columns, the splits that have labels to be scored by, and the names of their classes."""
+"""Labelled data sets: their texts, what their labels are and by what that is known, and the splits that have any."""
 
-from collections.abc import Sequence
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import datasets
 from accelerate import PartialState
 
+from hf_lineage.data.blocks import IGNORED
+from hf_lineage.data.labelled_files import LabelledRows, read_labelled
+from hf_lineage.files import CorpusError
+
+
+PROBLEM_TYPES = ("single_label_classification", "regression", "multi_label_classification")
+# floating-point numbers that are whole and no more than these are classes, such as stars
+_MOST_CLASSES_OF_FLOATS = 20
+_WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
+# 007 is no number but a name
+_NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# what programs write where there is nothing; a class may have such a name all the same
+_NOTHING = {"na", "n/a", "<na>", "nan", "null", "none", "nil", "-", "?"}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the labels of a data set are.
+
+    `problem_type` is transformers' name, or "tagging" for a class per word. `classes` are the labels themselves in
+    the order of the head's outputs, `names` what each is called; both are empty for regression. `reason` is what was
+    decided and from what, a line for people; `notes` are lines on what looks like a mistake.
+    """
+
+    problem_type: str
+    classes: tuple
+    names: tuple[str, ...]
+    reason: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> dict:
+        """The fields of a model's configuration that the labels decide."""
+        if self.problem_type == "regression":
+            return {"problem_type": "regression", "id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+        names = dict(enumerate(self.names))
+        fields = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+        return fields if self.problem_type == "tagging" else {"problem_type": self.problem_type, **fields}
+
+    def encode(self, label) -> int | float | list[int] | list[float]:
+        """A row's label as the heads read it: a class's number, a number, a 1.0 or 0.0 per class, or a list of tags.
+
+        A tag that is none of `classes` is −100, which is not scored.
+        """
+        if self.problem_type == "regression":
+            return float(label)
+        if self.problem_type == "tagging":
+            return [self._number_of.get(tag, IGNORED) for tag in label]
+        if self.problem_type == "multi_label_classification":
+            return [float(name in label) for name in self.classes]
+        return self._number_of[label]
+
+    @cached_property
+    def _number_of(self) -> dict:
+        return {label: number for number, label in enumerate(self.classes)}
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """The splits train, validation and, if it has labels, test; the columns with their texts; what the labels are."""
+
+    splits: datasets.DatasetDict
+    text_fields: list[str]
+    labels: Labels
+    are_words: bool
+
 
 def load_labelled(
-    dataset: str,
+    dataset: str | os.PathLike | Mapping[str, str | os.PathLike],
     label_field: str,
     text_fields: Sequence[str] | None,
     usual_fields: Sequence[Sequence[str]],
     validation_split: str = "validation",
-) -> tuple[datasets.DatasetDict, list[str]]:
-    """The splits train, validation and, if it has labels, test of a data set, and the columns with its texts.
+    *,
+    problem_type: Literal["single_label_classification", "regression", "multi_label_classification"] | None = None,
+    encoding: str = "utf-8",
+) -> LabelledData:
+    """A labelled data set, ready for training: every text is text, every label known, and it is said what they are.
+
+    What the labels are is decided over the whole column: whole numbers and texts are classes (texts without the white
+    space around them), lists several classes per row, or one per word where the texts are lists of words; numbers
+    with fractions, or more than 20 different ones written with a point, mean regression. `problem_type` decides
+    otherwise. One printed line says what was decided and from what.
 
     Args:
-        dataset: a folder with <split> files, or owner/name[:configuration] on the Hub.
+        dataset: a folder with <split> files, owner/name[:configuration] on the Hub, or split -> file
+            (`labelled_files.read_labelled`).
+        label_field: the column with the labels.
         text_fields: the columns with texts; by default the first of `usual_fields` that the data set has.
         validation_split: the split that becomes "validation", as some data sets call theirs by other names.
+        problem_type: what the labels are, in transformers' words.
+        encoding: of the text files.
 
     Raises:
-        ValueError: a column or a split is missing, or `labelled_splits` refuses the labels.
+        ValueError: a column or a split is missing, a text or a label is missing or of another kind than the others,
+            words and tags are not equally many, or `labelled_splits` refuses the labels; file, line and column are
+            named.
     """
-    name, _, configuration = dataset.partition(":")
-    raw = datasets.load_dataset(name, configuration or None)
+    if problem_type not in (None, *PROBLEM_TYPES):
+        raise ValueError(f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}")
+    raw = read_labelled(dataset, encoding=encoding)
     if missing := {"train", validation_split} - set(raw):
         raise ValueError(
             f"dataset is {dataset}, which has no split {' and no '.join(sorted(missing))}, but {', '.join(raw)}: set "
             "validation_split to the one by which training is measured"
         )
-    columns = raw["train"].column_names
+    rows = {"train": raw["train"], "validation": raw[validation_split]}
+    if "test" in raw and validation_split != "test":
+        rows["test"] = raw["test"]
+    fields = _text_fields(dataset, rows["train"].column_names, label_field, text_fields, usual_fields)
+    texts = {split: {field: part.texts(field) for field in fields} for split, part in rows.items()}
+    are_words = _are_words(rows, texts)
+    columns = _labels_by_split(rows, label_field, problem_type)
+    if are_words and any(isinstance(cell, list) for cell in columns["train"]):
+        labels = _tags(rows, columns, label_field)
+        _check_tags(rows, texts, columns, fields[0], label_field)
+    else:
+        columns, labels = _decide(rows, columns, label_field, problem_type)
+    places = {split: rows[split].place for split in columns}
+    kept = _splits_with_labels(columns, label_field, labels.problem_type == "tagging", places)
+    notes = [*labels.notes, *_empty_texts(rows, texts)]
+    if "test" in rows and "test" not in kept:
+        notes.append("The split test is left out, as training has none of its labels")
+    PartialState().print("\n".join([labels.reason, *notes]))
+    splits = {split: rows[split].to_dataset(**texts[split], **{label_field: columns[split]}) for split in kept}
+    return LabelledData(datasets.DatasetDict(splits), fields, labels, are_words)
+
+
+def _text_fields(dataset, columns, label_field, text_fields, usual_fields) -> list[str]:
     fields = text_fields or next((fields for fields in usual_fields if set(fields) <= set(columns)), None)
     if fields is None:
         usual = ", ".join(" and ".join(fields) for fields in usual_fields)
         raise ValueError(f"dataset is {dataset}: it has no usual text column ({usual}); name one of {columns}")
     if missing := [field for field in (*fields, label_field) if field not in columns]:
         raise ValueError(f"dataset is {dataset}: it has no column {', '.join(missing)}, but {', '.join(columns)}")
-    splits = datasets.DatasetDict(train=raw["train"], validation=raw[validation_split])
-    if "test" in raw and validation_split != "test":
-        splits["test"] = raw["test"]
-    labelled = labelled_splits(splits, label_field)
-    if "test" in splits and "test" not in labelled:
-        PartialState().print("The split test is left out, as training has none of its labels")
-    return labelled, list(fields)
+    return list(fields)
+
+
+def _are_words(rows, texts) -> bool:
+    kinds = {}
+    for split, columns in texts.items():
+        for field, cells in columns.items():
+            for row, cell in enumerate(cells):
+                if type(cell) not in kinds:
+                    kinds[type(cell)] = f"{rows[split].place(row)}, column {field!r}"
+    if len(kinds) > 1:
+        raise CorpusError(f"{kinds[list]} holds a list of words, but {kinds[str]} a text: write all the same way")
+    return list in kinds
+
+
+def _empty_texts(rows, texts):
+    """A note on each column that has texts without a letter."""
+    for field in texts["train"]:
+        places = [
+            rows[split].place(row)
+            for split, columns in texts.items()
+            for row, text in enumerate(columns[field])
+            if isinstance(text, str) and not text.strip()
+        ]
+        if places:
+            yield f"{field}: {len(places)} texts are empty, the first in {places[0]}"
+
+
+# the cells of the label column
+
+
+def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: str | None) -> dict[str, list]:
+    """The labels of each split that has any: typed over the whole column, none of them missing."""
+    found = {
+        split: part.column(column) for split, part in rows.items() if split != "test" or column in part.column_names
+    }
+    if "test" in found and all(map(_is_missing, found["test"])):
+        del found["test"]
+    stripped = [
+        (rows[split].place(row), cell)
+        for split, cells in found.items()
+        for row, cell in enumerate(cells)
+        if isinstance(cell, str) and cell != cell.strip()
+    ]
+    are_texts = any(rows[split].are_texts for split in found)
+    # a blank beside a number is no news
+    if stripped and not all(_NUMBER.fullmatch(cell.strip()) for _, cell in stripped):
+        place, cell = stripped[0]
+        PartialState().print(
+            f"{column}: the white space around {len(stripped)} labels is left out, such as that of {cell!r} in {place}"
+        )
+    found = {split: [_stripped(cell) for cell in cells] for split, cells in found.items()}
+    read = _reader(found, problem_type) if are_texts else None
+    for split, cells in found.items():
+        for row, cell in enumerate(cells):
+            place = f"{rows[split].place(row)}, column {column!r}"
+            if read and isinstance(cell, str) and cell:
+                try:
+                    cells[row] = cell = read(cell)
+                except ValueError:
+                    raise CorpusError(
+                        f"{place}: the label is {cell!r}, where others are numbers; write one, or leave the row out"
+                    ) from None
+            if _is_missing(cell) or (isinstance(cell, list) and any(map(_is_missing, cell))):
+                raise CorpusError(f"{place}: the label is missing ({cell!r:.80}); write it, or leave the row out")
+    return found
+
+
+def _stripped(cell):
+    if isinstance(cell, str):
+        return cell.strip()
+    return [_stripped(member) for member in cell] if isinstance(cell, list) else cell
+
+
+def _is_missing(cell) -> bool:
+    return cell is None or cell == "" or (isinstance(cell, float) and not math.isfinite(cell))
+
+
+def _reader(found: dict[str, list], problem_type: str | None) -> Callable | None:
+    """How the cells of a CSV file are read: as whole numbers, numbers, or lists in JSON, if all are; else as texts."""
+    texts = {cell for cells in found.values() for cell in cells if isinstance(cell, str) and cell}
+    cells = {text for text in texts if text.casefold() not in _NOTHING}
+    if cells and all(map(_WHOLE.fullmatch, cells)) and problem_type != "regression":
+        return int
+    if problem_type == "regression" or (cells and all(map(_NUMBER.fullmatch, cells))):
+        return _number
+    lists = {cell for cell in cells if cell.startswith("[") and cell.endswith("]")}
+    return json.loads if cells and cells == lists and all(map(_is_json, cells)) else None
+
+
+def _number(text: str) -> float:
+    if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        raise ValueError(text)
+    return float(text)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+# what they are
+
+
+def _decide(rows, columns, column, problem_type) -> tuple[dict[str, list], Labels]:
+    """The labels of each split as rows of the data set, and what they are."""
+    given = "" if problem_type is None else ", as problem_type says"
+    are_lists = any(isinstance(cell, list) for cells in columns.values() for cell in cells)
+    if are_lists and problem_type in ("single_label_classification", "regression"):
+        raise CorpusError(
+            f"{rows['train'].place(0)}: problem_type is {problem_type}, but {column} holds a list: give "
+            "multi_label_classification"
+        )
+    kind = _kind(rows, columns, column)
+    if problem_type == "regression" and kind is str:
+        raise CorpusError(
+            f"{rows['train'].place(0)}, column {column!r}: the label is {columns['train'][0]!r}, which is no number, "
+            "but problem_type is regression"
+        )
+    if are_lists or problem_type == "multi_label_classification":
+        return _decide_lists(rows, columns, column, kind, given)
+    distinct = set(columns["train"])
+    are_whole = kind is not str and all(float(label).is_integer() for cells in columns.values() for label in cells)
+    are_many = kind is float and not (are_whole and len(distinct) <= _MOST_CLASSES_OF_FLOATS)
+    if problem_type == "regression" or (problem_type is None and are_many):
+        columns = {split: list(map(float, cells)) for split, cells in columns.items()}
+        return columns, _numbers(distinct, column, are_whole, given)
+    source = _source(kind)
+    if kind is float and are_whole:
+        columns = {split: list(map(int, cells)) for split, cells in columns.items()}
+        source += ", which are all whole"
+    return columns, _named("single_label_classification", rows, columns, column, source + given)
+
+
+def _decide_lists(rows, columns, column, kind, given) -> tuple[dict[str, list], Labels]:
+    """Several classes per row: lists of them, or of a 1 or 0 for each."""
+    problem_type = "multi_label_classification"
+    columns = {s: [cell if isinstance(cell, list) else [cell] for cell in cells] for s, cells in columns.items()}
+    length = _length_of_vectors(columns) if _class_label(rows["train"], column) is None else None
+    if length is None:
+        return columns, _named(problem_type, rows, columns, column, f"lists of {_source(kind)}{given}")
+    columns = {split: [[n for n, bit in enumerate(row) if bit] for row in cells] for split, cells in columns.items()}
+    names = tuple(map(str, range(length)))
+    return columns, _classes(problem_type, range(length), names, column, f"lists of {length} zeros and ones{given}")
+
+
+def _source(kind) -> str:
+    return {str: "text", bool: "truth values", float: "numbers"}.get(kind, "whole numbers")
+
+
+def _named(problem_type, rows, columns, column, source) -> Labels:
+    """The classes of training, under the names that the data set gives them, or their own."""
+    feature = _class_label(rows["train"], column)
+    classes = sorted(_members(columns["train"]))
+    return _classes(problem_type, classes, tuple(_name(label, feature) for label in classes), column, source)
+
+
+def _kind(rows, columns, column) -> type:
+    """The one type of all labels; float where some are whole numbers.
+
+    Raises:
+        CorpusError: there are several; a place of each is named.
+    """
+    kinds = {}
+    for split, cells in columns.items():
+        for row, cell in enumerate(cells):
+            for label in cell if isinstance(cell, list) else [cell]:
+                kind = float if isinstance(label, float) else type(label)
+                if kind not in kinds:
+                    kinds[kind] = label, f"{rows[split].place(row)}, column {column!r}"
+    if set(kinds) == {int, float}:
+        for cells in columns.values():
+            cells[:] = [[float(n) for n in cell] if isinstance(cell, list) else float(cell) for cell in cells]
+        return float
+    if len(kinds) > 1 or not set(kinds) <= {int, float, str, bool}:
+        (label, place), *others = kinds.values()
+        other = "".join(f", {label!r} in {place}" for label, place in others)
+        raise CorpusError(f"{place}: the label is {label!r}{other}: write all labels as texts, or all as numbers")
+    return next(iter(kinds), str)
+
+
+def _length_of_vectors(columns) -> int | None:
+    """How many zeros and ones each label is a list of; None if they are lists of classes, in which none is twice."""
+    lists = [row for cells in columns.values() for row in cells]
+    are_bits = all(label in (0, 1) and not isinstance(label, str) for row in lists for label in row)
+    if not are_bits or len({len(row) for row in lists}) > 1 or not any(len(set(row)) < len(row) for row in lists):
+        return None
+    return len(lists[0])
+
+
+def _numbers(distinct, column, are_whole, given) -> Labels:
+    fractions = "" if are_whole else ", some with fractions"
+    numbers = (
+        f"the column holds {len(distinct)} different numbers from {min(distinct):g} to {max(distinct):g}{fractions}"
+    )
+    if given:
+        return Labels("regression", (), (), f"{column}: regression{given}; {numbers}")
+    remedy = "for classes give problem_type single_label_classification"
+    return Labels("regression", (), (), f"{column}: regression, since {numbers}; {remedy}")
+
+
+def _classes(problem_type, classes, names, column, source) -> Labels:
+    classes = tuple(classes)
+    if not classes:
+        raise ValueError(f"no {column} of training has a class: there is nothing to learn")
+    if len(classes) < 2 and problem_type == "single_label_classification":
+        raise ValueError(f"every {column} of training is {names[0]!r}: with one class there is nothing to learn")
+    shown = ", ".join(names if len(names) <= 10 else (*names[:5], "…", *names[-2:]))
+    several = "several of " if problem_type == "multi_label_classification" else ""
+    reason = f"{column}: {several}{len(classes)} classes ({shown}) from the column's {source}"
+    if len(classes) > _MOST_CLASSES_OF_FLOATS and not isinstance(classes[0], str):
+        reason += "; for regression give problem_type regression"
+    return Labels(problem_type, classes, names, reason, tuple(f"{column}: {doubt}" for doubt in _doubts(names)))
+
+
+def _doubts(names):
+    """Names that may be no class, or one class under two names."""
+    alike = {}
+    for name in names:
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    for group in alike.values():
+        if len(group) > 1:
+            yield f"the classes {' and '.join(map(repr, group))} differ by case or blanks only; are they one?"
+    for name in names:
+        if name.casefold() in _NOTHING:
+            yield f"{name!r} is read as the name of a class; leave such rows out if it means that there is none"
+
+
+def _name(label, feature):
+    return feature.names[label] if feature is not None and label >= 0 else str(label)
+
+
+def _class_label(part: LabelledRows, column) -> datasets.ClassLabel | None:
+    feature = part.features.get(column)
+    feature = getattr(feature, "feature", feature)  # of a list's members
+    return feature if isinstance(feature, datasets.ClassLabel) else None
+
+
+# tags
+
+
+def _tags(rows, columns, column) -> Labels:
+    """Tags of words."""
+    for split, cells in columns.items():
+        for row, cell in enumerate(cells):
+            if not isinstance(cell, list):
+                raise CorpusError(f"{rows[split].place(row)}, column {column!r}: {cell!r:.80} is no list of tags")
+    _kind(rows, columns, column)
+    return _named("tagging", rows, columns, column, "tags of words")
+
+
+def _check_tags(rows, texts, columns, field, column):
+    for split, cells in columns.items():
+        for row, (words, tags) in enumerate(zip(texts[split][field], cells, strict=True)):
+            if len(words) != len(tags):
+                raise CorpusError(
+                    f"{rows[split].place(row)}: {field} has {len(words)} words, but {column} {len(tags)} tags: there "
+                    "must be one per word"
+                )
+
+
+# splits
 
 
 def class_names(rows: datasets.Dataset, column: str) -> dict[int | str, str]:
     """The classes that occur in `rows`, in their order, and what each is called, by the data set or by itself."""
-    feature = rows.features[column]
-    feature = getattr(feature, "feature", feature)  # of a list's members
-    names = feature.names if isinstance(feature, datasets.ClassLabel) else []
-    labels = sorted(_labels(rows, column))
-    return {label: names[label] if names and label >= 0 else str(label) for label in labels}
+    feature = _class_label(LabelledRows(rows, str), column)
+    labels = sorted(_members(rows[column][:]))
+    return {label: _name(label, feature) for label in labels}
 
 
 def labelled_splits(dataset: datasets.DatasetDict, column: str) -> datasets.DatasetDict:
@@ -65,29 +431,40 @@ def labelled_splits(dataset: datasets.DatasetDict, column: str) -> datasets.Data
         ValueError: of a split's classes training has some but not all (lists may have others), or the validation
             split has no labels.
     """
-    trained = _labels(dataset["train"], column)
-    is_list = isinstance(dataset["train"][0][column], list)
-    kept = datasets.DatasetDict()
-    for split, rows in dataset.items():
-        found = _labels(rows, column)
+    columns = {split: rows[column][:] for split, rows in dataset.items()}
+    are_lists = isinstance(columns["train"][0], list)
+    places = {split: f"split {split!r}, row {{}}".format for split in columns}
+    return datasets.DatasetDict({s: dataset[s] for s in _splits_with_labels(columns, column, are_lists, places)})
+
+
+def _splits_with_labels(columns, column, others_allowed, places) -> list[str]:
+    trained, kept = _members(columns["train"]), []
+    for split, cells in columns.items():
+        found = _members(cells)
         unknown = found - trained
         if any(isinstance(label, float) for label in trained):
             is_secret = found == unknown == {-1.0}
         else:
             is_secret = bool(unknown) and unknown == found
-            if unknown and not is_secret and not is_list:
-                raise ValueError(
-                    f"{column} is {min(map(repr, unknown))} in some rows of the split {split!r}, but in none of "
-                    f"training, which has {', '.join(sorted(map(repr, trained)))}: leave those rows out or train on "
-                    "such ones"
+            if unknown and not is_secret and not others_allowed:
+                row = next(row for row, cell in enumerate(cells) if _members([cell]) & unknown)
+                label = min(map(repr, _members([cells[row]]) & unknown))
+                raise CorpusError(
+                    f"{places[split](row)}: {column} is {label} in some rows of the split {split!r}, but in none of "
+                    f"training, which has {_shown(trained)}: leave those rows out, train on such ones, or, if they "
+                    "are numbers, give problem_type regression"
                 )
         if is_secret and split == "validation":
             raise ValueError(f"no {column} of the validation split occurs in training: it cannot be scored by them")
         if not is_secret:
-            kept[split] = rows
+            kept.append(split)
     return kept
 
 
-def _labels(rows: datasets.Dataset, column: str) -> set:
-    labels = rows[column]
-    return {label for row in labels for label in (row if isinstance(row, list) else [row])}
+def _shown(labels) -> str:
+    counted = sorted(map(repr, labels))
+    return ", ".join(counted if len(counted) <= 20 else [*counted[:20], "…"])
+
+
+def _members(cells) -> set:
+    return {label for cell in cells for label in (cell if isinstance(cell, list) else [cell])}

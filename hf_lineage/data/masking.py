@@ -6,6 +6,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from hf_lineage.data.packing import IGNORED
+from hf_lineage.data.word_starts import WordStarts, word_starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +16,8 @@ class Masking:
     Of a text of n tokens, special tokens counted, round(n · `probability`) are chosen, at least one and at most
     `max_predictions` (None: no limit), never `special_ids`. A chosen token becomes the mask with probability
     `mask_share`, any token of the vocabulary (itself and special ones included) with `random_share`, and else stays.
-    With `continues` [V], True for pieces that go on with a word (##ing), whole words are chosen: one that would exceed
-    the number is passed over.
+    With `word_starts`, which tells the tokens that begin a word in a row of ids, whole words are chosen: one that
+    would exceed the number is passed over. No word reaches across a special token.
 
     `Masking.of(tokenizer)` reads the ids off a tokenizer.
 
@@ -31,7 +32,7 @@ class Masking:
     mask_share: float = 0.8
     random_share: float = 0.1
     max_predictions: int | None = 20
-    continues: np.ndarray | None = None
+    word_starts: WordStarts | None = None
 
     def __post_init__(self):
         for name in ("probability", "mask_share", "random_share"):
@@ -49,15 +50,14 @@ class Masking:
         """Masking with a tokenizer's ids; [CLS], [SEP] and padding are never chosen.
 
         Raises:
-            ValueError: the tokenizer lacks a mask, cls or sep token.
+            ValueError: the tokenizer lacks a mask, cls or sep token, or `whole_words` cannot be told from its pieces.
         """
         missing = [role for role in ("mask_token", "cls_token", "sep_token") if getattr(tokenizer, role) is None]
         if missing:
             raise ValueError(f"masked words need a tokenizer with {', '.join(missing)}: BERT's, from train_wordpiece")
         special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id} - {None}
         if whole_words:
-            tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-            settings["continues"] = np.array([token.startswith("##") for token in tokens])
+            settings["word_starts"] = word_starts(tokenizer)
         return cls(tokenizer.mask_token_id, len(tokenizer), tuple(sorted(special)), **settings)
 
     def __call__(self, ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +66,7 @@ class Masking:
         if self.max_predictions is not None:
             number = min(number, self.max_predictions)
         candidates = np.flatnonzero(~np.isin(ids, self.special_ids))
-        if self.continues is None:
+        if self.word_starts is None:
             chosen = generator.permutation(candidates)[:number]
         else:
             chosen = self._whole_words(ids, candidates, number, generator)
@@ -80,10 +80,13 @@ class Masking:
         return masked, labels
 
     def _whole_words(self, ids, candidates, number, generator):
-        words = np.split(candidates, np.flatnonzero(~self.continues[ids[candidates]])[1:])
+        spans = np.split(candidates, np.flatnonzero(np.diff(candidates) > 1) + 1)
+        words = [
+            word for span in spans for word in np.split(span, np.flatnonzero(self.word_starts(ids[span]))) if len(word)
+        ]
         chosen, room = [], number
         for word in generator.permutation(len(words)):
-            if 0 < len(words[word]) <= room:
+            if len(words[word]) <= room:
                 chosen.append(words[word])
                 room -= len(words[word])
         return np.concatenate(chosen) if chosen else candidates[:0]

@@ -12,9 +12,11 @@ from hf_lineage.data.corpus_files import cached, find_files, is_hub_name, with_s
 from hf_lineage.data.hub_corpus import load_hub_split
 from hf_lineage.data.text_files import CorpusError, check_text_value, has_text, json_rows, suffix_of
 from hf_lineage.data.translation_grammar import grammar_corpus
+from hf_lineage.files import read_lines
 
 
-_READER_VERSION = 1
+# raise it when the same file is read differently, so that no stale cache is served
+_READER_VERSION = 2
 _FEATURES = datasets.Features(source=datasets.Value("string"), target=datasets.Value("string"))
 
 
@@ -30,7 +32,7 @@ def load_parallel_corpus(
     `corpus` is one of:
     - None: the synthetic grammar (`translation_grammar.py`), whose rows have their gold `alignment` too;
     - a folder that holds a file for each split: train.jsonl (also .jsonl.gz, .parquet) or the two texts train.zh and
-      train.en, line by line; or one JSON Lines or Parquet file, which is all of the split "train";
+      train.en (also .gz), line by line; or one JSON Lines or Parquet file, which is all of the split "train";
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
     A row has the two languages as fields, or within a field `translation`, as data sets on the Hub do.
 
@@ -50,19 +52,26 @@ def load_parallel_corpus(
     if is_hub_name(corpus):
         rows = _load_from_hub(corpus, split, languages)
         return rows.filter(lambda row: has_text(row["source"]) and has_text(row["target"]))
-    texts = [Path(corpus) / f"{split}.{language}" for language in languages]
+    texts = [_text_of(corpus, f"{split}.{language}") for language in languages]
     settings = {"languages": languages, "version": _READER_VERSION}
-    if all(map(Path.is_file, texts)):
+    if all(texts):
         # a tuple, since datasets takes the entries of a list for shards and reads them one by one
         return cached(_read_texts, _FEATURES, {"files": tuple(map(with_stamp, texts)), **settings})
     files = [with_stamp(path) for path in find_files(corpus, split)]
     return cached(_read_rows, _FEATURES, {"files": files, **settings})
 
 
+def _text_of(folder, name):
+    found = [path for path in (Path(folder, name), Path(folder, f"{name}.gz")) if path.is_file()]
+    if len(found) > 1:
+        raise CorpusError(f"the folder {folder} has {name} and {name}.gz: keep one of them")
+    return found[0] if found else None
+
+
 def _read_texts(files, languages, version):
     """Pairs of lines of two files."""
     (source, _, _), (target, _, _) = files
-    lines = itertools.zip_longest(_text_lines(source), _text_lines(target))
+    lines = itertools.zip_longest(read_lines(source), read_lines(target))
     number, empty = 0, True
     for number, (source_line, target_line) in enumerate(lines, start=1):
         if source_line is None or target_line is None:
@@ -76,15 +85,6 @@ def _read_texts(files, languages, version):
             f"the corpus {source} and {target} has no sentence pair: each of its {number} lines is empty on a side; "
             "write one sentence a line, its translation in the same line of the other file"
         )
-
-
-def _text_lines(path):
-    with open(path, encoding="utf-8", newline="\n") as file:
-        try:
-            for line in file:
-                yield line.rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise CorpusError(f"{path} is not UTF-8 ({error}): convert it") from None
 
 
 def _read_rows(files, languages, version):

@@ -4,9 +4,10 @@ documents -> sentences -> token ids, flat -> spans [pairs, 4], planned once -> [
 """
 
 import itertools
-import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import datasets
 import numpy as np
@@ -17,25 +18,18 @@ from transformers import PreTrainedTokenizerBase
 from hf_lineage.data import randomness
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.masking import Masking
+from hf_lineage.data.sentences import split_sentences
 from hf_lineage.data.text_files import CorpusError
 
 
 # raise it when the same text is cut or encoded differently, so that no stale cache is served
-_ENCODING_VERSION = 1
+_ENCODING_VERSION = 2
 # [CLS] A [SEP] B [SEP]
 _SPECIAL = 3
 # documents that a stream plans together, at least: a random second span comes from one of these
 _READ_AHEAD = 256
-# a blank after a closing mark, with or without a quotation mark, before what may begin a sentence
-_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[\"'“‘(]?[A-Z0-9])|(?<=[.!?][\"'”’)])\s+(?=[\"'“‘(]?[A-Z0-9])|\n")
-
-
-def split_sentences(text: str) -> list[str]:
-    """Cuts a document at line breaks and after closing marks; spans of the pairs begin and end at such places.
-
-    The paper's "sentences" are any spans of contiguous text, so that a wrong cut (after "Mr.") does little harm.
-    """
-    return [sentence for sentence in _BETWEEN_SENTENCES.split(text) if sentence.strip()]
+# a larger share of documents of one sentence is worth a warning
+_MOST_SINGLE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +48,24 @@ class SentenceStream:
     def num_documents(self) -> int:
         return len(self.document_starts) - 1
 
+    @property
+    def single_sentence_share(self) -> float:
+        """Share of the documents that have one sentence."""
+        return float(np.mean(np.diff(self.document_starts) == 1)) if self.num_documents else 0.0
+
+    def cut(self, longest: int) -> "SentenceStream":
+        """The same tokens, with sentences of more than `longest` tokens cut into parts of about the same length."""
+        parts = -(-np.diff(self.sentence_starts) // longest)
+        first = np.concatenate([[0], np.cumsum(parts)])
+        if first[-1] == len(parts):
+            return self
+        # part p of n begins at p/n of its sentence
+        sentence = np.repeat(np.arange(len(parts)), parts)
+        part = np.arange(first[-1]) - first[sentence]
+        starts = self.sentence_starts[sentence]
+        starts = starts + part * (self.sentence_starts[sentence + 1] - starts) // parts[sentence]
+        return SentenceStream(self.tokens, np.append(starts, len(self.tokens)), first[self.document_starts])
+
     @classmethod
     def of(cls, documents: list[list[Sequence[int]]]) -> "SentenceStream":
         """From sentences of token ids; empty sentences and documents are left out."""
@@ -71,17 +83,25 @@ def encode_sentences(
     corpus: datasets.Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
+    language: str | None = None,
     split: Callable[[str], list[str]] = split_sentences,
     num_proc: int | None = None,
 ) -> SentenceStream:
-    """Tokenizes the column "text" of `corpus`, one document a row, sentence by sentence; cached by datasets.
+    """Tokenizes the column "text" of `corpus`, one document per row, sentence by sentence; cached by datasets.
+
+    `split` cuts a document into sentences, and is told the `language` where one is given (`split_sentences`). Warns
+    where many documents have one sentence, since no pair of such a document is "is next".
 
     Raises CorpusError for a corpus with fewer than two documents with text: a random second span needs another one.
     """
     encoded = corpus.map(
         _encode_batch,
         batched=True,
-        fn_kwargs={"encode": TextEncoder(tokenizer), "split": split, "version": _ENCODING_VERSION},
+        fn_kwargs={
+            "encode": TextEncoder(tokenizer),
+            "split": _in_language(split, language),
+            "version": _ENCODING_VERSION,
+        },
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")), lengths=datasets.List(datasets.Value("int32"))
@@ -99,7 +119,22 @@ def encode_sentences(
         np.concatenate([[0], np.cumsum(sentences[sentences > 0], dtype=np.int64)]),
     )
     _check_documents(stream)
+    _warn_of_single_sentences(stream, stacklevel=3)
     return stream
+
+
+def _in_language(split, language):
+    return split if language is None else partial(split, language=language)
+
+
+def _warn_of_single_sentences(stream, stacklevel):
+    if stream.single_sentence_share > _MOST_SINGLE:
+        warnings.warn(
+            f"{stream.single_sentence_share:.0%} of the {stream.num_documents} documents have one sentence, which no "
+            'second sentence can follow: their pairs are "is random" but where a sentence is longer than half a pair. '
+            'Give longer documents (sample_by="paragraph" or "document"), or the language of the text.',
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _encode_batch(batch, encode, split, version):
@@ -133,10 +168,14 @@ def _check_documents(stream):
 class PairPlanner:
     """Cuts documents into pairs of spans as the authors' create_pretraining_data does, sentence by sentence.
 
-    Sentences are gathered until they hold `max_length` − 3 tokens, or with `short_probability`, drawn once a document,
-    a random number from 2. A is a random number of them, at least one. B is the rest (is next), or, with probability
-    1/2 and always where there is no rest, as many tokens from a random place of another document (is random); the rest
-    is then read again. What is too long loses tokens at the front or the back, by chance, of the longer span.
+    Sentences of more than half of `max_length` − 3 tokens are cut into parts first, which are sentences from there
+    on: a sentence that is read alone is then read whole, so that no token is left out of all pairs.
+
+    Sentences are gathered until they hold `max_length` − 3 tokens, or with `short_probability`, drawn once per
+    document, a random number from 2. A is a random number of them, at least one. B is the rest (is next), or, with
+    probability 1/2 and always where there is no rest, as many tokens from a random place of another document (is
+    random); the rest is then read again. What is too long loses tokens at the front or the back, by chance, of the
+    longer span.
     """
 
     def __init__(self, stream: SentenceStream, max_length: int, short_probability: float = 0.1):
@@ -147,6 +186,7 @@ class PairPlanner:
         _check_documents(stream)
         self.max_tokens = max_length - _SPECIAL
         self.short_probability = short_probability
+        stream = stream.cut(self.max_tokens // 2)
         # lists: indexed one number at a time
         self.sentence_starts = stream.sentence_starts.tolist()
         self.document_starts = stream.document_starts.tolist()
@@ -290,7 +330,8 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
     from the same ones, and their pairs are given in random order. Everything is a function of (seed, pass, place in
     the corpus), so that the Trainer's skipping on resume is exact within one of its epochs: train with `passes=None`
     (without end) and `max_steps`. DataLoader workers read all of the text and cut and mask their share of it: together
-    they give the pairs that one process gives, each once.
+    they give the pairs that one process gives, each once. `language` and `split` are those of `encode_sentences`; the
+    first documents read may give its warning.
 
     Raises ValueError for a bad setting and, when reading, CorpusError for a corpus of fewer than two documents.
     """
@@ -303,6 +344,7 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
         *,
         masking: Masking | None = None,
         short_probability: float = 0.1,
+        language: str | None = None,
         split: Callable[[str], list[str]] = split_sentences,
         seed: int = 0,
         passes: int | None = 1,
@@ -315,7 +357,7 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
         self.max_length = max_length
         self.masking = masking or Masking.of(tokenizer)
         self.short_probability = short_probability
-        self.split = split
+        self.split = _in_language(split, language)
         self.seed = seed
         self.passes = passes
 
@@ -327,9 +369,11 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
         for pass_number in itertools.count() if self.passes is None else range(self.passes):
             for group, texts in enumerate(self._groups()):
                 if next(turn) == worker_id:
-                    yield from self._pairs(
-                        texts, randomness.generator(self.seed, pass_number, group, "streamed pairs")
-                    )
+                    stream = SentenceStream.of(_encode(texts, self.encode, self.split))
+                    if pass_number == group == 0:
+                        _warn_of_single_sentences(stream, stacklevel=2)
+                    draw = randomness.generator(self.seed, pass_number, group, "streamed pairs")
+                    yield from self._pairs(stream, draw)
 
     def _groups(self):
         """The texts that are not blank, 256 together; fewer at the end go with those before them."""
@@ -342,8 +386,7 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
             held = read
         yield held + read
 
-    def _pairs(self, texts, draw):
-        stream = SentenceStream.of(_encode(texts, self.encode, self.split))
+    def _pairs(self, stream, draw):
         planner = PairPlanner(stream, self.max_length, self.short_probability)
         pairs = [pair for document in range(stream.num_documents) for pair in planner.plan(document, draw)]
         for index in draw.permutation(len(pairs)):

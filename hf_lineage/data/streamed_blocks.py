@@ -13,6 +13,7 @@ from hf_lineage.data.blocks import causal_block, check_block_size, check_context
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.text_files import CorpusError
 from hf_lineage.data.token_stream import check_row_text, end_mark
+from hf_lineage.text_parts import Part, whole_texts
 
 
 # documents tokenized at a time when streaming
@@ -24,10 +25,11 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
 
     `context_size` is that of `ContiguousBlocks`.
 
-    `corpus` has a column "text". The tail that does not fill a block is dropped at the end of each pass. The order is
-    the corpus's; with `shuffle_buffer` blocks in memory, the next one is drawn from these, as a function of
-    (seed, pass). The order is the same each time, so that the Trainer's skipping on resume is exact, but only within
-    one of its epochs: train with `passes=None` (without end) and `max_steps`; `passes=1` suits evaluation.
+    `corpus` has a column "text", and "continues" where `load_corpus` was given `longest`. The tail that does not fill
+    a block is dropped at the end of each pass. The order is the corpus's; with `shuffle_buffer` blocks in memory, the
+    next one is drawn from these, as a function of (seed, pass). The order is the same each time, so that the Trainer's
+    skipping on resume is exact, but only within one of its epochs: train with `passes=None` (without end) and
+    `max_steps`; `passes=1` suits evaluation.
 
     No block comes twice. DataLoader workers share the corpus's shards (its files) among them, so more workers than
     shards are idle; of several processes, accelerate has one read for all, or each take its slice of the blocks.
@@ -85,20 +87,22 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
 
     def _blocks(self):
         end = np.array([self.tokenizer.eos_token_id], np.int32)
-        pending, only_read = end, 1
-        for texts in self._batches_of_texts():
-            pending = np.concatenate([pending, *(part for ids in self.encode(texts) for part in (ids, end))])
+        pending, only_read, encoded = end, 1, []
+        texts = self._texts() if self.encode.by_chunk else whole_texts(self._texts())
+        while batch := list(itertools.islice(texts, _READ_AHEAD)):
+            for text, ids in zip(batch, self.encode(batch), strict=True):
+                encoded.append(ids if isinstance(text, Part) else np.append(ids, end))
+            pending = np.concatenate([pending, *encoded])
+            encoded.clear()
             while len(pending) >= self.block_size:
                 yield causal_block(pending[: self.block_size], only_read)
                 pending, only_read = pending[self.block_size - self.context_size :], self.context_size
 
-    def _batches_of_texts(self):
+    def _texts(self):
         # not corpus.iter(batch_size), which does not share the shards among workers
-        rows = enumerate(iter(self.corpus))
-        while batch := list(itertools.islice(rows, _READ_AHEAD)):
-            for row, example in batch:
-                check_row_text(row, example["text"])
-            yield [example["text"] for _, example in batch]
+        for row, example in enumerate(iter(self.corpus)):
+            check_row_text(row, example["text"])
+            yield Part(example["text"]) if example.get("continues") else example["text"]
 
     def _stop_without_blocks(self, worker_id):
         # other workers may have no shard to read

@@ -1,17 +1,16 @@
 """Documents of one file: text, JSON Lines or Parquet, with errors that name the place."""
 
-import codecs
-import gzip
-import itertools
 import json
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import parquet
+
+from hf_lineage.files import CorpusError, read_line_parts, read_lines
+from hf_lineage.text_parts import LONGEST, Part, in_parts, whole_texts
 
 
 SAMPLE_BY = ("line", "paragraph", "document")
@@ -19,10 +18,7 @@ ON_INVALID = ("error", "replace")
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 # what JSON can write and a text must not hold: NUL and the halves of surrogate pairs
 _INVALID_CHARACTER = re.compile("[\0\ud800-\udfff]")
-
-
-class CorpusError(ValueError):
-    """A corpus that cannot be used; the message names the file, the place and the remedy."""
+_REMEDY = 'convert the file to UTF-8 text, or read it with on_invalid="replace", which puts U+FFFD there'
 
 
 def read_documents(
@@ -36,19 +32,38 @@ def read_documents(
 
     Raises CorpusError that names file, line (from 1) and byte offset in the unpacked file (from 0).
     """
+    return whole_texts(_read(path, None, text_field, sample_by, on_invalid))
+
+
+def read_parts(
+    path: str | os.PathLike,
+    *,
+    text_field: str = "text",
+    sample_by: str = "line",
+    on_invalid: str = "error",
+    longest: int = LONGEST,
+) -> Iterator[str]:
+    """`read_documents` with long documents as several `Part`s, each cut behind a blank, and a last str.
+
+    Put end to end, the parts are the document. A text file is never held as a whole, however long its lines are.
+    """
+    return _read(path, longest, text_field, sample_by, on_invalid)
+
+
+def _read(path, longest, text_field, sample_by, on_invalid):
     check_choices(sample_by, on_invalid)
     suffix = suffix_of(path)
-    if suffix == ".parquet":
-        documents = _read_parquet(path, text_field, on_invalid)
-    elif suffix.startswith(".txt"):
-        documents = _group_lines(read_lines(path, on_invalid), sample_by)
+    if suffix.startswith(".txt"):
+        lines = read_line_parts(path, longest, on_invalid, remedy=_REMEDY)
+        documents = _gathered(_group_lines(lines, sample_by), longest)
     else:
-        documents = _read_json_lines(path, text_field, on_invalid)
+        read_rows = _read_parquet if suffix == ".parquet" else _read_json_lines
+        documents = filter(has_text, read_rows(path, text_field, on_invalid))
+        documents = documents if longest is None else in_parts(documents, longest)
     empty = True
-    for document in documents:
-        if has_text(document):
-            empty = False
-            yield document
+    for text in documents:
+        empty = False
+        yield text
     if empty:
         raise CorpusError(f"the corpus {path} has no text")
 
@@ -71,47 +86,50 @@ def suffix_of(path):
     raise CorpusError(f"{path} is of no known kind; the name must end in one of {', '.join(SUFFIXES)}")
 
 
-def read_lines(path, on_invalid):
-    unpack = gzip.open if suffix_of(path).endswith(".gz") else open
-    offset = 0
-    try:
-        with unpack(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-                start = offset + len(raw) - len(line)
-                yield _decode(line, f"{path}, line {number}", start, on_invalid).rstrip("\r\n")
-                offset += len(raw)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CorpusError(f"{path} is not a whole gzip file ({error}); fetch or pack it again") from error
+def _marked_blank(parts):
+    """Parts of lines, of which the first has text unless the whole line is blank."""
+    lead, blank = [], True
+    for part, ends in parts:
+        lead.append(part)
+        if ends or not blank or has_text(part):
+            yield "".join(lead), ends
+            lead.clear()
+            blank = ends
 
 
-def _decode(line, place, start, on_invalid):
-    if on_invalid == "replace":
-        return line.decode("utf-8", errors="replace").replace("\0", "\ufffd")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _invalid_byte(place, start + error.start, f"0x{line[error.start]:02x} is not UTF-8") from None
-    if "\0" in text:
-        raise _invalid_byte(place, start + line.index(b"\0"), "0x00 is a NUL")
-    return text
-
-
-def _invalid_byte(place, offset, problem):
-    return CorpusError(
-        f"{place}, byte {offset} of the file: {problem}. Convert the file to UTF-8 text, or read it with "
-        'on_invalid="replace", which puts U+FFFD there.'
-    )
-
-
-def _group_lines(lines, sample_by):
+def _group_lines(parts, sample_by):
+    """Parts of lines -> parts of documents; each with whether it is the last one."""
     if sample_by == "line":
-        yield from lines
-    elif sample_by == "document":
-        yield "\n".join(lines)
-    else:
-        for _, paragraph in itertools.groupby(lines, has_text):
-            yield "\n".join(paragraph)
+        yield from parts
+        return
+    inside, begins = False, True
+    for part, ends in _marked_blank(parts):
+        if sample_by == "paragraph" and begins and not has_text(part):
+            if inside:
+                yield "", True
+            inside = False
+        else:
+            yield ("\n" + part if begins and inside else part), False
+            inside = True
+        begins = ends
+    if inside:
+        yield "", True
+
+
+def _gathered(parts, longest):
+    """Documents with text, those of more than `longest` characters as several parts."""
+    held, size, found = [], 0, False
+    for part, ends in parts:
+        if found and size and longest is not None and size + len(part) > longest:
+            yield Part("".join(held))
+            held, size = [], 0
+        held.append(part)
+        size += len(part)
+        found = found or has_text(part)
+        if ends:
+            if found:
+                yield "".join(held)
+            held, size, found = [], 0, False
 
 
 def _read_json_lines(path, text_field, on_invalid):
@@ -122,7 +140,7 @@ def _read_json_lines(path, text_field, on_invalid):
 
 def json_rows(path, on_invalid="error"):
     """The objects of JSON Lines, each after the place where it stands."""
-    for number, line in enumerate(read_lines(path, on_invalid), start=1):
+    for number, line in enumerate(read_lines(path, on_invalid, remedy=_REMEDY), start=1):
         if not has_text(line):
             continue
         place = f"{path}, line {number}"

@@ -1,17 +1,20 @@
 """A corpus as one long stream of tokens."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import datasets
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from hf_lineage.data.cjk import WordCount
+from hf_lineage.data.corpus import CorpusTexts
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.text_files import CorpusError
+from hf_lineage.text_parts import whole_texts
 
 
 # raise it when the same text is encoded differently, so that no stale cache is served
-_ENCODING_VERSION = 1
+_ENCODING_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,8 @@ class TokenStream:
     marks too, as is the custom on the Penn Treebank: `<eos>` is a word, and the end of a line is a character.
 
     tokens: int32 [N]; document_starts: int64 [documents], where each document's first token is;
-    num_words: words of the text between white space, plus one per document;
+    num_words: words of the text between white space, plus one per document; in a corpus written without blanks
+    (`hf_lineage.data.cjk`) each Chinese or Japanese character is a word;
     num_characters: characters of the text, plus one per document;
     num_unknown: tokens of the text that are the tokenizer's unknown token.
     """
@@ -46,7 +50,9 @@ class TokenStream:
 def encode_corpus(
     corpus: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, *, num_proc: int | None = None
 ) -> TokenStream:
-    """Tokenize the column "text" of `corpus`, one document a row, in `num_proc` processes; cached by datasets.
+    """Tokenize the column "text" of `corpus`, one document per row, in `num_proc` processes; cached by datasets.
+
+    Documents may come in several rows, as `load_corpus` gives them with `longest`; the result is the same.
 
     Raises CorpusError for a corpus without text and for a row that is not text, ValueError for a tokenizer without
     an end mark.
@@ -54,16 +60,21 @@ def encode_corpus(
     eos_token_id = end_mark(tokenizer)
     if len(corpus) == 0:
         raise CorpusError("the corpus has no documents")
+    encode = TextEncoder(tokenizer)
+    if "continues" in corpus.column_names and not encode.by_chunk:
+        # such a tokenizer may look beyond the rows' bounds
+        corpus = datasets.Dataset.from_generator(_whole_rows, gen_kwargs={"corpus": corpus})
     encoded = corpus.map(
         _encode_batch,
         batched=True,
         with_indices=True,
-        fn_kwargs={"encode": TextEncoder(tokenizer), "eos_token_id": eos_token_id, "version": _ENCODING_VERSION},
+        fn_kwargs={"encode": encode, "eos_token_id": eos_token_id, "version": _ENCODING_VERSION},
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")),
-            num_words=datasets.Value("int64"),
+            words=datasets.List(datasets.Value("int64"), 4),
             num_characters=datasets.Value("int64"),
+            ends=datasets.Value("bool"),
         ),
         num_proc=num_proc,
         desc="Tokenizing",
@@ -71,13 +82,16 @@ def encode_corpus(
     columns = encoded.with_format("arrow")[:]
     documents = columns["tokens"].chunks
     lengths = np.concatenate([chunk.value_lengths().to_numpy() for chunk in documents])
-    tokens = np.concatenate([[eos_token_id], *(chunk.flatten().to_numpy() for chunk in documents)]).astype(np.int32)
-    if len(tokens) == 1 + len(lengths):
+    begins = np.append(True, columns["ends"].to_numpy()[:-1])
+    words = np.concatenate([chunk.flatten().to_numpy() for chunk in columns["words"].chunks])
+    first = np.array([eos_token_id], np.int32)
+    tokens = np.concatenate([first, *(chunk.flatten().to_numpy() for chunk in documents)])
+    if len(tokens) == 1 + begins.sum():
         raise CorpusError(f"the corpus has no text: all of its {len(lengths)} documents are empty")
     return TokenStream(
         tokens=tokens,
-        document_starts=1 + np.cumsum(lengths, dtype=np.int64) - lengths,
-        num_words=int(columns["num_words"].to_numpy().sum()),
+        document_starts=(1 + np.cumsum(lengths, dtype=np.int64) - lengths)[begins],
+        num_words=WordCount(*map(int, words.reshape(-1, 4).sum(0))).words + int(begins.sum()),
         num_characters=int(columns["num_characters"].to_numpy().sum()),
         num_unknown=int(np.count_nonzero(tokens == tokenizer.unk_token_id)),
     )
@@ -97,11 +111,22 @@ def _encode_batch(batch, indices, encode, eos_token_id, version):
     texts = batch["text"]
     for index, text in zip(indices, texts, strict=True):
         check_row_text(index, text)
+    ends = [not goes_on for goes_on in batch["continues"]] if "continues" in batch else [True] * len(texts)
     return {
-        "tokens": [np.append(ids, np.int32(eos_token_id)) for ids in encode(texts)],
-        "num_words": [len(text.split()) + 1 for text in texts],
-        "num_characters": [len(text) + 1 for text in texts],
+        "tokens": [
+            np.append(ids, np.int32(eos_token_id)) if is_end else ids
+            for ids, is_end in zip(encode(texts), ends, strict=True)
+        ],
+        "words": [astuple(WordCount.of(text)) for text in texts],
+        # an end mark counts as a character
+        "num_characters": [len(text) + is_end for text, is_end in zip(texts, ends, strict=True)],
+        "ends": ends,
     }
+
+
+def _whole_rows(corpus):
+    for text in whole_texts(CorpusTexts(corpus)):
+        yield {"text": text}
 
 
 def check_row_text(row, text):

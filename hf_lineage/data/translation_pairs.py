@@ -7,6 +7,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from hf_lineage.data.collators import TranslationPackingCollator
+from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochDataset, permutation
 from hf_lineage.data.text_files import CorpusError
@@ -25,13 +26,11 @@ class TranslationPairs(torch.utils.data.Dataset):
     def __init__(self, corpus, tokenizer, max_length: int | None = None, show_progress: bool = True):
         self.sides, self.offsets = [], []
         encoded = {"source": [], "target": []}
+        encode = _encoder(tokenizer)
         for start in tqdm(range(0, len(corpus), 1_000), desc="Encoding", unit="k pairs", disable=not show_progress):
             rows = corpus[start : start + 1_000]
             for side, ids in encoded.items():
-                ids += [
-                    np.array(row, dtype=np.int32)
-                    for row in tokenizer(rows[side], return_attention_mask=False, verbose=False).input_ids
-                ]
+                ids += encode(rows[side])
         pairs = list(zip(encoded["source"], encoded["target"], strict=True))
         if not pairs:
             raise CorpusError("the corpus has no sentence pair: both sides of one must have text")
@@ -63,6 +62,15 @@ class TranslationPairs(torch.utils.data.Dataset):
         return dict(
             zip(("input_ids", "labels"), (torch.from_numpy(side.astype(np.int64)) for side in ids), strict=True)
         )
+
+
+def _encoder(tokenizer):
+    """`tokenizer(texts)["input_ids"]` as arrays: a text's own ids, found faster, between those of the template."""
+    encode = TextEncoder(tokenizer)
+    around, inner = tokenizer("a").input_ids, tokenizer("a", add_special_tokens=False).input_ids
+    before = next(i for i in range(len(around)) if around[i : i + len(inner)] == inner)
+    first, last = (np.array(ids, np.int32) for ids in (around[:before], around[before + len(inner) :]))
+    return lambda texts: [np.concatenate([first, ids, last]) for ids in encode(texts)]
 
 
 class PairCollator:
@@ -129,8 +137,8 @@ class TokenBuckets(EpochDataset):
             if (index + 1 - self.starts[-1]) * length > tokens_per_batch:
                 self.starts.append(index)
         self.starts.append(len(pairs))
-        self._sorted_epoch = None
-        self._sorted = None
+        self._sorted_epoch: int | None = None
+        self._sorted = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return (len(self.starts) - 1) * self.parts

@@ -4,6 +4,7 @@ The text lies on disk as word ids (`WordFile`), so that it may be larger than me
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_lineage.data.randomness import EpochDataset
 from hf_lineage.data.text_files import CorpusError
 from hf_lineage.files import replacing
+from hf_lineage.text_parts import Part, encodable_parts
 
 
 # stands between sentences in a WordFile
@@ -52,28 +54,27 @@ class WordFile:
     ) -> "WordFile":
         """Encodes `texts`, a sentence each, and leaves out special tokens and unknown words, as word2vec does.
 
+        Long texts are encoded part by part, and may come as `Part`s: memory does not grow with their length.
+
         Raises:
             CorpusError: no word of the texts is in the vocabulary.
         """
-        path, batch, num_words = Path(path), [], 0
-        special = np.array(tokenizer.all_special_ids, dtype=np.int32)
+        path, num_words = Path(path), 0
+        special, end = np.array(tokenizer.all_special_ids, dtype=np.int32), np.int32(SENTENCE_END)
 
-        def encoded(batch):
-            for ids in tokenizer(
-                batch, add_special_tokens=False, return_attention_mask=False, verbose=False
-            ).input_ids:
-                ids = np.array(ids, dtype=np.int32)
-                yield np.append(ids[~np.isin(ids, special)], np.int32(SENTENCE_END))
+        def encode(batch):
+            options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+            return [np.array(ids, dtype=np.int32) for ids in tokenizer(batch, **options).input_ids]
 
+        texts = tqdm(texts, desc="Words to ids", unit=" texts", disable=not show_progress)
+        parts = encodable_parts(texts, encode)
         with replacing(path) as temporary:
             with open(temporary, "wb") as file:
-                for text in tqdm(texts, desc="Words to ids", unit=" texts", disable=not show_progress):
-                    batch.append(text)
-                    if len(batch) == 20:
-                        num_words += sum(file.write(ids.tobytes()) // 4 - 1 for ids in encoded(batch))
-                        batch.clear()
-                if batch:
-                    num_words += sum(file.write(ids.tobytes()) // 4 - 1 for ids in encoded(batch))
+                while batch := list(islice(parts, 20)):
+                    for part, ids in zip(batch, encode(batch), strict=True):
+                        ids = ids[~np.isin(ids, special)]
+                        num_words += len(ids)
+                        file.write(ids.tobytes() if isinstance(part, Part) else np.append(ids, end).tobytes())
             if num_words == 0:
                 raise CorpusError("no word of the corpus is in the tokenizer's vocabulary")
         return cls(path, len(tokenizer))

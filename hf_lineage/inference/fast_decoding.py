@@ -15,8 +15,9 @@ from transformers.activations import NewGELUActivation
 from transformers.generation.utils import GENERATION_MODES_MAPPING, GenerationMode
 
 from hf_lineage.models.cache_argument import CACHE_FIELD, cache_of
-from hf_lineage.models.inputs import check_positions
+from hf_lineage.models.fast_paths import fast_paths_allowed
 from hf_lineage.models.modeling_transformer import sinusoidal_positions
+from hf_lineage.models.positions import check_positions
 
 
 def fast_decoding(
@@ -30,9 +31,9 @@ def fast_decoding(
     """The loop for `generate(custom_generate=fast_decoding)`, which gives it these arguments; tokens [B, T].
 
     Greedy decoding and sampling of `GPTForCausalLM`, `TransformerForConditionalGeneration` and the recurrent language
-    models are fast; whatever else is asked for (beams, scores, another station) is left to generate()'s own loop, so
-    that the answer is the same in any case. But transformers gives no such function the streamer or the assistant
-    model: with these, call generate() without it.
+    models are fast; whatever else is asked for (beams, scores, another station, plain equations) is left to
+    generate()'s own loop, so that the answer is the same in any case. But transformers gives no such function the
+    streamer or the assistant model: with these, call generate() without it.
 
     The weights are laid out anew in each call; `PreparedDecoding` does so once.
     """
@@ -74,6 +75,7 @@ def decode(model, weights, input_ids, logits_processor, stopping_criteria, gener
         or mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
         or generation_config.return_dict_in_generate
         or model.training
+        or not fast_paths_allowed()
         or cache is None
         or cache.get_seq_length()
         or cache.is_compileable

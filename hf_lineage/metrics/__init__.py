@@ -4,7 +4,7 @@ from hf_lineage.metrics.adaptive import dynamic_log_probabilities, neural_cache_
 from hf_lineage.metrics.alignment_error_rate import AlignmentErrorRate, parse_links
 from hf_lineage.metrics.bert_pretraining import BERTPretraining, measure_bert_pretraining
 from hf_lineage.metrics.bilm_perplexity import measure_bilm_perplexity
-from hf_lineage.metrics.bleu import BLEU, bleu_of_generated, generated_texts
+from hf_lineage.metrics.bleu import BLEU, bleu_of_generated, bleu_tokenizer, generated_texts, is_lowercasing
 from hf_lineage.metrics.classification import score_classification
 from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo_log_probabilities
 from hf_lineage.metrics.minimal_pairs import MinimalPairs, measure_minimal_pairs
@@ -24,9 +24,11 @@ __all__ = [
     "WordSimilarity",
     "answer_analogies",
     "bleu_of_generated",
+    "bleu_tokenizer",
     "continuation_log_probabilities",
     "dynamic_log_probabilities",
     "generated_texts",
+    "is_lowercasing",
     "load_analogies",
     "load_similarities",
     "log_probabilities",

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from hf_lineage.data.collators import PackingCollator
 from hf_lineage.data.packing import IGNORED
+from hf_lineage.metrics.perplexity import exponential
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class BERTPretraining:
         """Counts and derived numbers, ready for JSON."""
         return asdict(self) | {
             "masked_word_loss": self.word_loss,
-            "masked_word_perplexity": math.exp(self.word_loss),
+            "masked_word_perplexity": exponential(self.word_loss),
             "masked_word_accuracy": self.word_accuracy,
             "masked_word_majority": self.num_most_frequent / self.num_words,
-            "masked_word_frequency_perplexity": math.exp(self.frequency_nll / self.num_words),
+            "masked_word_frequency_perplexity": exponential(self.frequency_nll / self.num_words),
             "next_sentence_loss": self.sentence_loss,
             "next_sentence_accuracy": self.sentence_accuracy,
             "next_sentence_majority": self.majority_accuracy,

@@ -1,13 +1,12 @@
 """Perplexity of a bidirectional language model, each direction by itself."""
 
-import math
-
 import torch
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import DynamicCache
 
 from hf_lineage.data.bilm_streams import BiLMStream, bilm_inputs
+from hf_lineage.metrics.perplexity import exponential
 
 
 @torch.no_grad()
@@ -37,9 +36,9 @@ def measure_bilm_perplexity(
     model.train(was_training)
     count = stream.num_predictions
     return {
-        "forward_perplexity": math.exp(nll["forward"] / count),
-        "backward_perplexity": math.exp(nll["backward"] / count),
-        "perplexity": math.exp(sum(nll.values()) / (2 * count)),
+        "forward_perplexity": exponential(nll["forward"] / count),
+        "backward_perplexity": exponential(nll["backward"] / count),
+        "perplexity": exponential(sum(nll.values()) / (2 * count)),
         "num_predictions": count,
         "num_unknown": stream.num_unknown,
     }

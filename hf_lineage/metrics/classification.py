@@ -4,16 +4,25 @@ import numpy as np
 
 
 def score_classification(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Predictions [N, classes] (or [N, 1], numbers) and labels [N] -> scores by name.
+    """Predictions [N, classes] (or [N, 1], numbers) and labels [N], or [N, classes] of 0 and 1 -> scores by name.
 
     Classes: accuracy, F1 (of class 1 where there are two, else the mean over the classes) and Matthews correlation.
-    Numbers: Pearson and Spearman correlation. Needs scikit-learn and scipy (extra `finetune`).
+    Several classes per row, those with a score above 0: the share of rows with all of them right, F1 over all
+    decisions (micro) and its mean over the classes (macro). Numbers: Pearson and Spearman correlation. Needs
+    scikit-learn and scipy (extra `finetune`).
     """
     # at first use: an extra
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
     predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if labels.ndim == 2:
+        chosen = predictions > 0
+        return {
+            "accuracy": float(accuracy_score(labels, chosen)),
+            "micro_f1": float(f1_score(labels, chosen, average="micro", zero_division=0)),
+            "macro_f1": float(f1_score(labels, chosen, average="macro", zero_division=0)),
+        }
     if predictions.shape[1] == 1:
         numbers = predictions[:, 0]
         return {

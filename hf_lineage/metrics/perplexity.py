@@ -13,12 +13,22 @@ from transformers import DynamicCache, PreTrainedModel
 from hf_lineage.data.token_stream import TokenStream
 
 
+def exponential(nats: float) -> float:
+    """The perplexity of a loss; infinite beyond the largest float."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
+
+
 @dataclass(frozen=True)
 class Perplexity:
     """Negative log-likelihood of a text (in nats, summed) and what it may be divided by.
 
     Words and characters are counted on the raw text, an end mark per document included: models that cut the text into
-    different tokens compare by `per_word` and `bits_per_character`, not by `per_token`. Text that the tokenizer maps
+    different tokens compare by `per_word` and `bits_per_character`, not by `per_token`. In a text written without
+    blanks a Chinese or Japanese character is a word. A perplexity too large for a float is infinite, and null in a
+    results.json, where `nll` and `bits_per_character` tell it still. Text that the tokenizer maps
     to its unknown token is scored as that token, which flatters the model: see `num_unknown`.
     """
 
@@ -30,11 +40,11 @@ class Perplexity:
 
     @property
     def per_token(self) -> float:
-        return math.exp(self.nll / self.num_tokens)
+        return exponential(self.nll / self.num_tokens)
 
     @property
     def per_word(self) -> float:
-        return math.exp(self.nll / self.num_words)
+        return exponential(self.nll / self.num_words)
 
     @property
     def bits_per_character(self) -> float:

@@ -6,7 +6,8 @@ import evaluate
 from datasets import Features, Value
 
 from hf_lineage.word_vectors.analogy import Analogy, answer_analogies
-from hf_lineage.word_vectors.vectors import WordVectors, spelling
+from hf_lineage.word_vectors.spellings import is_same_word
+from hf_lineage.word_vectors.vectors import WordVectors
 
 
 def measure_word_analogy(
@@ -21,17 +22,21 @@ def measure_word_analogy(
     """Asks the questions of `load_analogies` and counts the right answers: `answer_analogies`, then `WordAnalogy`."""
     options = {"restrict_vocab": restrict_vocab, "case_insensitive": case_insensitive}
     answers = answer_analogies(vectors, analogies, method=method, **options)
-    gold, sections = [analogy.answer for analogy in analogies], [analogy.section for analogy in analogies]
+    spellings = vectors.spellings(restrict_vocab, case_insensitive)
+    # as the vocabulary spells it, which may be further from the question's than a change of case
+    found = [spellings.find(analogy.answer) for analogy in analogies]
+    gold = [q.answer if i is None else vectors.words[i] for q, i in zip(analogies, found, strict=True)]
+    sections = [analogy.section for analogy in analogies]
     return _score(answers, gold, sections, case_insensitive, dummy4unknown)
 
 
 class WordAnalogy(evaluate.Metric):
     """Share of analogies answered rightly. predictions: answers, "" where a word is unknown; references: gold words.
 
-    `compute` also takes `sections`, one name a question, `case_insensitive` (default True) and `dummy4unknown`: count
-    questions with unknown words as wrong (default: leave them out). It returns accuracy, correct, total (the questions
-    that count), out_of_vocabulary, and these four for each of the sections. Without a question that counts the
-    accuracy is nan.
+    `compute` also takes `sections`, one name per question, `case_insensitive` (default True: words are equal if their
+    lower case is) and `dummy4unknown`: count questions with unknown words as wrong (default: leave them out). It
+    returns accuracy, correct, total (the questions that count), out_of_vocabulary, and these four for each of the
+    sections. Without a question that counts the accuracy is nan.
     """
 
     def _info(self):
@@ -50,7 +55,7 @@ def _score(answers, gold, sections, case_insensitive, dummy4unknown):
         raise ValueError(f"sections has {len(sections)} names for {len(gold)} questions; it needs one for each")
     marks = {section: [] for section in sections}  # right, wrong, or None: not asked
     for answer, right, section in zip(answers, gold, sections, strict=True):
-        is_right = None if answer == "" else spelling(answer, case_insensitive) == spelling(right, case_insensitive)
+        is_right = None if answer == "" else is_same_word(answer, right, case_insensitive)
         marks[section].append(is_right)
     total = _count([mark for section in marks.values() for mark in section], dummy4unknown)
     return total | {"sections": {section: _count(of_section, dummy4unknown) for section, of_section in marks.items()}}

@@ -10,7 +10,7 @@ from transformers.activations import ACT2FN
 from transformers.core_model_loading import WeightRenaming
 
 from .fast_dropout import Dropout
-from .inputs import check_ids
+from .id_checks import check_ids
 from .transformer_layers import SelfAttentionBlock
 
 

@@ -3,7 +3,6 @@
 from dataclasses import fields
 from functools import wraps
 
-import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.deprecation import deprecate_kwarg
 
@@ -36,18 +35,5 @@ def takes_cache(forward):
         if kwargs.pop("cache", None) is not None:
             raise ValueError("cache and past_key_values are the same argument: give one of them")
         return renamed(self, *args, **kwargs)
-
-    return wrapper
-
-
-def drops_cache_to_recompute(forward):
-    """Keeps the cache from a base model whose layers write it and run twice (gradient checkpointing)."""
-
-    @wraps(forward)
-    def wrapper(self, *args, **kwargs):
-        recomputes = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
-        if recomputes and "cache" in kwargs:
-            kwargs["cache"] = None
-        return forward(self, *args, **kwargs)
 
     return wrapper

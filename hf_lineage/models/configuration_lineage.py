@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .fast_paths import fast_paths_allowed
+
 
 # A downloaded config is untrusted input: sizes beyond these would exhaust the machine before any weight is read.
 SIZE_LIMITS = {
@@ -47,6 +49,11 @@ class LineageConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         module = type(self).__module__.rpartition(".")[2]
         self.auto_map = {"AutoConfig": f"{module}.{type(self).__name__}", **self.auto_classes}
+
+    @PreTrainedConfig._attn_implementation.getter
+    def _attn_implementation(self) -> str | None:
+        """transformers' name for the attention in use; without fast paths it is written out ("eager")."""
+        return self._attn_implementation_internal if fast_paths_allowed() else "eager"
 
     def validate_sizes(self):
         """Refuses sizes that no machine can hold, and zero or negative ones."""

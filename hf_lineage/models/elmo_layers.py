@@ -6,6 +6,8 @@ char_ids [B, T, C] -> letters [W, C, E] of W different words -> convolutions, ma
 import torch
 from torch import Tensor, nn
 
+from .inputs import can_look
+
 
 # fills `char_ids` up behind a word
 FILL = 261
@@ -53,7 +55,7 @@ class CharacterCNN(nn.Module):
             raise ValueError(f"char_ids must be an integer tensor of shape [batch, time, {length}], not {found}")
         if char_ids.shape[2] != length:
             raise ValueError(f"char_ids has {char_ids.shape[2]} characters a token; max_characters is {length}")
-        if char_ids.device.type == "cpu" and char_ids.numel():
+        if can_look(char_ids) and char_ids.numel():
             outside = (char_ids < 0) | (char_ids >= self.config.num_characters)
             if outside.any():
                 place = outside.nonzero()[0].tolist()

@@ -3,12 +3,12 @@
 from functools import partial
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
 from transformers.utils.generic import can_return_tuple
 
 from .cache_argument import cache_of, takes_cache
 from .inputs import IGNORED
+from .losses import mean_cross_entropy
 from .scheduled_sampling import read_own_words
 
 
@@ -32,17 +32,6 @@ def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Te
     if cu_seq_lens is not None:
         shifted[:, cu_seq_lens[:-1]] = start
     return shifted.masked_fill(shifted == IGNORED, start if config.pad_token_id is None else config.pad_token_id)
-
-
-def target_loss(logits: Tensor, labels: Tensor, num_items_in_batch=None, **kwargs) -> Tensor:
-    """Mean of −log p(labels) over the scored ones; logits [B, T, V] stand beside the labels [B, T] they predict.
-
-    The loss that transformers picks by the class's name would shift the labels a second time. `num_items_in_batch`,
-    the number of scored labels in all batches of an update, takes the place of this batch's.
-    """
-    labels = labels.to(logits.device)
-    loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
-    return loss / scored_labels(labels, num_items_in_batch)
 
 
 def scored_labels(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | int:
@@ -99,7 +88,10 @@ class ConditionalGeneration:
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = shift_right(labels, self.config, kwargs.get("cu_seq_lens_q"))
-        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        num_items_in_batch, smoothing = (
+            kwargs.pop("num_items_in_batch", None),
+            kwargs.pop("smoothing", 0.0),
+        )
         run = self.model if own_words is None else partial(read_own_words, self, own_words)
         outputs = run(
             input_ids,
@@ -115,7 +107,9 @@ class ConditionalGeneration:
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])  # [B, T, V]
-        loss = target_loss(logits, labels, num_items_in_batch) if labels is not None else None
+        loss = None
+        if labels is not None:
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return Seq2SeqLMOutput(
             loss,
             logits,

@@ -5,12 +5,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
+from .fast_paths import fast_paths_allowed
 
-def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of −log p(label); logits [N, V], labels [N], all of which are scored."""
-    if not torch.compiler.is_compiling() and logits.device.type == "cpu" and logits.requires_grad and len(logits):
+
+def summed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Sum of −log p(label); logits [N, V], labels [N], all of which are scored (for `smoothing` see losses)."""
+    on_cpu = logits.device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_cpu and logits.requires_grad and len(logits) and not smoothing and fast_paths_allowed():
         return SummedCrossEntropy.apply(logits, labels)
-    return cross_entropy(logits, labels, reduction="sum")
+    return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
 
 class SummedCrossEntropy(torch.autograd.Function):

@@ -1,9 +1,10 @@
-"""Recurrences whose derivatives are written by hand, for the cells that torch has no fused kernel for.
+"""Which fast path runs a cell over time, and recurrences whose derivatives are written by hand.
 
-A loop of autograd's operations records each of them, step by step, and adds up one small product after the other for
-the gradient of the recurrent weights. Here W x + b is made for all time steps at once, the forward loop keeps the
-gates, the backward loop turns them into their gradients while it carries that of the state from step to step, and
-every weight's gradient is a single product over all steps. Time comes first.
+Cells that torch has a fused kernel for go through it (`fast_kernels.py`), the others through one `Recurrence`. A loop
+of autograd's operations records each of them, step by step, and adds up one small product after the other for the
+gradient of the recurrent weights. Here W x + b is made for all time steps at once, the forward loop keeps the gates,
+the backward loop turns them into their gradients while it carries that of the state from step to step, and every
+weight's gradient is a single product over all steps. Time comes first.
 
 Rows may differ in length. They come sorted by it, longest first, so that step t runs the first `batch_sizes[t]` rows
 alone; None stands for all rows at every step. States and outputs after a row's end are zero.
@@ -11,19 +12,21 @@ alone; None stands for all rows at every step. States and outputs after a row's 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
+
+from .fast_kernels import kernel_of, name_of, run_kernel
+from .fast_linear import product, product_over_time, product_with
+from .fast_paths import fast_paths_allowed
 
 
 # gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass
 sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
 # (gradient, clipped, low, high) -> gradient, zero where something was clipped
 clip_backward = torch.ops.aten.hardtanh_backward
-# oneDNN's product, private to torch: where it is missing, the usual one serves
-has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class Recurrence(torch.autograd.Function):
@@ -63,36 +66,6 @@ class Recurrence(torch.autograd.Function):
             d_x = product(d_projected.flatten(0, 1), weight_ih.T).view(x.shape)
         d_weight_ih = product_over_time(d_projected, x)
         return None, None, None, d_x, d_weight_ih, d_projected.sum((0, 1)), *d_state, *d_weights
-
-
-def onednn_serves(weight: Tensor) -> bool:
-    return has_onednn and weight.device.type == "cpu" and weight.dtype is torch.float32
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [N, K] and weight [M, K] -> x weight.T + bias [N, M]."""
-    if onednn_serves(weight):
-        # up to a third faster than the usual product, depending on the shape
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return linear(x, weight, bias)
-
-
-def product_with(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    """x [rows, K] -> x weight.T [rows, M], for one weight [M, K] and many x."""
-    if onednn_serves(weight):
-        # packed once for all steps, where the usual product packs it in each: a quarter less time for 20 rows
-        weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return lambda x: linear(x, weight)
-
-
-def product_over_time(gradient: Tensor, read: Tensor) -> Tensor:
-    """Gradient [M, K] of a weight whose product with `read` [T, B, K] has the gradient `gradient` [T, B, M]."""
-    gradient, read = gradient.flatten(0, 1), read.flatten(0, 1)
-    if read.shape[1] <= 400:
-        # oneDNN's product is faster, but copies what is transposed, which for so few columns costs as much or more
-        return gradient.T @ read
-    return product(gradient.T, read.T)
 
 
 def rows_over_time(tensor: Tensor, batch_sizes: list[int] | None) -> list[int]:
@@ -307,3 +280,60 @@ class GRUEquations:
             d_h.copy_(d_kept.addcmul_(d_reset, r).add_(by_gates(d_updates[t, :n])))
         d_weight = [product_over_time(d_updates, hidden[:-1]), product_over_time(d_candidates, resets)]
         return torch.cat([d_updates, d_candidates], dim=2), (torch.cat(d_weight),)
+
+
+# the equations of each cell, and the weights that they read
+EQUATIONS = {
+    "RNNCell": lambda cell: (SigmoidEquations(), cell.weight_hh),
+    "LSTMCell": lambda cell: (
+        LSTMEquations(cell.peephole, cell.coupled_gates, cell.cell_clip, cell.projection_clip),
+        cell.weight_hh,
+        cell.weight_ch,
+        cell.weight_hr,
+    ),
+    "GRUCell": lambda cell: (GRUEquations(cell.update_convention), cell.weight_hh),
+}
+
+
+def path_for(cell: nn.Module, x: Tensor) -> Callable | None:
+    """What runs the cell over x [B, T, E] faster than step by step, to the same result; None where nothing does.
+
+    It takes what `step_by_step` takes. A single time step is one call of `step` in any case.
+    """
+    if x.shape[1] == 1 or name_of(cell) not in EQUATIONS or not fast_paths_allowed():
+        return None
+    kernel = kernel_of(cell)
+    return run_equations if kernel is None else partial(run_kernel, kernel)
+
+
+# torch.compile has nothing to add
+@torch.compiler.disable
+def run_equations(
+    cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The cell's forward through one `Recurrence`, on rows sorted by length where they differ in it."""
+    batch_sizes = None
+    if lengths is not None:
+        by_length = lengths.argsort(descending=True)
+        time = torch.arange(x.shape[1])
+        batch_sizes = (lengths > time[:, None]).sum(1).tolist()
+        order, inverse = by_length.to(x.device), by_length.argsort().to(x.device)
+        x, state = x[order], tuple(s[order] for s in state)
+    # the steps add into one state, where a lower precision's rounding would pile up
+    with torch.autocast(x.device.type, enabled=False):
+        dtype = cell.weight_ih.dtype
+        equations, *weights = EQUATIONS[name_of(cell)](cell)
+        outputs, *state = Recurrence.apply(
+            equations,
+            batch_sizes,
+            cell.num_states,
+            x.transpose(0, 1).to(dtype),
+            cell.weight_ih,
+            cell.bias,
+            *(s.to(dtype) for s in state),
+            *weights,
+        )
+    outputs = outputs.transpose(0, 1)  # [B, T, P]
+    if lengths is not None:
+        outputs, state = outputs[inverse], [s[inverse] for s in state]
+    return outputs, tuple(state)

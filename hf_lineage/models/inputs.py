@@ -1,4 +1,4 @@
-"""What every station does with its inputs: check them, look up token vectors, find positions and ends of texts."""
+"""What every station does with its inputs: check them and look up token vectors."""
 
 import torch
 from torch import Tensor, nn
@@ -78,52 +78,3 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
             f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
             + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")
         )
-
-
-def token_positions(attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
-    """Position of each new token in its row [B or 1, T]: padding in a mask [B, seen + T] is not counted."""
-    if attention_mask is not None and attention_mask.dim() == 2:
-        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
-    return torch.arange(seen, seen + length, device=device)[None]
-
-
-def vectors_at_last_token(vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """[B, T, D] -> [B, D]: at each row's last token that is no padding."""
-    if vectors.shape[1] == 0:
-        return vectors.new_zeros(vectors.shape[0], vectors.shape[2])
-    if attention_mask is None:
-        return vectors[:, -1]
-    rows = torch.arange(vectors.shape[0], device=vectors.device)
-    return vectors[rows, vectors.shape[1] - 1 - attention_mask.bool().int().flip(1).argmax(1)]
-
-
-def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
-    """Ids of `name` must lie in [0, size), or be `ignored` (where `can_look` allows looking).
-
-    Raises:
-        ValueError: one does not.
-    """
-    if can_look(ids) and not ids.is_floating_point():
-        outside = (ids < 0) | (ids >= size)
-        if ignored is not None:
-            outside &= ids != ignored
-        if outside.any():
-            raise ValueError(
-                f"{name} has {ids[outside][0].item()}; it must lie between 0 and {size - 1} ({size_name} {size})"
-                + (f", or be {ignored} where nothing is scored" if ignored is not None else "")
-            )
-
-
-def check_positions(position_ids: Tensor, limit: int):
-    """Refuses positions that have no vector (where `can_look` allows looking).
-
-    Raises:
-        ValueError: one is `limit` or more.
-    """
-    if can_look(position_ids) and position_ids.numel():
-        largest = position_ids.max().item()
-        if largest >= limit:
-            raise ValueError(
-                f"{largest + 1} tokens are more than the {limit} positions of this model (max_position_embeddings): "
-                "shorten the text, or tokenize with truncation=True"
-            )

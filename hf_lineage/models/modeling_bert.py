@@ -6,7 +6,6 @@ input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, 
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -25,9 +24,12 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions
+from .classification_loss import classification_loss, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
-from .inputs import IGNORED, check_ids
+from .id_checks import check_ids
+from .inputs import IGNORED
+from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
 from .transformer_layers import SelfAttentionBlock
 
@@ -43,10 +45,11 @@ class BERTPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
     _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        # by class name: a foreign config.json may say another model_type; again for a second copy of this file
-        register_checkpoint_conversion_mapping(cls.__name__, RELEASED_NAMES, overwrite=True)
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        # by class name: a foreign config.json may say another model_type. Here, since transformers compiles the
+        # patterns of all its models at the first registration: too long for an import
+        register_checkpoint_conversion_mapping(type(self).__name__, RELEASED_NAMES, overwrite=True)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -159,7 +162,12 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         self.cls.predictions.bias = new_embeddings.bias
 
     def guess_words(
-        self, hidden_states: Tensor, labels: Tensor | None, packed: bool, num_items: Tensor | int | None
+        self,
+        hidden_states: Tensor,
+        labels: Tensor | None,
+        packed: bool,
+        num_items: Tensor | int | None,
+        smoothing: float = 0.0,
     ) -> tuple[Tensor, Tensor | None]:
         """[B, T, D] -> logits, and with labels [B, T] the sum of the losses over `num_items`, or their mean."""
         if labels is None:
@@ -168,24 +176,10 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         if self.training or packed:
             scored = labels != IGNORED
             logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored]  # [scored, V]
-            total = summed_cross_entropy(logits.float(), labels)
-            return logits, mean_of(total, scored.sum() if num_items is None else num_items)
+            total = summed_cross_entropy(logits.float(), labels, smoothing)
+            return logits, mean_of(total, scored.sum(), num_items)
         logits = self.cls.predictions(hidden_states)
-        return logits, mean_cross_entropy(logits, labels, num_items)
-
-
-def mean_cross_entropy(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Cross-entropy of logits [..., V] and labels [...], summed over `num_items_in_batch` or the labels that score.
-
-    0 where no label scores.
-    """
-    total = cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-    return mean_of(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def mean_of(total: Tensor, count: Tensor | int) -> Tensor:
-    """A sum over `count` items divided by their number, or by 1 where there are none."""
-    return total / torch.as_tensor(count, device=total.device).clamp(min=1)
+        return logits, mean_cross_entropy(logits, labels, num_items, smoothing)
 
 
 class BERTForPreTraining(BERTWithMaskedWords):
@@ -210,6 +204,7 @@ class BERTForPreTraining(BERTWithMaskedWords):
         cu_seq_lens_q: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         num_pairs_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> BertForPreTrainingOutput:
         """prediction_logits [B, T, V] (see `BERTWithMaskedWords`) and seq_relationship_logits [B, 2] (next, random).
@@ -223,12 +218,12 @@ class BERTForPreTraining(BERTWithMaskedWords):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
         logits, loss = self.guess_words(
-            outputs.last_hidden_state, labels, cu_seq_lens_q is not None, num_items_in_batch
+            outputs.last_hidden_state, labels, cu_seq_lens_q is not None, num_items_in_batch, smoothing
         )
         relationship = self.cls.seq_relationship(outputs.pooler_output)
         if next_sentence_label is not None:
             check_ids("next_sentence_label", next_sentence_label, 2, "0 = is next, 1 = is random; classes")
-            next_loss = mean_cross_entropy(relationship, next_sentence_label, num_pairs_in_batch)
+            next_loss = mean_cross_entropy(relationship, next_sentence_label, num_pairs_in_batch, smoothing)
             if labels is not None and num_items_in_batch is not None and num_pairs_in_batch is None:
                 next_loss = next_loss * (labels != IGNORED).sum() / num_items_in_batch
             loss = next_loss if loss is None else loss + next_loss
@@ -255,6 +250,7 @@ class BERTForMaskedLM(BERTWithMaskedWords):
         labels: Tensor | None = None,
         cu_seq_lens_q: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> MaskedLMOutput:
         """Logits [B, T, V] (see `BERTWithMaskedWords`); with `labels` [B, T] (−100 = not scored) the mean loss."""
@@ -262,16 +258,13 @@ class BERTForMaskedLM(BERTWithMaskedWords):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
         logits, loss = self.guess_words(
-            outputs.last_hidden_state, labels, cu_seq_lens_q is not None, num_items_in_batch
+            outputs.last_hidden_state, labels, cu_seq_lens_q is not None, num_items_in_batch, smoothing
         )
         return MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
 class BERTForNextSentencePrediction(BERTPreTrainedModel):
     """BERT that says whether the second segment follows the first in the text."""
-
-    # one label a text: the mean needs no number of items
-    accepts_loss_kwargs = False
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
@@ -289,6 +282,8 @@ class BERTForNextSentencePrediction(BERTPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         cu_seq_lens_q: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> NextSentencePredictorOutput:
         """Logits [B, 2]; with `labels` [B] (0 = B follows A, 1 = B is random) the mean loss."""
@@ -298,7 +293,7 @@ class BERTForNextSentencePrediction(BERTPreTrainedModel):
         logits, loss = self.cls.seq_relationship(outputs.pooler_output), None
         if labels is not None:
             check_ids("labels", labels, 2, "0 = is next, 1 = is random; classes")
-            loss = mean_cross_entropy(logits, labels)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return NextSentencePredictorOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
@@ -310,9 +305,6 @@ def classifier_dropout(config: BERTConfig) -> nn.Dropout:
 
 class BERTForSequenceClassification(BERTPreTrainedModel):
     """BERT that labels a text or a pair of texts by [CLS] (figure 4, a and b)."""
-
-    # transformers' regression and multi-label losses are means over the batch, whatever num_items_in_batch says
-    accepts_loss_kwargs = False
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
@@ -331,6 +323,8 @@ class BERTForSequenceClassification(BERTPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         cu_seq_lens_q: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> SequenceClassifierOutput:
         """Logits [B, num_labels]; `labels` [B] (classes or, for one label, numbers), or [B, num_labels] of 0 and 1."""
@@ -338,7 +332,9 @@ class BERTForSequenceClassification(BERTPreTrainedModel):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
         logits = self.classifier(self.dropout(outputs.pooler_output))
-        loss = self.loss_function(labels, logits, self.config) if labels is not None else None
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
@@ -363,6 +359,7 @@ class BERTForTokenClassification(BERTPreTrainedModel):
         labels: Tensor | None = None,
         cu_seq_lens_q: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> TokenClassifierOutput:
         """Logits [B, T, num_labels]; with `labels` [B, T] (−100 = not scored) the mean loss."""
@@ -373,7 +370,7 @@ class BERTForTokenClassification(BERTPreTrainedModel):
         loss = None
         if labels is not None:
             check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
-            loss = mean_cross_entropy(logits, labels, num_items_in_batch)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
@@ -398,21 +395,18 @@ class BERTForQuestionAnswering(BERTPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> QuestionAnsweringModelOutput:
         """start_logits and end_logits [B, T]; with `start_positions` and `end_positions` [B] the mean of both losses.
 
-        A position from T on, an answer that truncation cut off, is not scored.
+        A position outside of the text, an answer that truncation cut off, is not scored.
         """
         outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(2)  # [B, T]
         loss = None
         if start_positions is not None and end_positions is not None:
-            losses = [
-                mean_cross_entropy(logits, positions.masked_fill(positions >= logits.shape[1], IGNORED))
-                for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
-            ]
-            loss = sum(losses) / 2
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
         return QuestionAnsweringModelOutput(
             loss, start_logits.contiguous(), end_logits.contiguous(), outputs.hidden_states, outputs.attentions
         )
@@ -420,8 +414,6 @@ class BERTForQuestionAnswering(BERTPreTrainedModel):
 
 class BERTForMultipleChoice(BERTPreTrainedModel):
     """BERT that picks one of several continuations, each read with the same first segment (section 4.4)."""
-
-    accepts_loss_kwargs = False
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
@@ -439,6 +431,8 @@ class BERTForMultipleChoice(BERTPreTrainedModel):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> MultipleChoiceModelOutput:
         """All inputs [B, choices, T] -> logits [B, choices]; with `labels` [B] the mean loss.
@@ -459,5 +453,5 @@ class BERTForMultipleChoice(BERTPreTrainedModel):
         loss = None
         if labels is not None:
             check_ids("labels", labels, logits.shape[1], "choices")
-            loss = mean_cross_entropy(logits, labels)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)

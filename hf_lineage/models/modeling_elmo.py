@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -21,16 +20,28 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_argument import drops_cache_to_recompute, takes_cache
-from .conditional_random_field import ConditionalRandomField
+from .cache_argument import takes_cache
+from .classification_loss import classification_loss, span_loss
 from .configuration_elmo import ELMoConfig
+from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
 from .fast_dropout import Dropout
+from .id_checks import check_ids
 from .inputs import IGNORED, check_mask, embed_inputs
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
+from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import RecurrentLayer
-from .recurrent_state import Padding, check_states, reorder_time
+from .recurrent_state import Padding, open_cache, reorder_time
+
+
+def mirrored(x: Tensor, padding: Padding | None) -> Tensor:
+    """x [B, T, D] with each row's tokens in reverse order; padding stays where it is."""
+    if padding is None:
+        return x.flip(1)
+    return reorder_time(x, padding.order.gather(1, padding.backwards().gather(1, padding.inverse)))
 
 
 @dataclass
@@ -270,20 +281,12 @@ class ELMoModel(ELMoPreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             x = self.token_vectors(input_ids, char_ids, inputs_embeds)  # [B, T, P]
             check_mask(attention_mask, x.shape[0], 0, x.shape[1], padding_only=True)
-            if use_cache and cache is None:
-                cache = DynamicCache(config=self.config)
-            if cache is not None:
-                check_states(cache, x.shape[0])
+            cache = open_cache(self.config, cache, use_cache, x.shape[0])
             if attention_mask is not None:
                 x = x * attention_mask[..., None].to(x.dtype)
             padding = Padding.of(attention_mask, x.shape[1])
-            if padding is None:
-                forward, backward = self.read(x, x.flip(1), None, cache)
-                backward = [layer.flip(1) for layer in backward]
-            else:
-                mirror = padding.order.gather(1, padding.backwards().gather(1, padding.inverse))
-                forward, backward = self.read(x, reorder_time(x, mirror), padding, cache)
-                backward = [reorder_time(layer, mirror) for layer in backward]
+            forward, backward = self.read(x, mirrored(x, padding), padding, cache)
+            backward = [mirrored(layer, padding) for layer in backward]
             pairs = zip([x, *forward], [x, *backward], strict=True)
             layers = tuple(torch.cat(pair, dim=2) for pair in pairs)  # [B, T, 2·P] each
         mixes = self.mix(layers, attention_mask)
@@ -332,15 +335,14 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         attention_mask: Tensor | None = None,
         char_ids: Tensor | None = None,
         labels: Tensor | None = None,
-        shift_labels: Tensor | None = None,
         backward_input_ids: Tensor | None = None,
         backward_char_ids: Tensor | None = None,
-        backward_shift_labels: Tensor | None = None,
         negative_ids: Tensor | None = None,
         cache=None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> ELMoForPreTrainingOutput:
         """½ (forward loss + backward loss), and the logits of both directions.
@@ -359,22 +361,28 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             cache, hidden_states = outputs[1] if use_cache or cache is not None else None, outputs.hidden_states
             forward, backward = hidden_states[-1].chunk(2, dim=2)
             shift_labels, backward_shift_labels = self.targets_in(labels, attention_mask)
+            counted = None if labels is None else labels.ne(IGNORED).sum()
         else:
-            hidden_states = None
+            hidden_states, counted = None, None
+            # not by name: Trainer takes every argument with "label" in its name for one that each batch has
+            shift_labels, backward_shift_labels = kwargs.get("shift_labels"), kwargs.get("backward_shift_labels")
             x = self.stream_vectors(input_ids, char_ids, backward_input_ids, backward_char_ids)
-            if use_cache and cache is None:
-                cache = DynamicCache(config=self.config)
-            if cache is not None:
-                check_states(cache, x[0].shape[0])
+            cache = open_cache(self.config, cache, use_cache, x[0].shape[0])
             forward, backward = (outputs[-1] for outputs in self.model.read(*x, cache=cache))
         forward, backward = self.model.dropped(forward), self.model.dropped(backward)
         directions = (forward, shift_labels), (backward, backward_shift_labels)
-        if self.config.output_layer == "sampled" and self.training and negative_ids is not None:
+        is_sampled = self.config.output_layer == "sampled" and negative_ids is not None
+        if smoothing and self.training and (is_sampled or self.config.output_layer == "adaptive"):
+            raise ValueError(
+                f"label_smoothing_factor is {smoothing}, but output_layer {self.config.output_layer!r} does not "
+                "score all words: set it to 0, or train with output_layer='softmax'"
+            )
+        if is_sampled and self.training:
             logits = backward_logits = None
-            forward_loss, backward_loss = self.sampled_losses(directions, negative_ids, num_items_in_batch)
+            forward_loss, backward_loss = self.sampled_losses(directions, negative_ids, num_items_in_batch, counted)
         else:
             (logits, forward_loss), (backward_logits, backward_loss) = (
-                self.score(*direction, num_items_in_batch) for direction in directions
+                self.score(*direction, num_items_in_batch, counted, smoothing) for direction in directions
             )
         loss = None if forward_loss is None else 0.5 * (forward_loss + backward_loss)
         return ELMoForPreTrainingOutput(
@@ -404,7 +412,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             before = before.masked_fill(~(mask & torch.cat([edge, mask[:, :-1]], dim=1)), IGNORED)
         return after, before
 
-    def sampled_losses(self, directions, negative_ids: Tensor, num_items: Tensor | int | None):
+    def sampled_losses(self, directions, negative_ids: Tensor, num_items: Tensor | int | None, counted: Tensor | None):
         """Both directions' mean losses, scored at once: the softmax they share then gets one gradient, not two."""
         if any(targets is None for _, targets in directions):
             return None, None
@@ -412,29 +420,25 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         x, targets = (torch.cat(both) for both in zip(*scored, strict=True))
         losses = sampled_softmax_loss(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)
         return tuple(
-            part.sum() / (max(len(part), 1) if num_items is None else num_items)
+            mean_of(part.sum(), len(part), num_items, counted)
             for part in losses.split([len(targets) for _, targets in scored])
         )
 
-    def score(self, x: Tensor, targets: Tensor | None, num_items: Tensor | int | None):
+    def score(self, x: Tensor, targets: Tensor | None, num_items: Tensor | int | None, counted, smoothing: float):
         """One direction's vectors [B, T, P] -> logits [B, T, V], where they were needed, and the mean loss."""
         is_adaptive = self.config.output_layer == "adaptive" and self.training and targets is not None
         logits = None if is_adaptive else self.lm_head(x)
         if targets is None:
             return logits, None
+        if not is_adaptive:
+            return logits, mean_cross_entropy(logits, targets, num_items, smoothing, counted)
         scored = targets != IGNORED
-        if is_adaptive:
-            losses = self.lm_head.loss(x[scored], targets[scored])
-        else:
-            losses = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-        return logits, losses.sum() / (scored.sum().clamp(min=1) if num_items is None else num_items)
+        losses = self.lm_head.loss(x[scored], targets[scored])
+        return logits, mean_of(losses.sum(), scored.sum(), num_items, counted)
 
 
 class ELMoForTask(ELMoPreTrainedModel):
     """What the tasks share: an LSTM of their own, run both ways over [x; ELMo]."""
-
-    # the losses of transformers that some heads use know no num_items_in_batch
-    accepts_loss_kwargs = False
 
     def __init__(self, config: ELMoConfig):
         super().__init__(config)
@@ -513,6 +517,8 @@ class ELMoForSequenceClassification(ELMoForTask):
         elmo_layers: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> SequenceClassifierOutput:
         """Scores [B, num_labels] of each text; with `labels` [B] the loss (regression if num_labels is 1)."""
@@ -520,9 +526,13 @@ class ELMoForSequenceClassification(ELMoForTask):
             input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
         )
         logits = self.score(self.summary(features, attention_mask))
+        check_terms(labels, num_items_in_batch, mix_l2=self.config.mix_l2)
         loss = None
         if labels is not None:
-            loss = self.loss_function(labels, logits, self.config, **kwargs) + self.model.mix_penalty()
+            loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
+            # an accumulated batch bears its share of the penalty
+            rows, counted = len(labels), labels.ne(IGNORED).sum()
+            loss = loss + mean_of(rows * self.model.mix_penalty(), rows, num_items_in_batch, counted)
         return SequenceClassifierOutput(loss, logits, states_if_asked(layers, output_hidden_states))
 
 
@@ -531,8 +541,6 @@ class ELMoForTokenClassification(ELMoForTask):
 
     With `use_crf`, `logits` are what each token says for itself, and `decode` gives the best labels of the whole.
     """
-
-    accepts_loss_kwargs = True
 
     def __init__(self, config: ELMoConfig):
         super().__init__(config)
@@ -551,6 +559,7 @@ class ELMoForTokenClassification(ELMoForTask):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the mean loss a label."""
@@ -558,20 +567,33 @@ class ELMoForTokenClassification(ELMoForTask):
             input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
         )
         logits = self.classifier(features)
+        check_terms(labels, num_items_in_batch, mix_l2=self.config.mix_l2, use_crf=self.config.use_crf)
         loss = None
         if labels is not None:
+            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
             scored = labels != IGNORED
-            if self.crf is None:
-                total = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
-            else:
-                order, lengths = self.chain(scored)
-                chains = self.crf(reorder_time(logits, order), labels.gather(1, order).clamp(min=0), lengths)
-                total = -chains.sum()
             count = scored.sum()
-            num_items = count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+            if self.crf is None:
+                loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+            else:
+                loss = mean_of(self.chain_loss(logits, labels, scored, smoothing), count, num_items_in_batch)
             # an accumulated batch bears its share of the penalty
-            loss = (total + count * self.model.mix_penalty()) / num_items
+            loss = loss + mean_of(count * self.model.mix_penalty(), count, num_items_in_batch)
         return TokenClassifierOutput(loss, logits, states_if_asked(layers, output_hidden_states))
+
+    def chain_loss(self, logits: Tensor, labels: Tensor, scored: Tensor, smoothing: float) -> Tensor:
+        """Sum of −log p of each sentence's labels, all of them together.
+
+        Raises:
+            ValueError: label smoothing, which would need a share for every sequence of labels.
+        """
+        if smoothing:
+            raise ValueError(
+                f"label_smoothing_factor is {smoothing}, but use_crf is True, which scores whole sequences of "
+                "labels: set one of them to 0 and False"
+            )
+        order, lengths = self.chain(scored)
+        return -self.crf(reorder_time(logits, order), labels.gather(1, order).clamp(min=0), lengths).sum()
 
     @staticmethod
     def chain(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -594,6 +616,9 @@ class ELMoForTokenClassification(ELMoForTask):
 class ELMoForQuestionAnswering(ELMoForTask):
     """Marks the first and the last token of an answer."""
 
+    # Trainer counts no items of these labels
+    accepts_loss_kwargs = False
+
     def __init__(self, config: ELMoConfig):
         super().__init__(config)
         self.qa_outputs = nn.Linear(self.features_size, 2)
@@ -610,6 +635,7 @@ class ELMoForQuestionAnswering(ELMoForTask):
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> QuestionAnsweringModelOutput:
         """Scores [B, T] of each token as the answer's first and last; with both positions [B] the loss."""
@@ -619,7 +645,7 @@ class ELMoForQuestionAnswering(ELMoForTask):
         start_logits, end_logits = self.qa_outputs(features).unbind(2)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
             loss = loss + self.model.mix_penalty()
         return QuestionAnsweringModelOutput(
             loss, start_logits, end_logits, states_if_asked(layers, output_hidden_states)

@@ -23,11 +23,17 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
-from .cache_argument import cache_of, drops_cache_to_recompute, takes_cache
+from .cache_argument import cache_of, takes_cache
+from .classification_loss import classification_loss
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .inputs import check_inputs, vectors_at_last_token
+from .id_checks import check_ids
+from .inputs import IGNORED, check_inputs
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, mean_of, next_token_loss, shifts_labels
+from .positions import vectors_at_last_token
 from .reading import read_texts
+from .recomputation import drops_cache_to_recompute
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -139,6 +145,7 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
         return self.model(None, *arguments, inputs_embeds=vectors, **kwargs), partial(linear, weight=table)
 
 
+@shifts_labels
 class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
     """GPT with the tied output layer that turns each vector into a distribution over the next token."""
 
@@ -175,40 +182,41 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
             cu_seq_lens_q=cu_seq_lens_q,
             **kwargs,
         )
-        if labels is not None and cu_seq_lens_q is not None:
-            # the first token of a text does not follow from the text before it in the row
-            labels = labels.index_fill(1, cu_seq_lens_q[:-1].long(), -100)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = scores(outputs.last_hidden_state[:, kept])  # [B, T, V]
-        loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
+        loss = None
+        if labels is not None:
+            loss = next_token_loss(logits, labels, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens_q, **kwargs)
         return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)
 
 
 class GPTWithClassifier(GPTWithOutputLayer):
     """What the heads share that judge whole texts: the vector at the extract token, and the language model's loss."""
 
-    # the language model's loss is a mean over the examples of a batch, whatever num_items_in_batch says
-    accepts_loss_kwargs = False
-
     def __init__(self, config: GPTConfig):
         super().__init__(config)
         self.dropout = Dropout(config.classifier_dropout)
 
-    def read_to_the_end(self, input_ids, attention_mask, inputs_embeds, learns: bool, kwargs: dict):
-        """Texts [..., T] -> the base model's outputs, vectors [..., D] at the last tokens, and λ L1 if it `learns`.
+    def read_to_the_end(
+        self, input_ids, attention_mask, inputs_embeds, labels: Tensor | None, num_items, options: dict
+    ):
+        """Texts [..., T] -> the base model's outputs, vectors [..., D] at the last tokens, and λ L1 with `labels` [B].
 
         The outputs have one row for each text.
         """
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
-        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, use_cache=False, **kwargs)
+        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, use_cache=False, **options)
         weight, loss = self.config.lm_loss_weight, 0.0
-        if learns and weight:
+        check_terms(labels, num_items, lm_loss_weight=weight)
+        if labels is not None and weight:
             if ids is None:
                 raise ValueError(
                     f"lm_loss_weight is {weight}, but inputs_embeds do not say which token comes next: give input_ids "
                     "or set lm_loss_weight to 0"
                 )
             loss = weight * language_model_loss(outputs.last_hidden_state, ids, mask, scores)
+            # accumulated batches share one mean over all their examples: each brings its part
+            loss = mean_of(loss * len(labels), len(labels), num_items, labels.ne(IGNORED).sum())
         texts = input_ids.shape[:-1] if embeds is None else inputs_embeds.shape[:-2]
         return outputs, vectors_at_last_token(outputs.last_hidden_state, mask).unflatten(0, texts), loss
 
@@ -247,6 +255,8 @@ class GPTForSequenceClassification(GPTWithClassifier):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> SequenceClassifierOutput:
         """Scores [B, num_labels] of each text [B, T], or of each pair in both orders [B, 2, T] (vectors are added).
@@ -258,12 +268,14 @@ class GPTForSequenceClassification(GPTWithClassifier):
             ValueError: labels and inputs_embeds are given though lm_loss_weight is not 0.
         """
         outputs, vectors, lm_loss = self.read_to_the_end(
-            input_ids, attention_mask, inputs_embeds, labels is not None, kwargs
+            input_ids, attention_mask, inputs_embeds, labels, num_items_in_batch, kwargs
         )
         if vectors.dim() == 3:
             vectors = vectors.sum(1)
         logits = self.classifier(self.dropout(vectors))  # [B, num_labels]
-        loss = self.loss_function(labels, logits, self.config) + lm_loss if labels is not None else None
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing) + lm_loss
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
@@ -282,6 +294,8 @@ class GPTForMultipleChoice(GPTWithClassifier):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> MultipleChoiceModelOutput:
         """Scores [B, C] of the C choices [B, C, T]; with `labels` [B] the loss as in GPTForSequenceClassification.
@@ -293,13 +307,16 @@ class GPTForMultipleChoice(GPTWithClassifier):
                 lm_loss_weight is not 0.
         """
         outputs, vectors, lm_loss = self.read_to_the_end(
-            input_ids, attention_mask, inputs_embeds, labels is not None, kwargs
+            input_ids, attention_mask, inputs_embeds, labels, num_items_in_batch, kwargs
         )
         if vectors.dim() != 3:
             raise ValueError(f"input_ids must have shape [batch, choices, time], not {list(input_ids.shape)}")
         kept = self.dropout(torch.ones_like(vectors[:, :1]))  # [B, 1, D]
         logits = self.scorer(vectors * kept).squeeze(2)  # [B, C]
-        loss = cross_entropy(logits, labels) + lm_loss if labels is not None else None
+        loss = None
+        if labels is not None:
+            check_ids("labels", labels, logits.shape[1], "choices", IGNORED)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing) + lm_loss
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
@@ -320,10 +337,15 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = self.loss_function(logits, labels, self.config, **kwargs) if labels is not None else None
+        loss = None
+        if labels is not None:
+            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)

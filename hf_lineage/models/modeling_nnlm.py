@@ -8,16 +8,17 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .cache_argument import cache_of, takes_cache
 from .configuration_nnlm import NNLMConfig
-from .inputs import check_mask, embed_inputs
+from .inputs import IGNORED
+from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
-from .recurrent_state import Padding, check_states, reorder_time
+from .recurrent_state import Padding, read_texts, reorder_time
 
 
 class NNLMPreTrainedModel(PreTrainedModel):
@@ -73,55 +74,30 @@ class NNLMModel(NNLMPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache of another kind or batch.
         """
-        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, m]
-        if use_cache and cache is None:
-            cache = DynamicCache(config=self.config)
-        if cache is not None:
-            check_states(cache, vectors.shape[0])
-        check_mask(
-            attention_mask,
-            vectors.shape[0],
-            cache.get_seq_length() if cache is not None else 0,
-            vectors.shape[1],
-            padding_only=True,
-        )
-        padding = Padding.of(attention_mask, vectors.shape[1])
+        vectors, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
+        x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
+        parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
+        outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
+        return BaseModelOutputWithPast(outputs, cache, (vectors, outputs) if output_hidden_states else None)
+
+    def windows(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
+        """Word vectors [B, T, m] -> at each word those of the last n − 1, the most recent first [B, T, (n−1)·m]."""
+        (batch, length, size), earlier = vectors.shape, self.config.context_size - 1
         if padding is not None:
             vectors = reorder_time(vectors, padding.order)
-        history = self.after_earlier_words(vectors, padding, cache)  # [B, n−2 + T, m]
-
-        length, earlier = vectors.shape[1], self.config.context_size - 1
-        x = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)  # [B, T, (n−1)·m]
-        x = self.dropout(x)
-        parts = [x] if self.config.direct_connections else []
-        if self.config.hidden_size:
-            parts.insert(0, self.dropout(torch.tanh(self.hidden(x))))
-        outputs = torch.cat(parts, dim=2)
-        if padding is not None:
-            vectors, outputs = (reorder_time(states, padding.inverse) for states in (vectors, outputs))
-        hidden_states = (vectors, outputs) if output_hidden_states else None
-        return BaseModelOutputWithPast(outputs, cache, hidden_states)
-
-    def after_earlier_words(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
-        """The vectors [B, T, m], each row's words at its front, after the n − 2 words before them.
-
-        The cache's state becomes the last n − 2 words of each row.
-        """
-        batch, length, size = vectors.shape
-        earlier = self.config.context_size - 1
         state = cache.layers[0].state() if cache is not None else None
         before = vectors.new_zeros(batch, earlier, size) if state is None else state[0].view(batch, earlier, size)
-        history = torch.cat([before, vectors], dim=1)
+        history = torch.cat([before, vectors], dim=1)  # [B, n−2 + T, m]
         if cache is not None:
-            if padding is None:
-                last = history[:, length:]
-            else:
-                last_words = padding.lengths[:, None] + torch.arange(earlier)
-                last = history[torch.arange(batch)[:, None], last_words]
+            last = history[:, length:]
+            if padding is not None:
+                last = history[torch.arange(batch)[:, None], padding.lengths[:, None] + torch.arange(earlier)]
             cache.layers[0].update(last.flatten(1), last.new_zeros(batch, 0), length)
-        return history
+        windows = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)
+        return windows if padding is None else reorder_time(windows, padding.inverse)
 
 
+@shifts_labels
 class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
     """NNLM with its output layer: y = b + U tanh(d + H x) + W x, where `lm_head` is b and [U W] in one matrix."""
 
@@ -169,30 +145,44 @@ class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
         objective, x = self.config.objective, outputs.last_hidden_state
         is_sampled = objective in ("sampled_softmax", "nce") and negative_ids is not None
         if labels is not None and self.training and (is_sampled or objective == "adaptive_softmax"):
-            loss = self.loss_without_logits(x, labels, negative_ids, **kwargs)
+            loss = self.loss_without_logits(x, labels, attention_mask, negative_ids, **kwargs)
             return CausalLMOutputWithPast(loss, None, cache_of(outputs), outputs.hidden_states)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(x[:, kept])  # [B, T, V]
-        loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs) if labels is not None else None
+        loss = None
+        if labels is not None:
+            loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
         return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
 
     def loss_without_logits(
         self,
         x: Tensor,
         labels: Tensor,
+        attention_mask: Tensor | None,
         negative_ids: Tensor | None,
         shift_labels: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
-        **kwargs,
+        smoothing: float = 0.0,
+        **unused,
     ) -> Tensor:
-        """The objective's mean over the scored words of x [B, T, D], or its sum over `num_items_in_batch`."""
+        """The objective's mean over the scored words of x [B, T, D] (see `mean_of`).
+
+        Raises:
+            ValueError: label smoothing, which only the full softmax knows.
+        """
+        if smoothing:
+            raise ValueError(
+                f"label_smoothing_factor is {smoothing}, but objective {self.config.objective!r} does not score "
+                "all words: set it to 0, or train with objective='softmax'"
+            )
+        counted = None
         if shift_labels is None:
-            x, shift_labels = x[:, :-1], labels[:, 1:]
-        is_scored = shift_labels != -100
+            shift_labels, counted = next_labels(labels, attention_mask)
+        is_scored = shift_labels != IGNORED
         if self.config.objective == "adaptive_softmax":
             losses = self.lm_head.loss(x[is_scored], shift_labels[is_scored])
         else:
             objective = {"sampled_softmax": sampled_softmax_loss, "nce": nce_loss}[self.config.objective]
             targets = shift_labels.clamp(min=0)
             losses = objective(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)[is_scored]
-        return losses.sum() / (is_scored.sum() if num_items_in_batch is None else num_items_in_batch)
+        return mean_of(losses.sum(), is_scored.sum(), num_items_in_batch, counted)

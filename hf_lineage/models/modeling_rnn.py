@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -20,12 +20,18 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_argument import cache_of, drops_cache_to_recompute, takes_cache
+from .cache_argument import cache_of, takes_cache
+from .classification_loss import classification_loss
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .inputs import check_mask, embed_inputs, vectors_at_last_token
+from .id_checks import check_ids
+from .inputs import IGNORED
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, next_token_loss, shifts_labels
+from .positions import vectors_at_last_token
+from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from .recurrent_layers import RecurrentLayer
-from .recurrent_state import Padding, check_states
+from .recurrent_state import read_texts
 
 
 class Dropout(nn.Module):
@@ -119,25 +125,22 @@ class RNNModel(RecurrentPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache given to a bidirectional model, which must see the whole text.
         """
-        x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, E]
+        use_cache = use_cache and not self.config.bidirectional
         if cache is not None and self.config.bidirectional:
             raise ValueError("cache cannot continue a bidirectional model: give it the whole text at once")
-        if use_cache and cache is None and not self.config.bidirectional:
-            cache = DynamicCache(config=self.config)
-        seen = 0
-        if cache is not None:
-            check_states(cache, x.shape[0])
-            seen = cache.get_seq_length()
-        check_mask(attention_mask, x.shape[0], seen, x.shape[1], padding_only=True)
-
-        if self.training and self.config.embedding_dropout > 0 and input_ids is not None:
-            kept = dropout(x.new_ones(self.config.vocab_size, 1), self.config.embedding_dropout)
-            x = x * kept[input_ids]
-        padding = Padding.of(attention_mask, x.shape[1])
+        x, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)  # [B, T, E]
+        x = self.without_some_words(x, input_ids)
         for i, layer in enumerate(self.layers):
             x = layer((self.hidden_dropout if i else self.input_dropout)(x), padding, cache=cache)  # [B, T, D]
         dropped = self.output_dropout(x)
         return RecurrentModelOutput(dropped, cache, penalty=self.penalty(dropped, x, attention_mask))
+
+    def without_some_words(self, x: Tensor, input_ids: Tensor | None) -> Tensor:
+        """x [B, T, E] without the words that `embedding_dropout` takes from the vocabulary for one training step."""
+        if not self.training or self.config.embedding_dropout == 0 or input_ids is None:
+            return x
+        kept = dropout(x.new_ones(self.config.vocab_size, 1), self.config.embedding_dropout)
+        return x * kept[input_ids]
 
     def penalty(self, dropped: Tensor, x: Tensor, attention_mask: Tensor | None) -> Tensor | None:
         """α times the mean square of the output after dropout plus β times that of its change before (AR, TAR)."""
@@ -182,6 +185,7 @@ class GRUModel(RNNModel):
         )
 
 
+@shifts_labels
 class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
     """Recurrent model with an output layer that turns each vector into a distribution over the next token."""
 
@@ -219,6 +223,12 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         In training the configuration's penalties are part of the loss.
         The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is.
         """
+        check_terms(
+            labels,
+            kwargs.get("num_items_in_batch"),
+            activation_penalty=self.config.activation_penalty,
+            change_penalty=self.config.change_penalty,
+        )
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -231,15 +241,20 @@ class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         logits = self.lm_head(outputs.last_hidden_state[:, kept])  # [B, T, V]
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config.vocab_size, **kwargs)
+            loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
             if outputs.penalty is not None:
-                # accumulated batches share one mean over all their tokens: each brings its part
-                total, targets = kwargs.get("num_items_in_batch"), kwargs.get("shift_labels")
-                scored = ((labels[:, 1:] if targets is None else targets) != -100).sum()
-                loss = loss + outputs.penalty * (1 if total is None else scored / total)
+                loss = loss + outputs.penalty * share_of_update(labels, **kwargs)
         return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
 
 
+def share_of_update(labels: Tensor, shift_labels=None, num_items_in_batch=None, **kwargs) -> Tensor | int:
+    """The share of this batch in its update: accumulated batches have one mean over all their tokens."""
+    if num_items_in_batch is None:
+        return 1
+    return (labels[:, 1:] if shift_labels is None else shift_labels).ne(IGNORED).sum() / num_items_in_batch
+
+
+@shifts_labels
 class LSTMForCausalLM(RNNForCausalLM, GenerationMixin):
     """The LSTM language model (Zaremba et al., 2014)."""
 
@@ -247,6 +262,7 @@ class LSTMForCausalLM(RNNForCausalLM, GenerationMixin):
     model_class = LSTMModel
 
 
+@shifts_labels
 class GRUForCausalLM(RNNForCausalLM, GenerationMixin):
     """The GRU language model."""
 
@@ -259,8 +275,6 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
 
     config_class = RNNConfig
     model_class = RNNModel
-    # transformers' regression and multi-label losses are means over the batch, whatever num_items_in_batch says
-    accepts_loss_kwargs = False
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
@@ -289,7 +303,7 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         """Scores [B, num_labels] of each text; with `labels` [B] the loss (regression if num_labels is 1)."""
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
         logits = self.classifier(self.dropout(self.summary(outputs.last_hidden_state, attention_mask)))
-        loss = self.loss_function(labels, logits, self.config, **kwargs) if labels is not None else None
+        loss = classification_loss(logits, labels, self.config, **kwargs) if labels is not None else None
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states)
 
 
@@ -327,12 +341,17 @@ class RNNForTokenClassification(RecurrentPreTrainedModel):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = self.loss_function(logits, labels, self.config, **kwargs) if labels is not None else None
+        loss = None
+        if labels is not None:
+            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
+            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states)
 
 

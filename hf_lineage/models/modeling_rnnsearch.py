@@ -17,7 +17,8 @@ from transformers.utils.generic import can_return_tuple
 from .cache_argument import takes_cache
 from .configuration_seq2seq import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration, scored_labels
-from .inputs import IGNORED, token_positions
+from .inputs import IGNORED
+from .positions import token_positions
 from .recurrent_seq2seq import (
     Bridge,
     DecoderOutput,

@@ -21,13 +21,14 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import MultiHeadAttention
-from .cache_argument import cache_of, drops_cache_to_recompute, takes_cache
+from .cache_argument import cache_of, takes_cache
 from .configuration_transformer import TransformerConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_dropout import Dropout
 from .inputs import embed_inputs, widest_float
 from .packed_texts import check_pairs, cross_options
 from .reading import Texts, read_texts, read_vectors
+from .recomputation import drops_cache_to_recompute
 from .transformer_layers import FeedForward, SelfAttentionBlock
 
 

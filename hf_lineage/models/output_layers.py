@@ -13,13 +13,21 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear, log_softmax, logsigmoid
+from torch.nn.functional import embedding, log_softmax, logsigmoid
+
+from .fast_paths import fast_paths_allowed
+from .fast_sampled_softmax import shared_scores
 
 
 def log_uniform_probability(ids: Tensor, vocab_size: int) -> Tensor:
     """q(k) = log((k + 2) / (k + 1)) / log(V + 1), close to Zipf's law where k counts from the most frequent word."""
     k = ids.double()
     return (((k + 2) / (k + 1)).log() / math.log(vocab_size + 1)).float()
+
+
+def log_q(ids: Tensor, vocab_size: int) -> Tensor:
+    """log q(k) of `log_uniform_probability`."""
+    return log_uniform_probability(ids, vocab_size).log()
 
 
 def sampled_scores(
@@ -32,8 +40,7 @@ def sampled_scores(
     vocab_size = weight.shape[0]
     of_targets = (x * embedding(targets, weight)).sum(-1) + bias[targets]
     of_negatives = x @ embedding(negatives, weight).transpose(-1, -2) + bias[negatives][..., None, :]
-    log_q = log_uniform_probability(targets, vocab_size).log(), log_uniform_probability(negatives, vocab_size).log()
-    return of_targets - log_q[0], of_negatives - log_q[1][..., None, :]
+    return of_targets - log_q(targets, vocab_size), of_negatives - log_q(negatives, vocab_size)[..., None, :]
 
 
 def sampled_softmax_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives: Tensor) -> Tensor:
@@ -43,41 +50,13 @@ def sampled_softmax_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tenso
     by 1 / q. A negative equal to the target stays: so the estimate is consistent for every K. Negatives [K] that all
     rows of x share cost least: each different one is scored once, and weighed by how often it was drawn.
     """
-    log_q = log_uniform_probability(targets, weight.shape[0]).log()
-    if negatives.dim() == 1:
-        target, log_sample = _shared_scores(x, targets, weight, bias, negatives)
+    if negatives.dim() == 1 and fast_paths_allowed():
+        target, log_sample = shared_scores(x, targets, weight, bias, negatives, log_q)
     else:
         target, sample = sampled_scores(x, targets, weight, bias, negatives)
         log_sample = sample.logsumexp(-1)
-    return torch.logaddexp(target, log_sample) - math.log(negatives.shape[-1] + 1) - target - log_q
-
-
-def _shared_scores(x, targets, weight, bias, negatives) -> tuple[Tensor, Tensor]:
-    """Scores less log q of the targets [..., T], and log Σ exp of those of the negatives [K] -> [..., T]."""
-    drawn, counts = negatives.unique(return_counts=True)
-    words, places = torch.cat([targets.flatten(), drawn]).unique(return_inverse=True)
-    rows = _DifferentRows.apply(weight, words)
-    offsets = _DifferentRows.apply(bias, words) - log_uniform_probability(words, weight.shape[0]).log()
-    of_targets, of_drawn = places.split([targets.numel(), drawn.numel()])
-    of_targets = of_targets.view(targets.shape)
-    target = (x * embedding(of_targets, rows)).sum(-1) + offsets[of_targets]
-    sample = linear(x, rows[of_drawn], offsets[of_drawn] + counts.log())
-    return target, sample.logsumexp(-1)
-
-
-class _DifferentRows(torch.autograd.Function):
-    """weight[ids] for ids that all differ: their gradients are put in place, with nothing to sort or to add up."""
-
-    @staticmethod
-    def forward(ctx, weight: Tensor, ids: Tensor) -> Tensor:
-        ctx.save_for_backward(ids)
-        ctx.shape = weight.shape
-        return weight.index_select(0, ids)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        (ids,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.shape).index_copy_(0, ids, gradient), None
+    log_z = torch.logaddexp(target, log_sample) - math.log(negatives.shape[-1] + 1)
+    return log_z - target - log_q(targets, weight.shape[0])
 
 
 def nce_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from .inputs import check_mask, check_positions, embed_inputs, token_positions
+from .inputs import check_mask, embed_inputs
 from .packed_texts import document_options, segment_options, segment_positions
+from .positions import check_positions, token_positions
 
 
 @dataclass

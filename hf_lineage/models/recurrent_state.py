@@ -1,10 +1,13 @@
-"""What recurrent models carry between calls: the cache of their states, and where a batch's tokens are."""
+"""What recurrent models read and carry between calls: where a batch's tokens are, and the cache of their states."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
+
+from .inputs import check_mask, embed_inputs
 
 
 class RecurrentStateLayer(CacheLayerMixin):
@@ -84,6 +87,14 @@ def check_states(cache, batch: int):
         raise ValueError(f"cache holds the states of {state[0].shape[0]} rows, but the input has {batch}")
 
 
+def open_cache(config, cache, use_cache: bool | None, batch: int):
+    """The cache as given, after `check_states`, or a new one if `use_cache` asks for it; None without either."""
+    if cache is None:
+        return DynamicCache(config=config) if use_cache else None
+    check_states(cache, batch)
+    return cache
+
+
 @dataclass
 class Padding:
     """Where a batch's tokens are: `order` [B, T] moves each row's tokens to its front, `inverse` moves them back."""
@@ -112,3 +123,17 @@ class Padding:
 def reorder_time(x: Tensor, index: Tensor) -> Tensor:
     """x [B, T, D] with its time steps in the order of `index` [B, T]."""
     return x.gather(1, index[..., None].expand_as(x))
+
+
+def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache) -> tuple:
+    """What a recurrent model does before its paper's lines: word vectors [B, T, E], where its tokens are, its cache.
+
+    Raises:
+        ValueError: a malformed input, or a cache of another kind or batch.
+    """
+    vectors = embed_inputs(model.embed_tokens, input_ids, inputs_embeds)
+    batch, length, _ = vectors.shape
+    cache = open_cache(model.config, cache, use_cache, batch)
+    seen = cache.get_seq_length() if cache is not None else 0
+    check_mask(attention_mask, batch, seen, length, padding_only=True)
+    return vectors, Padding.of(attention_mask, length), cache

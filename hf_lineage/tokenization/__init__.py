@@ -3,17 +3,30 @@
 The same words with the same counts give the same bytes of tokenizer.json, on every run and with any number of threads.
 """
 
+from hf_lineage.tokenization.byte_pairs import train_byte_pairs
+from hf_lineage.tokenization.characters import train_characters
 from hf_lineage.tokenization.elmo import elmo_tokenizer
 from hf_lineage.tokenization.roles import BERT_SPECIAL_TOKENS, causal_tokenizer, translation_tokenizer
 from hf_lineage.tokenization.word_level import extend_word_level, train_word_level, word_normalizer
 from hf_lineage.tokenization.wordpiece import train_wordpiece
 
 
+# by the names that recipes give them
+TRAINERS = {
+    "wordpiece": train_wordpiece,
+    "byte_pairs": train_byte_pairs,
+    "word_level": train_word_level,
+    "character": train_characters,
+}
+
 __all__ = [
     "BERT_SPECIAL_TOKENS",
+    "TRAINERS",
     "causal_tokenizer",
     "elmo_tokenizer",
     "extend_word_level",
+    "train_byte_pairs",
+    "train_characters",
     "train_word_level",
     "train_wordpiece",
     "translation_tokenizer",

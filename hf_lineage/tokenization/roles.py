@@ -2,12 +2,14 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tokenizers import Regex, Tokenizer, decoders, models, processors
+from tokenizers import Tokenizer, decoders, models, processors
 from transformers import PreTrainedTokenizerFast
+
+from hf_lineage.tokenization.spacing import blanks_decoder, cuts_marks_off, spacing_decoder
 
 
 BERT_SPECIAL_TOKENS = {
@@ -21,13 +23,16 @@ ROLES = (*BERT_SPECIAL_TOKENS, "bos_token", "eos_token")
 CONTINUING_PREFIX = "##"
 
 
-def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+def causal_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str] | None = None
+) -> PreTrainedTokenizerFast:
     """A copy for causal language models, which read documents as `<eos> text <eos> text ...`.
 
     A prompt starts with the end mark of the document before it and ends with its own last token: BERT's template
     would end it with [SEP], after which there is nothing left to say. Batches are padded on the left, where
     generate() wants it. Every word is decoded with the blank before it, so that a continuation can be appended to its
-    prompt. Text ids stay as they are.
+    prompt. Where words were cut at punctuation, as BERT's are, `texts` tell which marks have a blank before or after
+    them; without, they are put as in English print. Characters are decoded as they are. Text ids stay as they are.
 
     Raises:
         ValueError: the tokenizer has no eos_token.
@@ -39,8 +44,12 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     backend.post_processor = processors.TemplateProcessing(
         single=f"{eos} $A", pair=f"{eos} $A $B", special_tokens=[(eos, tokenizer.eos_token_id)]
     )
-    if isinstance(backend.model, models.WordPiece | models.WordLevel):
-        backend.decoder = _decoder_of_continuations(backend.model)
+    # characters need no blanks before them: theirs is a Fuse
+    is_fused = isinstance(backend.decoder, decoders.Fuse)
+    if isinstance(backend.model, models.WordPiece | models.WordLevel) and not is_fused:
+        backend.decoder = spacing_decoder(backend, texts, at_start=True)
+    elif backend.decoder is not None and backend.decoder.__getstate__() == blanks_decoder(False).__getstate__():
+        backend.decoder = blanks_decoder(at_start=True)
     # a new object of the plain class: a BertTokenizer would come back from disk with BERT's template
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -53,10 +62,14 @@ def causal_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
     )
 
 
-def translation_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+def translation_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str] | None = None
+) -> PreTrainedTokenizerFast:
     """A copy for encoder-decoders, which read and write `text <eos>`; the decoder starts from bos_token.
 
-    Batches are padded on the right. Text ids stay as they are.
+    Batches are padded on the right. Text ids stay as they are. A tokenizer that cuts words at punctuation or between
+    Chinese characters, as BERT's does, forgets where blanks stood: with `texts` of the target language it decodes as
+    these are written. `train_byte_pairs` forgets nothing.
 
     Raises:
         ValueError: the tokenizer has no eos_token, bos_token or pad_token.
@@ -69,6 +82,8 @@ def translation_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedToken
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {eos}", special_tokens=[(eos, tokenizer.eos_token_id)]
     )
+    if texts is not None and cuts_marks_off(backend):
+        backend.decoder = spacing_decoder(backend, texts, at_start=False)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_input_names=["input_ids", "attention_mask"],
@@ -76,20 +91,6 @@ def translation_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedToken
         padding_side="right",
         truncation_side=tokenizer.truncation_side,
         **tokenizer.special_tokens_map,
-    )
-
-
-def _decoder_of_continuations(model: models.Model) -> decoders.Decoder:
-    """Blank before each word but not before `##` pieces and closing punctuation, at the start of the text too."""
-    if isinstance(model, models.WordLevel):
-        return decoders.Sequence([decoders.Replace(Regex("^"), " "), decoders.Fuse()])
-    return decoders.Sequence(
-        [
-            decoders.Replace(Regex(f"^(?!{CONTINUING_PREFIX})"), " "),
-            decoders.Replace(Regex(f"^{CONTINUING_PREFIX}"), ""),
-            *(decoders.Replace(f" {mark}", mark) for mark in ".,;:!?)%"),
-            decoders.Fuse(),
-        ]
     )
 
 

@@ -1,4 +1,4 @@
-"""Counting the words of a corpus, what every vocabulary is made from.
+"""Counting the words or characters of a corpus, what every vocabulary is made from.
 
 texts -> chunks between white space, counted -> words, counted
 """
@@ -6,13 +6,14 @@ texts -> chunks between white space, counted -> words, counted
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from hf_lineage.data.text_files import CorpusError, read_documents
+from hf_lineage.data.text_files import CorpusError, read_parts
+from hf_lineage.text_parts import in_parts
 
 
 # white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
@@ -27,8 +28,7 @@ def count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progre
     gives (Chinese characters stand alone now) is counted again and split only once: neither the normalizers nor the
     pre-tokenizers used here look beyond white space.
     """
-    # the longest first, as the tokenizer itself looks for them
-    special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
+    special = _any_of(specials)
     normalized = Counter()
     # each table gives up its entries to the next one: a large vocabulary is in memory once
     for chunks in _count_chunks(texts_or_files, show_progress):
@@ -47,10 +47,45 @@ def count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progre
     return words
 
 
+def count_characters(texts_or_files, normalizer, specials, show_progress) -> dict[str, int]:
+    """Character -> count, white space too; special tokens in the text are not characters."""
+    special, characters = _any_of(specials), Counter()
+    for text in tqdm(_texts(texts_or_files), desc="Counting characters", unit=" texts", disable=not show_progress):
+        for part in special.split(text):
+            characters.update(normalizer.normalize_str(part) if normalizer else part)
+    if all(map(str.isspace, characters)):
+        raise CorpusError("the corpus has no text")
+    return characters
+
+
+def most_frequent(counts: Mapping[str, int], min_frequency: int) -> list[str]:
+    """Words or characters that occur `min_frequency` times, most frequent first (ties by code points).
+
+    Raises:
+        ValueError: there is none.
+    """
+    words = sorted(word for word, count in counts.items() if count >= min_frequency)
+    if not words:
+        most_frequent = max(counts, key=counts.__getitem__)
+        raise ValueError(
+            f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
+            f"{counts[most_frequent]} times; lower it to at most that"
+        )
+    # ties stay in order
+    words.sort(key=counts.__getitem__, reverse=True)
+    return words
+
+
+def _any_of(specials) -> re.Pattern:
+    # the longest first, as the tokenizer itself looks for them
+    return re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
+
+
 def _count_chunks(texts_or_files, show_progress) -> Iterator[Counter]:
     """Chunk -> count, for one stretch of the corpus after the other: chunks of Chinese text hardly ever repeat."""
     chunks = Counter()
-    for text in tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress):
+    texts = tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress)
+    for text in in_parts(texts):
         chunks.update(CHUNK.findall(text))
         if len(chunks) > MAX_CHUNKS_IN_MEMORY:
             yield chunks
@@ -66,7 +101,7 @@ def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
         # a missing one among them is a slip of the pen, and no text to train on
         if missing := [str(path) for path in texts_or_files if not os.path.isfile(path)]:
             raise FileNotFoundError(f"no such file to train on: {', '.join(missing)}")
-        texts_or_files = chain.from_iterable(map(read_documents, texts_or_files))
+        texts_or_files = chain.from_iterable(map(read_parts, texts_or_files))
     if not isinstance(texts_or_files, Iterable):
         raise ValueError(f"texts_or_files is {texts_or_files!r}; give a path, a list of paths or an iterable of texts")
     batches = (entry if isinstance(entry, list | tuple) else (entry,) for entry in texts_or_files)

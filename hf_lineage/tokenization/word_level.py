@@ -12,11 +12,41 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.tokenization.roles import check_at_least_one, check_boolean, special_roles, wrap
-from hf_lineage.tokenization.word_counts import count_words
+from hf_lineage.tokenization.word_counts import count_words, most_frequent
 
 
-# to be left out of words; apostrophe, hyphen and underscore stay between letters or digits
-PUNCTUATION = r"[^\p{L}\p{N}\p{M}_'’-]|(?<![\p{L}\p{N}\p{M}])[_'’-]+|[_'’-]+(?![\p{L}\p{N}\p{M}])"
+# marks, joiners and soft hyphens belong to the character before them (Unicode, UAX 29, rule WB4)
+SOFT = r"\p{M}\p{Cf}&&[^\x{200B}]"
+DIGIT, HEBREW = r"\p{N}", r"\p{Hebrew}"
+LETTER = r"[\p{L}&&[^\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]"
+# these stay between letters or digits, those of UAX 29's ExtendNumLet and the hyphen, which it cuts at
+BETWEEN_ALL = r"\p{Pc}'’\-‐‑"
+# these between letters (MidLetter), these between digits (MidNum), these between either (MidNumLet)
+BETWEEN_LETTERS = ":·\u0387\u055f״\u2027\ufe13\ufe55："
+BETWEEN_DIGITS = ",;\u037e\u0589\u060c\u060d\u066c\u07f8\u2044\ufe10\ufe14\ufe50\ufe54，；"
+BETWEEN_EITHER = ".\u2018\u2024\ufe52\uff07．"
+
+
+def _unless_between(marks: str, neighbours: str) -> str:
+    """One of `marks`, where it does not stand between two `neighbours`, soft characters passed over."""
+    return rf"[{marks}](?:(?<!(?:{neighbours}|[{SOFT}])[{marks}])|(?![{SOFT}]*{neighbours}))"
+
+
+# what lies between words: it begins at the start, at a character of no word, or at a mark that joins nothing
+PUNCTUATION = (
+    rf"(?:\A(?=[^\p{{L}}\p{{N}}])"
+    rf"|\x{{200B}}|[^\p{{L}}\p{{N}}\p{{M}}\p{{Cf}}{BETWEEN_ALL}{BETWEEN_LETTERS}{BETWEEN_DIGITS}{BETWEEN_EITHER}\"]"
+    rf"|[{BETWEEN_ALL}](?![{SOFT}]*[\p{{L}}\p{{N}}])"
+    rf"|{_unless_between(BETWEEN_LETTERS, LETTER)}"
+    rf"|{_unless_between(BETWEEN_DIGITS, DIGIT)}"
+    rf"|[{BETWEEN_EITHER}](?:(?<!(?:{LETTER}|[{SOFT}])[{BETWEEN_EITHER}])|(?![{SOFT}]*{LETTER}))"
+    rf"(?:(?<!\p{{N}}[{BETWEEN_EITHER}])|(?!\p{{N}}))"
+    rf"|{_unless_between(chr(34), HEBREW)}"
+    rf")[^\p{{L}}\p{{N}}]*"
+)
+# a cased letter before it and none behind it, others than letters passed over, as str.lower() has it
+CASED, PASSED_OVER = r"[\p{Lu}\p{Ll}\p{Lt}]", r"[\p{M}\p{Cf}\p{Lm}'’.:·]*"
+FINAL_SIGMA = rf"{CASED}{PASSED_OVER}\KΣ(?!{PASSED_OVER}{CASED})"
 
 
 def train_word_level(
@@ -33,7 +63,8 @@ def train_word_level(
 ) -> PreTrainedTokenizerFast:
     """Trains a tokenizer whose tokens are the words between white space, most frequent first.
 
-    With `strip_punctuation` only letters, digits, marks, and `_'’-` between them are left in a word: "end." is end.
+    With `strip_punctuation` words end where Unicode has their boundaries (UAX 29), but for hyphens between letters or
+    digits, which stay: "end." is end, and "can't", "3.14", "col·legi", "well-known" are words.
     With `split_punctuation` each punctuation mark is a word by itself: "end." is end and the full stop.
     Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
     text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
@@ -62,7 +93,7 @@ def train_word_level(
     normalizer = word_normalizer(lowercase, strip_punctuation)
     # the second splits at white space too
     pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
-    words = _frequent_words(
+    words = most_frequent(
         count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
     )
     # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
@@ -78,26 +109,17 @@ def train_word_level(
     return wrap(tokenizer, roles, model_max_length, vocabulary)
 
 
-def _frequent_words(word_counts: Mapping[str, int], min_frequency: int) -> list[str]:
-    """Words that occur `min_frequency` times, most frequent first (ties by code points)."""
-    words = sorted(word for word, count in word_counts.items() if count >= min_frequency)
-    if not words:
-        most_frequent = max(word_counts, key=word_counts.get)
-        raise ValueError(
-            f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
-            f"{word_counts[most_frequent]} times; lower it to at most that"
-        )
-    # ties stay in order
-    words.sort(key=word_counts.get, reverse=True)
-    return words
+def lowercasing() -> normalizers.Normalizer:
+    """Lower case as str.lower() has it: Σ at the end of a word is ς."""
+    return normalizers.Sequence([normalizers.Replace(Regex(FINAL_SIGMA), "ς"), normalizers.Lowercase()])
 
 
 def word_normalizer(lowercase: bool, strip_punctuation: bool) -> normalizers.Normalizer:
     """What `train_word_level` does to a text before it looks for words."""
     strip = normalizers.Replace(Regex(PUNCTUATION), " ")
     if lowercase and not strip_punctuation:
-        return normalizers.Lowercase()
-    return normalizers.Sequence([strip] * strip_punctuation + [normalizers.Lowercase()] * lowercase)
+        return lowercasing()
+    return normalizers.Sequence([strip] * strip_punctuation + [lowercasing()] * lowercase)
 
 
 def extend_word_level(

@@ -7,15 +7,17 @@ table, and breaks ties between merges by these numbers. Here they are numbered b
 texts -> chunks between white space, counted -> words, counted -> vocabulary -> PreTrainedTokenizerFast
 """
 
-from collections import Counter
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.data.text_files import CorpusError
+from hf_lineage.tokenization.alphabet import Alphabet
 from hf_lineage.tokenization.roles import CONTINUING_PREFIX, check_at_least_one, check_boolean, special_roles, wrap
 from hf_lineage.tokenization.word_counts import count_words
 
@@ -23,6 +25,8 @@ from hf_lineage.tokenization.word_counts import count_words
 MAX_WORD_LENGTH = 100
 # words per line of the text rebuilt for the trainer: long enough to be fast, short enough for the threads to share
 WORDS_PER_LINE = 1_000
+# an alphabet that is no larger is kept whole
+SMALL_ALPHABET = 1_000
 
 
 def train_wordpiece(
@@ -30,7 +34,7 @@ def train_wordpiece(
     vocab_size: int = 30_000,
     *,
     min_frequency: int = 2,
-    limit_alphabet: int = 1_000,
+    limit_alphabet: int | None = None,
     lowercase: bool = True,
     strip_accents: bool | None = None,
     handle_chinese_chars: bool = True,
@@ -49,7 +53,8 @@ def train_wordpiece(
         texts_or_files: a path, a list of paths, or an iterable of strings or of lists of strings.
         vocab_size: how many tokens there may be, special tokens included.
         min_frequency: how often a pair must occur to be merged.
-        limit_alphabet: how many characters to keep, the most frequent ones; ties go to the smaller code point.
+        limit_alphabet: how many characters to keep, the most frequent ones; ties go to the smaller code point. None
+            keeps 1,000, or as many as spell 99.99 % of the words, if vocab_size has room for them.
         lowercase: lower-case the text.
         strip_accents: remove accents; None means "if lowercase", as in BERT.
         handle_chinese_chars: make each Chinese character a word.
@@ -59,12 +64,17 @@ def train_wordpiece(
         model_max_length: the longest input of the model, in tokens.
         show_progress: show progress bars.
 
+    Warns where words of the text have characters beyond the alphabet, and where the vocabulary stays below half of
+    vocab_size.
+
     Raises:
         ValueError: an argument is out of its range, or vocab_size is too small for the alphabet.
         CorpusError: the corpus has no text, or holds something that is not text.
         FileNotFoundError: a file is missing.
     """
-    check_at_least_one(vocab_size=vocab_size, min_frequency=min_frequency, limit_alphabet=limit_alphabet)
+    check_at_least_one(vocab_size=vocab_size, min_frequency=min_frequency)
+    if limit_alphabet is not None:
+        check_at_least_one(limit_alphabet=limit_alphabet)
     check_boolean(lowercase=lowercase, handle_chinese_chars=handle_chinese_chars)
     if strip_accents is not None:
         check_boolean(strip_accents=strip_accents)
@@ -82,30 +92,34 @@ def train_wordpiece(
     if not word_counts:
         raise CorpusError(f"the corpus has no text in words of at most {MAX_WORD_LENGTH} characters")
 
-    alphabet = _alphabet(word_counts, limit_alphabet)
-    continuing = sorted(set(chain.from_iterable(word[1:] for word in word_counts)).intersection(alphabet))
-    continuing = [CONTINUING_PREFIX + character for character in continuing]
+    alphabet = Alphabet(word_counts)
+    within = set(chain.from_iterable(word[1:] for word in word_counts))
+    takes = np.array([(c not in specials) + (c in within) for c in alphabet.characters])
+    number = _number_of_characters(alphabet, takes, limit_alphabet, len(specials), vocab_size)
+    kept, continuing = _kept(alphabet, number, within)
     # a special token may be a single character
-    pieces = list(dict.fromkeys([*specials, *alphabet, *continuing]))
-    if len(pieces) > vocab_size:
-        raise ValueError(
-            f"vocab_size={vocab_size} is too small: special tokens and the characters of the corpus take {len(pieces)}"
-            f" tokens; raise vocab_size to at least {len(pieces)} or lower limit_alphabet={limit_alphabet}"
-        )
+    pieces = list(dict.fromkeys([*specials, *kept, *continuing]))
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
         special_tokens=[*specials, *continuing],
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
+        initial_alphabet=kept,
+        limit_alphabet=len(kept),
         continuing_subword_prefix=CONTINUING_PREFIX,
         show_progress=show_progress,
     )
     merging = Tokenizer(models.WordPiece(unk_token=roles["unk_token"]))
     merging.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    merging.train_from_iterator(_rebuilt_text(word_counts), trainer)
+    merging.train_from_iterator(rebuilt_text(word_counts), trainer)
     ids = merging.get_vocab()
-    merged = sorted(ids.keys() - set(pieces), key=ids.get)
+    merged = sorted(ids.keys() - set(pieces), key=ids.__getitem__)
+    if limit_alphabet is None:
+        # of words that are one character each there is nothing to merge: the room left is for rare characters
+        room = vocab_size - len(merged) - len(specials)
+        number = max(number, int(np.searchsorted(takes.cumsum(), room, side="right")))
+        kept, continuing = _kept(alphabet, number, within)
+        pieces = list(dict.fromkeys([*specials, *kept, *continuing]))
+    _warn_of_losses(alphabet, number, vocab_size, len(pieces) + len(merged))
 
     vocabulary = {token: index for index, token in enumerate([*pieces, *merged])}
     tokenizer = Tokenizer(
@@ -117,16 +131,44 @@ def train_wordpiece(
     return wrap(tokenizer, roles, model_max_length)
 
 
-def _alphabet(word_counts: Mapping[str, int], limit: int) -> list[str]:
-    """The `limit` most frequent characters by code point; of equally frequent ones the smaller code points."""
-    counts = Counter()
-    for word, count in word_counts.items():
-        for character in word:
-            counts[character] += count
-    return sorted(sorted(counts, key=lambda character: (-counts[character], character))[:limit])
+def _number_of_characters(
+    alphabet: Alphabet, takes: np.ndarray, limit: int | None, specials: int, vocab_size: int
+) -> int:
+    room = vocab_size - specials
+    number = alphabet.enough(SMALL_ALPHABET, takes, room) if limit is None else min(limit, len(takes))
+    needed = int(takes[:number].sum())
+    if needed > room:
+        raise ValueError(
+            f"vocab_size={vocab_size} is too small: special tokens and the characters of the corpus take "
+            f"{specials + needed} tokens; raise vocab_size to at least {specials + needed} or lower "
+            f"limit_alphabet={number}"
+        )
+    return number
 
 
-def _rebuilt_text(word_counts: Mapping[str, int]) -> Iterator[str]:
+def _kept(alphabet: Alphabet, number: int, within: set[str]) -> tuple[list[str], list[str]]:
+    """Characters, and `##` before those that stand within words, both by code point."""
+    kept = sorted(alphabet.characters[:number])
+    return kept, [CONTINUING_PREFIX + character for character in kept if character in within]
+
+
+def _warn_of_losses(alphabet: Alphabet, number: int, vocab_size: int, size: int):
+    if rare := alphabet.characters[number:]:
+        warnings.warn(
+            f"{1 - alphabet.shares[number]:.2%} of the words are unknown to this tokenizer: they hold one of the "
+            f"{len(rare)} rarest characters of the text, such as {''.join(rare[:10])!r}; it knows the {number} most "
+            "frequent ones: raise limit_alphabet or vocab_size",
+            stacklevel=3,
+        )
+    if 2 * size < vocab_size:
+        warnings.warn(
+            f"the vocabulary has {size} tokens of the vocab_size={vocab_size} asked for: the text has no other pair "
+            "of pieces that is frequent enough; give more text, or a lower min_frequency or vocab_size",
+            stacklevel=3,
+        )
+
+
+def rebuilt_text(word_counts: Mapping[str, int]) -> Iterator[str]:
     """Every word as often as it occurs, in lines."""
     for word, count in word_counts.items():
         line = (word + " ") * min(count, WORDS_PER_LINE)

@@ -5,10 +5,12 @@ from hf_lineage.training.bert_adam import BertAdam
 from hf_lineage.training.bert_pretraining_trainer import BERTPretrainingTrainer
 from hf_lineage.training.checkpoints import last_complete_checkpoint
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
+from hf_lineage.training.results import Results
 from hf_lineage.training.schedules import flat_then_decay, inverse_time, noam
 from hf_lineage.training.tbptt import TruncatedBPTTTrainer
 from hf_lineage.training.trainer import LineageTrainer
 from hf_lineage.training.training_arguments import LineageTrainingArguments
+from hf_lineage.training.transfer import with_new_head
 from hf_lineage.training.translation_trainer import TranslationTrainer, TranslationTrainingArguments
 from hf_lineage.training.word2vec import Word2VecTrainer
 from hf_lineage.training.word2vec_fast import FastPath
@@ -22,6 +24,7 @@ __all__ = [
     "LineageTrainer",
     "LineageTrainingArguments",
     "NonMonotonicAverage",
+    "Results",
     "TranslationTrainer",
     "TranslationTrainingArguments",
     "TruncatedBPTTTrainer",
@@ -32,4 +35,5 @@ __all__ = [
     "last_complete_checkpoint",
     "load_average",
     "noam",
+    "with_new_head",
 ]

@@ -1,13 +1,16 @@
 """BERT's pre-training, in which two kinds of labels are averaged: masked words, and pairs of sentences."""
 
-from hf_lineage.training.trainer import LineageTrainer
+import torch
+from torch.nn.functional import cross_entropy
+
+from hf_lineage.training.trainer import LineageTrainer, number_scored
 
 
 class BERTPretrainingTrainer(LineageTrainer):
     """Tells the model how many pairs an update has, over all of its batches and processes.
 
     Trainer counts the masked words alone. With both numbers, 1 process x batch 8, 2 x 4 and 4 accumulated batches of 2
-    train the same model.
+    train the same model. The loss of an evaluation is the mean over all its masked words plus that over all its pairs.
     """
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -16,6 +19,15 @@ class BERTPretrainingTrainer(LineageTrainer):
         return batches, num_items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if num_items_in_batch is not None:
+        if model.training and num_items_in_batch is not None:
             inputs = {**inputs, "num_pairs_in_batch": self.num_pairs}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def loss_parts(self, loss, outputs, inputs):
+        pairs = inputs["next_sentence_label"].flatten()
+        of_pairs = cross_entropy(outputs.seq_relationship_logits.float(), pairs).double()
+        words = number_scored(self.model, inputs).double().to(loss.device)
+        number = words.new_tensor(len(pairs))
+        return torch.stack(
+            [torch.stack([(loss.double() - of_pairs) * words, words]), torch.stack([of_pairs * number, number])]
+        )

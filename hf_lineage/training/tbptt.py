@@ -29,6 +29,10 @@ class RateByLength(TrainerCallback):
             group["lr"] = rate
 
 
+# what a stream's blocks hold beside the arguments that forward names
+STREAM_COLUMNS = ("shift_labels", "backward_shift_labels", "stream", "stream_step", "restarts")
+
+
 class TruncatedBPTTTrainer(LineageTrainer):
     """Trains a recurrent language model on `ParallelStreams`, carrying its state from one block to the next.
 
@@ -101,7 +105,7 @@ class TruncatedBPTTTrainer(LineageTrainer):
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        self._signature_columns = list({*self._signature_columns, "shift_labels", "stream", "stream_step", "restarts"})
+        self._signature_columns = list({*self._signature_columns, *STREAM_COLUMNS})
 
     def _state_file(self, checkpoint: str) -> Path:
         return Path(checkpoint) / f"recurrent_state_{self.args.process_index}.safetensors"

@@ -8,20 +8,24 @@ import shutil
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from hf_lineage.models.losses import next_labels
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
+from hf_lineage.training.training_arguments import LineageTrainingArguments
 
 
 # what a save in another number of files would leave beside the new ones
@@ -54,6 +58,43 @@ def replace_files(source: Path, target: Path):
                 path.unlink()
 
 
+def number_scored(model, inputs: dict) -> torch.Tensor:
+    """How many items the mean loss of a batch is made of: tokens that are scored, or rows."""
+    if "shift_labels" in inputs:
+        return inputs["shift_labels"].ne(IGNORED).sum()
+    labels = inputs.get("labels")
+    if labels is None:
+        return torch.tensor(number_of_rows(inputs))
+    if labels.is_floating_point():
+        return torch.tensor(labels.numel())
+    if hasattr(model, "targets_in"):
+        return model.targets_in(labels, inputs.get("attention_mask"))[0].ne(IGNORED).sum()
+    if model.loss_type == "ForCausalLM":
+        labels, _ = next_labels(labels, inputs.get("attention_mask"), inputs.get("cu_seq_lens_q"))
+    return labels.ne(IGNORED).sum()
+
+
+def number_of_rows(inputs: dict) -> int:
+    """Of a batch, padded or packed into one row."""
+    bounds = inputs.get("cu_seq_lens_q")
+    return find_batch_size(inputs) if bounds is None else len(bounds) - 1
+
+
+def first_rows(inputs: dict, rows: int) -> dict:
+    """The first `rows` rows of a batch, padded or packed into one row."""
+    bounds = inputs.get("cu_seq_lens_q")
+    if bounds is None:
+        return {name: value[:rows] if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    first = {}
+    for name, value in inputs.items():
+        if name == "cu_seq_lens_q":
+            first[name] = value[: rows + 1]
+        else:
+            # a row of all tokens, or a number for each text
+            first[name] = value[:, : bounds[rows]] if value.dim() == 2 and len(value) == 1 else value[:rows]
+    return first
+
+
 class LineageTrainer(Trainer):
     """transformers' Trainer for `LineageTrainingArguments`.
 
@@ -66,6 +107,9 @@ class LineageTrainer(Trainer):
         FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
     """
 
+    args: LineageTrainingArguments
+    model: PreTrainedModel
+
     # whether `sum_over_time` means something
     sums_over_time = False
 
@@ -77,29 +121,41 @@ class LineageTrainer(Trainer):
             raise ValueError(
                 f"sum_over_time is for truncated BPTT and for translation; {type(self).__name__} takes the mean"
             )
-        if self.args.label_smoothing_factor:
-            # Trainer takes the labels out, and the model does not see that there is a loss to add to
-            penalties = ("activation_penalty", "change_penalty", "coverage_loss_weight")
-            if found := [name for name in penalties if getattr(self.model.config, name, 0)]:
-                raise ValueError(
-                    f"label_smoothing_factor is {self.args.label_smoothing_factor}, which leaves the model's "
-                    f"{' and '.join(found)} out of the loss: set one of them to 0"
-                )
+        if self.smooths_labels:
+            # Trainer's own would take the labels from the model, and with them what else is in its loss
+            self.label_smoother = None
         if isinstance(self.train_dataset, EpochDataset):
             self.add_callback(EpochCallback(self.train_dataset))
         self.add_callback(StopOnNonFinite())
         self.stop_on_signal = StopOnSignal(self)
         self.add_callback(self.stop_on_signal)
         self.unlabelled_updates = 0
+        self.evaluated: list[torch.Tensor] = []
+        self.evaluated_batches, self.evaluated_rows = 0, None
         self.average = None
         if self.args.average_after is not None:
             self.average = NonMonotonicAverage(self.model, self.args.average_after)
             self.add_callback(self.average)
 
+    @property
+    def smooths_labels(self) -> bool:
+        """Whether the model smooths labels in its own loss, as all stations do."""
+        return self.model.config.model_type.startswith("lineage_")
+
     def evaluate(self, *args, **kwargs):
         """Trainer.evaluate, of the averaged weights once there are any (`average_after`)."""
-        with self.average.in_place_of() if self.average is not None else nullcontext():
-            return super().evaluate(*args, **kwargs)
+        try:
+            with self.average.in_place_of() if self.average is not None else nullcontext():
+                return super().evaluate(*args, **kwargs)
+        except Exception as error:
+            # several processes save together, and only one of them may have failed
+            if self.is_in_train and self.args.world_size == 1:
+                self._save_checkpoint(self.model, trial=None)
+                step = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+                error.add_note(
+                    f"Kept from before this error: the model and its training in {self.args.output_dir}/{step}"
+                )
+            raise
 
     def _get_dataloader(self, *args, is_training=False, **kwargs):
         """Trainer's; `dataloader_drop_last` is of training alone, since an evaluation sees every example."""
@@ -202,10 +258,70 @@ class LineageTrainer(Trainer):
         return batches, num_items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if not model.training:
+            # of one batch alone; `evaluation_loop` makes one mean of all
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+            self.evaluated.append(self.loss_parts(loss, outputs, inputs))
+            return (loss, outputs) if return_outputs else loss
+        if self.smooths_labels and self.args.label_smoothing_factor:
+            inputs = {**inputs, "smoothing": self.label_smoothing()}
         if num_items_in_batch is not None:
             # the sum over no label is 0, but divided by their number NaN
             num_items_in_batch = num_items_in_batch.clamp(min=1)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def label_smoothing(self) -> float:
+        """The share ε of the probability that moves from the label to all classes alike."""
+        return self.args.label_smoothing_factor
+
+    def loss_parts(self, loss: torch.Tensor, outputs, inputs) -> torch.Tensor:
+        """Sum and number of what a batch's mean `loss` is made of, float64 [parts, 2].
+
+        The loss of an evaluation is the sum of the parts' means.
+        """
+        number = number_scored(self.model, inputs).double().to(loss.device)
+        return torch.stack([loss.double() * number, number])[None]
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        """Trainer's; rows that only fill up the processes' last batch are left out of the loss."""
+        before = len(self.evaluated)
+        result = super().prediction_step(model, inputs, *args, **kwargs)
+        if result[0] is not None and len(self.evaluated) == before:
+            # Seq2SeqTrainer asks the model itself
+            self.evaluated.append(self.loss_parts(result[0], None, inputs))
+        real, rows = self.real_rows(), number_of_rows(inputs)
+        self.evaluated_batches += 1
+        if len(self.evaluated) > before and real is not None and real < rows:
+            self.evaluated.pop()
+            if real:
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    self.compute_loss(model, self._prepare_inputs(first_rows(inputs, real)))
+        return result
+
+    def real_rows(self) -> int | None:
+        """How many rows of this process's next batch are its own: the rest repeats the data's first ones.
+
+        None where the data have no length, or one process reads for all.
+        """
+        args = self.args
+        # a mapping or a file before the arguments have read it
+        dealing: Any = args.accelerator_config
+        if self.evaluated_rows is None or dealing.split_batches or dealing.dispatch_batches:
+            return None
+        start = (self.evaluated_batches * args.world_size + args.process_index) * args.eval_batch_size
+        return max(self.evaluated_rows - start, 0)
+
+    def evaluation_loop(self, dataloader, *args, metric_key_prefix="eval", **kwargs):
+        """Trainer's; the loss is a mean over all that is scored, not over the batches."""
+        self.evaluated, self.evaluated_batches = [], 0
+        self.evaluated_rows = len(dataloader.dataset) if isinstance(dataloader.dataset, Sized) else None
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        name = f"{metric_key_prefix}_loss"
+        if name in output.metrics:
+            sums = sum(self.evaluated, torch.zeros(1, 2, dtype=torch.float64, device=self.args.device))
+            totals, numbers = self.accelerator.reduce(sums, "sum").T
+            output.metrics[name] = float((totals / numbers.clamp(min=1)).sum())
+        return output
 
     def log(self, logs, *args, **kwargs):
         if self.is_world_process_zero() and self.unlabelled_updates:
@@ -216,6 +332,8 @@ class LineageTrainer(Trainer):
                 IGNORED,
             )
             self.unlabelled_updates = 0
+        self.evaluated: list[torch.Tensor] = []
+        self.evaluated_batches, self.evaluated_rows = 0, None
         super().log(logs, *args, **kwargs)
 
     def create_scheduler(self, num_training_steps, optimizer=None):

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
@@ -120,6 +119,8 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             for a model that does not take them.
     """
 
+    args: TranslationTrainingArguments
+
     sums_over_time = True
 
     def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):
@@ -130,11 +131,7 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
         }.items():
             if value is not None:
                 setattr(model.generation_config, name, value)
-        if args.label_smoothing_factor:
-            kwargs["compute_loss_func"] = self.smoothed_loss
         super().__init__(model, args, **kwargs)
-        # transformers' own would smooth the evaluation's loss too
-        self.label_smoother = None
         if args.average_checkpoints:
             self.add_callback(AverageCheckpoints(args.average_checkpoints))
 
@@ -168,20 +165,7 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
     def evaluation_loop(self, dataloader, *args, metric_key_prefix="eval", **kwargs):
         # Seq2SeqTrainer gathers the rows too that fill the processes' last batch, and would score them twice
         self.gather_function = self.accelerator.gather_for_metrics
-        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
-        name = f"{metric_key_prefix}_loss"
-        if name in output.metrics:
-            # a mean over sentences of what `prediction_step` gives
-            tokens = sum(int(torch.as_tensor(row["labels"]).ne(IGNORED).sum()) for row in dataloader.dataset)
-            output.metrics[name] *= len(dataloader.dataset) / max(tokens, 1)
-        return output
-
-    def prediction_step(self, model, inputs, *args, **kwargs):
-        """Seq2SeqTrainer's; the loss is the sum over the batch's tokens, divided by its sentences."""
-        loss, generated, labels = super().prediction_step(model, inputs, *args, **kwargs)
-        if loss is not None:
-            loss = loss * inputs["labels"].ne(IGNORED).sum() / len(inputs["labels"])
-        return loss, generated, labels
+        return super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -189,20 +173,11 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             self.tokens_per_sentence = num_items / self.over_processes(sum(map(num_sentences, batches)), device)
         return batches, num_items
 
-    def smoothed_loss(self, outputs, labels: Tensor, num_items_in_batch=None) -> Tensor:
-        """Cross entropy with (1 − ε) of the mass on the label and ε on all tokens, or on all others (section 5.4)."""
-        epsilon, logits = self.args.label_smoothing_factor if self.model.training else 0.0, outputs.logits
-        if self.args.label_smoothing_over == "others":
-            # the label's own share of an equal distribution taken back
-            epsilon *= logits.shape[-1] / (logits.shape[-1] - 1)
-        loss = cross_entropy(
-            logits.float().flatten(0, 1),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            label_smoothing=epsilon,
-            reduction="sum",
-        )
-        return loss / (labels.ne(IGNORED).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+    def label_smoothing(self):
+        """(1 − ε) of the probability for the label and ε for all tokens, or for all others (Vaswani et al., 5.4)."""
+        epsilon, size = self.args.label_smoothing_factor, self.model.get_output_embeddings().weight.shape[0]
+        # among all, the label gets its own share of an equal distribution back
+        return epsilon * size / (size - 1) if self.args.label_smoothing_over == "others" else epsilon
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         pairs = inputs.get("pair")
@@ -211,11 +186,6 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             step, length = self.state.global_step, inputs["labels"].shape[1]
             share = self.args.truth_share(step)
             inputs["own_words"] = own_word_coins(self.args.seed, step, pairs, length, share)
-        if self.compute_loss_func is not None and "decoder_input_ids" not in inputs:
-            # Trainer takes the labels out, from which the model would make its decoder's inputs
-            bounds = [inputs["cu_seq_lens_q"]] if "cu_seq_lens_q" in inputs else []
-            shifted = self.model.prepare_decoder_input_ids_from_labels(inputs["labels"], *bounds)
-            inputs = {**inputs, "decoder_input_ids": shifted}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.args.sum_over_time and model.training:
             loss = loss * self.tokens_per_sentence

@@ -3,8 +3,13 @@
 `update` changes both matrices of a `Word2VecForPreTraining` in place. Skip-gram with negative sampling takes `chunk`
 centres at a time, which share their negatives; see word2vec_numba.py, which is fastest. torch takes several chunks at
 once, all from the same state of the matrices, and sums their changes.
+
+Changes that are summed from one state add up where the same words come again and again: with few words, one word that
+dominates, or a high learning rate, each step would overshoot and the matrices would grow without end. Such a block is
+gone over several times with shorter steps instead (`passes`), which in sum are as long.
 """
 
+import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -16,8 +21,13 @@ from torch.nn.functional import logsigmoid, pad
 from hf_lineage.models import Word2VecConfig, Word2VecForPreTraining
 
 
-# one step in so many measures the loss: a logarithm a pair would cost as much as the training
+# the loss is measured on one step in 16: a logarithm per pair would cost as much as the training
 LOSS_INTERVAL = 16
+# how long a step may be, as `step_length` estimates it. Measured on 2 to 5,000 words, uniform and by Zipf's law: from
+# 2.5 times the first (many centres) and 1.2 times the second (one by one) on, the matrices grow without end
+MAX_SHARED_STEP, MAX_STEP = 2.0, 0.9
+# enough words to estimate how often two of a block are the same
+SAMPLED_WORDS = 1024
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class FastPath:
         # words that come often in one step would be moved too far: fewer centres for a small vocabulary
         at_once = max(1, min(512, config.vocab_size // 20))
         if config.objective != "negative_sampling":
-            return cls(backend, 1, 0, min(64, at_once))
+            return cls(backend, 1, 0, min(64, at_once) if backend == "torch" else 1)
         if backend == "torch":
             return cls(backend, 32, 32, max(1, at_once // 32))
         return cls(backend, 16, 16) if config.architecture == "skip_gram" else cls(backend, 1, config.num_negatives)
@@ -59,9 +69,59 @@ class FastPath:
 def update(
     model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath, rate: float
 ) -> tuple[float, int]:
-    """One pass over a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, pairs it counts)."""
-    matrices = model.get_input_embeddings().weight.detach(), model.context_embeddings.detach()
-    return (_numba if path.backend == "numba" else _torch)(model, *matrices, block, path, rate)
+    """Learns a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, pairs it counts)."""
+    matrices = model.model.embed_tokens.weight.detach(), model.context_embeddings.detach()
+    learn, count = (_numba if path.backend == "numba" else _torch), passes(model, block, path, rate)
+    sums = [learn(model, *matrices, block, path, rate / count) for _ in range(count)]
+    loss, pairs = (sum(column) for column in zip(*sums, strict=True))
+    return loss / count, pairs // count
+
+
+def passes(model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath, rate: float) -> int:
+    """How often to go over a block, at `rate` divided by this number, so that no step overshoots: usually 1."""
+    longest = MAX_SHARED_STEP if path.chunk * path.chunks_at_once > 1 else MAX_STEP
+    return max(1, math.ceil(rate * step_length(model, block, path) / longest))
+
+
+def step_length(model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath) -> float:
+    """How much vectors move each other in one step at learning rate 1: the norm of the sums of their pairs' weights.
+
+    Estimated for words and negatives drawn independently: m positions that hold the same word with probability p² have
+    counts of norm √(m (1 + m p²)).
+    """
+    config = model.config
+    # a reach of 1 … window on each side is drawn for each word
+    neighbours = config.window + 1
+    same_word = _same(block["ids"])
+    if config.architecture == "skip_gram" or not config.cbow_mean:
+        weight = neighbours
+    else:
+        # a mean moves with 1 / neighbours of each change of a neighbour, which is the whole error in the authors' code
+        weight = 1 if config.cbow_grad == "corrected" else math.sqrt(neighbours)
+    if path.chunk > 1:
+        positions, same_noise = path.chunk + config.window, _same(block["negatives"])
+        words = math.sqrt(positions * (1 + positions * same_word))
+        noise = math.sqrt(1 / path.negatives_per_chunk + same_noise)
+        # of other chunks, at the same time, only words and negatives that are the same add to a chunk's
+        others = (path.chunks_at_once - 1) * positions * math.sqrt(same_word * same_noise)
+        return weight * config.num_negatives * (words * noise + others)
+    # numba takes skip-gram's pairs one by one
+    one_pair = path.backend == "numba" and config.architecture == "skip_gram"
+    pairs = 1 if one_pair else path.chunks_at_once * neighbours
+    words = weight / neighbours * math.sqrt(pairs * (1 + pairs * same_word))
+    if config.objective == "negative_sampling":
+        return words * math.sqrt((1 + config.num_negatives) * (1 + config.num_negatives * _same(block["negatives"])))
+    # the nodes of one path, or the few at the root that many paths share; a full softmax is as two nodes
+    depth = math.log2(config.vocab_size) if config.objective == "hierarchical_softmax" else 2
+    return max(words * math.sqrt(2), math.sqrt(depth))
+
+
+def _same(ids: np.ndarray) -> float:
+    """The probability that two of `ids` [...] are the same, estimated on some of them."""
+    ids = ids.reshape(-1)[:: ids.size // SAMPLED_WORDS + 1]
+    counts = np.unique(ids, return_counts=True)[1]
+    # the sum of n (n - 1) pairs, without each word's pair with itself
+    return float(counts @ (counts - 1)) / max(len(ids) * (len(ids) - 1), 1)
 
 
 def _numba(model, embedding, context, block, path, rate):
@@ -72,13 +132,13 @@ def _numba(model, embedding, context, block, path, rate):
     block = [block[name] for name in ("ids", "low", "high", "negatives")]
     rate = np.float32(rate)
     if config.architecture == "skip_gram" and config.objective == "negative_sampling":
-        return word2vec_numba.skip_gram(*matrices, *block, path.chunk, config.num_negatives, rate)
+        return word2vec_numba.skip_gram(*matrices, *block, path.chunk, config.num_negatives, rate, LOSS_INTERVAL)
     nodes, signs = np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32)
     if config.objective == "hierarchical_softmax":
         tree = model.huffman_tree()
         nodes, signs = tree.nodes.int().numpy(), tree.signs.float().numpy()
     options = config.architecture == "cbow", config.cbow_mean, config.cbow_mean and config.cbow_grad == "corrected"
-    return word2vec_numba.word_by_word(*matrices, *block, nodes, signs, *options, rate)
+    return word2vec_numba.word_by_word(*matrices, *block, nodes, signs, *options, rate, LOSS_INTERVAL)
 
 
 def _torch(model, embedding, context, block, path, rate):

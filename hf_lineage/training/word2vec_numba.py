@@ -7,16 +7,14 @@ too). `word_by_word` is the authors' loop, which hierarchical softmax and CBOW n
 
 Shapes: embedding [V, D] and context [V, D] float32; ids, low, high int32 [n], where centre i has the neighbours
 low[i] ... high[i] − 1 without i itself; negatives int32 [chunks, N]. Both loops release the interpreter's lock, and
-return (loss in nats, pairs it was measured on): one chunk in LOSS_INTERVAL is measured, since a logarithm a pair would
-cost as much as the training.
+return (loss in nats, pairs it was measured on): only one chunk in `loss_interval` is measured, since a logarithm per
+pair would cost as much as the training.
 """
 
 import math
 
 import numpy as np
 from numba import njit
-
-from hf_lineage.training.word2vec_fast import LOSS_INTERVAL
 
 
 HALF, ONE = np.float32(0.5), np.float32(1.0)
@@ -60,7 +58,7 @@ def scatter_add(matrix, rows, change):
 
 
 @compiled
-def skip_gram(embedding, context, ids, low, high, negatives, length, num_negatives, rate):
+def skip_gram(embedding, context, ids, low, high, negatives, length, num_negatives, rate, loss_interval):
     """Negative sampling, `length` centres at a time."""
     size, shared = embedding.shape[1], negatives.shape[1]
     widest = length
@@ -83,7 +81,7 @@ def skip_gram(embedding, context, ids, low, high, negatives, length, num_negativ
         gather(y, context, ids[a:b])
         gather(z, context, noise)
         dy[:] = np.float32(0)
-        measure = (a // length) % LOSS_INTERVAL == 0
+        measure = (a // length) % loss_interval == 0
 
         # how many pairs each row of x has with each negative; a pair's own centre is no negative of it
         pairs[:n] = np.float32(0)
@@ -155,7 +153,7 @@ def learn(h, error, context, rows, signs, count, rate, measure):
 
 
 @compiled
-def word_by_word(embedding, context, ids, low, high, negatives, nodes, signs, cbow, mean, divide, rate):
+def word_by_word(embedding, context, ids, low, high, negatives, nodes, signs, cbow, mean, divide, rate, loss_interval):
     """Centres one after the other, each against its negatives [n, k] or, if there are none, along its Huffman path.
 
     nodes and signs [V, depth] are the tree's (`HuffmanTree`). `mean` and `divide` are CBOW's: whether neighbours are
@@ -170,7 +168,7 @@ def word_by_word(embedding, context, ids, low, high, negatives, nodes, signs, cb
         neighbours = high[i] - low[i] - 1
         if neighbours <= 0:
             continue
-        measure, count = i % LOSS_INTERVAL == 0, 0
+        measure, count = i % loss_interval == 0, 0
         if use_tree:
             while count < nodes.shape[1] and signs[ids[i], count] != 0:
                 rows[count], labels[count] = nodes[ids[i], count], signs[ids[i], count]

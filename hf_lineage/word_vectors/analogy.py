@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hf_lineage.word_vectors.vectors import WordVectors, analogy_scores, spelling
+from hf_lineage.analogy_scores import analogy_scores
+from hf_lineage.files import read_lines
+from hf_lineage.word_vectors.vectors import WordVectors
 
 
 # of float32: so many cosines and scores are held at a time, the scores within a processor's cache
@@ -27,11 +29,11 @@ def load_analogies(path: str | Path) -> list[Analogy]:
     """Reads questions in the format of word2vec's questions-words.txt: ": section" lines, four words a line.
 
     Raises:
-        ValueError: a line has not four words, or the file has no question.
+        ValueError: a line has not four words, the file has no question, or is not UTF-8.
         OSError: the file cannot be read.
     """
     section, analogies = "", []
-    for line_number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for line_number, line in enumerate(read_lines(path), 1):
         words = line.split()
         if line.startswith(":"):
             section = line[1:].strip()
@@ -55,18 +57,17 @@ def answer_analogies(
     """The best answer to each question among the first `restrict_vocab` words; "" if one of its four is not there.
 
     The three words of the question are no answers. If `case_insensitive`, neither are their other spellings, and a
-    question is asked of the first, most frequent, spelling of its words, as in gensim.
+    word of another case in the vocabulary is found as `Spellings` tells, which differs from gensim.
 
     Raises:
         ValueError: the method is unknown, or restrict_vocab is below 1.
     """
-    spelled = vectors.ids_by_spelling(restrict_vocab, case_insensitive)
-    ids = [[spelled.get(spelling(word, case_insensitive)) for word in analogy[1:]] for analogy in analogies]
+    spellings = vectors.spellings(restrict_vocab, case_insensitive)
+    ids = [[spellings.find(word) for word in analogy[1:]] for analogy in analogies]
     asked = [i for i, row in enumerate(ids) if None not in row]
     answers = [""] * len(ids)
     if asked:
-        groups = np.array([spelled[spelling(word, case_insensitive)] for word in vectors.words[:restrict_vocab]])
-        best = _best_answers(vectors, np.array([ids[i][:3] for i in asked]), groups, method)
+        best = _best_answers(vectors, np.array([ids[i][:3] for i in asked]), spellings.groups(), method)
         for i, answer in zip(asked, best, strict=True):
             answers[i] = vectors.words[answer]
     return answers
@@ -86,11 +87,11 @@ def _best_answers(vectors, questions, groups, method):
     for start in range(0, len(groups), width):
         block = slice(start, min(start + width, len(groups)))
         cosines = units @ vectors.vectors[block].T / vectors.norms[block]  # [U, width]
-        inputs = np.flatnonzero(np.isin(groups[block], words))
+        inputs = np.flatnonzero(np.isin(groups[block], groups[words]))
         for first in range(0, len(questions), height):
             part = slice(first, first + height)
             scores = analogy_scores(*(cosines[rows[part, i]] for i in range(3)), method)  # [height, width]
-            is_input = (questions[part, :, None] == groups[block][inputs]).any(1)
+            is_input = (groups[questions[part]][..., None] == groups[block][inputs]).any(1)
             scores[:, inputs] = np.where(is_input, -np.inf, scores[:, inputs])
             top = scores.argmax(1)
             top_scores = scores[np.arange(len(top)), top]

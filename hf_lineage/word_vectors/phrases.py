@@ -8,23 +8,32 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from hf_lineage.files import write_text
+from hf_lineage.files import read_text, write_text
+from hf_lineage.text_parts import Part, in_parts, parts_by_text
+
+
+# words of a long text that are held at a time
+_STRETCH = 10_000
 
 
 @dataclass(frozen=True)
 class MappedTexts:
-    """Texts, each changed as it is read: nothing is stored, and they can be read as often as `texts` can."""
+    """Texts, each changed as it is read: nothing is stored, and they can be read as often as `texts` can.
+
+    Each `Part` of a long text is changed by itself.
+    """
 
     texts: Iterable[str]
     change: Callable[[str], str]
 
     def __iter__(self) -> Iterator[str]:
-        return map(self.change, self.texts)
+        for text in self.texts:
+            yield Part(self.change(text)) if isinstance(text, Part) else self.change(text)
 
 
 @dataclass
@@ -68,31 +77,39 @@ class Phrases:
         phrases = cls([], delimiter)
         for threshold in thresholds:
             bar = tqdm(texts, f"Phrases, pass {len(phrases.passes) + 1}", unit=" texts", disable=not show_progress)
-            counts, pairs, num_words = _count(map(phrases.split, bar), max_counts)
+            counts, pairs, num_words = _count(map(phrases._words, parts_by_text(in_parts(bar))), max_counts)
             scores = _scores(counts, pairs, num_words, min_count)
             phrases.passes.append({pair: score for pair, score in scores if score > threshold})
         return phrases
 
     def split(self, text: str) -> list[str]:
         """The words and phrases of a text. In each pass the first of two overlapping pairs is joined."""
-        words = text.split()
-        for pairs in self.passes:
-            words = list(self._joined(words, pairs))
-        return words
+        return list(self._words([text]))
 
     def join(self, text: str) -> str:
         """The text with its phrases joined: "in new york" -> "in new_york"."""
         return " ".join(self.split(text))
 
+    def joined(self, texts: Iterable[str]) -> "JoinedTexts":
+        """The texts with their phrases joined as they are read, those across the parts of a long text too."""
+        return JoinedTexts(texts, self)
+
+    def _words(self, parts) -> Iterator[str]:
+        words = chain.from_iterable(map(str.split, parts))
+        for pairs in self.passes:
+            words = self._joined(words, pairs)
+        return words
+
     def _joined(self, words, pairs):
-        i = 0
-        while i < len(words):
-            # short of the end the slice has one word, which is no pair
-            if (pair := tuple(words[i : i + 2])) in pairs:
-                yield self.delimiter.join(pair)
+        word = next(words, None)
+        while word is not None:
+            following = next(words, None)
+            if (word, following) in pairs:
+                yield self.delimiter.join((word, following))
+                following = next(words, None)
             else:
-                yield words[i]
-            i += 2 if pair in pairs else 1
+                yield word
+            word = following
 
     def save(self, path: str | Path):
         """Writes a JSON file."""
@@ -108,23 +125,48 @@ class Phrases:
             OSError: the file cannot be read.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
             passes = [{(str(a), str(b)): float(score) for a, b, score in pairs} for pairs in content["passes"]]
             return cls(passes, str(content["delimiter"]))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is not a file of phrases, as Phrases.save writes it ({error!r})") from error
 
 
+@dataclass(frozen=True)
+class JoinedTexts:
+    """Texts with their phrases joined as they are read; long texts come in `Part`s."""
+
+    texts: Iterable[str]
+    phrases: Phrases
+
+    def __iter__(self) -> Iterator[str]:
+        for parts in parts_by_text(in_parts(self.texts)):
+            words, joined = self.phrases._words(parts), ""
+            for stretch in _stretches(words):
+                if joined:
+                    yield Part(joined + " ")
+                joined = " ".join(stretch)
+            yield joined
+
+
+def _stretches(words) -> Iterator[list[str]]:
+    while stretch := list(islice(words, _STRETCH)):
+        yield stretch
+
+
 def _count(sentences, max_counts):
     """How often each word and each pair of neighbours occurs, and how many words there are."""
     words, pairs, num_words, least = Counter(), Counter(), 0, 1
     for sentence in sentences:
-        num_words += len(sentence)
-        words.update(sentence)
-        pairs.update(pairwise(sentence))
-        while len(words) + len(pairs) > max_counts:
-            words, pairs = (Counter({k: n for k, n in c.items() if n > least}) for c in (words, pairs))
-            least += 1
+        last = []
+        for stretch in _stretches(sentence):
+            num_words += len(stretch)
+            words.update(stretch)
+            pairs.update(pairwise(last + stretch))
+            last = stretch[-1:]
+            while len(words) + len(pairs) > max_counts:
+                words, pairs = (Counter({k: n for k, n in c.items() if n > least}) for c in (words, pairs))
+                least += 1
     return words, pairs, num_words
 
 

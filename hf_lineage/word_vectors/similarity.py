@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hf_lineage.word_vectors.vectors import WordVectors, spelling
+from hf_lineage.files import read_lines
+from hf_lineage.word_vectors.vectors import WordVectors
 
 
 class WordPair(NamedTuple):
@@ -23,11 +24,11 @@ def load_similarities(path: str | Path, *, delimiter: str = "\t", score_column: 
     WS-353's original file needs delimiter="," (combined.csv), SimLex-999's score_column=3.
 
     Raises:
-        ValueError: a line lacks a column, its score is not a finite number, or the file has no pair.
+        ValueError: a line lacks a column, its score is not a finite number, or the file has no pair or is not UTF-8.
         OSError: the file cannot be read.
     """
     pairs = []
-    for line_number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for line_number, line in enumerate(read_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
         fields = [field.strip() for field in line.split(delimiter)]
@@ -56,13 +57,14 @@ def pair_similarities(
 ) -> list[float | None]:
     """The cosine of each pair; None if one of the two is not among the first `restrict_vocab` words.
 
-    If `case_insensitive`, a word is looked up in its first, most frequent, spelling, as in gensim.
+    If `case_insensitive`, a word of another case in the vocabulary is found as `Spellings` tells, which differs from
+    gensim.
 
     Raises:
         ValueError: restrict_vocab is below 1.
     """
-    spelled = vectors.ids_by_spelling(restrict_vocab, case_insensitive)
-    ids = [[spelled.get(spelling(word, case_insensitive)) for word in pair[:2]] for pair in pairs]
+    spellings = vectors.spellings(restrict_vocab, case_insensitive)
+    ids = [[spellings.find(word) for word in pair[:2]] for pair in pairs]
     known = np.array([row for row in ids if None not in row], np.int64).reshape(-1, 2)
     cosines = iter(np.einsum("pd,pd->p", vectors.unit(known[:, 0]), vectors.unit(known[:, 1])).tolist())
     return [None if None in row else next(cosines) for row in ids]

@@ -10,10 +10,9 @@ from itertools import islice
 
 import numpy as np
 
+from hf_lineage.analogy_scores import analogy_scores
 from hf_lineage.word_vectors.formats import read_vectors, write_vectors
-
-
-ANALOGY_METHODS = ("3CosAdd", "3CosMul")
+from hf_lineage.word_vectors.spellings import Spellings
 
 
 class WordVectors:
@@ -108,15 +107,13 @@ class WordVectors:
         close = get_close_matches(word, islice(alike, 2_000), cutoff=0.7)
         return f"; similar ones are {', '.join(close)}" if close else ""
 
-    def ids_by_spelling(self, restrict_vocab: int | None, case_insensitive: bool) -> dict[str, int]:
-        """The number of each of the first `restrict_vocab` words; spelled in capitals, the first of several spellings.
+    def spellings(self, restrict_vocab: int | None, case_insensitive: bool) -> Spellings:
+        """The first `restrict_vocab` words, to be looked up as `Spellings` tells.
 
         Raises:
             ValueError: restrict_vocab is below 1.
         """
-        words = self.words[: self._limit(restrict_vocab)][::-1]
-        spelled = (spelling(word, case_insensitive) for word in words)
-        return dict(zip(spelled, reversed(range(len(words))), strict=True))
+        return Spellings(self.words[: self._limit(restrict_vocab)], case_insensitive)
 
     def vector(self, word: str) -> np.ndarray:
         """The vector of a word [D]."""
@@ -149,7 +146,8 @@ class WordVectors:
         """
         ids = self.ids(a, b, c)
         units = self.unit(ids)
-        scores = analogy_scores(*self._cosines(units, restrict_vocab), method)
+        of_a, of_b, of_c = self._cosines(units, restrict_vocab)
+        scores = analogy_scores(of_a, of_b, of_c, method)
         if method == "3CosAdd":
             scores = scores / (np.linalg.norm(units[1] - units[0] + units[2]) or 1)
         return self._best(scores, n, ids)
@@ -188,34 +186,3 @@ def _lengths(vectors):
     # squares of float32 would overflow from 2e19 on
     lengths = np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))
     return np.where(lengths == 0, 1, lengths).astype(np.float32)
-
-
-def analogy_scores(a: np.ndarray, b: np.ndarray, c: np.ndarray, method: str) -> np.ndarray:
-    """Cosines of candidates with a, b and c -> scores as d in "a is to b as c is to d", all of one shape.
-
-    3CosAdd: cos b − cos a + cos c. 3CosMul: cos b · cos c / (cos a + 1e-6), each cosine first moved to [0, 1]
-    (Levy and Goldberg, 2014, eq. 4 and its footnote).
-
-    Raises:
-        ValueError: another method.
-    """
-    if method not in ANALOGY_METHODS:
-        raise ValueError(f"method is {method!r}; it must be one of {', '.join(ANALOGY_METHODS)}")
-    if method == "3CosAdd":
-        return b - a + c
-    return (1 + b) / 2 * (1 + c) / 2 / ((1 + a) / 2 + 1e-6)
-
-
-def spelling(word: str, case_insensitive: bool) -> str:
-    """The form by which words are compared."""
-    return word.upper() if case_insensitive else word
-
-
-def read_word_vectors(path, **options) -> WordVectors:
-    """`WordVectors.load`, by the name it has among the converters."""
-    return WordVectors.load(path, **options)
-
-
-def write_word_vectors(path, vectors: WordVectors, format: str | None = None):
-    """`WordVectors.save`, by the name it has among the converters."""
-    vectors.save(path, format)

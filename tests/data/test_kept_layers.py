@@ -122,3 +122,46 @@ def test_words_with_labels_train_a_head(config, tokenizer, tmp_path):
     assert any("task_layer" in name for name in changed)
     assert any("mixes" in name for name in changed)
     assert not any("forward_layers" in name or "token_layer" in name for name in changed)
+
+
+@pytest.fixture
+def cutting_tokenizer():
+    """Cuts words at punctuation."""
+    marks = {"unk_token": "<UNK>", "bos_token": "<S>", "eos_token": "</S>", "pad_token": "<pad>"}
+    words = train_word_level(["a U.S. dog"], special_tokens=marks, split_punctuation=True, show_progress=False)
+    return elmo_tokenizer(words)
+
+
+def test_tags_stand_at_the_first_token_of_their_word(cutting_tokenizer, tmp_path):
+    config = ELMoConfig(vocab_size=len(cutting_tokenizer), **SIZES)
+    rows = {"words": [["a", "U.S.", "dog"], ["dog"], ["e.g."]], "tags": [[1, 2, 3], [3], [4]], "row": [7, 8, 9]}
+    data = datasets.Dataset.from_dict(rows | {"classes": [[1.0, 0.0]] * 3})
+    kept = KeptLayers(
+        data, ELMoModel(config), cutting_tokenizer, tmp_path, text_column="words", tag_columns=["tags"], batch_size=2
+    )
+    batch = kept.collate([kept[0], kept[1], kept[2]])
+    no = -100
+    assert batch["tags"].tolist() == [
+        [no, 1, 2, no, no, no, 3, no],
+        [no, 3, no, no, no, no, no, no],
+        [no, 4, no, no, no, no, no, no],
+    ]
+    # what belongs to the text is not padded
+    assert batch["row"].tolist() == [7, 8, 9]
+    assert batch["classes"].tolist() == [[1, 0]] * 3
+
+
+def test_numbers_that_do_not_fit_the_text_are_named(cutting_tokenizer, tmp_path):
+    model = ELMoModel(ELMoConfig(vocab_size=len(cutting_tokenizer), **SIZES))
+
+    def keep(words, tags, **options):
+        data = datasets.Dataset.from_dict({"words": words, "tags": tags})
+        KeptLayers(data, model, cutting_tokenizer, tmp_path, text_column="words", **options)
+
+    with pytest.raises(ValueError, match="row 1: there are 2 words in words, but tags has 1 numbers"):
+        keep([["a"], ["a", "dog"]], [[1], [1]], tag_columns=["tags"])
+    # one per word with marks is too few where words are cut
+    with pytest.raises(ValueError, match="row 0: there are 6 tokens with the marks, but tags has 3 numbers"):
+        keep([["U.S."]], [[-100, 1, -100]])
+    with pytest.raises(ValueError, match="tag_columns is .*words has texts"):
+        keep(["U.S."], [[1]], tag_columns=["tags"])

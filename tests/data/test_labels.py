@@ -4,6 +4,7 @@ import datasets
 import pytest
 
 from hf_lineage.data import class_names, labelled_splits, load_labelled
+from hf_lineage.files import CorpusError
 
 
 def splits(**labels):
@@ -47,11 +48,11 @@ def folder(tmp_path):
 
 def test_columns_and_splits_are_found_or_named(folder):
     usual = (["premise", "hypothesis"], ["text"])
-    data, fields = load_labelled(folder, "y", None, usual)
-    assert (list(data), fields) == (["train", "validation", "test"], ["text"])
-    data, fields = load_labelled(folder, "y", ["premise"], usual, "test")
-    assert (list(data), fields) == (["train", "validation"], ["premise"])
-    assert data["validation"]["y"][:] == [1]
+    data = load_labelled(folder, "y", None, usual)
+    assert (list(data.splits), data.text_fields) == (["train", "validation", "test"], ["text"])
+    data = load_labelled(folder, "y", ["premise"], usual, "test")
+    assert (list(data.splits), data.text_fields) == (["train", "validation"], ["premise"])
+    assert data.splits["validation"]["y"][:] == [1]
     with pytest.raises(ValueError, match=r"no split dev, but train, validation, test: set validation_split"):
         load_labelled(folder, "y", None, usual, "dev")
     with pytest.raises(ValueError, match=r"no usual text column \(premise and hypothesis\); name one of .*'text'"):
@@ -69,3 +70,182 @@ def test_classes_have_the_names_of_the_data_set():
     assert class_names(rows, "tags") == {0: "O", 2: "I-PER"}
     assert class_names(rows, "tag") == {-1: "-1", 1: "B-PER"}
     assert class_names(rows, "word") == {"a": "a", "b": "b"}
+
+
+def load(tmp_path, label="label", ending="csv", **texts_and_options):
+    """What is read of a file per split, each given as its text."""
+    options = {name: texts_and_options.pop(name) for name in ("problem_type", "encoding") if name in texts_and_options}
+    for split, text in texts_and_options.items():
+        (tmp_path / f"{split}.{ending}").write_text(text, encoding="utf-8")
+    return load_labelled(tmp_path, label, None, (["tokens"], ["text"]), **options)
+
+
+def csv_of(*labels, text="a"):
+    return "text,label\n" + "".join(f"{text},{label}\n" for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem_type", "classes", "said"),
+    [
+        # classes
+        (["0", "1"], None, [0, 1], "2 classes (0, 1) from the column's whole numbers"),
+        (["0.0", "1.0"], None, [0, 1], "2 classes (0, 1) from the column's numbers, which are all whole"),
+        (["positive ", "negative", "positive"], None, ["negative", "positive"], "2 classes (negative, positive)"),
+        (["007", "7"], None, ["007", "7"], "2 classes (007, 7) from the column's text"),
+        (["10", "9", " 9"], None, [9, 10], "2 classes (9, 10)"),
+        (["true", "false"], None, ["false", "true"], "text"),
+        (['"[""x"", ""y""]"', "[]"], None, ["x", "y"], "several of 2 classes (x, y) from the column's lists of text"),
+        (["0.5", "1.5"], "single_label_classification", [0.5, 1.5], "as problem_type says"),
+        (["x", "y"], "multi_label_classification", ["x", "y"], "several of 2 classes"),
+        # numbers
+        (["0.5", "1.0"], None, [], "regression, since the column holds 2 different numbers from 0.5 to 1, some with"),
+        ([f"{i}.0" for i in range(30)], None, [], "regression, since the column holds 30 different numbers"),
+        (["0", "1"], "regression", [], "regression, as problem_type says"),
+        (["1e-3", "2", "-.5"], None, [], "regression, since the column holds 3 different numbers from -0.5 to 2"),
+    ],
+)
+def test_what_labels_are_is_decided_by_the_whole_column_and_said(tmp_path, capsys, cells, problem_type, classes, said):
+    data = load(tmp_path, train=csv_of(*cells), validation=csv_of(*cells), problem_type=problem_type)
+    assert list(data.labels.classes) == classes
+    assert said in capsys.readouterr().out
+    encoded = [data.labels.encode(label) for label in data.splits["train"]["label"]]
+    kinds = {"regression": float, "single_label_classification": int, "multi_label_classification": list}
+    assert {type(label) for label in encoded} == {kinds[data.labels.problem_type]}
+
+
+def test_labels_are_what_the_heads_read(tmp_path):
+    rows = "\n".join(f'{{"text": "a", "label": {label}}}' for label in ('["b", "a"]', "[]", '["c"]'))
+    labels = load(tmp_path, ending="jsonl", train=rows, validation=rows).labels
+    assert labels.config["problem_type"] == "multi_label_classification"
+    assert [labels.encode(label) for label in (["b", "a"], [], ["c"])] == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert labels.config["id2label"] == {0: "a", 1: "b", 2: "c"}
+    # a 1 or 0 for each class is as good as the list of those that have a 1
+    rows = "\n".join(f'{{"text": "a", "label": {label}}}' for label in ([1, 1, 0], [0, 0, 0], [0, 0, 1]))
+    data = load(tmp_path, ending="jsonl", train=rows, validation=rows)
+    assert [data.labels.encode(label) for label in data.splits["train"]["label"]] == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_white_space_and_doubtful_names_are_said(tmp_path, capsys):
+    cells = ["positive ", "positive", "Positive", "NA", "b  c", "b c"]
+    load(tmp_path, train=csv_of(*cells), validation=csv_of("positive"))
+    out = capsys.readouterr().out
+    assert "the white space around 1 labels is left out, such as that of 'positive ' in" in out
+    assert "train.csv, line 2" in out
+    assert "the classes 'Positive' and 'positive' differ by case or blanks only" in out
+    assert "the classes 'b  c' and 'b c' differ" in out
+    assert "'NA' is read as the name of a class" in out
+
+
+@pytest.mark.parametrize(
+    ("ending", "train", "place"),
+    [
+        ("csv", csv_of("0", "", "1"), r"train\.csv, line 3, column 'label'.*missing \(''\)"),
+        ("csv", csv_of("0", "1", "NA"), r"train\.csv, line 4, column 'label'.*'NA', where others are numbers"),
+        ("csv", csv_of("0.5", "null", "1"), r"train\.csv, line 3, column 'label'.*'null'"),
+        ("csv", csv_of("yes", "no", " "), r"train\.csv, line 4, column 'label'.*missing"),
+        ("tsv", "text\tlabel\na\t0\na\t\n", r"train\.tsv, line 3, column 'label'.*missing"),
+        ("jsonl", '{"text": "a", "label": null}', r"train\.jsonl, line 1, column 'label'.*missing \(None\)"),
+        ("jsonl", '{"text": "a", "label": "x"}\n\n{"text": "a"}', r"train\.jsonl, line 3, column 'label'.*missing"),
+        ("jsonl", '{"text": "a", "label": NaN}', r"train\.jsonl, line 1, column 'label'.*missing"),
+        ("jsonl", '{"text": "a", "label": ["x", null]}', r"train\.jsonl, line 1, column 'label'.*missing"),
+        ("jsonl", '{"text": null, "label": 1}', r"train\.jsonl, line 1.*'text' is missing"),
+        ("jsonl", '{"text": ["a"], "label": "x"}\n{"text": "a", "label": "x"}', r"line 1, column 'text' holds a list"),
+        ("jsonl", '{"text": {"a": 1}, "label": 1}', r"train\.jsonl, line 1.*'text' is \{'a': 1\} \(dict\)"),
+        (
+            "jsonl",
+            '{"text": "a", "label": "x"}\n{"text": "a", "label": 1}',
+            r"line 1, column.*'x', 1 in .*line 2, column",
+        ),
+        (
+            "jsonl",
+            '{"tokens": ["a", "b"], "label": ["x"]}',
+            r"train\.jsonl, line 1: tokens has 2 words, but label 1 tags",
+        ),
+        (
+            "jsonl",
+            '{"tokens": ["a", null], "label": ["x", "y"]}',
+            r"train\.jsonl, line 1, word 2: .*'tokens' is missing",
+        ),
+        ("json", '[{"text": "a", "label": "x"}, {"text": "a", "label": ""}]', r"train\.json, row 2, column 'label'"),
+    ],
+)
+def test_what_is_missing_is_named_by_file_line_and_column(tmp_path, ending, train, place):
+    with pytest.raises(CorpusError, match=place):
+        load(tmp_path, ending=ending, train=train, validation=train)
+
+
+def test_labels_that_do_not_fit_are_named(tmp_path):
+    with pytest.raises(CorpusError, match=r"validation\.csv, line 3: label is 2 .*'validation'.*which has 0, 1"):
+        load(tmp_path, train=csv_of(0, 1), validation=csv_of(0, 2))
+    with pytest.raises(CorpusError, match=r"train\.csv, line 3, column 'label'.*'x'"):
+        load(tmp_path, train=csv_of(0, "x"), validation=csv_of(0), problem_type="regression")
+    with pytest.raises(ValueError, match="every label of training is '1'"):
+        load(tmp_path, train=csv_of(1, 1), validation=csv_of(1))
+    with pytest.raises(ValueError, match="problem_type is 'classes'"):
+        load(tmp_path, train=csv_of(0, 1), validation=csv_of(0), problem_type="classes")
+    rows = '{"text": "a", "label": ["x"]}\n{"text": "a", "label": ["y"]}'
+    other = rows.replace("y", "z")
+    (tmp_path / "lists").mkdir()
+    with pytest.raises(CorpusError, match=r"validation\.jsonl, line 2: label is 'z'"):
+        load(tmp_path / "lists", ending="jsonl", train=rows, validation=other)
+    with pytest.raises(CorpusError, match=r"train\.jsonl, line 1: problem_type is regression, but label holds a list"):
+        load(tmp_path / "lists", ending="jsonl", train=rows, validation=rows, problem_type="regression")
+
+
+def test_splits_may_be_of_different_kinds(tmp_path):
+    (tmp_path / "validation.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "b", "label": 0}')
+    data = load(tmp_path, train=csv_of("0", "1"))
+    assert [data.splits[split]["label"][:] for split in ("train", "validation")] == [[0, 1], [1, 0]]
+    data = load(tmp_path, train=csv_of("0", "1"), problem_type="regression")
+    assert [data.splits[split]["label"][:] for split in ("train", "validation")] == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_a_test_split_without_labels_is_left_out(tmp_path, capsys):
+    for number, test in enumerate(("text\na\n", "text,label\na,\nb,\n")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        data = load(folder, train=csv_of(0, 1), validation=csv_of(0), test=test)
+        assert list(data.splits) == ["train", "validation"]
+        assert "The split test is left out" in capsys.readouterr().out
+
+
+def test_texts_stay_texts(tmp_path, capsys):
+    cells = ["007", "None", "NA", "null", "1e5", "true", "", "3.50"]
+    text = "text,label\n" + "".join(f"{cell},{number % 2}\n" for number, cell in enumerate(cells))
+    data = load(tmp_path, train=text, validation=text)
+    assert data.splits["train"]["text"][:] == cells
+    assert "text: 2 texts are empty, the first in" in capsys.readouterr().out
+    folder = tmp_path / "json"
+    folder.mkdir()
+    rows = "\n".join(
+        f'{{"text": {cell}, "label": {n % 2}}}' for n, cell in enumerate(('"007"', "7", "3.50", '"null"'))
+    )
+    data = load(folder, ending="jsonl", train=rows, validation=rows)
+    assert data.splits["train"]["text"][:] == ["007", "7", "3.50", "null"]
+
+
+# the inputs of the issue: (train, validation) and the place that is named, or the texts that are read
+MESSY = {
+    "json_null_label_words": r"train\.jsonl, line 4, column 'label'",
+    "json_null_text": r"train\.jsonl, line 6: .*'text' is missing",
+    "label_missing_int": r"train\.csv, line 5, column 'label'",
+    "semicolon": ["the fox bit me 0", "dawn came softly 1"],
+    "text_mixed_numbers": ["1000", "1001"],
+    "text_none_validation": ["old roof fell in 0", "dawn came softly 1"],
+}
+
+
+@pytest.mark.parametrize("case", MESSY)
+def test_messy_data_sets_are_read_or_the_place_is_named(shared_data, case):
+    folder = shared_data.parent / "cases" / "messy_labels" / case
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder}")
+    if isinstance(MESSY[case], str):
+        with pytest.raises(CorpusError, match=MESSY[case]):
+            load_labelled(folder, "label", None, (["text"],))
+        return
+    data = load_labelled(folder, "label", None, (["text"],))
+    assert data.splits["test"]["text"][:2] == MESSY[case]
+    assert data.splits["test"]["label"][:2] == [0, 1]
+    if case == "text_none_validation":
+        assert data.splits["validation"]["text"][5] == "None"

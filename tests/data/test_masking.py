@@ -5,9 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.data import Masking
-from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.tokenization import train_byte_pairs, train_wordpiece
 
 
 CLS, SEP, MASK, VOCABULARY = 0, 1, 2, 1_000
@@ -123,6 +125,101 @@ def test_whole_words():
         assert all(len(word) > number - len(chosen) for word in words if word not in whole)
         counts.update(whole)
     assert set(counts) >= {word for word in words if len(word) <= number}
+
+
+def byte_level(texts):
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    settings = {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
+    backend.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=280, **settings))
+    return backend
+
+
+def metaspace(texts):
+    backend = Tokenizer(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
+    backend.train_from_iterator(texts, trainer)
+    return backend
+
+
+def with_mark(**mark):
+    def train(texts):
+        backend = Tokenizer(models.BPE(unk_token="<unk>", **mark))
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=70, show_progress=False, **mark))
+        return backend
+
+    return train
+
+
+KINDS = {
+    "byte level": byte_level,
+    "metaspace": metaspace,
+    "@@": with_mark(continuing_subword_prefix="@@"),
+    "</w>": with_mark(end_of_word_suffix="</w>"),
+    "byte pairs": lambda texts: train_byte_pairs(texts, 310, show_progress=False).backend_tokenizer,
+    "wordpiece": lambda texts: train_wordpiece(texts, 70, show_progress=False).backend_tokenizer,
+}
+SENTENCES = ["unbelievable, isn't it? naïve lanterns near 1,234 rivers", "the (un)believable  dog's lantern 我欠他 zz"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_words_are_the_tokenizers_words(kind):
+    """The reference is what `word_ids` says where the text is there."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=KINDS[kind](SENTENCES * 3),
+        **{"unk_token": "<unk>", "mask_token": "<mask>", "cls_token": "<cls>", "sep_token": "<sep>"},
+    )
+    mask, parts = Masking.of(tokenizer, whole_words=True, probability=0.4), 0
+    for text in SENTENCES:
+        encoded = tokenizer(text, add_special_tokens=False)
+        ids = np.array([tokenizer.cls_token_id, *encoded.input_ids, tokenizer.sep_token_id])
+        words = {}
+        for place, word in enumerate(encoded.word_ids(), start=1):
+            words.setdefault(word, set()).add(place)
+        parts += sum(len(word) > 1 for word in words.values())
+        for draw in draws(50):
+            chosen = set(np.flatnonzero(mask(ids, draw)[1] != -100))
+            assert chosen == set().union(*(word for word in words.values() if word <= chosen))
+    assert parts > 10
+
+
+def test_the_rest_of_a_word_is_by_itself():
+    """A span that begins within a word, behind a special token or not: its rest does not join a neighbour."""
+    tokenizer = train_wordpiece(["unbelievable", "able", "un", "believe"] * 2, 25, show_progress=False)
+    rest = tokenizer("unbelievable", add_special_tokens=False).input_ids[1:]
+    word = tokenizer("able", add_special_tokens=False).input_ids
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    ids = np.array([cls, *rest, *word, sep, *rest, *word, sep])
+    lengths = [len(rest), len(word)] * 2
+    starts = np.cumsum([1, *lengths]) + [0, 0, 1, 1, 1]
+    whole = [set(range(start, start + length)) for start, length in zip(starts, lengths, strict=False)]
+    mask = Masking.of(tokenizer, whole_words=True, probability=0.3)
+    seen = set()
+    for draw in draws(200):
+        chosen = set(np.flatnonzero(mask(ids, draw)[1] != -100))
+        assert chosen == set().union(*(each for each in whole if each <= chosen))
+        seen.update(index for index, each in enumerate(whole) if each <= chosen)
+    assert seen == {0, 1, 2, 3}
+
+
+def test_pieces_of_subword_nmt_go_on():
+    """`un@@ believ@@ able dog`, as subword-nmt writes it."""
+    names = ["<unk>", "<mask>", "<cls>", "<sep>", "un@@", "believ@@", "able", "dog"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>")),
+        **{"unk_token": "<unk>", "mask_token": "<mask>", "cls_token": "<cls>", "sep_token": "<sep>"},
+    )
+    starts = Masking.of(tokenizer, whole_words=True).word_starts(np.array([4, 5, 6, 7, 4, 6]))
+    assert starts.tolist() == [True, False, False, True, True, False]
+
+
+def test_pieces_without_words_are_refused():
+    backend = Tokenizer(models.BPE({"a": 0, "<m>": 1}, []))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, mask_token="<m>", cls_token="<m>", sep_token="<m>")
+    with pytest.raises(ValueError, match="BPE.* no mark of where words begin"):
+        Masking.of(tokenizer, whole_words=True)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,22 @@ def test_every_kind_gives_the_same_pairs(tmp_path, kind):
     assert load_parallel_corpus(write(tmp_path, kind), **GERMAN).to_list() == KEPT
 
 
+def test_texts_may_begin_with_a_mark_and_be_packed(tmp_path):
+    sides = [("\ufeff" + "\n".join(side) + "\n").encode() for side in zip(*PAIRS, strict=True)]
+    (tmp_path / "train.de.gz").write_bytes(gzip.compress(sides[0]))
+    (tmp_path / "train.en").write_bytes(sides[1])
+    assert load_parallel_corpus(tmp_path, **GERMAN).to_list() == KEPT
+    (tmp_path / "train.en").write_bytes(b"a dog\ntwo \xff cats\n")
+    with pytest.raises(CorpusError, match="train.en, line 2, byte 10"):
+        load_parallel_corpus(tmp_path, **GERMAN)
+    (tmp_path / "train.en").write_bytes(b"a\0\n")
+    with pytest.raises(CorpusError, match="train.en, line 1, byte 1.*NUL"):
+        load_parallel_corpus(tmp_path, **GERMAN)
+    (tmp_path / "train.en.gz").write_bytes(gzip.compress(sides[1]))
+    with pytest.raises(CorpusError, match="train.en and train.en.gz"):
+        load_parallel_corpus(tmp_path, **GERMAN)
+
+
 def test_directions_are_opposite(tmp_path):
     rows = load_parallel_corpus(write(tmp_path, "jsonl"), source_language="en", target_language="de")
     assert rows.to_list() == [{"source": row["target"], "target": row["source"]} for row in KEPT]

@@ -20,6 +20,7 @@ from hf_lineage.data import (
     StreamedSentencePairs,
     TextEncoder,
     encode_sentences,
+    load_corpus,
     sentence_pairs,
     split_sentences,
 )
@@ -82,6 +83,43 @@ def test_every_token_is_read_where_nothing_is_cut():
                 read[b0 - begin : b1 - begin] += 1
         # what a random second span displaced was put back and read again as a first one
         assert (read == 1).all()
+
+
+def tokens_seen(stream, spans):
+    """How many pairs have each token."""
+    seen = np.zeros(len(stream.tokens) + 1, dtype=int)
+    for begin, end in (spans[:, :2].T, spans[:, 2:4].T):
+        np.add.at(seen, begin, 1)
+        np.add.at(seen, end, -1)
+    return seen.cumsum()[:-1]
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [[500]] * 30,  # text without marks
+        [[70]] * 60 + [[3]] * 60,
+        [[90, 90, 90]] * 40,
+        [[1, 300, 2]] * 40,
+        [[60, 65]] * 40,
+    ],
+)
+def test_no_token_is_in_no_pair(documents, tiny_tokenizer):
+    stream = numbered_documents(documents)
+    data = SentencePairs(stream, tiny_tokenizer, 128, duplicates=20)
+    assert tokens_seen(stream, data.spans).min() >= 1
+    # text without marks has pairs that are next, too
+    if documents[0] == [500]:
+        assert not data.is_random.all()
+
+
+def test_long_sentences_are_cut_into_like_parts():
+    stream = numbered_documents([[3, 25], [10], [11, 1]])
+    cut = stream.cut(10)
+    assert np.diff(cut.sentence_starts).tolist() == [3, 8, 8, 9, 10, 5, 6, 1]
+    assert np.diff(cut.document_starts).tolist() == [4, 1, 3]
+    assert cut.tokens is stream.tokens
+    assert stream.cut(25) is stream
 
 
 def test_half_are_next_but_in_short_documents():
@@ -208,6 +246,58 @@ def test_the_cache_is_of_one_tokenizer_and_rule(corpus_on_disk, tiny_corpus, tin
 def test_splitting_sentences():
     text = 'He came. "Why?" she said. (Nobody knew.) It was 3.5 miles!\nNew line'
     assert split_sentences(text) == ["He came.", '"Why?" she said.', "(Nobody knew.)", "It was 3.5 miles!", "New line"]
+
+
+LANGUAGES = {
+    "zh": "他走了。“天黑了！”她说。我们去哪里？今天很好。",
+    "ru": "Он ушёл. Стало темно! Куда нам идти? Сегодня хорошо.",
+    "lower-cased": "he left. it grew dark! where do we go? the day is fine.",
+    "hi": "वह चला गया। अंधेरा हो गया। हम कहाँ जाएँ? आज अच्छा है।",
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_texts_of_all_scripts_have_pairs_that_are_next(name, tiny_tokenizer, recwarn):
+    corpus = datasets.Dataset.from_dict({"text": [LANGUAGES[name] * 20] * 30})
+    stream = encode_sentences(corpus, tiny_tokenizer)
+    assert stream.single_sentence_share == 0
+    data = SentencePairs(stream, tiny_tokenizer, 64)
+    assert 0.4 < data.is_random.mean() < 0.6
+    assert not [warning for warning in recwarn if "one sentence" in str(warning.message)]
+    examples = StreamedSentencePairs(corpus.to_iterable_dataset(), tiny_tokenizer, 64)
+    assert 0.4 < np.mean([example["next_sentence_label"] for example in examples]) < 0.6
+
+
+def test_the_language_is_told(tiny_tokenizer):
+    corpus = datasets.Dataset.from_dict({"text": ["Am 3. Oktober. Er kam."] * 2})
+    counts = [
+        len(encode_sentences(corpus, tiny_tokenizer, language=code).sentence_starts) - 1 for code in (None, "de")
+    ]
+    assert counts == [6, 4]
+    for language, number in ((None, 3), ("de", 2)):
+        streamed = StreamedSentencePairs(corpus.to_iterable_dataset(), tiny_tokenizer, language=language)
+        assert len(streamed.split(corpus["text"][0])) == number
+    # other rules are told it too
+    encode_sentences(corpus, tiny_tokenizer, language="de", split=lambda text, language: [language, text])
+
+
+def test_documents_of_one_sentence_are_counted_aloud(tiny_tokenizer):
+    corpus = datasets.Dataset.from_dict({"text": ["The dog ran. The cat slept."] * 3 + ["The dog ran."] * 1})
+    with pytest.warns(UserWarning, match="25% of the 4 documents have one sentence.*sample_by"):
+        encode_sentences(corpus, tiny_tokenizer)
+    with pytest.warns(UserWarning, match="25% of the 4 documents"):
+        list(StreamedSentencePairs(corpus.to_iterable_dataset(), tiny_tokenizer))
+
+
+def test_every_token_of_chinese_novels_is_in_a_pair(shared_data):
+    texts = list(itertools.islice(load_corpus(shared_data / "lm_zh_novels", "train", streaming=True)["text"], 400))
+    tokenizer = train_wordpiece(texts, 4_000, show_progress=False)
+    stream = encode_sentences(datasets.Dataset.from_dict({"text": texts}), tokenizer)
+    # a paragraph is a document here, so that a few have one sentence
+    assert stream.single_sentence_share < 0.3
+    data = SentencePairs(stream, tokenizer)
+    assert tokens_seen(stream, data.spans).min() >= 1
+    assert data.is_random.mean() < 0.7
 
 
 def test_an_example_is_cls_a_sep_b_sep(stream, tiny_tokenizer):
@@ -364,6 +454,25 @@ def test_packing_joins_examples():
     assert one_label["labels"].tolist() == [2]
     with pytest.raises(ValueError, match="example 1 of the batch has no tokens"):
         PackingCollator()([{"input_ids": [1]}, {"input_ids": []}])
+
+
+def test_packing_does_not_guess_by_length():
+    # as many classes as tokens, in every text of the batch
+    examples = [
+        {"input_ids": [1, 2, 3], "labels": [1.0, 0.0, 1.0]},
+        {"input_ids": [4, 5, 6], "labels": [0.0, 0.0, 1.0]},
+    ]
+    assert PackingCollator()(examples)["labels"].tolist() == [[1, 0, 1], [0, 0, 1]]
+    # a vector of the text as long as the text, and a field per token that is named
+    examples = [
+        {"input_ids": [1, 2], "bounds": [0, 1], "tags": [7, 8]},
+        {"input_ids": [3, 4], "bounds": [1, 0], "tags": [9, 9]},
+    ]
+    batch = PackingCollator(per_token=["tags"])(examples)
+    assert batch["bounds"].tolist() == [[0, 1], [1, 0]]
+    assert batch["tags"].tolist() == [[7, 8, 9, 9]]
+    with pytest.raises(ValueError, match=r"labels of example 1 .* shape \[3\], its text 2 tokens"):
+        PackingCollator()([{"input_ids": [1, 2], "labels": [1, 2]}, {"input_ids": [1, 2], "labels": [1, 2, 3]}])
 
 
 def test_phases_are_read_one_after_the_other(stream, tiny_tokenizer):

@@ -21,3 +21,13 @@ def test_many_classes_and_numbers():
     scores = score_classification(np.array([[1.0], [2.0], [9.0]]), np.array([1.0, 3.0, 4.0]))
     assert scores["spearman"] == pytest.approx(1.0)
     assert scores["pearson"] == pytest.approx(np.corrcoef([1, 2, 9], [1, 3, 4])[0, 1])
+
+
+def test_several_classes_per_row():
+    scores = np.array([[2.0, -1.0, 1.0], [-1.0, -1.0, -1.0], [1.0, 1.0, -2.0]])
+    labels = np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 1.0]])
+    found = score_classification(scores, labels)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    # 3 of 4 found are right, and 3 of the 4 true ones are found
+    assert found["micro_f1"] == pytest.approx(3 / 4)
+    assert found["macro_f1"] == pytest.approx((1 + 0 + 2 / 3) / 3)

@@ -1,14 +1,18 @@
 """Perplexity over a whole text against scoring token by token."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
-from hf_lineage.data import TokenStream
+from hf_lineage.data import TokenStream, encode_corpus
+from hf_lineage.files import write_json
 from hf_lineage.metrics import Perplexity, log_probabilities, measure_perplexity, perplexity_of
+from hf_lineage.tokenization import train_word_level
 
 
 @pytest.fixture
@@ -79,3 +83,25 @@ def test_training_mode_is_restored(stream):
 def test_bad_stride_is_named(stream):
     with pytest.raises(ValueError, match="stride is 9; it must lie between 1 and block_size 8"):
         measure_perplexity(gpt(), stream, block_size=8, stride=9)
+
+
+def test_a_perplexity_beyond_all_floats_loses_nothing(tmp_path):
+    """Ten words in 2,000 characters, each 5 nats: e^1000 a word."""
+    found = Perplexity(nll=10_000, num_tokens=2_000, num_words=10, num_characters=2_000, num_unknown=0)
+    assert found.per_word == math.inf
+    write_json(tmp_path / "results.json", {"test": found.as_dict(), "rows": [(1, math.nan)]})
+    results = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    assert results["test"]["perplexity_per_word"] is None
+    assert results["rows"] == [[1, None]]
+    assert results["test"]["perplexity_per_token"] == pytest.approx(math.exp(5))
+    assert results["test"]["bits_per_character"] == pytest.approx(5 / math.log(2))
+
+
+def test_characters_are_the_words_of_text_without_blanks():
+    texts = ["我欠他100万。他昨天在公园", "东京塔很高"]
+    words = train_word_level(texts, show_progress=False)
+    stream = encode_corpus(Dataset.from_dict({"text": texts}), words)
+    # 我 欠 他 100 万 。 他 昨 天 在 公 园, and 东 京 塔 很 高, and two ends
+    assert stream.num_words == 12 + 5 + 2
+    spaced = encode_corpus(Dataset.from_dict({"text": ["我 欠 他 100万", "a dog"]}), words)
+    assert spaced.num_words == 4 + 2 + 2

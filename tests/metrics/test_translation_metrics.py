@@ -5,7 +5,7 @@ import pytest
 import sacrebleu
 from transformers import EvalPrediction
 
-from hf_lineage.metrics import BLEU, AlignmentErrorRate, bleu_of_generated
+from hf_lineage.metrics import BLEU, AlignmentErrorRate, bleu_of_generated, bleu_tokenizer, generated_texts
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
 
 
@@ -37,6 +37,34 @@ def test_bleu_of_generated_ids():
     result = bleu_of_generated(tokenizer, texts)(EvalPrediction(predictions, None))
     expected = sacrebleu.corpus_bleu([texts[0], "a cat ran over the road"], [texts])
     assert result == {"bleu": pytest.approx(expected.score)}
+
+
+def test_unknown_words_are_scored():
+    """Dropping them would make a perfect answer of what the model did not know."""
+    tokenizer = translation_tokenizer(train_word_level(["a man sees the dog"], show_progress=False))
+    predictions = np.array([tokenizer("a man quickly sees the dog").input_ids])
+    assert generated_texts(tokenizer, predictions) == ["a man ⁇ sees the dog"]
+    reference = ["a man sees the dog"]
+    score = bleu_of_generated(tokenizer, reference)(EvalPrediction(predictions, None))["bleu"]
+    assert score == pytest.approx(sacrebleu.corpus_bleu(["a man xyz sees the dog"], [reference]).score)
+    assert score < 60
+
+
+@pytest.mark.parametrize(
+    ("languages", "tokenizers"),
+    [
+        (("zh", "zh-CN", "zho_Hans", "yue"), {"zh"}),
+        (("ja", "jpn_Jpan"), {"ja-mecab", "char"}),
+        (("ko",), {"ko-mecab", "char"}),
+        (("th",), {"char"}),
+        (("en", "de", "fr", "zu"), {"13a"}),
+    ],
+)
+def test_the_language_chooses_the_tokenizer(languages, tokenizers):
+    for language in languages:
+        assert bleu_tokenizer(language) in tokenizers
+        # it is there
+        assert BLEU().compute(predictions=["a"], references=["a"], tokenize=bleu_tokenizer(language))["bleu"] >= 0
 
 
 def test_aer_is_the_formula():

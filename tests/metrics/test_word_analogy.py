@@ -1,5 +1,6 @@
 """Analogies against gensim's evaluation, on the published questions and vectors that answer some of them."""
 
+import gzip
 import math
 from itertools import chain
 
@@ -10,7 +11,7 @@ import hf_lineage.word_vectors.analogy as module
 from hf_lineage.converters import to_gensim
 from hf_lineage.metrics import WordAnalogy, answer_analogies, load_analogies, measure_word_analogy
 from hf_lineage.metrics.word_analogy import Analogy
-from hf_lineage.word_vectors import WordVectors
+from hf_lineage.word_vectors import Spellings, WordPair, WordVectors, pair_similarities
 
 
 QUESTIONS = """: capitals
@@ -75,9 +76,11 @@ def thinned(source, target, step):
 def test_english_questions_as_gensim_counts_them(shared_data, tmp_path, case_insensitive, dummy4unknown):
     path = thinned(shared_data / "words_analogy_en" / "questions-words.txt", tmp_path / "en.txt", 20)
     words = list(dict.fromkeys(chain.from_iterable(q[1:] for q in load_analogies(path))))
-    # some pairs are unknown, others have a second spelling, before or after the usual one
+    # some pairs are unknown, others are spelled otherwise; of two spellings gensim takes the first, not the very word
     words = [word for i, word in enumerate(words) if i % 50 > 1]
-    words = list(dict.fromkeys([*map(str.upper, words[:60]), *words, *map(str.upper, words[100:200])]))
+    words = list(dict.fromkeys([*map(str.upper, words[:60]), *words[60:]]))
+    if not case_insensitive:
+        words = list(dict.fromkeys([*words, *map(str.upper, words[100:200])]))
     options = {"case_insensitive": case_insensitive, "dummy4unknown": dummy4unknown}
     for limit in (300_000, 400):
         result = assert_same_as_gensim(vectors_of(words), path, restrict_vocab=limit, **options)
@@ -117,7 +120,7 @@ def test_blocks_change_nothing(monkeypatch, method):
 
 def test_counts_by_hand(vectors, questions):
     analogies = load_analogies(questions)
-    # Athens and athens are one word, so its other spelling is no answer either
+    # Athens and athens are one word, so that its other spelling is no answer either
     assert answer_analogies(vectors, analogies) == ["Norway", "Greece", "dogs", ""]
     assert answer_analogies(vectors, analogies, case_insensitive=False) == ["Norway", "", "dogs", ""]
     result = measure_word_analogy(vectors, analogies)
@@ -126,6 +129,53 @@ def test_counts_by_hand(vectors, questions):
     total = {"accuracy": 1.0, "correct": 3, "total": 3, "out_of_vocabulary": 1}
     assert result == total | {"sections": {"capitals": capitals, "plural": plural}}
     assert measure_word_analogy(vectors, analogies, dummy4unknown=True)["accuracy"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("words", "looked_up", "found"),
+    [
+        # different words, which gensim's upper case takes for one
+        (["Masse", "Maße"], "Maße", "Maße"),
+        (["Masse", "Maße"], "maße", "Maße"),
+        (["Masse", "Maße"], "MASSE", "Masse"),
+        (["ilik", "ılık"], "ılık", "ılık"),
+        (["ilik", "ılık"], "Ilik", "ilik"),
+        # the very word comes before a more frequent one of another case
+        (["Polish", "polish"], "polish", "polish"),
+        (["Polish", "polish"], "POLISH", "Polish"),
+        # found where nothing nearer is there
+        (["Straße"], "STRASSE", "Straße"),
+        (["ısı"], "ISI", "ısı"),
+        (["istanbul"], "İstanbul", "istanbul"),
+        (["İSTANBUL"], "istanbul", "İSTANBUL"),
+        (["ΟΔΌΣ"], "οδός", "ΟΔΌΣ"),
+        (["Masse"], "Maß", None),
+    ],
+)
+def test_words_are_found_in_any_case_and_not_taken_for_others(words, looked_up, found):
+    spellings = Spellings(words, case_insensitive=True)
+    assert spellings.find(looked_up) == (None if found is None else words.index(found))
+    exact = Spellings(words, case_insensitive=False).find(looked_up)
+    assert exact == (words.index(looked_up) if looked_up in words else None)
+
+
+def test_ss_and_dotted_i_are_answers_beside_their_doubles(tmp_path):
+    # a : b as Maß : Maße, with Masse the nearest but for Maße, the answer; upper case merges both with MASSE
+    words = ["a", "b", "Masse", "Maße", "ilik", "ılık"]
+    vectors = WordVectors(words, [[1, 0, 0], [0, 1, 0], [0, 0.2, 1], [0, 1, 1], [0, 0, 1], [0, 0.9, 1]])
+    questions = [Analogy("s", "a", "b", "Masse", "Maße"), Analogy("s", "a", "b", "ilik", "ılık")]
+    assert answer_analogies(vectors, questions[:1]) == ["Maße"]
+    assert WordAnalogy().compute(predictions=["Masse", "ilik"], references=["Maße", "ılık"])["correct"] == 0
+    pairs = pair_similarities(vectors, [WordPair("Maße", "Masse", 1), WordPair("ılık", "ilik", 1)])
+    assert pairs == [
+        pytest.approx(vectors.similarity("Maße", "Masse")),
+        pytest.approx(vectors.similarity("ılık", "ilik")),
+    ]
+    path = tmp_path / "questions.txt"
+    path.write_text(": s\na b Masse Maße\n", encoding="utf-8")
+    assert measure_word_analogy(vectors, load_analogies(path))["correct"] == 1
+    # gensim takes the answer for a word of the question
+    assert of_gensim(vectors, path)[1][-1]["correct"] == []
 
 
 def test_metric_of_evaluate_gives_the_same(vectors, questions):
@@ -147,6 +197,17 @@ def test_nothing_known_has_no_accuracy(questions):
     result = measure_word_analogy(WordVectors(["x"], [[1.0]]), load_analogies(questions))
     assert math.isnan(result["accuracy"])
     assert result["out_of_vocabulary"] == 4
+
+
+def test_a_mark_before_the_first_word_is_dropped(tmp_path, questions):
+    marked = tmp_path / "marked.txt"
+    marked.write_bytes("\ufeff".encode() + questions.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_analogies(marked) == load_analogies(questions)
+    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(marked.read_bytes()))
+    assert load_analogies(tmp_path / "packed.txt.gz") == load_analogies(questions)
+    marked.write_bytes(b"a b c d\na b c \xff\n")
+    with pytest.raises(ValueError, match="marked.txt, line 2, byte 14"):
+        load_analogies(marked)
 
 
 @pytest.mark.parametrize(

@@ -59,17 +59,18 @@ def test_pairs_by_hand(vectors):
         WordPair("DOG", "car", 2),
     ]
     root = 0.5**0.5
-    # DOG is looked up in its first spelling, Dog
-    assert pair_similarities(vectors, pairs) == [pytest.approx(root), pytest.approx(-root), None, pytest.approx(0)]
+    # dog is found in its first spelling, Dog, and DOG as it stands
+    assert pair_similarities(vectors, pairs) == [pytest.approx(root), pytest.approx(-root), None, pytest.approx(root)]
     exact = pair_similarities(vectors, pairs, case_insensitive=False)
     assert exact == [None, pytest.approx(-root), None, pytest.approx(root)]
     assert pair_similarities(vectors, pairs, restrict_vocab=2) == [pytest.approx(root), None, None, None]
     result = measure_word_similarity(vectors, pairs)
-    assert result["spearman"] == pytest.approx(1)
+    # ranks of cosines 2.5 1 2.5 against 3 1 2
+    assert result["spearman"] == pytest.approx(0.75**0.5)
     assert (result["total"], result["out_of_vocabulary"], result["oov_rate"]) == (3, 1, 0.25)
-    # with the unknown pair at 0, ranks of cosines 4 1 2.5 2.5 against 4 1 3 2
+    # with the unknown pair at 0, ranks of cosines 3.5 1 2 3.5 against 4 1 3 2
     result = measure_word_similarity(vectors, pairs, dummy4unknown=True)
-    assert result["spearman"] == pytest.approx(4.5 / (5 * 4.5) ** 0.5)
+    assert result["spearman"] == pytest.approx(3 / (5 * 4.5) ** 0.5)
     assert result["total"] == 4
 
 
@@ -97,6 +98,14 @@ def test_other_layouts_of_lists(tmp_path):
     assert load_similarities(path, delimiter=",") == [("love", "sex", 6.77), ("tiger", "cat", 7.35)]
     path.write_text("word1\tword2\tPOS\tSimLex999\nold\tnew\tA\t1.58\n", encoding="utf-8")
     assert load_similarities(path, score_column=3) == [("old", "new", 1.58)]
+
+
+def test_a_mark_before_the_first_word_is_dropped(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("\ufefflove\tsex\t6.77\n", encoding="utf-8")
+    assert load_similarities(path) == [("love", "sex", 6.77)]
+    path.write_text("\ufeff# a note\nlove\tsex\t6.77\n", encoding="utf-8")
+    assert load_similarities(path) == [("love", "sex", 6.77)]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """Cells with derivatives written by hand against onnxruntime, torch.nn and finite differences."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from hf_lineage.models.fast_kernels import hidden_bias, kernel_of, run_kernel
+from hf_lineage.models.fast_recurrence import run_equations
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell, step_by_step
 from hf_lineage.models.recurrent_layers import RecurrentLayer
 from hf_lineage.models.recurrent_state import Padding
 
@@ -49,11 +53,11 @@ def random_inputs(cell, batch, length, dtype=torch.double):
 @pytest.mark.parametrize("kind", [*VARIANTS, *FUSED])
 def test_whole_sequences_equal_the_steps(kind, lengths):
     cell = new_cell(kind)
-    assert (cell.fused_kernel() is None) == (kind in VARIANTS)
+    assert (kernel_of(cell) is None) == (kind in VARIANTS)
     lengths = None if lengths is None else torch.tensor(lengths)
     x, *state = random_inputs(cell, 4, 7)
     results = []
-    for run in (cell, cell.run_steps):
+    for run in (cell, partial(step_by_step, cell)):
         outputs, last = run(x, tuple(state), lengths)
         torch.manual_seed(0)
         total = sum((tensor * torch.randn(tensor.shape)).sum() for tensor in (outputs, *last))
@@ -108,7 +112,7 @@ def test_equations_equal_torch(projection_size):
         if projection_size:
             cell.weight_hr.copy_(reference.weight_hr_l0)
     x, h, c = random_inputs(cell, 3, 6)
-    outputs, last = cell.run_equations(x, (h, c), None, cell.weight_hh)
+    outputs, last = run_equations(cell, x, (h, c), None)
     expected, expected_last = reference(x, (h[None], c[None]))
     assert_close(outputs, expected)
     assert_close(last, tuple(s[0] for s in expected_last))
@@ -148,7 +152,7 @@ def test_coupled_gates_are_an_lstm_with_opposite_gates(coupled_gates):
     assert_close(last, tuple(s[0] for s in expected_last))
     assert_close(torch.autograd.grad(outputs.sum(), (x, h, c)), torch.autograd.grad(expected.sum(), (x, h, c)))
     # what a GPU gets
-    fused, _ = cell.run_fused(torch.lstm, x, (h, c), None, cell.weight_hh)
+    fused, _ = run_kernel(torch.lstm, cell, x, (h, c), None)
     assert_close(fused, expected)
 
 
@@ -193,7 +197,7 @@ def test_cells_equal_the_onnx_standard(kind):
         "X": x.transpose(0, 1),
         "W": reordered(cell.weight_ih)[None],
         "R": reordered(cell.weight_hh)[None],
-        "B": torch.cat([reordered(cell.bias), reordered(cell.hidden_bias())])[None],
+        "B": torch.cat([reordered(cell.bias), reordered(hidden_bias(cell))])[None],
         "sequence_lens": lengths.int(),
         **{f"initial_{name}": tensor[None] for name, tensor in zip("hc", state, strict=False)},
     }
@@ -213,7 +217,7 @@ def test_cells_equal_the_onnx_standard(kind):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected, *expected_state = (torch.from_numpy(array).squeeze(-3) for array in session.run(outputs, inputs))
 
-    for run in (cell, cell.run_steps):
+    for run in (cell, partial(step_by_step, cell)):
         found, found_state = run(x, state, lengths)
         assert_close(found, expected.transpose(0, 1), atol=2e-6, rtol=1e-6)
         assert_close(list(found_state), expected_state, atol=2e-6, rtol=1e-6)
@@ -283,7 +287,7 @@ def test_lstm_variants_are_the_papers_equations(kind):
         nn.init.uniform_(parameter, -0.9, 0.9)
     x, h, c = (tensor.detach() for tensor in random_inputs(cell, 3, 7))
     lengths = [7, 2, 5]
-    for run in (cell, cell.run_steps):
+    for run in (cell, partial(step_by_step, cell)):
         outputs, last = run(x, (h, c), torch.tensor(lengths))
         for row, length in enumerate(lengths):
             expected, *expected_last = lstm_by_hand(cell, x[row, :length].numpy(), h[row].numpy(), c[row].numpy())
@@ -312,8 +316,8 @@ def test_right_to_left_is_left_to_right_of_the_reversed_text(kind):
     outputs = layer(x, Padding.of(mask, 6))
     for row in range(2):
         tokens = x[row : row + 1, mask[row].bool()]
-        forward, _ = layer.cell.run_steps(tokens, layer.cell.initial_state(tokens), None)
-        backward, _ = layer.backward_cell.run_steps(tokens.flip(1), layer.cell.initial_state(tokens), None)
+        forward, _ = step_by_step(layer.cell, tokens, layer.cell.initial_state(tokens), None)
+        backward, _ = step_by_step(layer.backward_cell, tokens.flip(1), layer.cell.initial_state(tokens), None)
         assert_close(outputs[row, mask[row].bool()], torch.cat([forward, backward.flip(1)], dim=2)[0])
         assert not outputs[row, ~mask[row].bool()].any()
 
@@ -335,7 +339,8 @@ def test_outputs_need_no_gradient_of_the_last_state_nor_the_other_way_round():
     x, *state = random_inputs(cell, 2, 5)
     for take in (lambda outputs, last: outputs[:, 1], lambda outputs, last: last[1]):
         found, expected = (
-            torch.autograd.grad(take(*run(x, tuple(state), None)).sum(), x)[0] for run in (cell, cell.run_steps)
+            torch.autograd.grad(take(*run(x, tuple(state), None)).sum(), x)[0]
+            for run in (cell, partial(step_by_step, cell))
         )
         assert_close(found, expected)
 
@@ -358,7 +363,7 @@ def test_weight_dropout_is_the_cell_with_fewer_recurrent_weights(kind, length):
     with torch.no_grad():
         cell.weight_hh.copy_(whole * mask)
     cell.weight_hh.grad = None
-    expected, _ = cell.run_steps(x, tuple(state), None)
+    expected, _ = step_by_step(cell, x, tuple(state), None)
     assert_close(outputs, expected)
     expected.sum().backward()
     assert_close(gradient, cell.weight_hh.grad * mask)

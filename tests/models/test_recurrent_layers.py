@@ -11,7 +11,8 @@ from transformers import AutoModel, DynamicCache
 
 from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
 from hf_lineage.models.cache_argument import cache_of
-from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from hf_lineage.models.fast_kernels import run_kernel
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell, step_by_step
 from hf_lineage.models.recurrent_layers import RecurrentLayer
 from hf_lineage.models.recurrent_state import Padding
 
@@ -151,8 +152,8 @@ def test_kernel_equals_the_equations(kind, lengths):
     cell, x = new_cell(kind, torch.double), torch.randn(4, 7, E, dtype=torch.double)
     state = random_state(cell, 4)
     lengths = None if lengths is None else torch.tensor(lengths)
-    fused, fused_state = cell.run_fused(KERNELS[kind], x, state, lengths, cell.weight_hh)
-    stepped, stepped_state = cell.run_steps(x, state, lengths)
+    fused, fused_state = run_kernel(KERNELS[kind], cell, x, state, lengths)
+    stepped, stepped_state = step_by_step(cell, x, state, lengths)
     assert_close(fused, stepped)
     assert_close(fused_state, stepped_state)
     if lengths is not None:
@@ -196,8 +197,8 @@ def test_rows_without_tokens_hand_on_state_and_gradient(kind):
     lengths = torch.tensor([4, 0, 2])
     gradients = []
     for outputs, last in (
-        cell.run_fused(KERNELS[kind], x, state, lengths, cell.weight_hh),
-        cell.run_steps(x, state, lengths),
+        run_kernel(KERNELS[kind], cell, x, state, lengths),
+        step_by_step(cell, x, state, lengths),
     ):
         assert outputs[1].abs().sum() == 0
         assert all(torch.equal(new[1], old[1]) for new, old in zip(last, state, strict=True))
@@ -227,7 +228,7 @@ def test_gradcheck(kind):
     state = tuple(s.requires_grad_() for s in random_state(cell, 2))
     lengths = torch.tensor([3, 2])
     assert torch.autograd.gradcheck(lambda x, *state: cell(x, state, lengths)[0], (x, *state))
-    assert torch.autograd.gradcheck(lambda x, *state: cell.run_steps(x, state, lengths)[0], (x, *state))
+    assert torch.autograd.gradcheck(lambda x, *state: step_by_step(cell, x, state, lengths)[0], (x, *state))
 
 
 @pytest.mark.parametrize("kind", ["tanh", "lstm", "projected", "gru"])

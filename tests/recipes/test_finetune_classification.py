@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,8 @@ def test_pairs_on_bert(labelled, tmp_path, tiny_tokenizer):
     )
     assert answer["label"] in ("0", "1")
 
-    results = run(labelled, model, tmp_path / "frozen", max_steps=2, transfer="frozen", label_field="score")
+    settings = {"label_field": "score", "problem_type": "regression"}
+    results = run(labelled, model, tmp_path / "frozen", max_steps=2, transfer="frozen", **settings)
     assert set(results["test"]) >= {"pearson", "spearman"}
     assert results["learning_parameters"] == 16 + 1
     before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "frozen" / "model.safetensors")
@@ -81,6 +83,81 @@ def test_other_stations_and_untrained_ones(labelled, tmp_path, tiny_tokenizer, m
     model = saved(tmp_path / "model", model_name, tiny_tokenizer)
     results = run(labelled, model, tmp_path / "out", max_steps=2, packing=packing, random_weights=True)
     assert 0 <= results["validation"]["accuracy"] <= 1
+
+
+@pytest.fixture
+def run_here(monkeypatch):
+    """Calls the script in this process, which costs less than a new one."""
+
+    def call(output_dir, **settings):
+        settings = {"learning_rate": 1e-2, "output_dir": output_dir} | settings
+        settings |= {"disable_tqdm": True, "save_strategy": "no", "report_to": "none"}
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        monkeypatch.setattr("sys.argv", ["finetune_classification.py", *flags])
+        runpy.run_path(str(ROOT / "recipes" / "finetune_classification.py"))["main"]()
+        return json.loads((output_dir / "results.json").read_text())
+
+    return call
+
+
+def write_rows(path, rows):
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize(("model_name", "rate"), [("BERT", 1e-2), ("LSTM", 5e-2)])
+def test_several_classes_per_text(run_here, tmp_path, tiny_tokenizer, model_name, rate):
+    """The words are the classes; every text has as many tokens as there are classes, which no batch takes for tags."""
+    words, draw = sorted(word for word in tiny_tokenizer.vocab if word.isalpha() and len(word) > 3), random.Random(0)
+    rows = []
+    for _ in range(96):
+        chosen = [draw.choice(words[:5]) for _ in range(2)]
+        rows.append({"text": " ".join(chosen), "label": sorted(set(chosen) - {words[4]})})
+    assert {len(tiny_tokenizer(row["text"])["input_ids"]) for row in rows} == {4}
+    files = {f"{split}_file": write_rows(tmp_path / f"{split}.jsonl", rows) for split in ("train", "validation")}
+    model = saved(tmp_path / "model", model_name, tiny_tokenizer)
+    settings = {"num_train_epochs": 20, "per_device_train_batch_size": 16, "learning_rate": rate}
+    results = run_here(tmp_path / "out", model_name_or_path=model, **files, **settings)
+    assert results["problem_type"] == "multi_label_classification"
+    assert results["validation"]["accuracy"] > 0.8
+    tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    assert tuned.config.problem_type == "multi_label_classification"
+    assert tuned.config.id2label == dict(enumerate(words[:4]))
+    # the scores by their definitions
+    found = tuned(**tiny_tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")).logits > 0
+    exact = [
+        {tuned.config.id2label[n] for n in range(4) if bits[n]} == set(row["label"])
+        for bits, row in zip(found, rows, strict=True)
+    ]
+    assert results["validation"]["accuracy"] == pytest.approx(sum(exact) / len(exact), abs=1e-4)
+
+
+def test_a_model_of_three_classes_learns_two_and_says_so(run_here, tmp_path, tiny_tokenizer, capsys):
+    config = hf_lineage.LSTMConfig(vocab_size=len(tiny_tokenizer), hidden_size=16, num_labels=3)
+    hf_lineage.LSTMForSequenceClassification(config).save_pretrained(tmp_path / "three")
+    tiny_tokenizer.save_pretrained(tmp_path / "three")
+    # semicolons, white space, and numbers with a point
+    for split in ("train", "validation"):
+        text = "text;label\n" + "".join(f"The dog{', the river' * n};{n % 2}.0 \n" for n in range(16))
+        (tmp_path / f"{split}.csv").write_text(text)
+    settings = {"model_name_or_path": tmp_path / "three", "dataset": tmp_path, "max_steps": 1}
+    results = run_here(tmp_path / "out", **settings)
+    out = capsys.readouterr().out
+    assert "Weights that begin anew: classifier.bias, classifier.weight\n" in out
+    assert "label: 2 classes (0, 1) from the column's numbers, which are all whole" in out
+    assert "accuracy" in results["validation"]
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.num_labels == 2
+    results = run_here(tmp_path / "out", problem_type="regression", **settings)
+    assert results["problem_type"] == "regression"
+    assert "pearson" in results["validation"]
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.problem_type == "regression"
+
+
+def test_files_and_data_set_exclude_each_other(run_here, tmp_path):
+    with pytest.raises(ValueError, match="give dataset, or train_file and validation_file"):
+        run_here(tmp_path, model_name_or_path="x", train_file="x.csv")
+    with pytest.raises(ValueError, match="give dataset or train_file, not both"):
+        run_here(tmp_path, model_name_or_path="x", train_file="x.csv", dataset="y")
 
 
 @pytest.mark.recipe

@@ -130,3 +130,28 @@ def test_what_is_missing_is_named(run, elmo, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"it needs tokens and upos \(set tag_field\), or sentence1"):
         run("--models", elmo, "--dataset", data, "--output_dir", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        (
+            [{"tokens": ["a", "b"], "upos": ["X", "Y"]}, {"tokens": ["a", "b"], "upos": ["X"]}],
+            "line 2: 2 tokens, but 1",
+        ),
+        ([{"tokens": ["a", None], "upos": ["X", "Y"]}], "line 1, word 2: .*missing"),
+        ([{"tokens": ["a"], "upos": [None]}], "line 1: tokens and upos must be lists, and no tag null"),
+        (
+            [{"sentence1": "a b", "sentence2": "a", "index1": 1, "index2": 1, "label": 1}],
+            "line 1: index2 is 1, but sentence2 has 1 words",
+        ),
+        (
+            [{"sentence1": "a b", "sentence2": "a", "index1": 1, "index2": 0, "label": None}],
+            "line 1: the column 'label' holds None",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_named(run, elmo, tmp_path, rows, place):
+    data = save(tmp_path / "data", train=rows, test=rows)
+    with pytest.raises(ValueError, match=rf"train\.jsonl, {place}"):
+        run("--models", elmo, "--dataset", data, "--output_dir", tmp_path / "out")

@@ -11,7 +11,7 @@ import transformers
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from hf_lineage import ELMoConfig, ELMoForPreTraining
-from hf_lineage.tokenization import elmo_tokenizer
+from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,8 +52,9 @@ def run(recipe, elmo, tmp_path, monkeypatch):
             (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, part)))
         output_dir = tmp_path / features
         flags = {"num_train_epochs": 12} | flags
-        flags |= {"model_name_or_path": elmo, "dataset": folder, "output_dir": output_dir, "features": features}
-        flags |= {"layers_dir": tmp_path / "layers", "learning_rate": 1e-2}
+        flags = {"model_name_or_path": elmo, "learning_rate": 1e-2} | flags
+        flags |= {"dataset": folder, "output_dir": output_dir, "features": features}
+        flags |= {"layers_dir": tmp_path / "layers"}
         flags |= {
             "per_device_train_batch_size": 8,
             "lr_scheduler_type": "constant",
@@ -123,6 +124,63 @@ def test_words_with_a_crf(run):
     mask = torch.tensor([[0, 1, 1, 1, 1, 0]])
     found = [model.config.id2label[number] for number in model.decode(logits, mask)[0, 1:-1].tolist()]
     assert found == ["O", "B-PER", "I-PER", "O"]
+
+
+def test_every_word_is_scored_where_the_tokenizer_cuts_it(run, tmp_path):
+    """Tags that depend on the word alone, some words of several tokens: scored one by one, by their first token."""
+    tags = {
+        "U.S.": "A",
+        "e.g.": "B",
+        "O'Neill": "B",
+        "3.5": "A",
+        "well-known": "B",
+        "dog": "A",
+        "cat": "B",
+        "cow": "C",
+    }
+    marks = {"unk_token": "<UNK>", "bos_token": "<S>", "eos_token": "</S>", "pad_token": "<pad>"}
+    words = train_word_level([" ".join(tags)], special_tokens=marks, split_punctuation=True, show_progress=False)
+    tokenizer = elmo_tokenizer(words)
+    assert len(tokenizer(["U.S."], is_split_into_words=True)["input_ids"]) == 6
+    sizes = {"character_size": 4, "cnn_filters": [[1, 4]], "hidden_size": 8, "projection_size": 4}
+    ELMoForPreTraining(ELMoConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "cutting")
+    tokenizer.save_pretrained(tmp_path / "cutting")
+    draw = random.Random(0)
+    # rows of different lengths, the short ones cut most: as many tokens a row as labels, had they stood one per word
+    rows = [[draw.choice(list(tags)[: 5 if n % 2 else 8]) for _ in range(4 if n % 2 else 9)] for n in range(128)]
+    # a word of which nothing is left, and a tag that training has not
+    rows[127] = ["dog", " ", "cow"]
+    rows = [{"tokens": row, "ner": [tags.get(word, "C") for word in row]} for row in rows]
+    rows[127]["ner"][2] = "D"
+    overrides = '{"word_vector_size": 8, "task_size": 8, "elmo_dropout": 0.0}'
+    settings = {"label_field": "ner", "config_overrides": overrides, "num_train_epochs": 10, "learning_rate": 3e-2}
+    results, folder = run(rows, "none", **settings, model_name_or_path=tmp_path / "cutting")
+    test = rows[112:]
+    total = sum(len(row["tokens"]) for row in test)
+    assert results["test"]["words"] == total
+    assert results["test"]["words_not_scored"] == 1
+    assert results["validation"]["accuracy"] == 1.0
+    assert results["validation"]["words_not_scored"] == 0
+    # scored again, word by word
+    model, reader = (
+        AutoModelForTokenClassification.from_pretrained(folder).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    right = 0
+    for row in test:
+        encoded = reader([word if word.strip() else "_" for word in row["tokens"]], is_split_into_words=True)
+        ids = {name: torch.tensor([values]) for name, values in encoded.items()}
+        answers, owners = model(**ids).logits[0].argmax(1), encoded.word_ids()
+        right += sum(
+            model.config.id2label[int(answers[owners.index(word)])] == tag for word, tag in enumerate(row["ner"])
+        )
+    assert results["test"]["accuracy"] == pytest.approx(right / (total - 1), abs=1e-4)
+
+
+def test_words_and_tags_that_differ_in_number_are_named(run):
+    rows = [{"tokens": ["the", "the"], "ner": ["A", "B"]}] * 127 + [{"tokens": ["the", "the"], "ner": ["A"]}]
+    with pytest.raises(ValueError, match=r"test\.jsonl, line 16: tokens has 2 words, but ner 1 tags"):
+        run(rows, "elmo", label_field="ner")
 
 
 def test_entities_are_scored_whole(recipe):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from hf_lineage.tokenization import train_word_level, train_wordpiece
+from hf_lineage.tokenization import train_characters, train_word_level, train_wordpiece
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,8 +29,9 @@ def train(*flags):
                 texts, special_tokens={"unk_token": "<unk>", "eos_token": "<eos>"}, show_progress=False
             ),
         ),
+        (["--kind", "character"], lambda texts: train_characters(texts, show_progress=False)),
     ],
-    ids=["wordpiece", "word_level"],
+    ids=["wordpiece", "word_level", "character"],
 )
 def test_the_recipe_trains_what_the_function_trains(tmp_path, tiny_corpus, flags, expected):
     corpus = tmp_path / "corpus.txt"

@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from hf_lineage.data import CorpusError, read_documents
 from hf_lineage.tokenization import (
     causal_tokenizer,
     extend_word_level,
+    train_characters,
     train_word_level,
     train_wordpiece,
     translation_tokenizer,
     word_counts,
+    word_normalizer,
 )
 
 
@@ -42,6 +45,10 @@ def quiet_wordpiece(texts, vocab_size=200, **options):
 
 def quiet_words(texts, vocab_size=None, **options):
     return train_word_level(texts, vocab_size, show_progress=False, **options)
+
+
+def quiet_characters(texts, vocab_size=None, **options):
+    return train_characters(texts, vocab_size, show_progress=False, **options)
 
 
 def stock_vocabulary(texts, vocab_size):
@@ -146,7 +153,7 @@ def test_decoding(tiny_tokenizer):
     assert tiny_tokenizer.decode(ids, skip_special_tokens=True) == "the dog remembered our lantern."
 
 
-@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words])
+@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words, quiet_characters])
 def test_loads_with_and_without_the_package(tmp_path, tiny_corpus, train):
     tokenizer = train(tiny_corpus, 150, model_max_length=64)
     tokenizer.save_pretrained(tmp_path)
@@ -264,7 +271,7 @@ def test_continuations_can_be_appended(tiny_tokenizer):
         assert (causal.decode(ids[:cut]) + causal.decode(ids[cut:])).strip() == text
 
 
-@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words])
+@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words, quiet_characters])
 @pytest.mark.parametrize(
     ("texts", "options", "error", "message"),
     [
@@ -380,3 +387,103 @@ def test_word_level_splits_punctuation_on_request():
     assert "Python." not in tokenizer.get_vocab()
     with pytest.raises(ValueError, match="strip_punctuation leaves no punctuation"):
         train_word_level(texts, strip_punctuation=True, split_punctuation=True)
+
+
+CHARACTERS = ["A  b\tc.\n", "don't — “naïve” 東京 🙂\u200d", " [SEP] e\u0301 ", "ﬁ .\r\n!"]
+
+
+def test_characters_are_counted_and_decoded_exactly(tmp_path):
+    tokenizer = quiet_characters(CHARACTERS)
+    counts = Counter("".join(CHARACTERS).replace("[SEP]", ""))
+    expected = sorted(counts, key=lambda character: (-counts[character], character))
+    assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == SPECIAL + expected
+    tokenizer.save_pretrained(tmp_path)
+    for each in (tokenizer, AutoTokenizer.from_pretrained(tmp_path), causal_tokenizer(tokenizer)):
+        for text in CHARACTERS:
+            ids = each(text, add_special_tokens=False).input_ids
+            assert each.decode(ids) == text
+            tokens = [token for token in each.convert_ids_to_tokens(ids) if token != "[SEP]"]
+            assert tokens == list(text.replace("[SEP]", ""))
+    assert tokenizer("A").input_ids == tokenizer.convert_tokens_to_ids(["[CLS]", "A", "[SEP]"])
+    assert tokenizer.decode(tokenizer("Ж", add_special_tokens=False).input_ids) == "[UNK]"
+
+
+def test_order_of_the_texts_does_not_matter_to_characters():
+    digests = [quiet_characters(texts).backend_tokenizer.to_str() for texts in (CHARACTERS, CHARACTERS[::-1])]
+    assert digests[0] == digests[1]
+
+
+def test_rare_characters_are_unknown():
+    tokenizer = quiet_characters(["aaab bbc", "A"], 8, lowercase=True)
+    assert tokenizer.convert_ids_to_tokens(range(8)) == [*SPECIAL, "a", "b", " "]
+    tokenizer = quiet_characters(["aaab bbc"], min_frequency=3)
+    assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == [*SPECIAL, "a", "b"]
+
+
+def test_characters_of_translations_and_continuations_are_exact():
+    tokenizer = translation_tokenizer(quiet_characters(CHARACTERS))
+    ids = tokenizer("b c.").input_ids
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "b c."
+    causal = causal_tokenizer(quiet_characters(CHARACTERS))
+    ids = causal("A  b\tc.").input_ids
+    assert ids[0] == causal.eos_token_id
+    for cut in range(1, len(ids)):
+        assert causal.decode(ids[1:cut]) + causal.decode(ids[cut:]) == "A  b\tc."
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # joiners, soft hyphens and word joiners belong to their word (UAX 29, WB4)
+        ("می\u200cخواهم.", ["می\u200cخواهم"]),
+        ("ශ්\u200dරී", ["ශ්\u200dරී"]),
+        ("co\u00adoperate, a\u2060b", ["co\u00adoperate", "a\u2060b"]),
+        # marks of what is no word go with it
+        ("I ❤\ufe0f 👩\u200d👧 you", ["I", "you"]),
+        ("a\u200bb", ["a", "b"]),
+        # MidLetter, MidNum and MidNumLet (WB6, WB7, WB7b, WB11)
+        ('col·legi צה״ל צה"ל k:a', ["col·legi", "צה״ל", 'צה"ל', "k:a"]),
+        ("3.14 1,000.5 U.S. end. (5, 6)", ["3.14", "1,000.5", "U.S", "end", "5", "6"]),
+        ("他说：好，3：4", ["他说", "好", "3", "4"]),
+        # no word boundary of Unicode's, but the package's: hyphens between letters
+        ("well-known a--b -x x_1 it’s 'q'", ["well-known", "a", "b", "x", "x_1", "it’s", "q"]),
+    ],
+)
+def test_words_end_where_unicode_has_boundaries(tmp_path, text, words):
+    tokenizer = quiet_words([text], strip_punctuation=True)
+    tokenizer.save_pretrained(tmp_path)
+    for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert loaded.tokenize(text) == words
+    assert not {"", "\ufe0f"} & set(tokenizer.get_vocab())
+
+
+@pytest.mark.parametrize("text", ["ΟΔΟΣ ΣΑΣ Σ ΣΟΦΟΣ.", "ΟΔΟ\u0301Σ Α’Σ ΣΣ", "İSTANBUL ẞ Ǆ ÀÉ ΑΣ2 ΑΣ\u0301Α"])
+@pytest.mark.parametrize("strip_punctuation", [False, True])
+def test_lower_case_is_strs(text, strip_punctuation):
+    """Σ is ς at the end of a word."""
+    normalizer = word_normalizer(True, strip_punctuation)
+    assert normalizer.normalize_str(text).strip(" .") == text.lower().strip(" .")
+
+
+def test_chinese_has_its_characters(shared_data):
+    """An alphabet of 1,000 would leave 8 % unknown."""
+    with gzip.open(shared_data / "lm_zh_novels" / "train.txt.gz", "rt", encoding="utf-8") as file:
+        texts = file.read().splitlines()
+    train, held_out = texts[:1_500], texts[1_500:1_800]
+    tokenizer = quiet_wordpiece(train, 8_000)
+    ids = [id for row in tokenizer(held_out, add_special_tokens=False).input_ids for id in row]
+    assert 3_000 < len(tokenizer) <= 8_000
+    assert ids.count(tokenizer.unk_token_id) < 0.002 * len(ids)
+    with pytest.warns(UserWarning, match=r"[5-9]\.\d\d% of the words are unknown.* rarest characters.*limit_alphabet"):
+        assert len(quiet_wordpiece(train, 8_000, limit_alphabet=1_000)) < 1_100
+
+
+def test_small_vocabularies_hold_what_fits():
+    texts = ["的" * 30 + "是" * 20 + "我" * 10 + "你"]
+    with pytest.warns(UserWarning, match="1.64% of the words are unknown.*'你'"):
+        assert quiet_wordpiece(texts, 8).convert_ids_to_tokens(range(8)) == [*SPECIAL, "我", "是", "的"]
+    with pytest.raises(ValueError, match="vocab_size=7 .* at least 9"):
+        quiet_wordpiece(texts, 7)
+    with pytest.warns(UserWarning, match="9 tokens of the vocab_size=50"):
+        quiet_wordpiece(texts, 50)

@@ -131,3 +131,23 @@ def test_a_broken_run_goes_on_bit_by_bit(pairs, tiny_tokenizer, tmp_path, traine
         resumed.model.state_dict().items(), whole.model.state_dict().values(), strict=True
     ):
         assert torch.equal(found, expected), name
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_evaluation_is_the_mean_over_all_words_plus_that_over_all_pairs(pairs, tiny_tokenizer, tmp_path, size):
+    data = pairs(30)
+    run = trainer(
+        tmp_path,
+        data,
+        PackingCollator(),
+        tiny_tokenizer,
+        trainer_class=BERTPretrainingTrainer,
+        per_device_eval_batch_size=size,
+        prediction_loss_only=True,
+    )
+    scores = measure_bert_pretraining(run.model, data, batch_size=3, show_progress=False)
+    # before any update, and whatever the number of pairs of the last one
+    for num_pairs in (None, 7):
+        run.num_pairs = num_pairs
+        loss = run.evaluate(data)["eval_loss"]
+        assert loss == pytest.approx(scores.word_loss + scores.sentence_loss, rel=1e-5)

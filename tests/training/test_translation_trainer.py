@@ -216,15 +216,18 @@ def test_the_loss_summed_over_a_sentence_is_sutskevers(tmp_path, pairs, tokenize
     assert_close(dict(trainer.model.named_parameters()), dict(by_hand.named_parameters()), atol=1e-5, rtol=1e-4)
 
 
-def test_a_penalty_that_smoothing_would_lose_is_refused(tmp_path, pairs, tokenizer):
-    config = RNNSearchConfig(
-        vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, coverage=True, coverage_loss_weight=0.5
-    )
-    model = RNNSearchForConditionalGeneration(config)
-    with pytest.raises(
-        ValueError, match=r"label_smoothing_factor is 0.1, which leaves the model's coverage_loss_weight"
-    ):
-        new_trainer(tmp_path, pairs, tokenizer, model=model, label_smoothing_factor=0.1)
+def test_smoothing_keeps_the_coverage_in_the_loss(tmp_path, pairs, tokenizer):
+    losses = []
+    for weight in (0.0, 0.5):
+        torch.manual_seed(0)
+        config = RNNSearchConfig(
+            vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, coverage=True, coverage_loss_weight=weight
+        )
+        model = RNNSearchForConditionalGeneration(config)
+        trainer = new_trainer(tmp_path, pairs, tokenizer, model=model, label_smoothing_factor=0.1)
+        batch = PairCollator(tokenizer.pad_token_id)([pairs[0], pairs[1]])
+        losses.append(trainer.compute_loss(model.train(), dict(batch)))
+    assert losses[1] > losses[0] + 0.01
 
 
 def test_average_and_best_are_a_choice(tmp_path):

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from hf_lineage.models.conditional_random_field import ConditionalRandomField
+from hf_lineage.models.elmo_crf import ConditionalRandomField
 
 
 LENGTHS = [4, 1, 0, 3]

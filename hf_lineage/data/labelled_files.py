@@ -1,0 +1,391 @@
+"""Labelled data from files and from the Hub, every cell as it is written, every row with the place where it stands.
+
+Texts stay texts: no reader here takes "007" for a number or "None" for nothing. Which cells are numbers is decided by
+who asks, over the whole column (`labels.py`).
+"""
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import sys
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+from pyarrow import parquet
+
+from hf_lineage.data.text_files import check_text_value
+from hf_lineage.files import CorpusError, read_lines
+
+
+SEPARATORS = {".csv": ",;\t|", ".tsv": "\t,;|"}
+_KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+# what others call these splits
+_OTHER_NAMES = {
+    "validation": ("valid", "val", "dev", "development"),
+    "train": ("training",),
+    "test": ("testing", "eval", "evaluation"),
+}
+_REMEDY = "convert the file to UTF-8 text, or name its encoding, such as encoding='latin-1'"
+
+
+class LabelledRows:
+    """The columns of one split, as lists of cells, and the place of each row: a file and a line, or a row.
+
+    `are_texts` says that all cells are texts, numbers too (CSV). `features` are those that the data set itself gives
+    its columns, such as the names of classes (Parquet, Hub).
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence] | datasets.Dataset,
+        place: Callable[[int], str],
+        *,
+        are_texts: bool = False,
+    ):
+        self.dataset = columns if isinstance(columns, datasets.Dataset) else None
+        self.features = {} if self.dataset is None else self.dataset.features
+        self.place = place
+        self.are_texts = are_texts
+        self._cells = {} if self.dataset is not None else dict(columns)
+        self.column_names = list(self._cells) if self.dataset is None else self.dataset.column_names
+
+    def __len__(self) -> int:
+        return len(self.dataset) if self.dataset is not None else len(next(iter(self._cells.values()), ()))
+
+    def column(self, name: str) -> list:
+        """The cells of a column.
+
+        Raises:
+            CorpusError: there is no such column.
+        """
+        if name not in self.column_names:
+            raise CorpusError(f"{self.place(0)}: there is no column {name!r}, but {', '.join(self.column_names)}")
+        if self.dataset is not None and name not in self._cells:
+            self._cells[name] = self.dataset[name][:]
+        return self._cells[name]
+
+    def texts(self, name: str) -> list[str] | list[list[str]]:
+        """The texts of a column, or its lists of words; a number in JSON is its digits as they are written.
+
+        Raises:
+            CorpusError: there is no such column, or a cell is missing or is no text; place and column are named.
+        """
+        return [self._text(row, name, cell) for row, cell in enumerate(self.column(name))]
+
+    def _text(self, row, name, cell):
+        if isinstance(cell, list):
+            return [self._one_text(row, name, word, number) for number, word in enumerate(cell, start=1)]
+        return self._one_text(row, name, cell)
+
+    def _one_text(self, row, name, cell, word=None):
+        if isinstance(cell, str) and _is_sound(cell):
+            return cell
+        if isinstance(cell, _WrittenNumber):
+            return cell.text
+        if self.dataset is None and type(cell) is int:
+            return str(cell)
+        place = self.place(row) + (f", word {word}" if word else "")
+        if cell is None:
+            raise CorpusError(f"{place}: the text in the column {name!r} is missing; write it, or leave the row out")
+        return check_text_value(place, name, cell, "error")
+
+    def whole_numbers(self, name: str) -> list[int]:
+        """The whole numbers of a column, whichever way they are written.
+
+        Raises:
+            CorpusError: there is no such column, or a cell is no whole number; place and column are named.
+        """
+        numbers = []
+        for row, cell in enumerate(self.column(name)):
+            text = cell.strip() if isinstance(cell, str) else cell
+            try:
+                number = int(text)
+            except (TypeError, ValueError, OverflowError):
+                number = None
+            if number is None or (not isinstance(text, str) and number != text):
+                raise CorpusError(f"{self.place(row)}: the column {name!r} holds {cell!r}, not a whole number")
+            numbers.append(number)
+        return numbers
+
+    def to_dataset(self, **columns: list) -> datasets.Dataset:
+        """A data set of these columns; what the data set itself has, and is not another list, stays as it is."""
+        if self.dataset is None:
+            return datasets.Dataset(pa.table(columns))
+        rows = self.dataset
+        for name, cells in columns.items():
+            if cells != self.column(name):
+                rows = rows.remove_columns(name).add_column(name, cells)
+        return rows.select_columns(list(columns))
+
+
+def _is_sound(text: str) -> bool:
+    """Neither NULs nor halves of surrogate pairs, which UTF-8 cannot write."""
+    try:
+        return "\0" not in text and text.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def read_labelled(
+    source: str | os.PathLike | Mapping[str, str | os.PathLike], *, encoding: str = "utf-8"
+) -> dict[str, LabelledRows]:
+    """The splits of a labelled data set.
+
+    `source` is one of:
+    - a folder with a file for each split: train.jsonl, also .json, .csv, .tsv (each also packed, .gz) or .parquet, in
+      it or in its sub-folder data; also train-00000-of-00002.parquet; dev and val are validation;
+    - a mapping {"train": file, "validation": file, …};
+    - a data set on the Hub, "owner/name" or "owner/name:configuration".
+
+    The first line of .csv and .tsv names the columns, which are separated by comma, semicolon, tab or bar: what cuts
+    the first line into most. `encoding` is that of the text files.
+
+    Raises:
+        CorpusError: a file is missing, of no known kind or damaged; file, line and remedy are named.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return {split: read_labelled_file(path, encoding=encoding) for split, path in source.items()}
+    folder = Path(source).expanduser()
+    if folder.is_file():
+        raise CorpusError(f"dataset is {source}, a file: name its folder, or give the file as train_file")
+    if folder.is_dir() and (files := files_of_splits(folder)):
+        return {
+            split: _join([read_labelled_file(path, encoding=encoding) for path in paths])
+            for split, paths in files.items()
+        }
+    name, _, configuration = str(source).partition(":")
+    found = datasets.load_dataset(name, configuration or None)
+
+    def places_of(split: str):
+        return lambda row: f"the data set {source}, split {split}, row {row + 1}"
+
+    return {split: LabelledRows(rows, places_of(split)) for split, rows in found.items()}
+
+
+def files_of_splits(folder: Path) -> dict[str, list[Path]]:
+    """Split -> its file or its shards, in order.
+
+    Raises:
+        CorpusError: a split has files of several kinds.
+    """
+    found = {}
+    for path in sorted(path for place in (folder, folder / "data") if place.is_dir() for path in place.iterdir()):
+        kind = _kind(path)
+        if kind and path.is_file():
+            stem = path.name[: path.name.lower().rindex(kind)]
+            shard = _SHARD.fullmatch(stem)
+            found.setdefault(shard[1] if shard else stem, []).append(path)
+    for split, paths in found.items():
+        if len(paths) > 1 and not all(_SHARD.fullmatch(path.name.split(".")[0]) for path in paths):
+            names = " and ".join(str(path.relative_to(folder)) for path in paths)
+            raise CorpusError(f"the folder {folder} has {names} for the split {split!r}: keep one of them")
+    for split, names in _OTHER_NAMES.items():
+        other = next((name for name in names if name in found), None)
+        if other and split not in found:
+            found[split] = found.pop(other)
+    order = ("train", "validation", "test")
+    return {split: found[split] for split in sorted(found, key=lambda s: (s not in order, s != "train", s == "test"))}
+
+
+def _kind(path: str | os.PathLike) -> str | None:
+    name = Path(path).name.lower()
+    kind = Path(name.removesuffix(".gz")).suffix
+    is_known = kind in _KINDS and not (kind == ".parquet" and name.endswith(".gz"))
+    return kind if is_known else None
+
+
+def read_labelled_file(path: str | os.PathLike, *, encoding: str = "utf-8") -> LabelledRows:
+    """The rows of one file (`read_labelled`).
+
+    Raises:
+        CorpusError: the file is of no known kind, damaged, or has no rows; file, line and remedy are named.
+        OSError: it cannot be read.
+    """
+    kind = _kind(path)
+    if kind is None:
+        raise CorpusError(f"{path} is of no known kind: its name must end in one of {', '.join(_KINDS)}, also .gz")
+    if kind == ".parquet":
+        rows = _read_parquet(path)
+    elif kind in SEPARATORS:
+        rows = _read_table(path, encoding, SEPARATORS[kind])
+    else:
+        rows = _read_json(path, encoding)
+    if not len(rows):
+        raise CorpusError(f"{path} has no rows")
+    return rows
+
+
+def _join(parts: list[LabelledRows]) -> LabelledRows:
+    """The shards of a split, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    starts, total = [], 0
+    for part in parts:
+        if part.column_names != parts[0].column_names:
+            raise CorpusError(
+                f"{part.place(0)}: the columns are {', '.join(part.column_names)}, those of the first shard "
+                f"{', '.join(parts[0].column_names)}"
+            )
+        starts.append(total)
+        total += len(part)
+
+    def place(row):
+        part = bisect_right(starts, row) - 1
+        return parts[part].place(row - starts[part])
+
+    if all(part.dataset is not None for part in parts):
+        return LabelledRows(datasets.concatenate_datasets([part.dataset for part in parts]), place)
+    columns = {name: [cell for part in parts for cell in part.column(name)] for name in parts[0].column_names}
+    return LabelledRows(columns, place, are_texts=parts[0].are_texts)
+
+
+def _lines(path, encoding) -> Iterator[str]:
+    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+        yield from read_lines(path, remedy=_REMEDY)
+        return
+    unpack = gzip.open if str(path).lower().endswith(".gz") else open
+    try:
+        with unpack(path, "rb") as file, io.TextIOWrapper(file, encoding=encoding, newline="\n") as text:
+            for line in text:
+                yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} is not {encoding} ({error}); give another encoding") from None
+    except LookupError:
+        raise CorpusError(
+            f"encoding is {encoding!r}, which Python does not know: try utf-8, latin-1 or cp1252"
+        ) from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CorpusError(f"{path} is not a whole gzip file ({error}); fetch or pack it again") from error
+
+
+# tables of text
+
+
+def _read_table(path, encoding, separators):
+    lines = list(_lines(path, encoding))
+    if not lines:
+        raise CorpusError(f"{path} is empty; its first line must name the columns")
+    # the first of equal ones
+    separator = max(separators, key=lambda one: len(next(csv.reader(lines[:1], delimiter=one), ())))
+    rows = _unquoted(lines, separator) if separator == "\t" else None
+    if rows is None:
+        rows = _cut(path, lines, separator)
+    (_, names), *rows = rows
+    names = [name.strip() or f"column {number}" for number, name in enumerate(names, start=1)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise CorpusError(f"{path}, line 1: the column {min(twice)!r} comes twice; give each a name of its own")
+    for line, cells in rows:
+        if len(cells) != len(names):
+            raise CorpusError(
+                f"{path}, line {line}: there are {len(cells)} cells, but the first line names {len(names)} columns "
+                f"({', '.join(names)}), separated by {separator!r}: put cells that hold {separator!r} in double quotes"
+            )
+    columns = {name: [cells[column] for _, cells in rows] for column, name in enumerate(names)}
+    numbers = [line for line, _ in rows]
+    return LabelledRows(columns, lambda row: f"{path}, line {numbers[row] if numbers else 1}", are_texts=True)
+
+
+def _cut(path, lines, separator) -> list[tuple[int, list[str]]]:
+    """(line where it begins, cells) of each row; cells in double quotes may hold separators and new lines."""
+    # a global setting of the module: texts may be long
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True)
+    rows = []
+    try:
+        while True:
+            begin = reader.line_num + 1
+            cells = next(reader, None)
+            if cells is None:
+                return rows
+            # a blank line is no row
+            if cells:
+                rows.append((begin, cells))
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}, line {begin}: {error}; a cell in double quotes must end in one, and write those inside twice"
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _unquoted(lines, separator):
+    """Rows where a quote is a letter, as in most .tsv; None if their cells are not equally many.
+
+    A cell that is quoted as a whole, by who writes all tables so, is what stands between the quotes.
+    """
+    rows = [(number, line.split(separator)) for number, line in enumerate(lines, start=1) if line]
+    if len({len(cells) for _, cells in rows}) > 1:
+        return None
+    return [(number, [_without_quotes(cell) for cell in cells]) for number, cells in rows]
+
+
+def _without_quotes(cell):
+    inside = cell[1:-1].replace('""', "")
+    is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inside
+    return cell[1:-1].replace('""', '"') if is_quoted else cell
+
+
+# rows of JSON
+
+
+class _WrittenNumber(float):
+    """A number of JSON that is no whole one, and the digits as they are written."""
+
+    def __new__(cls, text):
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def _read_json(path, encoding):
+    lines = _lines(path, encoding)
+    numbers, rows, unit = [], [], "line"
+    first = next(((number, line) for number, line in enumerate(lines, start=1) if line.strip()), None)
+    if first and first[1].lstrip().startswith("["):
+        unit, found = "row", _parse(f"{path}", "\n".join([first[1], *lines]))
+        placed = enumerate(found, start=1)
+    else:
+        following = enumerate(lines, start=first[0] + 1) if first else ()
+        placed = (
+            (number, _parse(f"{path}, line {number}", line))
+            for number, line in (*([first] if first else []), *following)
+            if line.strip()
+        )
+    for number, row in placed:
+        if not isinstance(row, dict):
+            raise CorpusError(f"{path}, {unit} {number}: a JSON {type(row).__name__}; each row must be a JSON object")
+        numbers.append(number)
+        rows.append(row)
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return LabelledRows(columns, lambda row: f"{path}, {unit} {numbers[row]}")
+
+
+def _parse(place, text):
+    try:
+        return json.loads(text, parse_float=_WrittenNumber)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{place}: not JSON ({error}); each line must be one JSON object") from None
+
+
+# Parquet
+
+
+def _read_parquet(path):
+    try:
+        table = parquet.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
+    for index, field in enumerate(table.schema):
+        # pandas' categories
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
+    return LabelledRows(datasets.Dataset(table), lambda row: f"{path}, row {row + 1}")

@@ -1,0 +1,125 @@
+"""Cutting documents of any script into sentences."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+
+
+# first word of a character's name in Unicode -> a language in that script; Latin and all others are read as English
+LANGUAGE_OF_SCRIPT = {
+    "ARABIC": "ar",
+    "ARMENIAN": "hy",
+    "BENGALI": "bn",
+    "CJK": "zh",
+    "CYRILLIC": "ru",
+    "DEVANAGARI": "hi",
+    "ETHIOPIC": "am",
+    "GREEK": "el",
+    "GUJARATI": "gu",
+    "GURMUKHI": "pa",
+    "HANGUL": "ko",
+    "HEBREW": "he",
+    "HIRAGANA": "ja",
+    "KANNADA": "kn",
+    "KATAKANA": "ja",
+    "MALAYALAM": "ml",
+    "MYANMAR": "my",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+}
+# characters of a text that tell its script
+_TELLING = 1_000
+# characters cut at a time: the segmenter's time grows with the square of the text's length
+_WINDOW = 4_000
+_CJK = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_CLOSING = "」』”’）】》〉〕］｝"
+_WHITE_SPACE = re.compile(r"\s")
+# what stands right behind a sentence still belongs to it
+_STILL_BEFORE = re.compile(f"[{_CLOSING}…。．！？]+")
+_ENDS_IN_ASCII = re.compile(r"[.!?][\"')\]]*$")
+# places the segmenter leaves whole: dots between ideographs, and a closed bracket after an ideographic mark or …
+_MORE_CUTS = re.compile(
+    f"(?<=[{_CJK}])…+[{_CLOSING}]*(?=[{_CJK}「『“‘（《])|[。．！？][）)】］](?=[{_CJK}「『“‘（《])"
+    # … after a Latin one and a blank, unless a lower-case letter follows
+    r"|[.!?][)\]]\s+(?=[\"'“‘(]?(\w))"
+)
+
+
+def split_sentences(text: str, language: str | None = None) -> list[str]:
+    """Cuts a document at line breaks and at the ends of sentences, by sentencex, which knows some 300 languages.
+
+    `language` is an ISO 639 code such as "de", whose abbreviations end no sentence; by default it is told from the
+    text's script, and Latin text is read as English. The sentences come without the white space around them.
+    """
+    language = language or language_of(text)
+    sentences = (sentence for line in text.split("\n") for sentence in _sentences(line, language))
+    return [sentence for sentence in map(str.strip, sentences) if sentence]
+
+
+def language_of(text: str) -> str:
+    """A language that is written in the script of most letters at the text's beginning; "en" for Latin ones."""
+    if text.isascii():
+        return "en"
+    scripts = Counter(map(_script, filter(str.isalpha, text[:_TELLING])))
+    if scripts["HIRAGANA"] + scripts["KATAKANA"] > scripts["CJK"] / 10:
+        # Japanese has more ideographs than Chinese has kana
+        scripts["HIRAGANA"] += scripts["CJK"] + scripts["KATAKANA"]
+    return LANGUAGE_OF_SCRIPT.get(max(scripts, key=scripts.__getitem__, default=""), "en")
+
+
+@lru_cache(maxsize=2**16)
+def _script(letter):
+    return unicodedata.name(letter, "").split(" ", 1)[0]
+
+
+def _sentences(line, language) -> Iterator[str]:
+    while len(line) > _WINDOW:
+        *whole, rest = _with_marks(_segments(line[:_WINDOW], language))
+        if not whole:
+            # longer than any span: cut at the last blank, if there is one
+            cut = rest.rstrip().rfind(" ") + 1 or len(rest)
+            whole = [rest[:cut]]
+        for sentence in whole:
+            yield from _cut_more(sentence)
+        line = line[sum(map(len, whole)) :]
+    for sentence in _with_marks(_segments(line, language)):
+        yield from _cut_more(sentence)
+
+
+def _segments(text, language) -> Iterator[str]:
+    # imported where it is needed, by one station of eleven
+    from sentencex import segment
+
+    start = 0
+    # it fails on other white space behind an initial
+    for piece in segment(language, _WHITE_SPACE.sub(" ", text)):
+        yield text[start : start + len(piece)]
+        start += len(piece)
+
+
+def _with_marks(pieces) -> list[str]:
+    """Pieces of a text, each with the closing marks behind it, and without a cut inside of "Yahoo.Com"."""
+    sentences = [""]
+    for piece in pieces:
+        before = sentences[-1]
+        if before and not before[-1].isspace():
+            marks = _STILL_BEFORE.match(piece)
+            if marks:
+                before, piece = before + marks.group(), piece[marks.end() :]
+            elif _ENDS_IN_ASCII.search(before):
+                before, piece = before + piece, ""
+            sentences[-1] = before
+        if piece:
+            sentences.append(piece)
+    return sentences[1:] if not sentences[0] else sentences
+
+
+def _cut_more(sentence) -> Iterator[str]:
+    start = 0
+    for cut in _MORE_CUTS.finditer(sentence):
+        if not (cut.group(1) or "").islower():
+            yield sentence[start : cut.end()]
+            start = cut.end()
+    yield sentence[start:]

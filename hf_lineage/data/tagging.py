@@ -1,0 +1,25 @@
+"""Tags of words as labels of tokens."""
+
+from collections.abc import Sequence
+
+from hf_lineage.data.blocks import IGNORED
+
+
+def tags_of_tokens(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[int]:
+    """The tag of each word [W] at its first token -> labels [T]; all other tokens, and marks, have −100.
+
+    `word_ids` [T] are those of a fast tokenizer's answer to a list of words: the word that each token is a piece of,
+    None for marks. Words without a token have no label.
+
+    Raises:
+        ValueError: there are fewer tags than words.
+    """
+    words = [word for word in word_ids if word is not None]
+    if words and max(words) >= len(tags):
+        raise ValueError(
+            f"the text has at least {max(words) + 1} words, but {len(tags)} tags; it must be one per word"
+        )
+    first = [word is not None and (place == 0 or word != word_ids[place - 1]) for place, word in enumerate(word_ids)]
+    return [
+        IGNORED if word is None or not begins else tags[word] for word, begins in zip(word_ids, first, strict=True)
+    ]

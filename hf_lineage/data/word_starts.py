@@ -1,0 +1,108 @@
+"""Where words begin in a row of token ids, told by the tokenizer's own means of cutting words into pieces."""
+
+import codecs
+import json
+from collections.abc import Callable
+
+import numpy as np
+from tokenizers.pre_tokenizers import PreTokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+
+WordStarts = Callable[[np.ndarray], np.ndarray]
+# a byte that is no whole character, as after a span's cut; one character of one byte, and part of no word
+PART = "\x1a"
+# only decoding asks for it, and its errors have a start and an end
+codecs.register_error(
+    "hf_lineage_parts",
+    lambda error: (PART * (error.end - error.start), error.end),  # type: ignore[attr-defined]
+)
+
+
+def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
+    """A function ids [T] -> bool [T], true where a token begins a word; a row's first token always does.
+
+    Of word pieces the ids tell: those marked as going on (`##ing`, `@@ing`), those whose word goes on (`ing@@`), those
+    that end one (`ing</w>`). With byte-level pieces and ▁ the text is put together again and cut into words as the
+    tokenizer does it.
+
+    Raises:
+        ValueError: the tokenizer's pieces do not tell.
+    """
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ValueError(f"the words of a {type(tokenizer).__name__} cannot be told from its pieces: use a fast one")
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    model, tokens = parts["model"], tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    if prefix := model.get("continuing_subword_prefix"):
+        special = set(tokenizer.all_special_tokens)
+        return ContinuedByMark(np.array([token.startswith(prefix) and token not in special for token in tokens]))
+    if suffix := model.get("end_of_word_suffix"):
+        return EndedByMark(np.array([token.endswith(suffix) for token in tokens]))
+    if any(token.endswith("@@") and len(token) > 2 for token in tokens):
+        return EndedByMark(np.array([not token.endswith("@@") for token in tokens]))
+    if model["type"] == "WordLevel":
+        return EndedByMark(np.ones(len(tokens), bool))
+    description = json.dumps([parts["pre_tokenizer"], parts["normalizer"]], ensure_ascii=False)
+    pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
+    if '"ByteLevel"' in description:
+        byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+        return CutAgain(pre_tokenizer, [_bytes(token, byte_of) for token in tokens])
+    if "▁" in description and pre_tokenizer is not None:
+        # Metaspace writes ▁ for blanks itself; elsewhere the normalizer does, before words are cut
+        blank = " " if '"Metaspace"' in description else "▁"
+        return CutAgain(pre_tokenizer, [_bytes_of_piece(token, blank) for token in tokens])
+    raise ValueError(
+        f"the tokenizer ({model['type']}) has no mark of where words begin: whole words can be masked with WordPiece, "
+        "byte-level pieces, pieces with ▁, @@ or </w>, and words"
+    )
+
+
+class ContinuedByMark:
+    """Pieces that say themselves that they go on with a word, continues [V]."""
+
+    def __init__(self, continues: np.ndarray):
+        self.continues = continues
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        begins = ~self.continues[ids]
+        begins[:1] = True
+        return begins
+
+
+class EndedByMark:
+    """Pieces that say whether their word ends with them, ends [V]."""
+
+    def __init__(self, ends: np.ndarray):
+        self.ends = ends
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        return np.concatenate([[True], self.ends[ids[:-1]]])[: len(ids)]
+
+
+class CutAgain:
+    """Pieces of text, as bytes, which a pre-tokenizer cuts into words once they are joined."""
+
+    def __init__(self, pre_tokenizer: PreTokenizer, pieces: list[bytes]):
+        self.pre_tokenizer, self.pieces = pre_tokenizer, pieces
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        pieces = [self.pieces[id] for id in ids.tolist()]
+        text = b"".join(pieces).decode(errors="hf_lineage_parts")
+        # where each character begins, in bytes
+        places = np.cumsum([0, *(len(character.encode()) for character in text)])
+        words = {int(places[start]) for _, (start, _) in self.pre_tokenizer.pre_tokenize_str(text)}
+        begins = np.isin(np.cumsum([0, *map(len, pieces)])[:-1], list(words))
+        begins[:1] = True
+        return begins
+
+
+def _bytes(token: str, byte_of: dict[str, int]) -> bytes:
+    # added tokens are written as they are
+    return bytes(map(byte_of.__getitem__, token)) if all(map(byte_of.__contains__, token)) else token.encode()
+
+
+def _bytes_of_piece(token: str, blank: str) -> bytes:
+    if len(token) == 6 and token.startswith("<0x"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("▁", blank).encode()

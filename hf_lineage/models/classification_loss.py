@@ -1,0 +1,70 @@
+"""The losses of heads that label whole texts (classes, several labels at once, numbers) or mark an answer in them."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+
+from .id_checks import check_ids
+from .inputs import IGNORED
+from .losses import mean_cross_entropy, mean_of
+
+
+def classification_loss(
+    logits: Tensor,
+    labels: Tensor,
+    config,
+    num_items_in_batch: Tensor | int | None = None,
+    smoothing: float = 0.0,
+    **unused,
+) -> Tensor:
+    """Loss of logits [B, C] by what `config.problem_type` says, which is told from the labels where it is None.
+
+    - "regression": squared error of numbers, [B] for one label or [B, C];
+    - "single_label_classification": cross entropy of classes [B];
+    - "multi_label_classification": binary cross entropy of 0 and 1 [B, C].
+
+    Raises:
+        ValueError: a class is out of its range, the labels have another shape than the logits, or labels that are
+            no classes are to be smoothed.
+    """
+    labels = labels.to(logits.device)
+    if config.problem_type is None:
+        is_integer = not labels.is_floating_point() and labels.dtype is not torch.bool
+        kind = "single_label_classification" if is_integer else "multi_label_classification"
+        config.problem_type = "regression" if config.num_labels == 1 else kind
+    if config.problem_type == "single_label_classification":
+        check_ids("labels", labels, config.num_labels, "num_labels", IGNORED)
+        return mean_cross_entropy(logits, labels.flatten(), num_items_in_batch, smoothing)
+    if smoothing:
+        raise ValueError(
+            f"label_smoothing_factor is {smoothing}, but problem_type is {config.problem_type!r}: only labels "
+            "that are classes can be smoothed; set it to 0"
+        )
+    if labels.numel() != logits.numel():
+        raise ValueError(
+            f"labels have shape {list(labels.shape)}; {config.problem_type} needs {list(logits.shape)}, a number for "
+            "each label"
+        )
+    loss = mse_loss if config.problem_type == "regression" else binary_cross_entropy_with_logits
+    total = loss(logits.float(), labels.view_as(logits).float(), reduction="sum")
+    # a number may be −100, and Trainer would not count it
+    return mean_of(total, labels.numel(), num_items_in_batch, labels.ne(IGNORED).sum())
+
+
+def span_loss(
+    start_logits: Tensor,
+    end_logits: Tensor,
+    start_positions: Tensor,
+    end_positions: Tensor,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """Mean of the cross entropies of an answer's first and last token; logits [B, T], positions [B] or [B, 1].
+
+    A position outside of the text, such as −1 or that of an answer which truncation cut off, is not scored.
+    """
+    losses = []
+    for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):
+        positions = positions.flatten()
+        outside = (positions < 0) | (positions >= logits.shape[1])
+        losses.append(mean_cross_entropy(logits, positions.masked_fill(outside, IGNORED), None, smoothing))
+    return sum(losses) / 2

@@ -1,0 +1,95 @@
+"""The losses of the heads: means over what is scored, whatever the batches, the processes and the padding.
+
+`num_items_in_batch` is what Trainer counts over all batches and processes of an update: the labels that are not −100.
+A batch brings its share of that mean. `smoothing` is the probability ε that moves from the label to all classes
+alike (Szegedy et al., 2016, section 7).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from .inputs import IGNORED
+
+
+def shifts_labels(model_class: type) -> type:
+    """Class decorator: tells the plain Trainer, which knows such classes by name, that labels are shifted in the loss.
+
+    Without it, `label_smoothing_factor` would teach the model to copy its input.
+    """
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_class.config_class.model_type] = model_class.__name__
+    return model_class
+
+
+def mean_of(
+    total: Tensor, scored: Tensor | int, num_items_in_batch: Tensor | int | None = None, counted: Tensor | None = None
+) -> Tensor:
+    """A sum over `scored` items divided by their number, or by `num_items_in_batch`; 0 where nothing is scored.
+
+    Where Trainer has `counted` other labels of this batch than the head scores, the mean over the scored ones brings
+    the counted ones' share.
+    """
+    if num_items_in_batch is None:
+        divisor = torch.as_tensor(scored, device=total.device)
+    else:
+        divisor = torch.as_tensor(num_items_in_batch, device=total.device)
+        if counted is not None:
+            divisor = divisor * torch.as_tensor(scored, device=total.device) / counted.clamp(min=1)
+    return total / torch.where(divisor == 0, torch.ones_like(divisor), divisor)
+
+
+def next_labels(
+    labels: Tensor, attention_mask: Tensor | None = None, cu_seq_lens: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`labels` [B, T] -> the label of the token after each [B, T], and how many Trainer counts.
+
+    A token that nothing precedes, the first one after padding or of a packed text, is not scored. `attention_mask`
+    [B, seen + T] marks padding by 0.
+    """
+    counted = labels[:, 1:].ne(IGNORED).sum()
+    if cu_seq_lens is not None:
+        labels = labels.index_fill(1, cu_seq_lens[:-1].long(), IGNORED)
+    elif attention_mask is not None and attention_mask.dim() == 2:
+        is_token = attention_mask[:, -labels.shape[1] :].bool()
+        begins = is_token[:, 1:] & ~is_token[:, :-1]
+        labels = torch.cat([labels[:, :1], labels[:, 1:].masked_fill(begins, IGNORED)], dim=1)
+    nothing = labels.new_full((labels.shape[0], 1), IGNORED)
+    return torch.cat([labels[:, 1:], nothing[:, : labels.shape[1]]], dim=1), counted
+
+
+def next_token_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    attention_mask: Tensor | None = None,
+    cu_seq_lens: Tensor | None = None,
+    shift_labels: Tensor | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+    smoothing: float = 0.0,
+    **unused,
+) -> Tensor:
+    """Mean of −log p of each next token; logits [B, T, V], labels [B, T], or `shift_labels` one token ahead."""
+    counted = None
+    if shift_labels is None:
+        shift_labels, counted = next_labels(labels, attention_mask, cu_seq_lens)
+    return mean_cross_entropy(logits, shift_labels, num_items_in_batch, smoothing, counted)
+
+
+def mean_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    num_items_in_batch: Tensor | int | None = None,
+    smoothing: float = 0.0,
+    counted: Tensor | None = None,
+) -> Tensor:
+    """Mean of −log p of labels [...] (−100 = not scored) by logits [..., C]; see `mean_of`."""
+    labels = labels.to(logits.device)
+    total = cross_entropy(
+        logits.float().flatten(0, -2),
+        labels.flatten(),
+        ignore_index=IGNORED,
+        reduction="sum",
+        label_smoothing=smoothing,
+    )
+    return mean_of(total, labels.ne(IGNORED).sum(), num_items_in_batch, counted)

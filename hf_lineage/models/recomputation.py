@@ -1,0 +1,18 @@
+"""Gradient checkpointing, which runs layers twice, and the cache, which they would write twice."""
+
+from functools import wraps
+
+import torch
+
+
+def drops_cache_to_recompute(forward):
+    """Keeps the cache from a base model whose layers write it and run twice (gradient checkpointing)."""
+
+    @wraps(forward)
+    def wrapper(self, *args, **kwargs):
+        recomputes = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        if recomputes and "cache" in kwargs:
+            kwargs["cache"] = None
+        return forward(self, *args, **kwargs)
+
+    return wrapper
