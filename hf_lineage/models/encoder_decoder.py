@@ -9,6 +9,7 @@ from transformers.utils.generic import can_return_tuple
 from .cache_argument import cache_of, takes_cache
 from .inputs import IGNORED
 from .losses import mean_cross_entropy
+from .paged_cache import WithoutPagedCache
 from .scheduled_sampling import read_own_words
 
 
@@ -48,7 +49,7 @@ class GNMTPenalty(float):
         return ((5 + length) / 6) ** float(self)
 
 
-class ConditionalGeneration:
+class ConditionalGeneration(WithoutPagedCache):
     """The output layer over an encoder-decoder, its training and its generate(); inherit it first.
 
     The station gives `model`, which answers with a `Seq2SeqModelOutput`, and `lm_head`.
