@@ -97,8 +97,13 @@ class ScalarMix(nn.Module):
         self.weights = nn.Parameter(torch.empty(num_layers))
         self.gamma = nn.Parameter(torch.empty(1))
 
-    def forward(self, layers: list[Tensor], attention_mask: Tensor | None) -> Tensor:
-        """L layers [B, T, D], zero over padding -> [B, T, D]."""
+    def forward(self, layers: list[Tensor] | None, attention_mask: Tensor | None = None) -> Tensor:
+        """L layers [B, T, D], zero over padding -> [B, T, D]; without layers ‖w‖² alone.
+
+        Offloaded weights are here during this call only.
+        """
+        if layers is None:
+            return self.weights.square().sum()
         if self.layer_norm:
             layers = [self.normalized(layer, attention_mask) for layer in layers]
         shares = self.weights.softmax(0)

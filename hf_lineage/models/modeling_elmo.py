@@ -304,7 +304,7 @@ class ELMoModel(ELMoPreTrainedModel):
 
     def mix_penalty(self) -> Tensor:
         """mix_l2 · Σ ‖w‖² over the mixes: at 1 little more than their mean remains, at 0.001 layers can stand out."""
-        return self.config.mix_l2 * sum(mix.weights.square().sum() for mix in self.mixes)
+        return self.config.mix_l2 * sum(mix(None) for mix in self.mixes)
 
 
 class ELMoForPreTraining(ELMoPreTrainedModel):
@@ -616,7 +616,7 @@ class ELMoForTokenClassification(ELMoForTask):
         if self.crf is None:
             return logits.argmax(2).masked_fill(~mask.bool(), IGNORED)
         order, lengths = self.chain(mask.bool())
-        labels = self.crf.decode(reorder_time(logits, order), lengths)
+        labels = self.crf(reorder_time(logits, order), None, lengths)
         return labels.gather(1, order.argsort(1)).masked_fill(~mask.bool(), IGNORED)
 
 
