@@ -12,6 +12,7 @@ from transformers.utils.generic import can_return_tuple
 from .cache_argument import CACHE_FIELD, takes_cache
 from .inputs import IGNORED
 from .losses import mean_cross_entropy
+from .paged_cache import WithoutPagedCache
 from .scheduled_sampling import read_own_words
 
 
@@ -91,6 +92,7 @@ class GNMTPenalty(float):
         return ((5 + length) / 6) ** float(self)
 
 
+<<<<<<< HEAD
 class TargetGeneration:
     """generate() of an encoder-decoder, with one option beside transformers' own.
 
@@ -129,6 +131,10 @@ class TargetGeneration:
 
 class ConditionalGeneration(TargetGeneration):
     """The output layer over an encoder-decoder and its training; inherit it first.
+=======
+class ConditionalGeneration(WithoutPagedCache):
+    """The output layer over an encoder-decoder, its training and its generate(); inherit it first.
+>>>>>>> h7a
 
     The station gives `model`, which answers with a `Seq2SeqModelOutput`, and `lm_head`.
     """

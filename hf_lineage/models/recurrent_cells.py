@@ -9,6 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .fast_linear import linear
 from .fast_recurrence import path_for
@@ -128,8 +129,12 @@ def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple
 def with_fewer_weights(cell: RecurrentCell) -> RecurrentCell:
     """The cell for one call, with entries of its recurrent weights dropped (DropConnect; Merity et al., 2017)."""
     fewer = copy.copy(cell)
+    # a parametrization (an adapter, say) would compute the whole weight again
+    fewer.__class__ = type_before_parametrizations(cell)
+    names = (*cell._parameters, *getattr(cell, "parametrizations", ()))
     # no parameter of its own: the gradient flows through the dropout to the cell's
-    fewer._parameters = {**cell._parameters, "weight_hh": dropout(cell.weight_hh, cell.weight_dropout)}
+    fewer._parameters = {name: getattr(cell, name) for name in names}
+    fewer._parameters["weight_hh"] = dropout(cell.weight_hh, cell.weight_dropout)
     return fewer
 
 
