@@ -75,6 +75,8 @@ class RecurrentEncoder(nn.Module):
             for read in [config.embedding_size] + [config.source_size] * (config.num_hidden_layers - 1)
         )
 
+    # the cells run in kernels, between which there is next to nothing to compile
+    @torch.compiler.disable
     def forward(
         self,
         input_ids: Tensor | None = None,

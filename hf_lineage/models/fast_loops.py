@@ -1,0 +1,38 @@
+"""Loops over time that torch.export and ONNX can record for any number of time steps."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .inputs import is_recorded
+
+
+def is_exported(x: Tensor) -> bool:
+    """Whether an export or a trace records what is done with `x`: unlike torch.compile, it may not leave its graph."""
+    return is_recorded(x) and (torch.compiler.is_exporting() or not torch.compiler.is_compiling())
+
+
+def loop(
+    step: Callable, state: tuple[Tensor, ...], inputs: tuple[Tensor, ...]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Inputs [B, T, …] -> the last state and outputs [B, T, …], by step(state, inputs at t) -> (state, outputs at t).
+
+    T is at least 1. An export records the step once, for any T; a trace (torch.jit) holds for its own T only.
+    """
+    if torch.compiler.is_exporting():
+        # experimental in torch: imported where it is needed only
+        from torch._higher_order_ops.scan import scan
+
+        def step_apart(state, now):
+            state, outputs = step(state, now)
+            # scan refuses an output that is a state
+            return state, tuple(output.clone() for output in outputs)
+
+        return scan(step_apart, state, inputs, dim=1)
+    # unbound at once: each index by itself would have a gradient of the whole length
+    steps = []
+    for now in zip(*(x.unbind(1) for x in inputs), strict=True):
+        state, outputs = step(state, now)
+        steps.append(outputs)
+    return state, tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
