@@ -13,12 +13,11 @@ def is_exported(x: Tensor) -> bool:
     return is_recorded(x) and (torch.compiler.is_exporting() or not torch.compiler.is_compiling())
 
 
-def loop(
-    step: Callable, state: tuple[Tensor, ...], inputs: tuple[Tensor, ...]
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def loop(step: Callable, state: tuple, inputs: tuple[Tensor, ...]) -> tuple[tuple, tuple[Tensor, ...]]:
     """Inputs [B, T, …] -> the last state and outputs [B, T, …], by step(state, inputs at t) -> (state, outputs at t).
 
-    An export records the step once, for any T; a trace (torch.jit) holds for its own T only.
+    The state is a tuple of tensors, or of such tuples, and keeps its form. An export records the step once, for any T;
+    a trace (torch.jit) holds for its own T only.
     """
     if torch.compiler.is_exporting():
         # experimental in torch: imported where it is needed only
@@ -42,6 +41,6 @@ def loop(
     return state, tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
 
 
-def in_one_piece(state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def in_one_piece(state: tuple) -> tuple:
     """The same in memory of its own, as scan wants every state: one may be a part of a larger tensor."""
-    return tuple(s.contiguous() for s in state)
+    return tuple(in_one_piece(s) if isinstance(s, tuple) else s.contiguous() for s in state)

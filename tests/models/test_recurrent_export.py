@@ -8,6 +8,7 @@ from hf_lineage import (
     ELMoConfig,
     GRUConfig,
     LSTMConfig,
+    LuongConfig,
     NNLMConfig,
     RNNConfig,
     RNNSearchConfig,
@@ -39,6 +40,7 @@ CONFIGS = {
     "gru": GRUConfig(**LAYERS),
     "seq2seq": Seq2SeqConfig(**TARGET),
     "rnnsearch": RNNSearchConfig(**TARGET),
+    "luong": LuongConfig(**TARGET),
     "elmo": ELMoConfig(**CHARACTERS),
 }
 # what one head per station shows
@@ -51,6 +53,12 @@ VARIANTS = {
     "gru-before": (GRUConfig(**LAYERS, reset_mode="before", update_convention="replace"), "AutoModel"),
     "seq2seq-context": (Seq2SeqConfig.cho(**TARGET), "AutoModelForSeq2SeqLM"),
     "seq2seq-both-ways": (Seq2SeqConfig(**TARGET, bidirectional=True, bridge="dense"), "AutoModelForSeq2SeqLM"),
+    "rnnsearch-coverage": (RNNSearchConfig(**TARGET, coverage=True), "AutoModelForSeq2SeqLM"),
+    "luong-coverage": (
+        LuongConfig(**TARGET, coverage=True, attention="concat", attention_window="local-p"),
+        "AutoModelForSeq2SeqLM",
+    ),
+    "luong-at-once": (LuongConfig(**TARGET, input_feeding=False, attention="general"), "AutoModelForSeq2SeqLM"),
     "word2vec-tree": (Word2VecConfig(**SIZES, objective="hierarchical_softmax"), "AutoModelForPreTraining"),
 }
 
