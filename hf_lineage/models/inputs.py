@@ -2,15 +2,21 @@
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 
 # the label of what is not scored, as in transformers
 IGNORED = -100
 
 
+def is_recorded(x: Tensor) -> bool:
+    """Whether torch.compile, torch.export or a trace records what is done with `x`, for other values to come."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
+
+
 def can_look(x: Tensor) -> bool:
-    """Whether the values of `x` may decide what Python does: on a GPU that stalls every step, and traces forbid it."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether the values of `x` may decide what Python does: on a GPU that stalls a step, a record has none."""
+    return x.device.type == "cpu" and not is_recorded(x)
 
 
 def widest_float(device: torch.device) -> torch.dtype:

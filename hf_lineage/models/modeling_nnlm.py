@@ -75,9 +75,14 @@ class NNLMModel(NNLMPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache of another kind or batch.
         """
+<<<<<<< HEAD
         vectors, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+=======
+        vectors, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
+        padding = Padding.of(attention_mask, vectors.shape[1])
+>>>>>>> h7b
         x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
         parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
         outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
@@ -94,7 +99,8 @@ class NNLMModel(NNLMPreTrainedModel):
         if cache is not None:
             last = history[:, length:]
             if padding is not None:
-                last = history[torch.arange(batch)[:, None], padding.lengths[:, None] + torch.arange(earlier)]
+                places = [torch.arange(n, device=padding.lengths.device) for n in (batch, earlier)]
+                last = history[places[0][:, None], padding.lengths[:, None] + places[1]]
             cache.layers[0].update(last.flatten(1), last.new_zeros(batch, 0), length)
         windows = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)
         return windows if padding is None else reorder_time(windows, padding.inverse)
