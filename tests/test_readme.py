@@ -108,7 +108,8 @@ def test_presets_say_what_they_are():
     """First a sentence, then the script; documents that they name exist."""
     for preset in sorted((ROOT / "recipes" / "configs").glob("*.yaml")):
         lines = preset.read_text(encoding="utf-8").splitlines()
-        assert lines[0].startswith("# ") and not lines[0].startswith("# recipe:"), preset.name
+        assert lines[0].startswith("# "), preset.name
+        assert not lines[0].startswith("# recipe:"), preset.name
         [script] = [line.removeprefix("# recipe: ") for line in lines if line.startswith("# recipe: ")]
         assert (ROOT / script).is_file(), preset.name
         for page in re.findall(r"\b(?:docs|recipes)/[\w/]+\.md\b", "\n".join(lines)):
