@@ -495,20 +495,14 @@ class ELMoForTask(ELMoPreTrainedModel):
             features = torch.cat([features, self.dropout(mixes[1])], dim=2)
         return features, layers
 
-<<<<<<< HEAD
     def states_if_asked(self, layers: tuple, output_hidden_states: bool | None) -> tuple | None:
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         return tuple(layers) if output_hidden_states else None
-=======
+
     @torch.compiler.disable
     def run_task_layer(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self.task_layer(x, Padding.of(attention_mask, x.shape[1]))
-
-
-def states_if_asked(layers: tuple, output_hidden_states: bool | None) -> tuple | None:
-    return tuple(layers) if output_hidden_states else None
->>>>>>> h7b
 
 
 class ELMoForSequenceClassification(ELMoForTask):

@@ -75,14 +75,10 @@ class NNLMModel(NNLMPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache of another kind or batch.
         """
-<<<<<<< HEAD
-        vectors, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-=======
         vectors, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
         padding = Padding.of(attention_mask, vectors.shape[1])
->>>>>>> h7b
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
         parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
         outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
