@@ -101,7 +101,7 @@ class ELMoConfig(LineageConfig):
 
     @property
     def layer_types(self) -> list[str]:
-        """What `DynamicCache(config=...)` builds: one state per layer, first of the forward LSTM, then the backward."""
+        """What `DynamicCache(config=...)` builds: one state per layer of the forward LSTM, then of the backward."""
         # read before the number of layers is checked, so the list must not have millions of entries
         return ["lineage_recurrent"] * (2 * min(self.num_hidden_layers, SIZE_LIMITS["num_hidden_layers"]))
 

@@ -72,7 +72,7 @@ class NNLMConfig(LineageConfig):
             cutoffs = self.cutoffs or []
             if not cutoffs or cutoffs != sorted(set(cutoffs)) or cutoffs[0] < 1 or cutoffs[-1] >= self.vocab_size:
                 raise ValueError(
-                    f"cutoffs is {self.cutoffs}; adaptive_softmax needs rising word numbers from 1 to below "
+                    f"cutoffs is {self.cutoffs}; adaptive_softmax needs word numbers that rise from 1 to below "
                     f"vocab_size {self.vocab_size}, such as [2000, 10000]"
                 )
             if self.output_size < 4 ** len(cutoffs):

@@ -82,7 +82,9 @@ class TransformerConfig(LineageConfig):
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
         if self.hidden_size % 2:
-            raise ValueError(f"hidden_size is {self.hidden_size}; it must be even: each wavelength has a sine and a cosine")
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}; it must be even: each wavelength has a sine and a cosine"
+            )
 
     def validate_decoder(self):
         """The limit of `num_hidden_layers` also holds for the decoder."""
