@@ -12,9 +12,11 @@ from hf_lineage.models import LINEAGE
 from hf_lineage.models.configuration_bert import BERTConfig
 from hf_lineage.models.configuration_elmo import ELMoConfig
 from hf_lineage.models.configuration_gpt import GPTConfig
+from hf_lineage.models.configuration_luong import LuongConfig
 from hf_lineage.models.configuration_nnlm import NNLMConfig
 from hf_lineage.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
-from hf_lineage.models.configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
+from hf_lineage.models.configuration_rnnsearch import RNNSearchConfig
+from hf_lineage.models.configuration_seq2seq import Seq2SeqConfig
 from hf_lineage.models.configuration_transformer import TransformerConfig
 from hf_lineage.models.configuration_word2vec import Word2VecConfig
 from hf_lineage.models.fast_paths import plain_equations
@@ -42,6 +44,7 @@ from hf_lineage.models.modeling_gpt import (
     GPTForTokenClassification,
     GPTModel,
 )
+from hf_lineage.models.modeling_luong import LuongForConditionalGeneration, LuongModel
 from hf_lineage.models.modeling_nnlm import NNLMForCausalLM, NNLMModel
 from hf_lineage.models.modeling_rnn import (
     GRUForCausalLM,
@@ -103,6 +106,9 @@ __all__ = [
     "LSTMForSequenceClassification",
     "LSTMForTokenClassification",
     "LSTMModel",
+    "LuongConfig",
+    "LuongForConditionalGeneration",
+    "LuongModel",
     "NNLMConfig",
     "NNLMForCausalLM",
     "NNLMModel",

@@ -9,9 +9,11 @@ from transformers import AutoConfig, AutoTokenizer
 from .configuration_bert import BERTConfig
 from .configuration_elmo import ELMoConfig
 from .configuration_gpt import GPTConfig
+from .configuration_luong import LuongConfig
 from .configuration_nnlm import NNLMConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
-from .configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
+from .configuration_rnnsearch import RNNSearchConfig
+from .configuration_seq2seq import Seq2SeqConfig
 from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
 from .fast_paths import plain_equations
@@ -39,6 +41,7 @@ from .modeling_gpt import (
     GPTForTokenClassification,
     GPTModel,
 )
+from .modeling_luong import LuongForConditionalGeneration, LuongModel
 from .modeling_nnlm import NNLMForCausalLM, NNLMModel
 from .modeling_rnn import (
     GRUForCausalLM,
@@ -70,6 +73,7 @@ LINEAGE = (
     GRUConfig,
     Seq2SeqConfig,
     RNNSearchConfig,
+    LuongConfig,
     TransformerConfig,
     ELMoConfig,
     GPTConfig,
@@ -140,6 +144,9 @@ __all__ = [
     "LSTMForSequenceClassification",
     "LSTMForTokenClassification",
     "LSTMModel",
+    "LuongConfig",
+    "LuongForConditionalGeneration",
+    "LuongModel",
     "NNLMConfig",
     "NNLMForCausalLM",
     "NNLMModel",

@@ -54,7 +54,7 @@ class ELMoConfig(LineageConfig):
         "AutoModelForQuestionAnswering": "modeling_elmo.ELMoForQuestionAnswering",
     }
     auto_tokenizer = "tokenization_elmo.ELMoTokenizer"
-    keys_to_ignore_at_inference = [*LineageConfig.keys_to_ignore_at_inference, "hidden_states", "mixes"]
+    keys_to_ignore_at_inference = [*LineageConfig.keys_to_ignore_at_inference, "hidden_states", "stacked_mixes"]
 
     vocab_size: int = 793_471
     token_layer: Literal["characters", "words"] = "characters"

@@ -24,7 +24,7 @@ from .cache_argument import takes_cache
 from .classification_loss import classification_loss, span_loss
 from .configuration_elmo import ELMoConfig
 from .elmo_crf import ConditionalRandomField
-from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
+from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
 from .id_checks import check_ids
 from .inputs import IGNORED, check_mask, embed_inputs
@@ -46,9 +46,15 @@ def mirrored(x: Tensor, padding: Padding | None) -> Tensor:
 
 @dataclass
 class ELMoModelOutput(BaseModelOutputWithPast):
-    """`hidden_states`: the layers [B, T, 2·P], the token vectors (twice) first; `mixes`: their mixes [B, T, 2·P]."""
+    """`hidden_states`: the layers [B, T, 2·P], the token vectors (twice) first; `stacked_mixes`: their K mixes."""
 
-    mixes: tuple[Tensor, ...] | None = None
+    # [B, K, T, 2·P]: rows first, by which pipelines take batches apart
+    stacked_mixes: Tensor | None = None
+
+    @property
+    def mixes(self) -> tuple[Tensor, ...]:
+        """Each mix [B, T, 2·P]."""
+        return self.stacked_mixes.unbind(1)
 
 
 @dataclass
@@ -109,7 +115,7 @@ class ELMoPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, 0.0, module.in_features**-0.5)
             if module.bias is not None:
-                init.constant_(module.bias, -2.0 if isinstance(module, HighwayGate) else 0.0)
+                init.constant_(module.bias, getattr(module, "initial_bias", 0.0))
         elif isinstance(module, LSTMCell):
             self._init_cell(module)
         elif isinstance(module, ScalarMix):
@@ -290,7 +296,7 @@ class ELMoModel(ELMoPreTrainedModel):
             pairs = zip([x, *forward], [x, *backward], strict=True)
             layers = tuple(torch.cat(pair, dim=2) for pair in pairs)  # [B, T, 2·P] each
         mixes = self.mix(layers, attention_mask)
-        return ELMoModelOutput(mixes[0], cache, layers, None, mixes)
+        return ELMoModelOutput(mixes[0], cache, layers, None, torch.stack(mixes, dim=1))
 
     def mix(self, layers, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """Every mix of the layers, each [B, T, 2·P]."""
@@ -298,7 +304,7 @@ class ELMoModel(ELMoPreTrainedModel):
 
     def mix_penalty(self) -> Tensor:
         """mix_l2 · Σ ‖w‖² over the mixes: at 1 little more than their mean remains, at 0.001 layers can stand out."""
-        return self.config.mix_l2 * sum(mix.weights.square().sum() for mix in self.mixes)
+        return self.config.mix_l2 * sum(mix(None) for mix in self.mixes)
 
 
 class ELMoForPreTraining(ELMoPreTrainedModel):
@@ -482,9 +488,10 @@ class ELMoForTask(ELMoPreTrainedModel):
             features = torch.cat([features, self.dropout(mixes[1])], dim=2)
         return features, layers
 
-
-def states_if_asked(layers: tuple, output_hidden_states: bool | None) -> tuple | None:
-    return tuple(layers) if output_hidden_states else None
+    def states_if_asked(self, layers: tuple, output_hidden_states: bool | None) -> tuple | None:
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return tuple(layers) if output_hidden_states else None
 
 
 class ELMoForSequenceClassification(ELMoForTask):
@@ -533,7 +540,7 @@ class ELMoForSequenceClassification(ELMoForTask):
             # an accumulated batch bears its share of the penalty
             rows, counted = len(labels), labels.ne(IGNORED).sum()
             loss = loss + mean_of(rows * self.model.mix_penalty(), rows, num_items_in_batch, counted)
-        return SequenceClassifierOutput(loss, logits, states_if_asked(layers, output_hidden_states))
+        return SequenceClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
 
 
 class ELMoForTokenClassification(ELMoForTask):
@@ -579,7 +586,7 @@ class ELMoForTokenClassification(ELMoForTask):
                 loss = mean_of(self.chain_loss(logits, labels, scored, smoothing), count, num_items_in_batch)
             # an accumulated batch bears its share of the penalty
             loss = loss + mean_of(count * self.model.mix_penalty(), count, num_items_in_batch)
-        return TokenClassifierOutput(loss, logits, states_if_asked(layers, output_hidden_states))
+        return TokenClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
 
     def chain_loss(self, logits: Tensor, labels: Tensor, scored: Tensor, smoothing: float) -> Tensor:
         """Sum of −log p of each sentence's labels, all of them together.
@@ -609,7 +616,7 @@ class ELMoForTokenClassification(ELMoForTask):
         if self.crf is None:
             return logits.argmax(2).masked_fill(~mask.bool(), IGNORED)
         order, lengths = self.chain(mask.bool())
-        labels = self.crf.decode(reorder_time(logits, order), lengths)
+        labels = self.crf(reorder_time(logits, order), None, lengths)
         return labels.gather(1, order.argsort(1)).masked_fill(~mask.bool(), IGNORED)
 
 
@@ -648,5 +655,5 @@ class ELMoForQuestionAnswering(ELMoForTask):
             loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
             loss = loss + self.model.mix_penalty()
         return QuestionAnsweringModelOutput(
-            loss, start_logits, end_logits, states_if_asked(layers, output_hidden_states)
+            loss, start_logits, end_logits, self.states_if_asked(layers, output_hidden_states)
         )

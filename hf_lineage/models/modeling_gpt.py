@@ -205,7 +205,7 @@ class GPTWithClassifier(GPTWithOutputLayer):
         The outputs have one row for each text.
         """
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
-        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, use_cache=False, **options)
+        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, **options | {"use_cache": False})
         weight, loss = self.config.lm_loss_weight, 0.0
         check_terms(labels, num_items, lm_loss_weight=weight)
         if labels is not None and weight:
@@ -342,7 +342,8 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
-        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
+        options = kwargs | {"use_cache": False}
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:

@@ -18,6 +18,7 @@ from .configuration_nnlm import NNLMConfig
 from .inputs import IGNORED
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
+from .paged_cache import WithoutPagedCache
 from .recurrent_state import Padding, read_texts, reorder_time
 
 
@@ -75,6 +76,8 @@ class NNLMModel(NNLMPreTrainedModel):
             ValueError: a malformed input, or a cache of another kind or batch.
         """
         vectors, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
         parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
         outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
@@ -98,7 +101,7 @@ class NNLMModel(NNLMPreTrainedModel):
 
 
 @shifts_labels
-class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
+class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
     """NNLM with its output layer: y = b + U tanh(d + H x) + W x, where `lm_head` is b and [U W] in one matrix."""
 
     def __init__(self, config: NNLMConfig):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
+from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
 from .inputs import check_mask, embed_inputs
@@ -56,6 +57,11 @@ def read_vectors(
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
     """
+    if isinstance(cache, PagedAttentionCache):
+        # continuous batching brings the positions, the mask and the bounds of its requests
+        check_positions(position_ids, model.config.max_position_embeddings)
+        options = {**options, "cu_seq_lens_q": cu_seq_lens_q}
+        return Texts(vectors, position_ids, attention_mask, options, cache)
     batch, length, _ = vectors.shape
     if causal and use_cache and cache is None:
         cache = new_cache(model.config)
