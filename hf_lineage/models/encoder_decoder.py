@@ -92,7 +92,6 @@ class GNMTPenalty(float):
         return ((5 + length) / 6) ** float(self)
 
 
-<<<<<<< HEAD
 class TargetGeneration:
     """generate() of an encoder-decoder, with one option beside transformers' own.
 
@@ -129,12 +128,8 @@ class TargetGeneration:
         return cache
 
 
-class ConditionalGeneration(TargetGeneration):
+class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
     """The output layer over an encoder-decoder and its training; inherit it first.
-=======
-class ConditionalGeneration(WithoutPagedCache):
-    """The output layer over an encoder-decoder, its training and its generate(); inherit it first.
->>>>>>> h7a
 
     The station gives `model`, which answers with a `Seq2SeqModelOutput`, and `lm_head`.
     """
