@@ -25,9 +25,10 @@ test: .venv/.installed-test ## run the tests
 test-slow: .venv/.installed-test ## run the tests that take longer
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m slow
 
-quality: .venv/.installed-dev ## check style, change nothing
+quality: .venv/.installed-dev ## check style and types, change nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 style: .venv/.installed-dev ## mend style
 	$(BIN)/ruff check --fix

@@ -20,6 +20,7 @@ MOVED = {
     "hf_lineage.generation": "hf_lineage.inference.fast_decoding",
     "hf_lineage.ngrams": "hf_lineage.metrics.ngrams",
     "hf_lineage.reports.attention": "hf_lineage.reports.attention_report",
+    "hf_lineage.stations": "hf_lineage.models",
     "hf_lineage.training.arguments": "hf_lineage.training.training_arguments",
     "hf_lineage.training.bert_pretraining": "hf_lineage.training.bert_pretraining_trainer",
     "hf_lineage.training.translation": "hf_lineage.training.translation_trainer",
@@ -36,12 +37,16 @@ class MovedModules(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         new_name = MOVED[spec.name]
-        # past the import machinery, to the line that imports
-        warnings.warn(f"{spec.name} has moved to {new_name}", DeprecationWarning, stacklevel=6)
-        return import_module(new_name)
+        # of the line that imports: warnings count no frame of the import machinery
+        warnings.warn(f"{spec.name} has moved to {new_name}", DeprecationWarning, stacklevel=2)
+        module = import_module(new_name)
+        spec.loader_state = module.__spec__
+        return module
 
     def exec_module(self, module: ModuleType):
-        """The module has run under its new name."""
+        """The module has run under its new name, and keeps it."""
+        spec = module.__spec__
+        module.__spec__ = spec and spec.loader_state
 
 
 def register():

@@ -1,8 +1,8 @@
 """Pipelines for word vectors, the input embeddings of any model whose tokens are words, and for translation.
 
 Importing this file registers "word-analogy", "word-similarity" and "lineage-translation" for `transformers.pipeline`,
-and "translation" again, which transformers 5 has removed. It travels to the Hub with `pipeline.save_pretrained`, so it
-needs nothing of this package, but for the option `replace_unknown`.
+and "translation" again, which transformers 5 has removed. It travels to the Hub with `pipeline.save_pretrained`, and
+analogy_scores.py with it; of this package it needs nothing else, but for the option `replace_unknown`.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,8 @@ import torch
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoModelForSeq2SeqLM, Pipeline, StoppingCriteria
 from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
+
+from .analogy_scores import analogy_scores
 
 
 class WordVectorPipeline(Pipeline):
@@ -83,13 +85,11 @@ class WordAnalogyPipeline(WordVectorPipeline):
     def _forward(self, inputs, top_k=5, method="3CosAdd", restrict_vocab=None):
         ids = inputs["word_ids"]  # [B, 3]
         vectors = self._unit_vectors(ids)  # [B, 3, D]
+        scores = analogy_scores(*self._cosines(vectors).unbind(1), method)  # [B, V]
         if method == "3CosAdd":
-            scores = self._cosines(normalize(vectors[:, 1] - vectors[:, 0] + vectors[:, 2], dim=-1))  # [B, V]
-        elif method == "3CosMul":
-            a, b, c = ((1 + self._cosines(vectors)) / 2).unbind(1)
-            scores = b * c / (a + 1e-6)
-        else:
-            raise ValueError(f'method is {method!r}; it must be "3CosAdd" or "3CosMul"')
+            # to the cosine with b − a + c itself
+            offset = vectors[:, 1] - vectors[:, 0] + vectors[:, 2]
+            scores = scores / torch.linalg.vector_norm(offset, dim=-1, keepdim=True).clamp(min=1e-12)
         return self._best(scores, ids, top_k, restrict_vocab)
 
     def postprocess(self, outputs):

@@ -66,7 +66,7 @@ RECIPE_OF = (
     | dict.fromkeys(TRANSLATING, "pretrain_translation.py")
 )
 # those that take longest: first, so that none is left to run alone at the end
-SLOWEST = ["elmo", "bert", "transformer", "rnnsearch", "seq2seq"]
+SLOWEST = ["elmo", "bert", "transformer", "rnnsearch", "luong", "seq2seq"]
 WORD_GROUPS = {
     "countries": "germany france england italy russia spain china japan india greece".split(),
     "numbers": "two three four five six seven eight nine ten".split(),

@@ -115,15 +115,17 @@ def main():
     counts = torch.from_numpy(words.counts)
     if model_args.model_name_or_path:
         model = AutoModelForPreTraining.from_pretrained(model_args.model_name_or_path)
+        known = len(model.word_counts)
         model.resize_token_embeddings(len(tokenizer))
+        if model.config.objective == "hierarchical_softmax":
+            # the words of the saved model keep their paths in the tree, which follow from their counts
+            counts[:known] = 0
         counts = model.word_counts + counts
     else:
         fields = {"model_type": model_args.model_type, "vocab_size": len(tokenizer)}
         fields |= model_args.config_overrides or {}
         model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
-    if not (model_args.model_name_or_path and model.config.objective == "hierarchical_softmax"):
-        # a saved model's Huffman tree is that of its counts
-        model.set_word_counts(counts)
+    model.set_word_counts(counts)
 
     # 4. trainer
     training_args.per_device_train_batch_size *= word_args.num_threads

@@ -20,8 +20,10 @@ import transformers
 from hf_lineage.tokenization import train_wordpiece
 
 
-# not a test module by its name, but its assertions shall say what differed all the same
-pytest.register_assert_rewrite("tests.models.common")
+# no test modules by their names, but their assertions shall say what differed all the same
+pytest.register_assert_rewrite(
+    *(f"tests.models.{path.stem}" for path in Path(__file__).parent.glob("models/common*.py"))
+)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel, pipeline
 
 from hf_lineage import (
-    RNNSearchConfig,
-    RNNSearchForConditionalGeneration,
+    LuongConfig,
+    LuongForConditionalGeneration,
     Seq2SeqConfig,
     Seq2SeqForConditionalGeneration,
     TransformerConfig,
@@ -114,18 +114,18 @@ WORDS = {"ich": "i", "sah": "saw", "und": "and"}
 
 @pytest.fixture(scope="module")
 def word_for_word():
-    """An RNNsearch that translates word for word, made by hand, which knows no names, and its tokenizer.
+    """Luong's model that translates word for word, made by hand, which knows no names, and its tokenizer.
 
     Source vectors say which word it is, one number each. One number more counts the target's words in the decoder:
     after t of them position j has the score 9·(2·t·j − j²), highest where j is t, however the batch is padded.
     """
     tokenizer = translation_tokenizer(train_word_level([*WORDS, *WORDS.values()], show_progress=False))
     size = len(tokenizer) + 2
-    config = RNNSearchConfig.luong(
+    config = LuongConfig(
         cell="rnn", hidden_act="relu", hidden_size=size, num_hidden_layers=1, reverse_source=False, dropout=0.0,
         attention="location", max_source_length=10, input_feeding=False, **ids(tokenizer),
     )  # fmt: skip
-    model = RNNSearchForConditionalGeneration(config)
+    model = LuongForConditionalGeneration(config)
     counter, one = size - 2, size - 1
     encoder, decoder = model.model.encoder, model.model.decoder
     with torch.no_grad():

@@ -29,7 +29,7 @@ TO_TORCH = (0, 2, 1, 3)
 CELL = "RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell/{name}"
 
 
-def read_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
+def from_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
     """The published bidirectional language model as an `ELMoModel`, whose mix starts as the mean of its layers.
 
     Raises:
@@ -48,8 +48,8 @@ def read_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
     return model.eval()
 
 
-def write_elmo(model: ELMoModel, folder: str | Path):
-    """Writes `options.json` and `lm_weights.hdf5` into `folder`; `read_elmo` gives back the same weights, bit by bit.
+def to_elmo(model: ELMoModel, folder: str | Path):
+    """Writes `options.json` and `lm_weights.hdf5` into `folder`; `from_elmo` gives back the same weights, bit by bit.
 
     A forget bias is stored less 1. Where 32 bits cannot hold the difference exactly the bias is stored in 64.
 
@@ -69,7 +69,7 @@ def write_elmo(model: ELMoModel, folder: str | Path):
     write_json(folder / "options.json", _options(config))
 
 
-def read_token_vectors(path: str | Path, vocab_size: int, size: int) -> torch.Tensor:
+def from_elmo_token_vectors(path: str | Path, vocab_size: int, size: int) -> torch.Tensor:
     """The published programs' cache of token vectors [V, P] (`embedding`), by the words' places in their vocabulary.
 
     Raises:

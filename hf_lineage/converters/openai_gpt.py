@@ -48,7 +48,7 @@ WORDS = (
 )
 
 
-def read_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = None) -> GPTForCausalLM:
+def from_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = None) -> GPTForCausalLM:
     """The language model of a folder in OpenAI's layout (`params_*.npy`) or transformers' (`openai-gpt`, safetensors).
 
     The shards do not say how many heads there are: by default one for each 64 units, as published.
@@ -117,7 +117,7 @@ def to_openai_gpt(model: GPTForCausalLM) -> OpenAIGPTLMHeadModel:
     return converted.train(model.training)
 
 
-def read_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokenizerFast:
+def from_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokenizerFast:
     """GPT's tokenizer from `encoder_bpe_40000.json` and `vocab_40000.bpe`: lower-cased BPE whose words end in `</w>`.
 
     The text is standardised as the released code does (runs of marks stand alone, typographic quotes and dashes become

@@ -1,4 +1,4 @@
-"""OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `RNNSearchForConditionalGeneration`.
+"""OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `LuongForConditionalGeneration`.
 
 Their own checkpoints are pickles, which may run anything, and are not opened here. Turn one that you trust into
 safetensors where their own code has loaded the `checkpoint`; safetensors holds no shared tensors, so that tied weights
@@ -22,9 +22,9 @@ from torch import Tensor
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.files import replacing
-from hf_lineage.models.configuration_seq2seq import RNNSearchConfig
+from hf_lineage.models.configuration_luong import LuongConfig
 from hf_lineage.models.fast_kernels import kernel_weights
-from hf_lineage.models.modeling_rnnsearch import RNNSearchForConditionalGeneration
+from hf_lineage.models.modeling_luong import LuongForConditionalGeneration
 
 
 CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -58,7 +58,7 @@ def read(weights: Mapping[str, Tensor] | str | Path) -> tuple[dict[str, Tensor],
     return dict(weights), "the state dict"
 
 
-def cell_names(config: RNNSearchConfig, stacked: bool) -> dict[str, str]:
+def cell_names(config: LuongConfig, stacked: bool) -> dict[str, str]:
     """Path of each cell in our model -> its names in theirs, with {} for weight_ih and so on."""
     names = {}
     for i in range(config.num_hidden_layers):
@@ -70,7 +70,7 @@ def cell_names(config: RNNSearchConfig, stacked: bool) -> dict[str, str]:
     return names
 
 
-def matrices(model: RNNSearchForConditionalGeneration) -> dict[str, Tensor]:
+def matrices(model: LuongForConditionalGeneration) -> dict[str, Tensor]:
     """The parameters besides the cells', by the keys of `OPENNMT` and `JOEYNMT`."""
     decoder, alignment = model.model.decoder, model.model.decoder.alignment
     found = {
@@ -78,19 +78,20 @@ def matrices(model: RNNSearchForConditionalGeneration) -> dict[str, Tensor]:
         "target": decoder.embed_tokens.weight,
         "output": model.lm_head.weight,
         "output_bias": model.lm_head.bias,
-        "key": alignment.weight_key,
-        "query": alignment.weight_query,
-        "energy": alignment.energy[None] if alignment.energy is not None else None,
         "answer_bias": decoder.from_state.bias,
         "context_part": decoder.from_context.weight,
         "state_part": decoder.from_state.weight,
     }
+    found |= {name.removeprefix("weight_"): parameter for name, parameter in alignment.named_parameters()}
+    if "energy" in found:
+        # theirs is a matrix of one row
+        found["energy"] = found["energy"][None]
     if decoder.bridge.dense is not None:
         found |= {"bridge": decoder.bridge.dense.weight, "bridge_bias": decoder.bridge.dense.bias}
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
-def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) -> RNNSearchForConditionalGeneration:
+def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) -> LuongForConditionalGeneration:
     """A model of the sizes that the weights have, filled; `found` has our keys for matrices, theirs for cells."""
     for name in ("source", "target", "output", "context_part", "encoder.rnn.weight_hh_l0"):
         if name not in found:
@@ -110,8 +111,8 @@ def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) 
             "target, which must be alike"
         )
     first = found["decoder.rnn.layers.0.weight_ih" if stacked else "decoder.rnn.weight_ih_l0"]
-    model = RNNSearchForConditionalGeneration(
-        RNNSearchConfig.luong(
+    model = LuongForConditionalGeneration(
+        LuongConfig(
             **{
                 "vocab_size": found["source"].shape[0],
                 "decoder_vocab_size": found["target"].shape[0],
@@ -158,10 +159,10 @@ def renamed(weights: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
     return {theirs.get(name, name): tensor for name, tensor in weights.items()}
 
 
-def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNSearchForConditionalGeneration:
+def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> LuongForConditionalGeneration:
     """The model of OpenNMT-py's `rnn` or `brnn` encoder and `rnn` decoder (LSTM or GRU, attention general or dot).
 
-    `weights`: see above, or a safetensors file of it. `settings` are fields of `RNNSearchConfig` (dropout, tokens, …).
+    `weights`: see above, or a safetensors file of it. `settings` are fields of `LuongConfig` (dropout, tokens, …).
 
     Raises:
         ValueError: it is another architecture (mlp or copy attention, bridge, context gate, features, no attention),
@@ -181,10 +182,10 @@ def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> RNNS
 
 def from_joeynmt(
     weights: Mapping[str, Tensor] | str | Path, *, scaled_embeddings: bool = False, **settings
-) -> RNNSearchForConditionalGeneration:
+) -> LuongForConditionalGeneration:
     """The model of JoeyNMT's recurrent encoder and decoder (LSTM or GRU, attention luong or bahdanau, its bridge).
 
-    `weights`: see above, or a safetensors file of it. `settings` are fields of `RNNSearchConfig` (dropout, tokens, …).
+    `weights`: see above, or a safetensors file of it. `settings` are fields of `LuongConfig` (dropout, tokens, …).
     `scaled_embeddings`: its YAML says `embeddings: scale: True`, which the weights do not tell: it then multiplies the
     vectors of E numbers by √E as it reads them; here they are stored multiplied.
 
@@ -232,7 +233,7 @@ def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool
     return weights
 
 
-def to_opennmt(model: RNNSearchForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
+def to_opennmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
     """The model's weights under OpenNMT-py's names, the output layer's under "generator.", also written to `path`.
 
     Raises:
@@ -248,7 +249,7 @@ def to_opennmt(model: RNNSearchForConditionalGeneration, path: str | Path | None
     return export(model, OPENNMT, found, model.config.input_feeding, path, wanted)
 
 
-def to_joeynmt(model: RNNSearchForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
+def to_joeynmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
     """The model's weights under JoeyNMT's names, also written to `path`; they belong to `embeddings: scale: False`.
 
     Raises:

@@ -51,7 +51,8 @@ class BiLMStream:
         # a sentence of n + 1 predictions has n + 2 tokens
         first, last = self.sentence_starts[sentence] + sentence, ends[sentence] + sentence
         forwards, backwards = k + sentence, last - (k + sentence - first)
-        return tuple(self.tokens[i] for i in (forwards, forwards + 1, backwards, backwards - 1))
+        tokens = self.tokens
+        return tokens[forwards], tokens[forwards + 1], tokens[backwards], tokens[backwards - 1]
 
 
 def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLMStream:
@@ -148,7 +149,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
         self.stream = stream
         self.characters = characters
         self.num_negatives = num_negatives
-        self.vocab_size = vocab_size
+        self.vocab_size = vocab_size or 0
         self.restart_share = restart_share
 
     def __getitem__(self, position: int) -> dict:
@@ -156,7 +157,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
             raise IndexError(f"position {position} is outside of a dataset of {len(self)} examples")
         step, stream = divmod(int(position), self.num_streams)
         start = stream * self.stream_length + step * self.block_size
-        example = bilm_inputs(self.stream, start, start + self.block_size, self.characters)
+        example: dict = bilm_inputs(self.stream, start, start + self.block_size, self.characters)
         example |= {"labels": example["shift_labels"].clone(), "stream": stream, "stream_step": step}
         if self.restart_share:
             draws = randomness.generator(self.seed, self.epoch, int(position), "restart")

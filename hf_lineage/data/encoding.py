@@ -72,7 +72,7 @@ class TextEncoder:
             if missing:
                 incomplete.append((len(encoded), parts, missing.copy()))
                 missing.clear()
-                encoded.append(None)
+                encoded.append(b"")
             else:
                 encoded.append(b"".join(parts))
         if incomplete:
@@ -192,7 +192,7 @@ def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[st
         marks
     ):
         return None
-    barred = {mark.group() for mark in marks}
+    barred = {mark.group() for mark in marks if mark}
     allowed = "".join(re.escape(mark) for mark in map(chr, range(ord("!"), ord("~") + 1)) if mark not in barred)
     # of all chunks at once, a line each: a call for each takes longer than its cutting
     find = re.compile(f"^[{allowed}]+$", re.MULTILINE).findall

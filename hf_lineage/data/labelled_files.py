@@ -68,7 +68,7 @@ class LabelledRows:
         """
         if name not in self.column_names:
             raise CorpusError(f"{self.place(0)}: there is no column {name!r}, but {', '.join(self.column_names)}")
-        if name not in self._cells:
+        if self.dataset is not None and name not in self._cells:
             self._cells[name] = self.dataset[name][:]
         return self._cells[name]
 
@@ -163,10 +163,11 @@ def read_labelled(
         }
     name, _, configuration = str(source).partition(":")
     found = datasets.load_dataset(name, configuration or None)
-    return {
-        split: LabelledRows(rows, lambda row, split=split: f"the data set {source}, split {split}, row {row + 1}")
-        for split, rows in found.items()
-    }
+
+    def places_of(split: str):
+        return lambda row: f"the data set {source}, split {split}, row {row + 1}"
+
+    return {split: LabelledRows(rows, places_of(split)) for split, rows in found.items()}
 
 
 def files_of_splits(folder: Path) -> dict[str, list[Path]]:

@@ -1,5 +1,7 @@
 """Training in phases: data sets that are read one after the other in one run, under one learning-rate schedule."""
 
+import bisect
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -25,7 +27,7 @@ class Phases(torch.utils.data.Dataset):
     def __getitem__(self, position: int) -> dict:
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} is outside of {len(self)} examples")
-        for part, examples in zip(self.parts, self.examples, strict=True):
-            if position < examples:
-                return part.at(*divmod(int(position), len(part)))
-            position -= examples
+        ends = list(itertools.accumulate(self.examples))
+        phase = bisect.bisect_right(ends, position)
+        part, start = self.parts[phase], ends[phase] - self.examples[phase]
+        return part.at(*divmod(int(position) - start, len(part)))

@@ -66,7 +66,7 @@ def language_of(text: str) -> str:
     if scripts["HIRAGANA"] + scripts["KATAKANA"] > scripts["CJK"] / 10:
         # Japanese has more ideographs than Chinese has kana
         scripts["HIRAGANA"] += scripts["CJK"] + scripts["KATAKANA"]
-    return LANGUAGE_OF_SCRIPT.get(max(scripts, key=scripts.get, default=""), "en")
+    return LANGUAGE_OF_SCRIPT.get(max(scripts, key=scripts.__getitem__, default=""), "en")
 
 
 @lru_cache(maxsize=2**16)

@@ -1,5 +1,7 @@
 """The ways a causal language model reads a token stream: blocks, parallel streams, streams of varying length."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 
@@ -7,6 +9,16 @@ from hf_lineage.data import randomness
 from hf_lineage.data.blocks import as_tensor, causal_block, check_block_size, check_context_size
 from hf_lineage.data.text_files import CorpusError
 from hf_lineage.data.token_stream import TokenStream
+
+
+class Predictions(Protocol):
+    """A text as numbers, [N], and how many of them can be predicted: a `TokenStream`, or that of a biLM."""
+
+    @property
+    def tokens(self) -> np.ndarray: ...
+
+    @property
+    def num_predictions(self) -> int: ...
 
 
 class ContiguousBlocks(randomness.EpochDataset):
@@ -84,7 +96,7 @@ class ParallelStreams(torch.utils.data.Dataset):
     do the same). Raises ValueError for num_streams or block_size below 1, CorpusError for a stream that is too short.
     """
 
-    def __init__(self, stream: TokenStream, num_streams: int, block_size: int):
+    def __init__(self, stream: Predictions, num_streams: int, block_size: int):
         for name, value in (("num_streams", num_streams), ("block_size", block_size)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -137,8 +149,8 @@ class VariableStreams(ParallelStreams, randomness.EpochDataset):
         # 0.95 · 1 + 0.05 · 1/2 of block_size on average
         self.num_steps = max(1, round(self.stream_length / (0.975 * block_size)))
         self.num_dropped = stream.num_predictions - num_streams * self.stream_length
-        self._bounds_epoch = None
-        self._bounds = None
+        self._bounds_epoch: int | None = None
+        self._bounds = np.empty(0, np.int64)
 
     def bounds(self) -> np.ndarray:
         """Where the blocks of this epoch begin and end in each stream, int64 [steps + 1]."""

@@ -20,4 +20,6 @@ def tags_of_tokens(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[
             f"the text has at least {max(words) + 1} words, but {len(tags)} tags; it must be one per word"
         )
     first = [word is not None and (place == 0 or word != word_ids[place - 1]) for place, word in enumerate(word_ids)]
-    return [tags[word] if begins else IGNORED for word, begins in zip(word_ids, first, strict=True)]
+    return [
+        IGNORED if word is None or not begins else tags[word] for word, begins in zip(word_ids, first, strict=True)
+    ]

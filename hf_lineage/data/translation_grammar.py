@@ -15,6 +15,7 @@ import functools
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -110,7 +111,7 @@ def rule(source: str, target: str, third: bool = True, plural: bool = False, **s
 @functools.cache
 def _parsed(pattern: str) -> list[tuple[str, list[tuple[str, bool]] | None]]:
     """The items of one side of a rule: (slot, None), or (word, its labels, each with whether it is sure)."""
-    items = []
+    items: list[tuple[str, list[tuple[str, bool]] | None]] = []
     for item in pattern.split():
         if slot := re.fullmatch(r"{(\w+)}", item):
             items.append((slot[1], None))
@@ -218,7 +219,7 @@ class _Draws:
                 f"{number}/1 {measure}/1?,noun {{noun}}", f"{english}/1 {{noun}}", third=False, plural=True, noun=noun
             )
         noun, measure = self.noun(nouns, plural)
-        features = {"third": not plural, "plural": plural, "noun": noun}
+        features: dict[str, Any] = {"third": not plural, "plural": plural, "noun": noun}
         if kind == "this":
             far = self.chance(0.5)
             english = (("this", "these"), ("that", "those"))[far][plural]
@@ -283,7 +284,7 @@ class _Draws:
 
     def past(self) -> SentencePair:
         verb, _, _, past, _ = self.one(VERBS)
-        slots = {
+        slots: dict[str, Any] = {
             "subject": self.subject(),
             "object": self.noun_phrase(THINGS),
             "time": word(*self.one(PAST_TIMES)),
@@ -358,7 +359,8 @@ class _Draws:
     def question(self) -> SentencePair:
         subject = self.subject()
         verb, base, _ = self.one(ATTITUDES)
-        does, slots = "does" if subject.third else "do", {"subject": subject, "object": self.noun_phrase(THINGS)}
+        does = "does" if subject.third else "do"
+        slots: dict[str, Any] = {"subject": subject, "object": self.noun_phrase(THINGS)}
         if self.chance(0.3):
             return rule(
                 f"{{subject}} {verb}/2 {{object}} 吗/1", f"{does}/1,2? {{subject}} {base}/2 {{object}}", **slots

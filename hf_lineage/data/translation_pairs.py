@@ -137,8 +137,8 @@ class TokenBuckets(EpochDataset):
             if (index + 1 - self.starts[-1]) * length > tokens_per_batch:
                 self.starts.append(index)
         self.starts.append(len(pairs))
-        self._sorted_epoch = None
-        self._sorted = None
+        self._sorted_epoch: int | None = None
+        self._sorted = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return (len(self.starts) - 1) * self.parts

@@ -6,17 +6,21 @@ from collections.abc import Callable
 
 import numpy as np
 from tokenizers.pre_tokenizers import PreTokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
 WordStarts = Callable[[np.ndarray], np.ndarray]
 # a byte that is no whole character, as after a span's cut; one character of one byte, and part of no word
 PART = "\x1a"
-codecs.register_error("hf_lineage_parts", lambda error: (PART * (error.end - error.start), error.end))
+# only decoding asks for it, and its errors have a start and an end
+codecs.register_error(
+    "hf_lineage_parts",
+    lambda error: (PART * (error.end - error.start), error.end),  # type: ignore[attr-defined]
+)
 
 
-def word_starts(tokenizer: PreTrainedTokenizerFast) -> WordStarts:
+def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
     """A function ids [T] -> bool [T], true where a token begins a word; a row's first token always does.
 
     Of word pieces the ids tell: those marked as going on (`##ing`, `@@ing`), those whose word goes on (`ing@@`), those
@@ -26,10 +30,10 @@ def word_starts(tokenizer: PreTrainedTokenizerFast) -> WordStarts:
     Raises:
         ValueError: the tokenizer's pieces do not tell.
     """
-    if not tokenizer.is_fast:
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"the words of a {type(tokenizer).__name__} cannot be told from its pieces: use a fast one")
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
-    model, tokens = parts["model"], tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    model, tokens = parts["model"], tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     if prefix := model.get("continuing_subword_prefix"):
         special = set(tokenizer.all_special_tokens)
         return ContinuedByMark(np.array([token.startswith(prefix) and token not in special for token in tokens]))

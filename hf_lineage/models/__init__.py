@@ -1,7 +1,7 @@
 """The stations of the lineage in historical order, and their registration with the Auto classes."""
 
 import inspect
-from importlib import import_module
+import sys
 
 import transformers
 from transformers import AutoConfig, AutoTokenizer
@@ -9,12 +9,59 @@ from transformers import AutoConfig, AutoTokenizer
 from .configuration_bert import BERTConfig
 from .configuration_elmo import ELMoConfig
 from .configuration_gpt import GPTConfig
+from .configuration_luong import LuongConfig
 from .configuration_nnlm import NNLMConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
-from .configuration_seq2seq import RNNSearchConfig, Seq2SeqConfig
+from .configuration_rnnsearch import RNNSearchConfig
+from .configuration_seq2seq import Seq2SeqConfig
 from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
 from .fast_paths import plain_equations
+from .modeling_bert import (
+    BERTForMaskedLM,
+    BERTForMultipleChoice,
+    BERTForNextSentencePrediction,
+    BERTForPreTraining,
+    BERTForQuestionAnswering,
+    BERTForSequenceClassification,
+    BERTForTokenClassification,
+    BERTModel,
+)
+from .modeling_elmo import (
+    ELMoForPreTraining,
+    ELMoForQuestionAnswering,
+    ELMoForSequenceClassification,
+    ELMoForTokenClassification,
+    ELMoModel,
+)
+from .modeling_gpt import (
+    GPTForCausalLM,
+    GPTForMultipleChoice,
+    GPTForSequenceClassification,
+    GPTForTokenClassification,
+    GPTModel,
+)
+from .modeling_luong import LuongForConditionalGeneration, LuongModel
+from .modeling_nnlm import NNLMForCausalLM, NNLMModel
+from .modeling_rnn import (
+    GRUForCausalLM,
+    GRUForSequenceClassification,
+    GRUForTokenClassification,
+    GRUModel,
+    LSTMForCausalLM,
+    LSTMForSequenceClassification,
+    LSTMForTokenClassification,
+    LSTMModel,
+    RNNForCausalLM,
+    RNNForSequenceClassification,
+    RNNForTokenClassification,
+    RNNModel,
+)
+from .modeling_rnnsearch import RNNSearchForConditionalGeneration, RNNSearchModel
+from .modeling_seq2seq import Seq2SeqForConditionalGeneration, Seq2SeqModel
+from .modeling_transformer import TransformerForConditionalGeneration, TransformerModel
+from .modeling_word2vec import Word2VecForPreTraining, Word2VecForSequenceClassification, Word2VecModel
+from .tokenization_elmo import ELMoTokenizer
 
 
 # a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
@@ -26,6 +73,7 @@ LINEAGE = (
     GRUConfig,
     Seq2SeqConfig,
     RNNSearchConfig,
+    LuongConfig,
     TransformerConfig,
     ELMoConfig,
     GPTConfig,
@@ -33,35 +81,92 @@ LINEAGE = (
 )
 
 
-def register() -> list[str]:
-    """Registers every station's configuration, models and tokenizer with the Auto classes; returns their names."""
-    names = []
+def register():
+    """Registers every station's configuration, models and tokenizer with the Auto classes."""
     for config_class in LINEAGE:
         AutoConfig.register(config_class.model_type, config_class)
         config_class.register_for_auto_class()
-        names.append(config_class.__name__)
-        globals()[config_class.__name__] = config_class
         for auto_name, reference in config_class.auto_classes.items():
-            module_name, class_name = reference.split(".")
-            model_class = getattr(import_module(f".{module_name}", __name__), class_name)
+            model_class = _class_of(reference)
             getattr(transformers, auto_name).register(config_class, model_class)
             model_class.register_for_auto_class(auto_name)
-            globals()[class_name] = model_class
-            names.append(class_name)
         if config_class.auto_tokenizer:
-            module_name, class_name = config_class.auto_tokenizer.split(".")
-            tokenizer_class = getattr(import_module(f".{module_name}", __name__), class_name)
+            tokenizer_class = _class_of(config_class.auto_tokenizer)
             AutoTokenizer.register(config_class, tokenizer_class)
             tokenizer_class.register_for_auto_class("AutoTokenizer")
-            globals()[class_name] = tokenizer_class
-            names.append(class_name)
-    return names
+
+
+def _class_of(reference: str) -> type:
+    """`modeling_rnn.LSTMModel` -> the class."""
+    module_name, class_name = reference.split(".")
+    return getattr(sys.modules[f"{__name__}.{module_name}"], class_name)
 
 
 def name_and_idea(config_class: type) -> tuple[str, str]:
     """`LSTMConfig` -> ("Long short-term memory (Hochreiter & …)", "a cell that gates …")."""
-    name, _, idea = inspect.getdoc(config_class).splitlines()[:3]
+    name, _, idea = (inspect.getdoc(config_class) or "").splitlines()[:3]
     return name.rstrip("."), idea.removeprefix("New: ")
 
 
-__all__ = ["LINEAGE", "plain_equations", *register()]
+register()
+
+__all__ = [
+    "LINEAGE",
+    "BERTConfig",
+    "BERTForMaskedLM",
+    "BERTForMultipleChoice",
+    "BERTForNextSentencePrediction",
+    "BERTForPreTraining",
+    "BERTForQuestionAnswering",
+    "BERTForSequenceClassification",
+    "BERTForTokenClassification",
+    "BERTModel",
+    "ELMoConfig",
+    "ELMoForPreTraining",
+    "ELMoForQuestionAnswering",
+    "ELMoForSequenceClassification",
+    "ELMoForTokenClassification",
+    "ELMoModel",
+    "ELMoTokenizer",
+    "GPTConfig",
+    "GPTForCausalLM",
+    "GPTForMultipleChoice",
+    "GPTForSequenceClassification",
+    "GPTForTokenClassification",
+    "GPTModel",
+    "GRUConfig",
+    "GRUForCausalLM",
+    "GRUForSequenceClassification",
+    "GRUForTokenClassification",
+    "GRUModel",
+    "LSTMConfig",
+    "LSTMForCausalLM",
+    "LSTMForSequenceClassification",
+    "LSTMForTokenClassification",
+    "LSTMModel",
+    "LuongConfig",
+    "LuongForConditionalGeneration",
+    "LuongModel",
+    "NNLMConfig",
+    "NNLMForCausalLM",
+    "NNLMModel",
+    "RNNConfig",
+    "RNNForCausalLM",
+    "RNNForSequenceClassification",
+    "RNNForTokenClassification",
+    "RNNModel",
+    "RNNSearchConfig",
+    "RNNSearchForConditionalGeneration",
+    "RNNSearchModel",
+    "Seq2SeqConfig",
+    "Seq2SeqForConditionalGeneration",
+    "Seq2SeqModel",
+    "TransformerConfig",
+    "TransformerForConditionalGeneration",
+    "TransformerModel",
+    "Word2VecConfig",
+    "Word2VecForPreTraining",
+    "Word2VecForSequenceClassification",
+    "Word2VecModel",
+    "plain_equations",
+]

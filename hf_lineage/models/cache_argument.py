@@ -1,7 +1,6 @@
 """The cache argument: transformers 5.24 renamed `past_key_values` to `cache`; the models say `cache` under both."""
 
 from dataclasses import fields
-from functools import wraps
 
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.deprecation import deprecate_kwarg
@@ -26,14 +25,5 @@ def takes_cache(forward):
     Raises:
         ValueError: both names are given.
     """
-    renamed = deprecate_kwarg("past_key_values", OLD_NAME_UNTIL, new_name="cache")(forward)
-
-    @wraps(forward)
-    def wrapper(self, *args, **kwargs):
-        if "past_key_values" not in kwargs:
-            return forward(self, *args, **kwargs)
-        if kwargs.pop("cache", None) is not None:
-            raise ValueError("cache and past_key_values are the same argument: give one of them")
-        return renamed(self, *args, **kwargs)
-
-    return wrapper
+    renames = deprecate_kwarg("past_key_values", OLD_NAME_UNTIL, new_name="cache", raise_if_both_names=True)
+    return renames(forward)

@@ -35,6 +35,7 @@ class Word2VecConfig(LineageConfig):
     window: int = 5
     num_negatives: int = 5
     noise_exponent: float | int = 0.75
+    tree_sizes: list[int] | None = None
     cbow_mean: bool = True
     cbow_grad: Literal["word2vec", "corrected"] = "word2vec"
     initializer_range: float | int = 0.5

@@ -1,12 +1,15 @@
-"""What every encoder-decoder does alike: targets shifted to the right, their loss, the output layer and generate()."""
+"""What every encoder-decoder does alike: reads source and target, scores the target, generates.
+
+input_ids [B, S], labels [B, T] -> decoder_input_ids [B, T] -> last_hidden_state [B, T, D] -> logits [B, T, V], loss
+"""
 
 from functools import partial
 
 from torch import Tensor
-from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .cache_argument import cache_of, takes_cache
+from .cache_argument import CACHE_FIELD, takes_cache
 from .inputs import IGNORED
 from .losses import mean_cross_entropy
 from .paged_cache import WithoutPagedCache
@@ -35,11 +38,51 @@ def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Te
     return shifted.masked_fill(shifted == IGNORED, start if config.pad_token_id is None else config.pad_token_id)
 
 
-def scored_labels(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | int:
-    """What a sum over the labels is divided by: `num_items_in_batch`, or how many of them are scored (at least 1)."""
-    if num_items_in_batch is None:
-        return labels.ne(IGNORED).sum().clamp(min=1)
-    return num_items_in_batch.to(labels.device) if isinstance(num_items_in_batch, Tensor) else num_items_in_batch
+class EncoderDecoder:
+    """The base model: reads the source, unless it was read before, then the target; inherit it first.
+
+    The station gives `encode`, the class `source_output` of what it answers with, and `decode`.
+    """
+
+    def encode(self, input_ids, attention_mask, inputs_embeds, **options) -> ModelOutput:
+        """Reads the source [B, S]; its mask [B, S] is 0 over padding."""
+        raise NotImplementedError
+
+    def decode(
+        self, source: ModelOutput, attention_mask, input_ids, inputs_embeds, target_mask, cache, use_cache, **options
+    ) -> Seq2SeqModelOutput:
+        """Reads the target [B, T], or its vectors [B, T, E], beside the source; masks [B, S] and [B, seen + T]."""
+        raise NotImplementedError
+
+    @takes_cache
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: ModelOutput | tuple | None = None,
+        cache=None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> Seq2SeqModelOutput:
+        """Source input_ids [B, S], target decoder_input_ids [B, T] -> last_hidden_state [B, T, D].
+
+        Masks [B, S] and [B, seen + T] are 0 over padding, on any side. `encoder_outputs` of an earlier call stand for
+        the source, `cache` for the target so far.
+
+        Raises:
+            ValueError: a malformed input.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encode(input_ids, attention_mask, inputs_embeds, **kwargs)
+        elif isinstance(encoder_outputs, tuple):
+            encoder_outputs = self.source_output(*encoder_outputs)
+        target = decoder_input_ids, decoder_inputs_embeds, decoder_attention_mask
+        return self.decode(encoder_outputs, attention_mask, *target, cache, use_cache, **kwargs)
 
 
 class GNMTPenalty(float):
@@ -49,14 +92,46 @@ class GNMTPenalty(float):
         return ((5 + length) / 6) ** float(self)
 
 
-class ConditionalGeneration(WithoutPagedCache):
-    """The output layer over an encoder-decoder, its training and its generate(); inherit it first.
+class TargetGeneration:
+    """generate() of an encoder-decoder, with one option beside transformers' own.
+
+    `gnmt_length_penalty` α divides a beam's log-probability by ((5 + length) / 6)^α (Wu et al., 2016, section 7) in
+    place of `length_penalty`'s length^α; the length counts the end mark.
+    `model.generation_config = GenerationConfig(gnmt_length_penalty=…, …)` makes it the model's and is saved.
+    """
+
+    def _prepare_generation_config(self, generation_config, **kwargs):
+        penalty = kwargs.pop("gnmt_length_penalty", None)
+        if penalty is not None and kwargs.get("length_penalty") is not None:
+            raise ValueError(
+                f"length_penalty {kwargs['length_penalty']} and gnmt_length_penalty {penalty} exclude each other: "
+                "give one of them"
+            )
+        generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
+        if penalty is not None:
+            generation_config.gnmt_length_penalty = penalty
+        elif kwargs.get("length_penalty") is not None:
+            generation_config.gnmt_length_penalty = None
+        return generation_config, model_kwargs
+
+    def _beam_search(self, input_ids, logits_processor, stopping_criteria, generation_config, **kwargs):
+        # a copy that this call owns
+        penalty = getattr(generation_config, "gnmt_length_penalty", None)
+        if penalty is not None:
+            generation_config.length_penalty = GNMTPenalty(penalty)
+        return super()._beam_search(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
+
+    @staticmethod
+    def _reorder_cache(cache, beam_idx: Tensor):
+        # beams move within their sentence, where all look at one source: what is kept of that stays where it is
+        cache.self_attention_cache.reorder_cache(beam_idx)
+        return cache
+
+
+class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
+    """The output layer over an encoder-decoder and its training; inherit it first.
 
     The station gives `model`, which answers with a `Seq2SeqModelOutput`, and `lm_head`.
-
-    generate() takes one option beside transformers' own: `gnmt_length_penalty` α divides a beam's log-probability by
-    ((5 + length) / 6)^α (Wu et al., 2016, section 7) in place of `length_penalty`'s length^α; the length counts the
-    end mark. `model.generation_config = GenerationConfig(gnmt_length_penalty=…, …)` makes it the model's and is saved.
     """
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor, cu_seq_lens: Tensor | None = None) -> Tensor:
@@ -89,10 +164,7 @@ class ConditionalGeneration(WithoutPagedCache):
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = shift_right(labels, self.config, kwargs.get("cu_seq_lens_q"))
-        num_items_in_batch, smoothing = (
-            kwargs.pop("num_items_in_batch", None),
-            kwargs.pop("smoothing", 0.0),
-        )
+        num_items_in_batch, smoothing = kwargs.pop("num_items_in_batch", None), kwargs.pop("smoothing", 0.0)
         run = self.model if own_words is None else partial(read_own_words, self, own_words)
         outputs = run(
             input_ids,
@@ -111,10 +183,11 @@ class ConditionalGeneration(WithoutPagedCache):
         loss = None
         if labels is not None:
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+            loss = loss + self.extra_loss(outputs, labels, num_items_in_batch, decoder_attention_mask, **kwargs)
         return Seq2SeqLMOutput(
             loss,
             logits,
-            cache_of(outputs),
+            outputs.get(CACHE_FIELD),
             decoder_hidden_states=outputs.decoder_hidden_states,
             decoder_attentions=outputs.decoder_attentions,
             cross_attentions=outputs.cross_attentions,
@@ -123,29 +196,8 @@ class ConditionalGeneration(WithoutPagedCache):
             encoder_attentions=outputs.encoder_attentions,
         )
 
-    def _prepare_generation_config(self, generation_config, **kwargs):
-        penalty = kwargs.pop("gnmt_length_penalty", None)
-        if penalty is not None and kwargs.get("length_penalty") is not None:
-            raise ValueError(
-                f"length_penalty {kwargs['length_penalty']} and gnmt_length_penalty {penalty} exclude each other: "
-                "give one of them"
-            )
-        generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
-        if penalty is not None:
-            generation_config.gnmt_length_penalty = penalty
-        elif kwargs.get("length_penalty") is not None:
-            generation_config.gnmt_length_penalty = None
-        return generation_config, model_kwargs
-
-    def _beam_search(self, input_ids, logits_processor, stopping_criteria, generation_config, **kwargs):
-        # a copy that this call owns
-        penalty = getattr(generation_config, "gnmt_length_penalty", None)
-        if penalty is not None:
-            generation_config.length_penalty = GNMTPenalty(penalty)
-        return super()._beam_search(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
-
-    @staticmethod
-    def _reorder_cache(cache, beam_idx: Tensor):
-        # beams move within their sentence, where all look at one source: what is kept of that stays where it is
-        cache.self_attention_cache.reorder_cache(beam_idx)
-        return cache
+    def extra_loss(
+        self, outputs: Seq2SeqModelOutput, labels: Tensor, num_items_in_batch, decoder_attention_mask, **options
+    ) -> Tensor | float:
+        """What a station adds to the loss of the labels [B, T]; its model's outputs, and arguments as in `forward`."""
+        return 0.0

@@ -45,10 +45,11 @@ class BERTPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
     _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        # by class name: a foreign config.json may say another model_type; again for a second copy of this file
-        register_checkpoint_conversion_mapping(cls.__name__, RELEASED_NAMES, overwrite=True)
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        # by class name: a foreign config.json may say another model_type. Here, since transformers compiles the
+        # patterns of all its models at the first registration: too long for an import
+        register_checkpoint_conversion_mapping(type(self).__name__, RELEASED_NAMES, overwrite=True)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

@@ -50,7 +50,8 @@ class Seq2SeqDecoder(nn.Module):
             x = reorder_time(x, padding.order)
         for i, layer in enumerate(self.layers):
             x, state = layer(self.dropout(x), state_before(cache, i, first), padding)
-            keep_state(cache, i, state, length)
+            if cache is not None:
+                keep_state(cache, i, state, length)
             outputs += (x if padding is None else reorder_time(x, padding.inverse),)
         return outputs
 

@@ -17,13 +17,13 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPastAndCrossAttentions,
     Seq2SeqModelOutput,
 )
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import MultiHeadAttention
 from .cache_argument import cache_of, takes_cache
 from .configuration_transformer import TransformerConfig
-from .encoder_decoder import ConditionalGeneration
+from .encoder_decoder import ConditionalGeneration, EncoderDecoder
 from .fast_dropout import Dropout
 from .inputs import embed_inputs, widest_float
 from .packed_texts import check_pairs, cross_options
@@ -232,8 +232,14 @@ class TransformerDecoder(TransformerPreTrainedModel):
         return mask, text.options
 
 
-class TransformerModel(TransformerPreTrainedModel):
-    """Encoder and decoder over one matrix of token vectors, which source and target share (section 3.4)."""
+class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
+    """Encoder and decoder over one matrix of token vectors, which source and target share (section 3.4).
+
+    For training, sentence pairs can be packed without padding, sources into one row [1, S], targets into one [1, T]:
+    `cu_seq_lens_k` and `cu_seq_lens_q` [pairs + 1] hold where each source and target begins, and the row's length.
+    """
+
+    source_output = BaseModelOutput
 
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
@@ -247,51 +253,20 @@ class TransformerModel(TransformerPreTrainedModel):
     def set_input_embeddings(self, embeddings: nn.Embedding):
         self.encoder.embed_tokens = embeddings
 
-    @takes_cache
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        decoder_input_ids: Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
-        cache: EncoderDecoderCache | None = None,
-        inputs_embeds: Tensor | None = None,
-        decoder_inputs_embeds: Tensor | None = None,
-        use_cache: bool | None = None,
-        cu_seq_lens_q: Tensor | None = None,
-        cu_seq_lens_k: Tensor | None = None,
-        **kwargs,
-    ) -> Seq2SeqModelOutput:
-        """Source input_ids [B, S], target decoder_input_ids [B, T] -> last_hidden_state [B, T, D].
-
-        `encoder_outputs` of an earlier call stand for the source. For training, sentence pairs can be packed without
-        padding, sources into one row [1, S] and targets into one [1, T]: `cu_seq_lens_k` and `cu_seq_lens_q`
-        [pairs + 1] hold where each source and each target begins, and the row's length.
-
-        Raises:
-            ValueError: a malformed input.
-        """
+    def encode(self, input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=None, cu_seq_lens_k=None, **options):
         check_pairs(cu_seq_lens_q, cu_seq_lens_k)
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(
-                input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=cu_seq_lens_k, **kwargs
-            )
-        elif isinstance(encoder_outputs, tuple):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
-        source = encoder_outputs.last_hidden_state
-        vectors = embed_inputs(self.encoder.embed_tokens, decoder_input_ids, decoder_inputs_embeds)  # [B, T, D]
+        return self.encoder(input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=cu_seq_lens_k, **options)
+
+    def decode(self, source, attention_mask, input_ids, inputs_embeds, target_mask, cache, use_cache, **options):
+        check_pairs(options.get("cu_seq_lens_q"), options.get("cu_seq_lens_k"))
         decoded = self.decoder(
-            vectors,
-            source,
-            decoder_attention_mask,
+            embed_inputs(self.encoder.embed_tokens, input_ids, inputs_embeds),  # [B, T, D]
+            source.last_hidden_state,
+            target_mask,
             attention_mask,
             cache=cache,
             use_cache=use_cache,
-            cu_seq_lens_q=cu_seq_lens_q,
-            cu_seq_lens_k=cu_seq_lens_k,
-            **kwargs,
+            **options,
         )
         return Seq2SeqModelOutput(
             decoded.last_hidden_state,
@@ -299,9 +274,9 @@ class TransformerModel(TransformerPreTrainedModel):
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=source,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
+            encoder_last_hidden_state=source.last_hidden_state,
+            encoder_hidden_states=source.hidden_states,
+            encoder_attentions=source.attentions,
         )
 
 

@@ -6,10 +6,11 @@ input_ids [B, T], the words around one -> vectors [B, T, D] -> their mean [B, D]
 
 import heapq
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import cross_entropy, logsigmoid, pad
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
@@ -53,7 +54,33 @@ class HuffmanTree:
             paths.append(path[::-1])
         depth = max(map(len, paths))
         padded = torch.tensor([path + [(0, 0)] * (depth - len(path)) for path in paths]).view(size, depth, 2)
-        return cls(padded[..., 0], padded[..., 1])
+        # a single word has no path, and its tensor would be of float32
+        return cls(padded[..., 0].long(), padded[..., 1].long())
+
+    @classmethod
+    def grown(cls, counts: list[int], sizes: list[int]) -> "HuffmanTree":
+        """The tree of a vocabulary that had each of `sizes` words before it grew to all.
+
+        Old words keep their path and its nodes; the new ones have a tree of their own, and a new root joins both. Its
+        node has the number after those of the old tree, the new tree's come next.
+
+        Raises:
+            ValueError: `sizes` do not rise from 1 or more to less than the number of words.
+        """
+        if any(first >= second for first, second in pairwise([0, *sizes, len(counts)])):
+            raise ValueError(f"tree_sizes is {sizes}; it must rise from 1 or more to less than {len(counts)} words")
+        tree = cls.of(counts[: sizes[0]])
+        for size, new_size in pairwise([*sizes, len(counts)]):
+            new, depth = cls.of(counts[size:new_size]), tree.nodes.shape[1]
+            depth = max(depth, new.nodes.shape[1])
+            nodes = [pad(part, (0, depth - part.shape[1])) for part in (tree.nodes, new.nodes + size)]
+            signs = [pad(part, (0, depth - part.shape[1])) for part in (tree.signs, new.signs)]
+            turn = torch.where(torch.arange(new_size) < size, -1, 1)[:, None]
+            tree = cls(
+                torch.cat([torch.full_like(turn, size - 1), torch.cat(nodes)], 1),
+                torch.cat([turn, torch.cat(signs)], 1),
+            )
+        return tree
 
 
 @dataclass
@@ -171,20 +198,30 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
     def huffman_tree(self) -> HuffmanTree:
         """The tree of `word_counts`, built once."""
         if self._tree is None:
-            self._tree = HuffmanTree.of(self.word_counts.tolist())
+            counts, sizes = self.word_counts.tolist(), self.config.tree_sizes
+            self._tree = HuffmanTree.grown(counts, sizes) if sizes else HuffmanTree.of(counts)
         return self._tree
 
     def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=False):
         """Resizes both matrices. New words start as in a new model, and have count 0 until `set_word_counts`.
 
+        With hierarchical softmax the words from before keep their path in the tree (`HuffmanTree.grown`), as long as
+        their counts stay the same.
+
         Raises:
-            ValueError: the objective is hierarchical softmax, whose tree belongs to one vocabulary.
+            ValueError: words of a hierarchical softmax are to be taken away, whose nodes others share.
         """
         old_size = self.config.vocab_size
-        if self.config.objective == "hierarchical_softmax" and new_num_tokens not in (None, old_size):
-            raise ValueError("a Huffman tree cannot grow: train a new model, or use objective='negative_sampling'")
+        uses_tree = self.config.objective == "hierarchical_softmax"
+        if uses_tree and new_num_tokens is not None and new_num_tokens < old_size:
+            raise ValueError(
+                f"new_num_tokens is {new_num_tokens}, but a Huffman tree of {old_size} words can only grow: train a "
+                "new model, or use objective='negative_sampling'"
+            )
         embeddings = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         size, kept = self.config.vocab_size, min(old_size, self.config.vocab_size)
+        if uses_tree and size > old_size:
+            self.config.tree_sizes = [*(self.config.tree_sizes or []), old_size]
         grown = self.context_embeddings.new_zeros(size, self.config.hidden_size)
         grown[:kept] = self.context_embeddings.detach()[:kept]
         self.context_embeddings = nn.Parameter(grown)

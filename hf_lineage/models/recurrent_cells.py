@@ -1,7 +1,7 @@
 """Recurrent cells: RNN, LSTM and GRU, with the variants that later papers name.
 
-`step` of each cell is the paper's equation; a call applies it over time. Weights are stacked gate by gate in torch's
-order, with one bias where torch.nn keeps two redundant ones.
+`step` of each cell is the paper's equation; a call applies it over time, `run_both_ways` two cells in both directions.
+Weights are stacked gate by gate in torch's order, with one bias where torch.nn keeps two redundant ones.
 """
 
 import copy
@@ -13,6 +13,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .fast_linear import linear
 from .fast_recurrence import path_for
+from .recurrent_state import Padding, reorder_time
 
 
 class RecurrentCell(nn.Module):
@@ -56,13 +57,16 @@ class RecurrentCell(nn.Module):
         raise NotImplementedError
 
     def forward(
-        self, x: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None
+        self, x: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None, run=None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Applies `step` over time: x [B, T, E] -> every h [B, T, P] and the state after each row's last token.
 
         Row b holds `lengths[b]` tokens (on the CPU; None = T everywhere) followed by padding, over which h is zero.
-        A fast path gives the same result.
+        A fast path gives the same result. With `run`, it is run(self, x, state) instead: offloaded and sharded weights
+        are here during this call only.
         """
+        if run is not None:
+            return run(self, x, state)
         state = self.initial_state(x) if state is None else state
         if x.numel() == 0:
             return x.new_zeros(*x.shape[:2], self.output_size), state
@@ -87,6 +91,37 @@ def step_by_step(
             state = tuple(torch.where(is_token[:, t], new, old) for new, old in zip(new_state, state, strict=True))
             outputs.append(state[0] * is_token[:, t])
     return torch.stack(outputs, dim=1), state
+
+
+def run_both_ways(
+    cell: RecurrentCell,
+    backward_cell: RecurrentCell | None,
+    x: Tensor,
+    state: tuple[Tensor, ...] | None,
+    padding: Padding | None,
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+    """x [B, T, E], tokens at each row's front -> outputs [B, T, D], and the last states of the two cells.
+
+    The second cell, if there is one, reads the whole row from its end, and its outputs stand beside the first one's.
+    """
+    lengths = padding.lengths if padding is not None else None
+    outputs, last = cell(x, state, lengths)
+    if backward_cell is None:
+        return outputs, last, None
+    backwards = padding.backwards() if padding is not None else None
+    reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
+    reversed_outputs, reversed_last = backward_cell(reverse(x), None, lengths)
+    return torch.cat([outputs, reverse(reversed_outputs)], dim=2), last, reversed_last
+
+
+def step_on(cell: RecurrentCell, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """`cell(projected, state, run=step_on)` is cell.step(projected, state)."""
+    return cell.step(projected, state)
+
+
+def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """`cell(x, state, run=one_step)` reads x [B, E] in the state before it -> the state after it."""
+    return cell.step(linear(x, cell.weight_ih, cell.bias), state)
 
 
 # a copy of a module cannot be traced

@@ -1,32 +1,10 @@
 """A layer that runs recurrent cells over padded sequences, in one direction or both."""
 
-import torch
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .recurrent_cells import RecurrentCell
+from .recurrent_cells import RecurrentCell, run_both_ways
 from .recurrent_state import Padding, reorder_time
-
-
-def run_both_ways(
-    cell: RecurrentCell,
-    backward_cell: RecurrentCell | None,
-    x: Tensor,
-    state: tuple[Tensor, ...] | None,
-    padding: Padding | None,
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
-    """x [B, T, E], tokens at each row's front -> outputs [B, T, D], and the last states of the two cells.
-
-    The second cell, if there is one, reads the whole row from its end, and its outputs stand beside the first one's.
-    """
-    lengths = padding.lengths if padding is not None else None
-    outputs, last = cell(x, state, lengths)
-    if backward_cell is None:
-        return outputs, last, None
-    backwards = padding.backwards() if padding is not None else None
-    reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
-    reversed_outputs, reversed_last = backward_cell(reverse(x), None, lengths)
-    return torch.cat([outputs, reverse(reversed_outputs)], dim=2), last, reversed_last
 
 
 class RecurrentLayer(GradientCheckpointingLayer):

@@ -9,13 +9,11 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
-from transformers.utils.generic import can_return_tuple
 
-from .cache_argument import takes_cache
+from .encoder_decoder import EncoderDecoder
 from .inputs import check_mask, embed_inputs
-from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
-from .recurrent_layers import run_both_ways
-from .recurrent_state import Padding, check_states, reorder_time
+from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell, run_both_ways
+from .recurrent_state import Padding, check_states, read_texts, reorder_time
 
 
 def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
@@ -87,9 +85,7 @@ class RecurrentEncoder(nn.Module):
 
         Vectors stand where their tokens do, those over padding are zero.
         """
-        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, S, E]
-        check_mask(attention_mask, vectors.shape[0], 0, vectors.shape[1], padding_only=True)
-        padding = Padding.of(attention_mask, vectors.shape[1])
+        vectors, padding, _ = read_texts(self, input_ids, inputs_embeds, attention_mask, None, False)
         order = padding.order if padding is not None else None
         if self.config.reverse_source:
             if padding is None:
@@ -217,8 +213,10 @@ class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
         return resized
 
 
-class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
-    """Encoder and decoder; the station gives the decoder by `new_decoder`."""
+class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
+    """Encoder and decoder; the station gives the decoder by `new_decoder`. Training makes no cache unless asked."""
+
+    source_output = RecurrentEncoderOutput
 
     def __init__(self, config):
         super().__init__(config)
@@ -228,64 +226,61 @@ class RecurrentSeq2SeqModel(RecurrentSeq2SeqPreTrainedModel):
         self.post_init()
 
     def new_decoder(self, config) -> nn.Module:
-        """A module with `embed_tokens` that is called as in `forward` and gives `DecoderOutput`."""
+        """A module with `embed_tokens` that is called as in `decode` and gives `DecoderOutput`."""
         raise NotImplementedError
 
-    @takes_cache
-    @can_return_tuple
-    def forward(
+    def encode(self, input_ids, attention_mask, inputs_embeds, output_hidden_states=None, **options):
+        output_hidden_states = (
+            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        )
+        return self.encoder(input_ids, attention_mask, inputs_embeds, output_hidden_states)
+
+    def decode(
         self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        decoder_input_ids: Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: RecurrentEncoderOutput | tuple | None = None,
-        cache: EncoderDecoderCache | None = None,
-        inputs_embeds: Tensor | None = None,
-        decoder_inputs_embeds: Tensor | None = None,
-        use_cache: bool | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        **kwargs,
-    ) -> Seq2SeqModelOutput:
-        """Source input_ids [B, S], target decoder_input_ids [B, T] -> last_hidden_state [B, T, D].
-
-        Masks [B, S] and [B, seen + T] are 0 over padding, on any side. `encoder_outputs` of an earlier call stand for
-        the source, `cache` for the target so far.
-
-        Raises:
-            ValueError: a malformed input.
-        """
+        source,
+        attention_mask,
+        input_ids,
+        inputs_embeds,
+        target_mask,
+        cache,
+        use_cache,
+        output_attentions=None,
+        output_hidden_states=None,
+        **options,
+    ):
         config = self.config
-        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds, output_hidden_states)
-        elif isinstance(encoder_outputs, tuple):
-            encoder_outputs = RecurrentEncoderOutput(*encoder_outputs)
-
-        vectors = embed_inputs(self.decoder.embed_tokens, decoder_input_ids, decoder_inputs_embeds)  # [B, T, E]
-        if cache is None and (config.use_cache if use_cache is None else use_cache):
+        vectors = embed_inputs(self.decoder.embed_tokens, input_ids, inputs_embeds)  # [B, T, E]
+        if cache is None and (config.use_cache and not self.training if use_cache is None else use_cache):
             cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
         if cache is not None:
-            if not isinstance(cache, EncoderDecoderCache):
-                raise ValueError(
-                    f"cache is a {type(cache).__name__}: an encoder-decoder needs EncoderDecoderCache(own, source), "
-                    "both made with DynamicCache(config=model.config)"
-                )
-            check_states(cache.self_attention_cache, vectors.shape[0])
+            check_cache(cache, vectors.shape[0])
         seen = 0 if cache is None else cache.get_seq_length()
-        check_mask(decoder_attention_mask, vectors.shape[0], seen, vectors.shape[1], padding_only=True)
-
-        decoded = self.decoder(vectors, encoder_outputs, attention_mask, decoder_attention_mask, cache)
-        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        check_mask(target_mask, vectors.shape[0], seen, vectors.shape[1], padding_only=True)
+        decoded = self.decoder(vectors, source, attention_mask, target_mask, cache)
+        shows_layers = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        shows_attention = config.output_attentions if output_attentions is None else output_attentions
         return Seq2SeqModelOutput(
             decoded.last_hidden_state,
             cache,
-            decoder_hidden_states=decoded.hidden_states if output_hidden_states else None,
-            cross_attentions=(decoded.alignment,) if output_attentions and decoded.alignment is not None else None,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
+            decoder_hidden_states=decoded.hidden_states if shows_layers else None,
+            cross_attentions=(decoded.alignment,) if shows_attention and decoded.alignment is not None else None,
+            encoder_last_hidden_state=source.last_hidden_state,
+            encoder_hidden_states=source.hidden_states,
         )
+
+
+def check_cache(cache, batch: int):
+    """The cache of a recurrent encoder-decoder holds the states of `batch` targets, and what it keeps of the sources.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not isinstance(cache, EncoderDecoderCache):
+        raise ValueError(
+            f"cache is a {type(cache).__name__}: an encoder-decoder needs EncoderDecoderCache(own, source), "
+            "both made with DynamicCache(config=model.config)"
+        )
+    check_states(cache.self_attention_cache, batch)
 
 
 @dataclass
@@ -307,15 +302,14 @@ def state_before(cache: EncoderDecoderCache | None, layer: int, first: Tensor) -
 
 
 def keep_state(
-    cache: EncoderDecoderCache | None,
+    cache: EncoderDecoderCache,
     layer: int,
     state: tuple[Tensor, ...],
     length: int,
     beside: Tensor | None = None,
 ):
     """Puts the state after `length` tokens into the cache, and what else [B, any size] the next token needs."""
-    if cache is not None:
-        h, *c = state
-        empty = h.new_zeros(h.shape[0], 0)
-        h = h if beside is None else torch.cat([h, beside], dim=1)
-        cache.self_attention_cache.layers[layer].update(h, c[0] if c else empty, length)
+    h, *c = state
+    empty = h.new_zeros(h.shape[0], 0)
+    h = h if beside is None else torch.cat([h, beside], dim=1)
+    cache.self_attention_cache.layers[layer].update(h, c[0] if c else empty, length)

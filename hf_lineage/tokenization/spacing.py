@@ -48,7 +48,7 @@ PATTERNS = {
 # where no text tells: English, and the marks of other languages that leave no doubt
 WIDE = (IDEOGRAPH, KANA, *"、。，；：！？")
 OPENING_MARKS = "([{“‘«"
-PLAIN_RULES = [
+PLAIN_RULES: list[dict] = [
     {(None, left, None, None): True for left in (*OPENING_MARKS, *WIDE, *"¿¡「『（【《", OPENING)},
     {(None, None, right, None): True for right in (*".,;:!?)%]}”’…»」』）】》", *WIDE, CLOSING)}
     | {(None, None, right, None): False for right in (*OPENING_MARKS, OPENING)},
@@ -66,7 +66,7 @@ def spacing_decoder(backend: Tokenizer, texts: Iterable[str] | None, at_start: b
     `at_start` a decoded text begins with the blank before its first word, so that a continuation can be appended to
     its prompt.
     """
-    rules = []
+    rules: list[dict] = []
     if cuts_marks_off(backend):
         rules = PLAIN_RULES if texts is None else _learn(backend, texts)
     return _decoder(backend.model, rules, at_start)
@@ -91,7 +91,7 @@ def _decoder(model: models.Model, rules: list[dict], at_start: bool) -> decoders
     pieces = [decoders.Replace(Regex(f"^(?!{prefix})" if prefix else "^"), " ")]
     if prefix:
         pieces.append(decoders.Replace(Regex(f"^{prefix}"), ""))
-    steps = [decoders.Replace(Regex(EVEN_QUOTE), CLOSING_MARK)] if rules else []
+    steps: list[decoders.Decoder] = [decoders.Replace(Regex(EVEN_QUOTE), CLOSING_MARK)] if rules else []
     # the rules that know most decide first
     for level in reversed(rules):
         for decision, mark in ((False, KNOWN_BLANK), (True, KNOWN_JOINED)):
@@ -167,7 +167,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     yield batch
 
 
-def _contexts(words: list[str]) -> Iterator[list[tuple]]:
+def _contexts(words: list[str]) -> Iterator[list[tuple | None]]:
     """What stands at each gap, (beyond left, left, right, beyond right), told four times, with more each time.
 
     The mark on the left; the mark on the right; both characters; and what lies beyond marks, too. Between letters or

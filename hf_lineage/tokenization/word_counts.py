@@ -66,13 +66,13 @@ def most_frequent(counts: Mapping[str, int], min_frequency: int) -> list[str]:
     """
     words = sorted(word for word, count in counts.items() if count >= min_frequency)
     if not words:
-        most_frequent = max(counts, key=counts.get)
+        most_frequent = max(counts, key=counts.__getitem__)
         raise ValueError(
             f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
             f"{counts[most_frequent]} times; lower it to at most that"
         )
     # ties stay in order
-    words.sort(key=counts.get, reverse=True)
+    words.sort(key=counts.__getitem__, reverse=True)
     return words
 
 

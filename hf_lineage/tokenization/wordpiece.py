@@ -112,7 +112,7 @@ def train_wordpiece(
     merging.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     merging.train_from_iterator(rebuilt_text(word_counts), trainer)
     ids = merging.get_vocab()
-    merged = sorted(ids.keys() - set(pieces), key=ids.get)
+    merged = sorted(ids.keys() - set(pieces), key=ids.__getitem__)
     if limit_alphabet is None:
         # of words that are one character each there is nothing to merge: the room left is for rare characters
         room = vocab_size - len(merged) - len(specials)

@@ -26,7 +26,8 @@ class NonMonotonicAverage(TrainerCallback):
         self.patience = patience
         self.model = model
         self.losses = []
-        self.mean = None  # name -> mean of that parameter since the stall
+        # name -> mean of that parameter since the stall
+        self.mean: dict[str, torch.Tensor] | None = None
         self.num_averaged = 0
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -66,7 +67,7 @@ class NonMonotonicAverage(TrainerCallback):
             parameter.copy_(weights[name])
 
     def on_train_end(self, args, state, control, **kwargs):
-        if self.num_averaged:
+        if self.mean is not None and self.num_averaged:
             self.put(self.mean)
 
     def save(self, checkpoint: str | Path):

@@ -50,7 +50,7 @@ def noam(warmup_updates: int) -> Callable[[int], float]:
     return factor
 
 
-def truth_share(schedule: str, step: int, k: float, c: float = 0.0, least: float = 0.0) -> float:
+def truth_share(schedule: str | None, step: int, k: float, c: float = 0.0, least: float = 0.0) -> float:
     """ε of scheduled sampling at `step`: how likely a word read is the true one (Bengio et al., 2015, section 2.4).
 
     "linear" is max(least, k − c · step), "exponential" k^step with k < 1, "inverse_sigmoid" k / (k + exp(step / k))

@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import find_batch_size
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align_special_tokens, rotate_checkpoints
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
@@ -24,6 +25,7 @@ from hf_lineage.training.checkpoints import check_same_run, last_complete_checkp
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
+from hf_lineage.training.training_arguments import LineageTrainingArguments
 
 
 # what a save in another number of files would leave beside the new ones
@@ -104,6 +106,9 @@ class LineageTrainer(Trainer):
         ValueError: a setting that this trainer or the model's loss would ignore.
         FloatingPointError: the loss, the gradient or a weight is no longer finite; nothing is saved from then on.
     """
+
+    args: LineageTrainingArguments
+    model: PreTrainedModel
 
     # whether `sum_over_time` means something
     sums_over_time = False
@@ -215,6 +220,9 @@ class LineageTrainer(Trainer):
 
     def finish_again(self, checkpoint: str | Path):
         """Gives the model of a finished run, of which the last `checkpoint` is loaded, the weights it ended with."""
+        if isinstance(self.processing_class, PreTrainedTokenizerBase):
+            # as Trainer.train does: without it config.json would lose the special tokens' ids
+            align_special_tokens(self.model, self.processing_class)
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
         if self.average is not None:
@@ -299,11 +307,9 @@ class LineageTrainer(Trainer):
         None where the data have no length, or one process reads for all.
         """
         args = self.args
-        if (
-            self.evaluated_rows is None
-            or args.accelerator_config.split_batches
-            or args.accelerator_config.dispatch_batches
-        ):
+        # a mapping or a file before the arguments have read it
+        dealing: Any = args.accelerator_config
+        if self.evaluated_rows is None or dealing.split_batches or dealing.dispatch_batches:
             return None
         start = (self.evaluated_batches * args.world_size + args.process_index) * args.eval_batch_size
         return max(self.evaluated_rows - start, 0)
@@ -348,6 +354,24 @@ class LineageTrainer(Trainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def check_weights(self):
+        """Refuses to save weights that are not finite.
+
+        Raises:
+            FloatingPointError: one is NaN or infinite; the message names the step and the first such tensor.
+        """
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise FloatingPointError(
+                    f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
+                    "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
+                )
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """Trainer.save_model, of finite weights only."""
+        self.check_weights()
+        super().save_model(output_dir, _internal_call)
+
     def _save(self, output_dir=None, state_dict=None):
         """Trainer._save; the files of an earlier save are replaced only once all the new ones are written."""
         if not self.args.should_save:
@@ -366,12 +390,7 @@ class LineageTrainer(Trainer):
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _save_checkpoint(self, model, trial):
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise FloatingPointError(
-                    f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
-                    "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
-                )
+        self.check_weights()
         # older checkpoints may go only once the new one is sealed
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         super()._save_checkpoint(model, trial)

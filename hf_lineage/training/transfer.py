@@ -3,7 +3,7 @@
 from transformers import PreTrainedModel
 
 
-def with_new_head(auto_class: type, name_or_path: str, **fields) -> tuple[PreTrainedModel, list[str]]:
+def with_new_head(auto_class, name_or_path: str, **fields) -> tuple[PreTrainedModel, list[str]]:
     """A saved model, opened by `auto_class` with other `fields` of its configuration, and the names of new weights.
 
     A head that is not saved, or is saved in another size, such as one of three classes where there are now two, begins

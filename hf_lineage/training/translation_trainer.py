@@ -119,6 +119,8 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             for a model that does not take them.
     """
 
+    args: TranslationTrainingArguments
+
     sums_over_time = True
 
     def __init__(self, model: PreTrainedModel, args: TranslationTrainingArguments, **kwargs):

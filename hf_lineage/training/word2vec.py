@@ -63,6 +63,9 @@ class Word2VecTrainer(LineageTrainer):
             are threads, or the data were prepared for another `path`.
     """
 
+    model: Word2VecForPreTraining
+    optimizer: torch.optim.Optimizer
+
     def __init__(
         self,
         model: Word2VecForPreTraining,

@@ -70,7 +70,7 @@ def update(
     model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath, rate: float
 ) -> tuple[float, int]:
     """Learns a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, pairs it counts)."""
-    matrices = model.get_input_embeddings().weight.detach(), model.context_embeddings.detach()
+    matrices = model.model.embed_tokens.weight.detach(), model.context_embeddings.detach()
     learn, count = (_numba if path.backend == "numba" else _torch), passes(model, block, path, rate)
     sums = [learn(model, *matrices, block, path, rate / count) for _ in range(count)]
     loss, pairs = (sum(column) for column in zip(*sums, strict=True))

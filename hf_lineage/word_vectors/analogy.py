@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hf_lineage.analogy_scores import analogy_scores
 from hf_lineage.files import read_lines
-from hf_lineage.word_vectors.vectors import WordVectors, analogy_scores
+from hf_lineage.word_vectors.vectors import WordVectors
 
 
 # of float32: so many cosines and scores are held at a time, the scores within a processor's cache

@@ -44,13 +44,13 @@ CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class Layout(NamedTuple):
-    """How a file is laid out: `size` words, of which `count` are to be read, each with `dimension` numbers."""
+    """How a file is laid out: `size` words, of which `wanted` are to be read, each with `dimension` numbers."""
 
     path: Path
     format: str
     size: int
     dimension: int
-    count: int
+    wanted: int
 
     def place(self, row: int) -> str:
         if self.format == "binary":
@@ -102,9 +102,9 @@ def read_vectors(
     with _unpacked(path) as file:
         layout = _read_layout(path, file, by_name, format is None, limit)
         rows = (_binary_rows if layout.format == "binary" else _text_rows)(layout, file)
-        with tqdm(rows, path.name, layout.count, unit=" words", disable=not show_progress) as rows:
+        with tqdm(rows, path.name, layout.wanted, unit=" words", disable=not show_progress) as rows:
             words, vectors = _collect(layout, rows, on_duplicate, unicode_errors, max_value)
-        if layout.count < (limit or np.inf) and file.read(MAX_WORD_BYTES).strip():
+        if layout.wanted < (limit or np.inf) and file.read(MAX_WORD_BYTES).strip():
             raise ValueError(f"{path}: goes on after the {layout.size} words that its header announces")
     return words, vectors
 
@@ -197,7 +197,7 @@ def _count_lines(file, dimension, limit):
 
 def _binary_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
     vector = np.empty(layout.dimension, "<f4")
-    for row in range(layout.count):
+    for row in range(layout.wanted):
         word = bytearray()
         while (byte := file.read(1)) not in (b" ", b"") and len(word) < MAX_WORD_BYTES:
             word += byte
@@ -211,7 +211,7 @@ def _binary_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
 
 def _text_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
     row, example = -1, "header says" if layout.format == "text" else "first line has"
-    for row, line in zip(range(layout.count), _lines(file, layout.dimension), strict=False):
+    for row, line in zip(range(layout.wanted), _lines(file, layout.dimension), strict=False):
         word, numbers = _cut(layout, line.rstrip(b" \r\n"))
         try:
             # the zero is not reached after something that is no number, which older numpy only warns of
@@ -223,8 +223,8 @@ def _text_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
                 f"{layout.place(row)}: {len(vector)} numbers after {word[:40]!r}; the {example} {layout.dimension}"
             )
         yield word, vector
-    if row < layout.count - 1:
-        raise ValueError(f"{layout.place(row)}: the file ends, before line {layout.count + 1} of its header")
+    if row < layout.wanted - 1:
+        raise ValueError(f"{layout.place(row)}: the file ends, before line {layout.wanted + 1} of its header")
 
 
 def _cut(layout, line):
@@ -240,7 +240,7 @@ def _cut(layout, line):
 
 def _collect(layout, rows, on_duplicate, unicode_errors, max_value) -> tuple[list[str], np.ndarray]:
     """The words of the rows, and their vectors [V, D]."""
-    vectors = np.empty((layout.count, layout.dimension), np.float32)
+    vectors = np.empty((layout.wanted, layout.dimension), np.float32)
     position_of, row_of, repeated = {}, [], []
     for row, (encoded, vector) in enumerate(rows):
         try:
@@ -332,7 +332,7 @@ def write_vectors(path: str | Path, words: Sequence[str], vectors: np.ndarray, f
 
 
 @contextmanager
-def _packed(path) -> Iterator[BinaryIO]:
+def _packed(path) -> Iterator[BinaryIO | gzip.GzipFile]:
     with open(path, "wb") as file:
         if path.suffix != ".gz":
             yield file

@@ -10,11 +10,9 @@ from itertools import islice
 
 import numpy as np
 
+from hf_lineage.analogy_scores import analogy_scores
 from hf_lineage.word_vectors.formats import read_vectors, write_vectors
 from hf_lineage.word_vectors.spellings import Spellings
-
-
-ANALOGY_METHODS = ("3CosAdd", "3CosMul")
 
 
 class WordVectors:
@@ -148,7 +146,8 @@ class WordVectors:
         """
         ids = self.ids(a, b, c)
         units = self.unit(ids)
-        scores = analogy_scores(*self._cosines(units, restrict_vocab), method)
+        of_a, of_b, of_c = self._cosines(units, restrict_vocab)
+        scores = analogy_scores(of_a, of_b, of_c, method)
         if method == "3CosAdd":
             scores = scores / (np.linalg.norm(units[1] - units[0] + units[2]) or 1)
         return self._best(scores, n, ids)
@@ -187,29 +186,3 @@ def _lengths(vectors):
     # squares of float32 would overflow from 2e19 on
     lengths = np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))
     return np.where(lengths == 0, 1, lengths).astype(np.float32)
-
-
-def analogy_scores(a: np.ndarray, b: np.ndarray, c: np.ndarray, method: str) -> np.ndarray:
-    """Cosines of candidates with a, b and c -> scores as d in "a is to b as c is to d", all of one shape.
-
-    3CosAdd: cos b − cos a + cos c. 3CosMul: cos b · cos c / (cos a + 1e-6), each cosine first moved to [0, 1]
-    (Levy and Goldberg, 2014, eq. 4 and its footnote).
-
-    Raises:
-        ValueError: another method.
-    """
-    if method not in ANALOGY_METHODS:
-        raise ValueError(f"method is {method!r}; it must be one of {', '.join(ANALOGY_METHODS)}")
-    if method == "3CosAdd":
-        return b - a + c
-    return (1 + b) / 2 * (1 + c) / 2 / ((1 + a) / 2 + 1e-6)
-
-
-def read_word_vectors(path, **options) -> WordVectors:
-    """`WordVectors.load`, by the name it has among the converters."""
-    return WordVectors.load(path, **options)
-
-
-def write_word_vectors(path, vectors: WordVectors, format: str | None = None):
-    """`WordVectors.save`, by the name it has among the converters."""
-    vectors.save(path, format)

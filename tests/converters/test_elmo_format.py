@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, DynamicCache
 
 from hf_lineage import ELMoConfig, ELMoModel
-from hf_lineage.converters import read_elmo, read_token_vectors, write_elmo
+from hf_lineage.converters import from_elmo, from_elmo_token_vectors, to_elmo
 from hf_lineage.tokenization import elmo_tokenizer
 from tests.models.common import assert_same_state
 
@@ -33,7 +33,7 @@ def published(shared_data):
 
 @pytest.fixture
 def published_model(published):
-    return read_elmo(published / "options.json", published / "lm_weights.hdf5")
+    return from_elmo(published / "options.json", published / "lm_weights.hdf5")
 
 
 @pytest.fixture
@@ -82,21 +82,21 @@ def test_published_vectors(published, published_model, published_tokenizer):
 @torch.no_grad()
 def test_published_token_vectors(published, published_model, published_tokenizer):
     characters = torch.tensor(published_tokenizer.vocabulary_characters())
-    expected = read_token_vectors(published / "elmo_token_embeddings.hdf5", 458, 16)
+    expected = from_elmo_token_vectors(published / "elmo_token_embeddings.hdf5", 458, 16)
     torch.testing.assert_close(
         published_model.token_vectors(char_ids=characters[None])[0], expected, rtol=0, atol=1e-6
     )
 
 
 def test_published_model_comes_back_bit_by_bit(published_model, tmp_path):
-    write_elmo(published_model, tmp_path)
-    again = read_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
+    to_elmo(published_model, tmp_path)
+    again = from_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
     assert_same_state(again, published_model)
     assert again.config.to_dict() == published_model.config.to_dict()
 
 
 def test_published_arrays_are_written_as_they_were(published, published_model, tmp_path):
-    write_elmo(published_model, tmp_path)
+    to_elmo(published_model, tmp_path)
     with h5py.File(published / "lm_weights.hdf5") as file, h5py.File(tmp_path / "lm_weights.hdf5") as written:
         names = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
@@ -114,8 +114,8 @@ def test_published_arrays_are_written_as_they_were(published, published_model, t
 @pytest.mark.parametrize("changes", [{}, {"projection_size": 24, "hidden_size": 32}, {"cnn_act": "tanh"}], ids=str)
 def test_any_model_comes_back_bit_by_bit(changes, tmp_path):
     model = changed_model(**changes)
-    write_elmo(model, tmp_path)
-    again = read_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
+    to_elmo(model, tmp_path)
+    again = from_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
     assert_same_state(again, model)
     again.save_pretrained(tmp_path / "hf")
     assert_same_state(AutoModel.from_pretrained(tmp_path / "hf"), model)
@@ -123,13 +123,13 @@ def test_any_model_comes_back_bit_by_bit(changes, tmp_path):
 
 def test_words_are_not_in_the_layout(tmp_path):
     with pytest.raises(ValueError, match="token_layer is 'words'"):
-        write_elmo(ELMoModel(ELMoConfig(**TINY, token_layer="words")), tmp_path)
+        to_elmo(ELMoModel(ELMoConfig(**TINY, token_layer="words")), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_failed_write_leaves_the_old_files(tmp_path, monkeypatch):
     model = changed_model()
-    write_elmo(model, tmp_path)
+    to_elmo(model, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*_):
@@ -137,7 +137,7 @@ def test_failed_write_leaves_the_old_files(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="disk full"):
-        write_elmo(changed_model(), tmp_path)
+        to_elmo(changed_model(), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -213,12 +213,12 @@ def misshapen(file):
     ],
 )
 def test_hostile_weights_are_refused_at_once(spoil, message, tmp_path):
-    write_elmo(changed_model(), tmp_path)
+    to_elmo(changed_model(), tmp_path)
     with h5py.File(tmp_path / "lm_weights.hdf5", "a") as file:
         spoil(file)
     start = time.monotonic()
     with pytest.raises(ValueError, match=message):
-        read_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
+        from_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
     assert time.monotonic() - start < 1
 
 
@@ -236,41 +236,41 @@ def test_hostile_weights_are_refused_at_once(spoil, message, tmp_path):
     ],
 )
 def test_hostile_options_are_refused_at_once(change, message, tmp_path):
-    write_elmo(changed_model(), tmp_path)
+    to_elmo(changed_model(), tmp_path)
     options = json.loads((tmp_path / "options.json").read_text())
     change(options)
     (tmp_path / "options.json").write_text(json.dumps(options))
     start = time.monotonic()
     with pytest.raises(ValueError, match=f"(?s){message}"):
-        read_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
+        from_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
     assert time.monotonic() - start < 1
 
 
 def test_sizes_beyond_the_weights_take_no_memory(tmp_path):
     """Options of a model of 280 GB, and the weights of a small one."""
-    write_elmo(changed_model(), tmp_path)
+    to_elmo(changed_model(), tmp_path)
     options = json.loads((tmp_path / "options.json").read_text())
     options["lstm"].update(dim=65_536, projection_dim=65_536)
     (tmp_path / "options.json").write_text(json.dumps(options))
     start = time.monotonic()
     with pytest.raises(ValueError, match="by the options it must be"):
-        read_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
+        from_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
     assert time.monotonic() - start < 1
 
 
 def test_options_that_are_no_json(tmp_path):
-    write_elmo(changed_model(), tmp_path)
+    to_elmo(changed_model(), tmp_path)
     for content in ("{", "[" * 100_000, " " * 1_000_001):
         (tmp_path / "options.json").write_text(content)
         with pytest.raises(ValueError, match=r"options\.json"):
-            read_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
+            from_elmo(tmp_path / "options.json", tmp_path / "lm_weights.hdf5")
 
 
 def test_cut_and_foreign_files(tmp_path):
-    write_elmo(changed_model(), tmp_path)
+    to_elmo(changed_model(), tmp_path)
     weights = tmp_path / "lm_weights.hdf5"
     content = weights.read_bytes()
     for spoilt in (content[: len(content) // 2], b"", b"PK" + content[2:]):
         weights.write_bytes(spoilt)
         with pytest.raises(OSError, match=r"lm_weights\.hdf5|file signature|truncated"):
-            read_elmo(tmp_path / "options.json", weights)
+            from_elmo(tmp_path / "options.json", weights)

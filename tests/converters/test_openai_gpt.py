@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from transformers import AutoTokenizer, OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel
 
 from hf_lineage import GPTConfig, GPTForCausalLM
-from hf_lineage.converters import read_openai_bpe, read_openai_gpt, to_openai_gpt
+from hf_lineage.converters import from_openai_bpe, from_openai_gpt, to_openai_gpt
 
 
 TINY = {"n_positions": 50, "n_embd": 10, "n_layer": 2, "n_head": 2}
@@ -49,7 +49,7 @@ def test_shards_are_read_in_the_published_order(shards):
             piece, numbers = numbers[: parameter.numel()], numbers[parameter.numel() :]
             parameter.copy_(torch.from_numpy(piece).view_as(parameter))
     assert len(numbers) == 0
-    model = read_openai_gpt(shards, num_attention_heads=2)
+    model = from_openai_gpt(shards, num_attention_heads=2)
     ids = torch.randint(50, (3, 9))
     assert_close(logits(model, ids), logits(reference, ids), rtol=1e-5, atol=1e-5)
     assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -59,7 +59,7 @@ def test_shards_are_read_in_the_published_order(shards):
 def test_transformers_folders_are_read_and_written(published):
     reference, folder = published
     ids = torch.randint(50, (3, 9))
-    model = read_openai_gpt(folder)
+    model = from_openai_gpt(folder)
     assert_close(logits(model, ids), logits(reference, ids), rtol=1e-5, atol=1e-5)
     back = to_openai_gpt(model)
     assert not back.training
@@ -69,7 +69,7 @@ def test_transformers_folders_are_read_and_written(published):
 
     # the checkpoint on the Hub is that of the model without its head
     OpenAIGPTModel.from_pretrained(folder).save_pretrained(folder)
-    assert_close(logits(read_openai_gpt(folder), ids), logits(reference, ids), rtol=1e-5, atol=1e-5)
+    assert_close(logits(from_openai_gpt(folder), ids), logits(reference, ids), rtol=1e-5, atol=1e-5)
 
 
 def test_what_openai_gpt_cannot_hold_is_refused():
@@ -85,7 +85,7 @@ def test_what_openai_gpt_cannot_hold_is_refused():
 
 def test_heads_are_asked_for_where_they_cannot_be_told(shards):
     with pytest.raises(ValueError, match="hidden size 10.*64.*num_attention_heads"):
-        read_openai_gpt(shards)
+        from_openai_gpt(shards)
 
 
 class Bomb:
@@ -123,7 +123,7 @@ def write_header(path, shape):
 def test_damaged_shards_are_named(shards, damage, message):
     damage(shards)
     with pytest.raises(ValueError, match=message):
-        read_openai_gpt(shards, num_attention_heads=2)
+        from_openai_gpt(shards, num_attention_heads=2)
 
 
 def test_damaged_folders_of_transformers_are_named(published):
@@ -133,26 +133,26 @@ def test_damaged_folders_of_transformers_are_named(published):
     without = {name: tensor for name, tensor in tensors.items() if "h.1.mlp.c_fc.bias" not in name}
     save_file(without, path)
     with pytest.raises(ValueError, match=r"h\.1\.mlp\.c_fc\.bias is missing"):
-        read_openai_gpt(folder)
+        from_openai_gpt(folder)
     name = "transformer.h.1.mlp.c_fc.bias"
     save_file({**tensors, name: tensors[name][:-1].clone()}, path)
     with pytest.raises(ValueError, match=r"h\.1\.mlp\.c_fc\.bias gives \[\[39\]\].*\[\[40\]\]"):
-        read_openai_gpt(folder)
+        from_openai_gpt(folder)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="model.safetensors is not a whole safetensors file"):
-        read_openai_gpt(folder)
+        from_openai_gpt(folder)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="model.safetensors is missing.*pickle"):
-        read_openai_gpt(folder)
+        from_openai_gpt(folder)
     (folder / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(ValueError, match="config.json: model_type must be openai-gpt"):
-        read_openai_gpt(folder)
+        from_openai_gpt(folder)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(shared_data):
     folder = shared_data / "models" / "gpt1"
-    return read_openai_bpe(folder / "encoder_bpe_40000.json", folder / "vocab_40000.bpe")
+    return from_openai_bpe(folder / "encoder_bpe_40000.json", folder / "vocab_40000.bpe")
 
 
 def test_tokenizer_gives_the_published_ids(tokenizer, shared_data, tmp_path):
@@ -203,7 +203,7 @@ def test_damaged_tokenizers_are_named(tmp_path, encoder, merges, message):
     (tmp_path / "encoder.json").write_text(encoder)
     (tmp_path / "merges.bpe").write_text(merges)
     with pytest.raises(ValueError, match=message):
-        read_openai_bpe(tmp_path / "encoder.json", tmp_path / "merges.bpe")
+        from_openai_bpe(tmp_path / "encoder.json", tmp_path / "merges.bpe")
     (tmp_path / "encoder.json").write_bytes(b'{"\xff')
     with pytest.raises(ValueError, match="encoder.json, line 1, byte 2"):
-        read_openai_bpe(tmp_path / "encoder.json", tmp_path / "merges.bpe")
+        from_openai_bpe(tmp_path / "encoder.json", tmp_path / "merges.bpe")

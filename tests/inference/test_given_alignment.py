@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig, pipeline
 
 from hf_lineage import (
     RNNSearchConfig,
@@ -20,7 +21,7 @@ from hf_lineage.inference.given_alignment import Alignment, NoAttentionError, al
 from hf_lineage.metrics import AlignmentErrorRate
 from hf_lineage.metrics.alignment_error_rate import parse_links
 from hf_lineage.reports import plot_alignment, write_alignment_report
-from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
+from hf_lineage.tokenization import train_byte_pairs, train_word_level, train_wordpiece, translation_tokenizer
 
 
 CORPUS = grammar_corpus("train", 200)
@@ -160,3 +161,44 @@ def test_page_shows_each_weight_and_needs_no_network(tmp_path):
     assert len(re.findall("<td ", page)) == 9
     assert not re.search(r"https?://|src=|@import|<script", page)
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_byte_pairs_of_a_word_are_taken_together():
+    """The bytes of a rare character belong to their word, a ▁ that is a token to the word behind it."""
+    tokenizer = translation_tokenizer(train_byte_pairs(TEXTS, 700, show_progress=False))
+    source, target = "他 欠 Ḁḁ 100万", "he  owes Ḁḁ, well."
+    model = new_model("transformer", len(tokenizer)).eval()
+    (found,) = align(model, tokenizer, [source], [target])
+    assert (found.source, found.target) == (source.split(), target.split())
+    model.set_attn_implementation("eager")
+    read, written = (tokenizer(text, return_tensors="pt", return_offsets_mapping=True) for text in (source, target))
+    outputs = model(read.input_ids, labels=written.input_ids, output_attentions=True)
+    weights = outputs.cross_attentions[2].mean(1)[0].detach().numpy()
+
+    def tokens_of(encoded, text, word):
+        end = text.index(word) + len(word)
+        start = len(text[: text.index(word)].rstrip())
+        spans = encoded.offset_mapping[0].tolist()
+        return [i for i, (a, b) in enumerate(spans) if start <= a < b <= end]
+
+    for j, word in enumerate(target.split()):
+        for i, other in enumerate(source.split()):
+            rows, columns = tokens_of(written, target, word), tokens_of(read, source, other)
+            expected = weights[np.ix_(rows, columns)].sum(1).mean()
+            assert found.weights[j, i] == pytest.approx(expected, abs=1e-5)
+
+
+def test_byte_pairs_translate_in_the_pipeline(tmp_path):
+    tokenizer = translation_tokenizer(train_byte_pairs(TEXTS, 700, show_progress=False))
+    model = new_model("rnnsearch", len(tokenizer))
+    for name in ("pad", "bos", "eos"):
+        setattr(model.config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    model.config.decoder_start_token_id = tokenizer.bos_token_id
+    model.generation_config = GenerationConfig.from_model_config(model.config)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    translate = pipeline("translation", model=str(tmp_path), device="cpu")
+    ids = model.eval().generate(**tokenizer("他 欠 我", return_tensors="pt"), max_new_tokens=8)
+    for options in ({}, {"replace_unknown": True}):
+        [answer] = translate("他 欠 我", max_new_tokens=8, **options)
+        assert answer["translation_text"] == tokenizer.decode(ids[0], skip_special_tokens=True)

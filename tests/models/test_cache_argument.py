@@ -49,7 +49,7 @@ def test_both_names_continue_a_text(model, name):
 
 def test_two_caches_are_refused(model):
     cache = DynamicCache(config=model.config)
-    with pytest.raises(ValueError, match="cache and past_key_values are the same argument"):
+    with pytest.raises(ValueError, match="Both `past_key_values` and `cache`"):
         model(torch.arange(4)[None], cache=cache, past_key_values=cache)
 
 

@@ -6,12 +6,15 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.testing import assert_close
 
 from hf_lineage import (
+    LuongConfig,
+    LuongForConditionalGeneration,
     RNNSearchConfig,
     RNNSearchForConditionalGeneration,
     Seq2SeqConfig,
     Seq2SeqForConditionalGeneration,
 )
-from tests.models.test_modeling_rnnsearch import BAHDANAU, LUONG
+from tests.models.test_modeling_luong import LUONG
+from tests.models.test_modeling_rnnsearch import BAHDANAU
 from tests.models.test_modeling_seq2seq import SIZES
 
 
@@ -21,8 +24,18 @@ STATIONS = {
     "cho": (Seq2SeqForConditionalGeneration, Seq2SeqConfig, CHO),
     # the paper starts its energies at zero, so that what they weigh has no gradient
     "bahdanau": (RNNSearchForConditionalGeneration, RNNSearchConfig, {**BAHDANAU, "initialization": "uniform"}),
-    "luong": (RNNSearchForConditionalGeneration, RNNSearchConfig, LUONG),
-    "luong at once": (RNNSearchForConditionalGeneration, RNNSearchConfig, {**LUONG, "input_feeding": False}),
+    "coverage": (
+        RNNSearchForConditionalGeneration,
+        RNNSearchConfig,
+        {**BAHDANAU, "initialization": "uniform", "coverage": True},
+    ),
+    "luong": (LuongForConditionalGeneration, LuongConfig, LUONG),
+    "luong at once": (LuongForConditionalGeneration, LuongConfig, {**LUONG, "input_feeding": False}),
+    "luong local": (
+        LuongForConditionalGeneration,
+        LuongConfig,
+        {**LUONG, "attention": "concat", "coverage": True, "attention_window": "local-p"},
+    ),
 }
 CELLS = {
     "peephole": {"cell": "lstm", "peephole": "diagonal"},
@@ -85,7 +98,7 @@ def test_the_forget_gate_starts_open_on_both_sides(station, coupled_gates, gate,
 @pytest.mark.parametrize(
     ("name", "value"), [("peephole", "full"), ("coupled_gates", "input"), ("forget_gate_bias", 1)]
 )
-@pytest.mark.parametrize("config_class", [Seq2SeqConfig, RNNSearchConfig])
+@pytest.mark.parametrize("config_class", [Seq2SeqConfig, RNNSearchConfig, LuongConfig])
 def test_what_only_an_lstm_has_is_refused_elsewhere(config_class, name, value, cell):
     with pytest.raises(StrictDataclassError, match=f'{name} is .* the cell "{cell}" has none: use cell="lstm"'):
         config_class(cell=cell, **{name: value})

@@ -35,11 +35,11 @@ def test_devices_compilers_and_kernels_are_for_fast_paths(name):
 
 
 def test_cells_hold_no_fast_path():
-    """Beside the equations: the classes' forward, the loop over time and DropConnect."""
+    """Beside the equations: the classes' forward, loops over time in one direction or both, steps and DropConnect."""
     tree = ast.parse(FILES["recurrent_cells"].read_text(encoding="utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert functions == {"step_by_step", "with_fewer_weights"}
+    assert functions == {"step_by_step", "run_both_ways", "one_step", "step_on", "with_fewer_weights"}
     for name in ("RNNCell", "GRUCell"):
         assert {node.name for node in classes[name].body if isinstance(node, ast.FunctionDef)} == {"__init__", "step"}
 
@@ -63,5 +63,5 @@ def test_a_brick_has_two_users(name):
 
 def test_an_nnlm_carries_little_code():
     lines = [len(FILES[name].read_text(encoding="utf-8").splitlines()) for name in files_of("nnlm")]
-    # 95 of them are the loss that all heads share
-    assert sum(lines) <= 860
+    # 95 of them are the loss that all heads share, 29 what continuous batching needs
+    assert sum(lines) <= 880

@@ -8,6 +8,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 import hf_lineage
 from hf_lineage.models.classification_loss import classification_loss, span_loss
+from hf_lineage.models.losses import mean_cross_entropy
 from tests.models.common import gradients
 
 
@@ -139,6 +140,14 @@ def test_answers_outside_of_the_text_are_not_scored(station):
 
 def model_penalty(model):
     return model.model.mix_penalty() if hasattr(model, "model") else 0
+
+
+def test_a_mean_counts_what_is_scored_or_what_it_is_told():
+    logits, labels = torch.randn(3, 5, 11), torch.randint(11, (3, 5)).masked_fill(torch.rand(3, 5) < 0.4, -100)
+    mean = cross_entropy(logits.transpose(1, 2), labels)
+    assert_close(mean_cross_entropy(logits, labels), mean)
+    assert_close(mean_cross_entropy(logits, labels, 4 * labels.ne(-100).sum()), mean / 4)
+    assert mean_cross_entropy(logits, torch.full_like(labels, -100)) == 0
 
 
 @pytest.mark.parametrize("num_labels", [1, 3])

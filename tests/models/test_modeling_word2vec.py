@@ -156,8 +156,34 @@ def test_grown_vocabulary_keeps_what_was_learned():
     assert model.context_embeddings.shape == (25, 8)
     assert model.context_embeddings[20:].abs().max() == 0
     assert model.noise()[20:].sum() == 0
-    with pytest.raises(ValueError, match="cannot grow"):
-        random_model(objective="hierarchical_softmax").resize_token_embeddings(25)
+
+
+def test_grown_huffman_tree_keeps_what_was_learned(tmp_path):
+    model = random_model(objective="hierarchical_softmax")
+    words, size = torch.tensor([[3], [5]]), 20
+    for new_size in (25, 26, 40):
+        before = model(words).logits
+        model.resize_token_embeddings(new_size)
+        counts = model.word_counts.clone()
+        counts[size:] = torch.arange(new_size - size) + 1
+        model.set_word_counts(counts)
+        after = model(words).logits
+        assert_close(after.exp().sum(1), torch.ones(2))
+        # among the words from before, the same distribution; the new root's vector decides nothing yet
+        assert_close(after[:, :size].log_softmax(1), before)
+        if new_size != 25:
+            assert_close(after[:, :size].exp().sum(1), torch.full((2,), 0.5))
+        # no node twice but by words that pass it, all V - 1 of them in use
+        tree = model.huffman_tree()
+        assert sorted(set(tree.nodes[tree.signs != 0].tolist())) == list(range(new_size - 1))
+        size = new_size
+    assert model.config.tree_sizes == [20, 25, 26]
+    model.save_pretrained(tmp_path)
+    assert_close(Word2VecForPreTraining.from_pretrained(tmp_path)(words).logits, model(words).logits)
+    with pytest.raises(ValueError, match="new_num_tokens is 39"):
+        model.resize_token_embeddings(39)
+    with pytest.raises(ValueError, match=r"tree_sizes is \[20, 50\]"):
+        HuffmanTree.grown([1] * 40, [20, 50])
 
 
 def test_counts_of_another_vocabulary_are_refused():

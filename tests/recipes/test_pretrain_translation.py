@@ -30,6 +30,7 @@ STATIONS = {
     "transformer": TRANSFORMER,
     "seq2seq": {"embedding_size": 16, "hidden_size": 16},
     "rnnsearch": {"embedding_size": 16, "hidden_size": 16, "attention_size": 16, "readout_size": 16},
+    "luong": {"embedding_size": 16, "hidden_size": 16, "num_hidden_layers": 1},
 }
 SETTINGS = {
     "tokenizer_kind": "word_level",
@@ -70,7 +71,8 @@ def arguments(output_dir, station="transformer", **changes) -> list[str]:
 
 @pytest.mark.recipe
 @pytest.mark.parametrize(
-    "station", ["transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("seq2seq", "rnnsearch"))]
+    "station",
+    ["transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("seq2seq", "rnnsearch", "luong"))],
 )
 def test_every_station_trains_by_settings_alone(corpus, tmp_path, station):
     run(arguments(tmp_path, station, corpus=corpus, label_smoothing_factor=0.1, eval_strategy="epoch"))

@@ -56,7 +56,8 @@ def test_trained_vectors_open_everywhere(tmp_path, backend):
 
 
 @pytest.mark.recipe
-def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path):
+@pytest.mark.parametrize("objective", ["negative_sampling", "hierarchical_softmax"])
+def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path, objective):
     draws = np.random.default_rng(0)
     old, new = "cat dog cow pig".split(), "cat dog goat hen".split()
 
@@ -71,7 +72,7 @@ def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path):
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
         return AutoModelForPreTraining.from_pretrained(tmp_path / name), tokenizer
 
-    fields = ["--config_overrides", json.dumps({"hidden_size": 8})]
+    fields = ["--config_overrides", json.dumps({"hidden_size": 8, "objective": objective})]
     first, tokenizer = run(
         "first", old, "--model_type", "lineage_word2vec", *fields, "--phrase_thresholds", "3", place="york"
     )
@@ -87,9 +88,10 @@ def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path):
         assert_close(after[:size], before, atol=1e-6, rtol=0)
     new_rows = second.get_input_embeddings().weight[size:]
     assert 0 < new_rows.abs().max() <= 0.5 / 8 + 1e-6
-    # counts are those of both texts
+    # counts are those of both texts; with a tree, old words keep their paths in it, and so their counts
     vocabulary = grown.get_vocab()
-    expected = {"cat": 600, "pig": 300, "hen": 300, "new_york": 600}
+    old_count = 300 if objective == "hierarchical_softmax" else 600
+    expected = {"cat": old_count, "pig": 300, "hen": 300, "new_york": old_count}
     assert {word: second.word_counts[vocabulary[word]].item() for word in expected} == expected
 
 

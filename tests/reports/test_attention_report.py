@@ -12,8 +12,8 @@ from hf_lineage.reports import AttentionMap, record_attention, write_attention_r
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
 from tests.models.test_modeling_bert import TestBERT as BERT
 from tests.models.test_modeling_gpt import TestGPT as GPT
+from tests.models.test_modeling_luong import TestLuong as Luong
 from tests.models.test_modeling_rnnsearch import TestBahdanau as Bahdanau
-from tests.models.test_modeling_rnnsearch import TestLuong as Luong
 from tests.models.test_modeling_transformer import TestTransformer as Transformer
 
 

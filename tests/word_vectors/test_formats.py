@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_lineage.converters import from_gensim, read_word_vectors, to_gensim, write_word_vectors
+from hf_lineage.converters import from_gensim, to_gensim
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -42,8 +42,8 @@ def written(folder, content, name="vectors.txt"):
 
 @pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt", "vectors.vec"])
 def test_written_and_read_again_exactly(vectors, tmp_path, name):
-    write_word_vectors(tmp_path / name, vectors)
-    back = read_word_vectors(tmp_path / name, show_progress=False)
+    vectors.save(tmp_path / name)
+    back = WordVectors.load(tmp_path / name, show_progress=False)
     assert back.words == vectors.words
     assert back.vectors.tobytes() == vectors.vectors.tobytes()
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -52,7 +52,7 @@ def test_written_and_read_again_exactly(vectors, tmp_path, name):
 @pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt"])
 def test_gensim_reads_what_we_write(vectors, tmp_path, name):
     keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
-    write_word_vectors(tmp_path / name, vectors)
+    vectors.save(tmp_path / name)
     keyed = keyed_vectors.load_word2vec_format(str(tmp_path / name), binary=name.endswith("bin"))
     assert keyed.index_to_key == vectors.words
     assert keyed.vectors.tobytes() == vectors.vectors.tobytes()
@@ -63,7 +63,7 @@ def test_we_read_what_gensim_writes(vectors, tmp_path, name):
     pytest.importorskip("gensim")
     keyed = to_gensim(vectors)
     keyed.save_word2vec_format(str(tmp_path / name), binary=name.endswith("bin"))
-    back = read_word_vectors(tmp_path / name, show_progress=False)
+    back = WordVectors.load(tmp_path / name, show_progress=False)
     assert back.words == keyed.index_to_key
     np.testing.assert_allclose(back.vectors, keyed.vectors, rtol=1e-6)
 
@@ -76,8 +76,8 @@ def test_objects_of_gensim_both_ways(vectors):
 
 
 def test_reads_what_the_authors_tool_wrote(tmp_path):
-    binary = read_word_vectors(FIXTURES / "c_tool.bin", show_progress=False)
-    text = read_word_vectors(FIXTURES / "c_tool.txt", show_progress=False)
+    binary = WordVectors.load(FIXTURES / "c_tool.bin", show_progress=False)
+    text = WordVectors.load(FIXTURES / "c_tool.txt", show_progress=False)
     assert binary.words == text.words
     counts = Counter(CORPUS.replace("\n", " </s> ").split())
     assert sorted(binary.words[1:]) == sorted(counts.keys() - {"</s>"})
@@ -87,7 +87,7 @@ def test_reads_what_the_authors_tool_wrote(tmp_path):
     assert text.vector("the").tolist() == pytest.approx([0.060567, 0.018834, 0.004079, -0.072019, 0.044408])
     # text has six decimals
     np.testing.assert_allclose(binary.vectors, text.vectors, atol=6e-7)
-    write_word_vectors(tmp_path / "ours.bin", binary)
+    binary.save(tmp_path / "ours.bin")
     assert (tmp_path / "ours.bin").read_bytes() == (FIXTURES / "c_tool.bin").read_bytes()
 
 
@@ -99,7 +99,7 @@ def test_reads_what_the_authors_tool_writes_now(tmp_path):
     for name, is_binary in {"v.bin": "1", "v.txt": "0"}.items():
         command = f"-train {corpus} -output {tmp_path / name} -size 7 -threads 1 -binary {is_binary}"
         subprocess.run([tool, *command.split()], check=True, capture_output=True)
-    binary, text = (read_word_vectors(tmp_path / name, show_progress=False) for name in ("v.bin", "v.txt"))
+    binary, text = (WordVectors.load(tmp_path / name, show_progress=False) for name in ("v.bin", "v.txt"))
     assert sorted(binary.words) == sorted(text.words)
     assert set(binary.words) == {*CORPUS.split(), "</s>"}
     np.testing.assert_allclose(binary.vectors, text.vectors, atol=6e-7)
@@ -110,7 +110,7 @@ def test_the_authors_tool_reads_what_we_write(tmp_path):
     if not Path(tool).is_file():
         pytest.skip("needs the original program: pip install --no-build-isolation word2vec==0.10.6")
     vectors = WordVectors([f"w{i}" for i in range(60)], np.random.default_rng(0).normal(size=(60, 12)))
-    write_word_vectors(tmp_path / "v.bin", vectors)
+    vectors.save(tmp_path / "v.bin")
     question = {"input": "w7\nEXIT\n", "capture_output": True, "text": True, "cwd": tmp_path}
     answer = subprocess.run([tool, "v.bin"], **question).stdout
     rows = [line.split() for line in answer.splitlines() if line.lstrip().startswith("w")]
@@ -121,11 +121,11 @@ def test_the_authors_tool_reads_what_we_write(tmp_path):
 
 def test_first_rows_only(vectors, tmp_path):
     for name in ("vectors.bin", "vectors.txt"):
-        write_word_vectors(tmp_path / name, vectors)
-        part = read_word_vectors(tmp_path / name, limit=3, show_progress=False)
+        vectors.save(tmp_path / name)
+        part = WordVectors.load(tmp_path / name, limit=3, show_progress=False)
         assert part.words == vectors.words[:3]
         assert (part.vectors == vectors.vectors[:3]).all()
-        assert len(read_word_vectors(tmp_path / name, limit=100, show_progress=False)) == 8
+        assert len(WordVectors.load(tmp_path / name, limit=100, show_progress=False)) == 8
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_first_rows_only(vectors, tmp_path):
 )
 def test_broken_text_is_named_with_file_and_line(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
-        read_word_vectors(written(tmp_path, content), show_progress=False)
+        WordVectors.load(written(tmp_path, content), show_progress=False)
 
 
 def binary_file(*rows, header=b"2 2\n", end=b"\n"):
@@ -190,7 +190,7 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
 )
 def test_broken_binary_is_named_with_file_and_word(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
-        read_word_vectors(written(tmp_path, content, "vectors.bin"), show_progress=False)
+        WordVectors.load(written(tmp_path, content, "vectors.bin"), show_progress=False)
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
@@ -198,20 +198,20 @@ def test_binary_cut_anywhere_is_refused(tmp_path, end):
     content = binary_file((b"one", [1, 2]), (b"two", [3, 4]), end=end)
     for length in range(len(content) - len(end)):
         with pytest.raises(ValueError, match=r"vectors\.bin"):
-            read_word_vectors(written(tmp_path, content[:length], "vectors.bin"), show_progress=False)
-    assert read_word_vectors(written(tmp_path, content, "vectors.bin"), show_progress=False).words == ["one", "two"]
+            WordVectors.load(written(tmp_path, content[:length], "vectors.bin"), show_progress=False)
+    assert WordVectors.load(written(tmp_path, content, "vectors.bin"), show_progress=False).words == ["one", "two"]
 
 
 def test_windows_lines_and_blanks_at_the_end_are_read(tmp_path):
     path = written(tmp_path, "2 2\r\na 1 2 \r\nb -3e-1 4\r\n\n")
-    assert read_word_vectors(path, show_progress=False).vectors.tolist() == [[1, 2], [np.float32(-0.3), 4]]
+    assert WordVectors.load(path, show_progress=False).vectors.tolist() == [[1, 2], [np.float32(-0.3), 4]]
 
 
 @pytest.mark.parametrize(("rule", "kept"), [("first", [1, 2]), ("last", [7, 8])])
 def test_one_of_repeated_words_is_kept_on_request(tmp_path, rule, kept):
     path = written(tmp_path, "4 2\na 1 2\na 3 4\nb 5 6\na 7 8\n")
     with pytest.warns(UserWarning, match=rf"of 2 repeated words the {rule} vector was kept: \['a', 'a'\]"):
-        vectors = read_word_vectors(path, on_duplicate=rule, show_progress=False)
+        vectors = WordVectors.load(path, on_duplicate=rule, show_progress=False)
     assert vectors.words == ["a", "b"]
     assert vectors.vectors.tolist() == [kept, [5, 6]]
 
@@ -222,10 +222,10 @@ def test_byte_order_mark_is_no_part_of_the_header_or_the_first_word(tmp_path, na
     content = binary_file((b"a", [1, 2]), (b"b", [3, 4]), header=header)
     if not name.endswith(".bin"):
         content = header + b"a 1 2\nb 3 4\n"
-    vectors = read_word_vectors(written(tmp_path, packed(content, name), name), show_progress=False)
+    vectors = WordVectors.load(written(tmp_path, packed(content, name), name), show_progress=False)
     assert vectors.words == ["a", "b"]
     assert vectors.vectors.tolist() == [[1, 2], [3, 4]]
-    without_header = read_word_vectors(written(tmp_path, b"\xef\xbb\xbfa 1 2\nb 3 4\n"), show_progress=False)
+    without_header = WordVectors.load(written(tmp_path, b"\xef\xbb\xbfa 1 2\nb 3 4\n"), show_progress=False)
     assert without_header.words == ["a", "b"]
 
 
@@ -237,34 +237,34 @@ def packed(content, name):
 def test_packed_files_are_read_and_written_as_gensim_does(vectors, tmp_path, name):
     keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
     binary = ".bin" in name
-    write_word_vectors(tmp_path / name, vectors)
+    vectors.save(tmp_path / name)
     ours = (tmp_path / name).read_bytes()
     keyed = keyed_vectors.load_word2vec_format(str(tmp_path / name), binary=binary)
     assert keyed.index_to_key == vectors.words
     assert keyed.vectors.tobytes() == vectors.vectors.tobytes()
     keyed.save_word2vec_format(str(tmp_path / name), binary=binary)
-    back = read_word_vectors(tmp_path / name, show_progress=False)
+    back = WordVectors.load(tmp_path / name, show_progress=False)
     assert back.words == vectors.words
     np.testing.assert_allclose(back.vectors, vectors.vectors, rtol=1e-6)
-    write_word_vectors(tmp_path / name, vectors)
+    vectors.save(tmp_path / name)
     assert (tmp_path / name).read_bytes() == ours
 
 
 @pytest.mark.parametrize("name", ["v.bin.gz", "v.txt.gz"])
 def test_damaged_packed_files_are_named(vectors, tmp_path, name):
-    write_word_vectors(tmp_path / name, vectors)
+    vectors.save(tmp_path / name)
     content = (tmp_path / name).read_bytes()
     for damaged in (content[:-9], content[: len(content) // 2], b"1 1\na 1\n"):
         with pytest.raises(ValueError, match=rf"{name} is not a whole gzip file"):
-            read_word_vectors(written(tmp_path, damaged, name), show_progress=False)
+            WordVectors.load(written(tmp_path, damaged, name), show_progress=False)
 
 
 @pytest.mark.parametrize("options", [{}, {"format": "glove"}, {"format": "glove", "limit": 2}])
 @pytest.mark.parametrize("name", ["glove.txt", "glove.txt.gz"])
 def test_files_without_header_are_read_as_gensim_reads_them(vectors, tmp_path, name, options):
     keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
-    write_word_vectors(tmp_path / name, vectors, format="glove")
-    back = read_word_vectors(tmp_path / name, show_progress=False, **options)
+    vectors.save(tmp_path / name, format="glove")
+    back = WordVectors.load(tmp_path / name, show_progress=False, **options)
     keyed = keyed_vectors.load_word2vec_format(
         str(tmp_path / name), binary=False, no_header=True, limit=options.get("limit")
     )
@@ -274,11 +274,11 @@ def test_files_without_header_are_read_as_gensim_reads_them(vectors, tmp_path, n
 
 def test_words_with_blanks_of_gloves_own_vectors(tmp_path):
     path = written(tmp_path, "the .1 .2 .3\n. . . .4 .5 .6\nat name@domain.com 1 2 3\n", "glove.txt")
-    vectors = read_word_vectors(path, show_progress=False)
+    vectors = WordVectors.load(path, show_progress=False)
     assert vectors.words == ["the", ". . .", "at name@domain.com"]
     assert vectors.vector(". . .").tolist() == pytest.approx([0.4, 0.5, 0.6])
     one_number = written(tmp_path, "the 1\nof 2\n", "one.txt")
-    assert read_word_vectors(one_number, format="glove", show_progress=False).vectors.tolist() == [[1], [2]]
+    assert WordVectors.load(one_number, format="glove", show_progress=False).vectors.tolist() == [[1], [2]]
 
 
 @pytest.mark.parametrize("errors", ["ignore", "replace"])
@@ -289,8 +289,8 @@ def test_words_cut_within_a_character_are_read_on_request_as_gensim_reads_them(t
     content = binary_file((cut, [1, 2]), (b"b", [3, 4]))
     path = written(tmp_path, content if name == "v.bin" else b"2 2\n" + cut + b" 1 2\nb 3 4\n", name)
     with pytest.raises(ValueError, match="(word 1|line 2): .* is not UTF-8.*unicode_errors"):
-        read_word_vectors(path, show_progress=False)
-    vectors = read_word_vectors(path, unicode_errors=errors, show_progress=False)
+        WordVectors.load(path, show_progress=False)
+    vectors = WordVectors.load(path, unicode_errors=errors, show_progress=False)
     keyed = keyed_vectors.load_word2vec_format(str(path), binary=name == "v.bin", unicode_errors=errors)
     assert vectors.words == keyed.index_to_key == ["東" + "\ufffd" * (errors == "replace"), "b"]
     assert vectors.vectors.tolist() == [[1, 2], [3, 4]]
@@ -298,30 +298,30 @@ def test_words_cut_within_a_character_are_read_on_request_as_gensim_reads_them(t
 
 def test_large_numbers_are_read_on_request(tmp_path):
     path = written(tmp_path, "1 2\na 1e37 2\n")
-    assert read_word_vectors(path, max_value=None, show_progress=False).vector("a")[0] == np.float32(1e37)
+    assert WordVectors.load(path, max_value=None, show_progress=False).vector("a")[0] == np.float32(1e37)
 
 
 def test_small_files_of_users(shared_data):
     folder = shared_data.parent / "cases" / "vectors"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
-    assert read_word_vectors(folder / "bom.vec", show_progress=False).words == ["a", "b"]
-    assert ". . ." in read_word_vectors(folder / "glove.txt", show_progress=False)
-    assert len(read_word_vectors(folder / "u.txt.gz", show_progress=False)) > 1
-    assert len(read_word_vectors(folder / "cut.bin", unicode_errors="ignore", show_progress=False)) == 2
+    assert WordVectors.load(folder / "bom.vec", show_progress=False).words == ["a", "b"]
+    assert ". . ." in WordVectors.load(folder / "glove.txt", show_progress=False)
+    assert len(WordVectors.load(folder / "u.txt.gz", show_progress=False)) > 1
+    assert len(WordVectors.load(folder / "cut.bin", unicode_errors="ignore", show_progress=False)) == 2
     with pytest.raises(ValueError, match="word 1: .*a blank"):
-        read_word_vectors(folder / "sp.bin", show_progress=False)
+        WordVectors.load(folder / "sp.bin", show_progress=False)
 
 
 def test_header_that_lies_costs_neither_time_nor_memory(tmp_path):
     paths = [str(written(tmp_path, "1000000000 300\nthe 0.1 0.2 0.3", name)) for name in ("bomb.txt", "bomb.bin")]
     script = f"""
 import resource, time
-from hf_lineage.converters import read_word_vectors
+from hf_lineage.word_vectors import WordVectors
 for path in {paths!r}:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     try:
-        read_word_vectors(path)
+        WordVectors.load(path)
     except ValueError as error:
         print(error)
     seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -342,7 +342,7 @@ def test_nothing_in_a_file_is_run(tmp_path, name):
 
     path = written(tmp_path, pickle.dumps(Trap()), name)
     with pytest.raises(ValueError, match="save_word2vec_format|is not a header"):
-        read_word_vectors(path)
+        WordVectors.load(path)
     assert not mark.exists()
     pickle.loads(path.read_bytes())
     assert mark.exists()
@@ -352,7 +352,7 @@ def test_nothing_in_a_file_is_run(tmp_path, name):
 def test_word_that_the_format_cannot_hold_leaves_the_old_file(tmp_path, word):
     path = written(tmp_path, b"old", "v.bin")
     with pytest.raises(ValueError, match="has white space"):
-        write_word_vectors(path, WordVectors(["a", word], np.ones((2, 2))))
+        WordVectors(["a", word], np.ones((2, 2))).save(path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -364,7 +364,7 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
     try:
         with pytest.raises(OSError, match=r"not written.*v\.bin"):
-            write_word_vectors(path, vectors)
+            vectors.save(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == b"old"
@@ -384,11 +384,11 @@ def test_full_disk_leaves_the_old_file(tmp_path):
 )
 def test_bad_arguments_are_named(tmp_path, name, options, message):
     with pytest.raises(ValueError, match=message):
-        read_word_vectors(written(tmp_path, "1 1\na 1\n", name), **options)
+        WordVectors.load(written(tmp_path, "1 1\na 1\n", name), **options)
 
 
 def test_missing_file_and_folder_are_named(tmp_path, vectors):
     with pytest.raises(FileNotFoundError, match="absent.txt"):
-        read_word_vectors(tmp_path / "absent.txt")
+        WordVectors.load(tmp_path / "absent.txt")
     with pytest.raises(FileNotFoundError, match="absent"):
-        write_word_vectors(tmp_path / "absent" / "v.txt", vectors)
+        vectors.save(tmp_path / "absent" / "v.txt")

@@ -1,0 +1,37 @@
+"""What a recurrent layer reads in two parts, [x_t; c_t], through products that are made once, to the same result.
+
+W [x_t; c_t] + b = (W_x x_t + b) + W_c c_t: the first for all target words in one product. And if c_t = Σ_s α_t(s) h_s,
+W_c c_t = Σ_s α_t(s) W_c h_s: a product per source word, not per step. A cell runs these functions on its weights.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from .fast_paths import fast_paths_allowed
+
+
+def worth_it(length: int) -> bool:
+    """Whether a target of so many words shares products. The one place that decides."""
+    return length > 1 and fast_paths_allowed()
+
+
+def products(cell: nn.Module, parts: tuple[Tensor, Tensor], state=None) -> tuple[Tensor, Tensor]:
+    """x [B, T, E] and c [B, S, C] -> W_x x + b [B, T, G·D] and W_c c [B, S, G·D]."""
+    x, c = parts
+    of_x, of_c = cell.weight_ih.split([x.shape[2], c.shape[2]], dim=1)
+    return linear(x, of_x, cell.bias), linear(c, of_c)
+
+
+def words_product(cell: nn.Module, x: Tensor, state=None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """x [B, T, E] -> W_x x + b [B, T, G·D]; the weight, and W_c of it."""
+    of_x, of_c = cell.weight_ih.split([x.shape[2], cell.weight_ih.shape[1] - x.shape[2]], dim=1)
+    return linear(x, of_x, cell.bias), (cell.weight_ih, of_c)
+
+
+def step_fed(cell: nn.Module, parts: tuple, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """W_x x_t + b [B, G·D], c_t [B, C], and what `words_product` gave beside it -> the state after the step."""
+    projected, c, (weight, of_c) = parts
+    # an offloaded or sharded weight is another one in each call
+    if weight is not cell.weight_ih:
+        of_c = cell.weight_ih[:, -c.shape[1] :]
+    return cell.step(projected + linear(c, of_c), state)

@@ -1,0 +1,274 @@
+"""Luong's attentional encoder-decoder (Luong et al., 2015): the state after each step asks where to look.
+
+What changes from RNNsearch: the query is the new state, scores are as simple as a product, a window may bound them;
+the answer, which joins state and context, is what the output layer and the next step read.
+input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> [B, T, D] -> weights [B, T, S] -> answers [B, T, D]
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from transformers import EncoderDecoderCache, GenerationMixin
+
+from .attentional_decoder import (
+    AdditiveAlignment,
+    Alignment,
+    AttentionalDecoder,
+    AttentionalModel,
+    AttentionalPreTrainedModel,
+    CoverageAlignment,
+    CoverageLoss,
+    Source,
+    StepLayer,
+    after_word,
+    carried_beside,
+    covering,
+)
+from .configuration_luong import LuongConfig
+from .encoder_decoder import ConditionalGeneration
+from .fast_feeding import step_fed, words_product, worth_it
+from .positions import token_positions
+from .recurrent_cells import one_step, step_on
+from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
+from .recurrent_state import Padding, reorder_time
+
+
+class LuongAlignment(Alignment):
+    """Any score within a window of the source (section 3.2)."""
+
+    def __init__(self, config: LuongConfig):
+        super().__init__(config)
+        self.window, self.window_size = WINDOWS[config.attention_window], config.window_size
+        if config.attention_window == "local-p":
+            self.weight_position = nn.Parameter(torch.empty(config.hidden_size, config.hidden_size))
+            self.energy_position = nn.Parameter(torch.empty(config.hidden_size))
+
+    def align(self, query, source, positions=None):
+        return self.window(self, query, source, positions)
+
+    def read(self, vectors, mask, cache):
+        positions = token_positions(mask, 0, vectors.shape[1], vectors.device)
+        lengths = positions.new_full((1,), vectors.shape[1]) if mask is None else mask.long().sum(1)
+        return replace(super().read(vectors, mask, cache), positions=positions, lengths=lengths)
+
+
+class DotAlignment(LuongAlignment):  # section 3.1
+    """score(s, h) = s · h"""
+
+    def scores(self, query, source):
+        return query @ source.keys.transpose(1, 2)  # [B, T, S]
+
+
+class GeneralAlignment(DotAlignment):
+    """score(s, h) = s · W h"""
+
+    def __init__(self, config: LuongConfig):
+        super().__init__(config)
+        self.weight_key = nn.Parameter(torch.empty(config.hidden_size, config.source_size))
+
+    def keys(self, vectors):
+        return linear(vectors, self.weight_key)
+
+
+class ConcatAlignment(LuongAlignment, AdditiveAlignment):
+    """score(s, h) = v · tanh(W [s; h]): Bahdanau's, the two parts of W being his W and U"""
+
+
+class ConcatCoverageAlignment(LuongAlignment, CoverageAlignment):
+    """score(s, h) = v · tanh(W [s; h] + w n), n as in `CoverageAlignment`"""
+
+
+class LocationAlignment(LuongAlignment):
+    """score(s) = (W s)_j for the word at position j, whatever it is"""
+
+    def __init__(self, config: LuongConfig):
+        super().__init__(config)
+        self.weight_query = nn.Parameter(torch.empty(config.max_source_length, config.hidden_size))
+
+    def scores(self, query, source):
+        scores = linear(query, self.weight_query)  # [B, T, longest source]
+        positions = source.positions.clamp(max=scores.shape[2] - 1)
+        return scores.gather(2, positions[:, None].expand(*scores.shape[:2], -1))  # [B, T, S]
+
+    def read(self, vectors, mask, cache):
+        source, limit = super().read(vectors, mask, cache), self.weight_query.shape[0]
+        if vectors.shape[1] > limit and source.lengths.max() > limit:
+            raise ValueError(
+                f'attention="location" has weights for {limit} source words (max_source_length), not for '
+                f"{source.lengths.max().item()}: shorten the source, or tokenize with truncation=True"
+            )
+        return source
+
+
+def monotonic_window(alignment, query, source, positions):
+    """The words within ± D of p_t = t."""
+    distance = source.positions[:, None] - positions[..., None]  # [B, T, S]
+    return weights_within(alignment, query, source, distance)
+
+
+def predictive_window(alignment, query, source, positions):
+    """The words within ± D of p_t = S · σ(v · tanh(W s_t)), times exp(−(j − p_t)² / 2σ²) with σ = D / 2."""
+    moved = torch.tanh(linear(query, alignment.weight_position)) @ alignment.energy_position  # [B, T]
+    centre = source.lengths[:, None] * torch.sigmoid(moved)
+    distance = source.positions[:, None] - centre[..., None]  # [B, T, S]
+    gaussian = torch.exp(-2 * (distance / alignment.window_size) ** 2)
+    return weights_within(alignment, query, source, distance) * gaussian
+
+
+def weights_within(alignment, query, source, distance):
+    """Weights [B, T, S] of the words whose distance [B, T, S] is at most D."""
+    outside = distance.abs() > alignment.window_size
+    return alignment.weights(query, source, outside if source.padding is None else outside | source.padding)
+
+
+WINDOWS = {"global": Alignment.align, "local-m": monotonic_window, "local-p": predictive_window}
+SCORES = {
+    "dot": DotAlignment,
+    "general": GeneralAlignment,
+    "concat": ConcatAlignment,
+    "location": LocationAlignment,
+}
+
+
+class LuongDecoder(AttentionalDecoder):
+    """The state after each step asks where to look, and is joined with what was seen (Luong et al., 2015, section 3).
+
+    With input feeding (section 3.3) the first layer reads the last answer beside the word.
+    """
+
+    def __init__(self, config: LuongConfig):
+        alignment = ConcatCoverageAlignment if config.coverage else SCORES[config.attention]
+        by_steps = config.input_feeding or config.coverage
+        super().__init__(
+            config,
+            alignment(config),
+            fed_size=config.hidden_size if config.input_feeding else 0,
+            new_layer=StepLayer if by_steps else SequenceLayer,
+        )
+        self.by_steps = by_steps
+        self.from_context = nn.Linear(config.source_size, config.hidden_size, bias=False)
+        self.from_state = nn.Linear(config.hidden_size, config.hidden_size, bias=config.answer_bias)
+
+    def step(self, word: Tensor, answer: Tensor, states: list[tuple[Tensor, ...]], source: Source, position: Tensor):
+        """h_t = f(h_{t−1}, [e(y_{t−1}); h̃_{t−1}]), α_t = align(h_t, h̄), c_t = Σ α_t h̄, h̃_t = tanh(W_c [c_t; h_t])
+
+        e(y_{t−1}) [B, E], h̃_{t−1} [B, D] and the states of all layers -> h̃_t, the states after it and α_t [B, 1, S].
+        """
+        x = torch.cat([word, answer], dim=1) if self.config.input_feeding else word
+        states = self.run_layers(self.layers[0].cell(x, states[0], run=one_step), states)
+        top = states[-1][0]
+        weights = self.alignment(top[:, None], source, position)
+        context = (weights @ source.vectors)[:, 0]
+        return torch.tanh(self.from_context(context) + self.from_state(top)), states, weights
+
+    def step_on_products(self, of_fed, word, answer, states, source, position):
+        """`step` from the products that are made once: W e(y_{t−1}) + b [B, G·D], and W_c h̄ of the source."""
+        if self.config.input_feeding:
+            first = self.layers[0].cell((word, answer, of_fed), states[0], run=step_fed)
+        else:
+            first = self.layers[0].cell(word, states[0], run=step_on)
+        states = self.run_layers(first, states)
+        top = states[-1][0]
+        weights = self.alignment(top[:, None], source, position)
+        return torch.tanh((weights @ source.products)[:, 0] + self.from_state(top)), states, weights
+
+    def run_layers(self, first: tuple[Tensor, ...], states: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+        """The first layer's new state and the old ones of all -> the new ones of all."""
+        new = [first]
+        for layer, state in zip(self.layers[1:], states[1:], strict=True):
+            new.append(layer.cell(self.dropout(new[-1][0]), state, run=one_step))
+        return new
+
+    def forward(
+        self,
+        vectors: Tensor,
+        source: RecurrentEncoderOutput,
+        source_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache: EncoderDecoderCache | None = None,
+    ) -> DecoderOutput:
+        """Token vectors [B, T, E], masks [B, S] and [B, seen + T] -> [B, T, D]"""
+        length = vectors.shape[1]
+        first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
+        seen = 0 if cache is None else cache.get_seq_length()
+        positions = token_positions(attention_mask, seen, length, vectors.device)
+        run = self.run_steps if self.by_steps else self.run_at_once
+        outputs, last, weights = run(vectors, source, first, positions, is_word, cache)
+        last = self.dropout(last)
+        return DecoderOutput(last, (vectors, *outputs, last), weights)
+
+    def run_at_once(self, vectors, source, first, positions, is_word, cache):
+        """Every layer over the whole target, then all steps' attention: nothing flows back from the answers."""
+        length, x, outputs = vectors.shape[1], vectors, ()
+        padding = Padding.of(is_word, length)
+        if padding is not None:
+            x = reorder_time(x, padding.order)
+        for i, layer in enumerate(self.layers):
+            x, state = layer(self.dropout(x), state_before(cache, i, first), padding)
+            if cache is not None:
+                keep_state(cache, i, state, length)
+            outputs += (x if padding is None else reorder_time(x, padding.inverse),)
+        top = outputs[-1]
+        weights = self.recomputed(self.alignment)(top, source, positions)  # [B, T, S]
+        return outputs, torch.tanh(self.from_context(weights @ source.vectors) + self.from_state(top)), weights
+
+    def run_steps(self, vectors, source, first, positions, is_word, cache):
+        """One step after the other, since each reads the answer or the coverage of the one before."""
+        length, size = vectors.shape[1], self.config.hidden_size
+        # without coverage [B, 0]
+        covered = source.vectors.shape[1] if self.config.coverage else 0
+        answer, source.covered = carried_beside(cache, first, size, covered)
+        words, step = self.dropout(vectors), self.step
+        if worth_it(length):
+            words, of_fed = self.layers[0].cell(words, run=words_product)
+            source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
+        step, states = self.recomputed(step), [state_before(cache, i, first) for i in range(len(self.layers))]
+        steps = []
+        # unbound at once: each index by itself would have a gradient of the whole length
+        for t, word in enumerate(words.unbind(1)):
+            here = None if is_word is None else is_word[:, t]
+            before = answer, states
+            answer, states, weights = step(word, answer, states, source, positions[:, t : t + 1])
+            if here is not None:
+                (answer,) = after_word(here, (answer,), before[:1])
+                states = [after_word(here, new, old) for new, old in zip(states, before[1], strict=True)]
+            if self.config.coverage:
+                source = covering(source, weights[:, 0], here)
+            steps.append((*(state[0] for state in states), answer, weights[:, 0]))
+        if cache is not None:
+            beside = torch.cat([answer, source.covered], dim=1)
+            for i, state in enumerate(states):
+                keep_state(cache, i, state, length, None if i else beside)
+        if not steps:
+            nothing = vectors.new_zeros(*vectors.shape[:2], size)
+            return (nothing,) * len(self.layers), nothing, None
+        *outputs, last, weights = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+        return outputs, last, weights
+
+
+class LuongPreTrainedModel(AttentionalPreTrainedModel):
+    """What both parts share: their configuration."""
+
+    config_class = LuongConfig
+
+
+class LuongModel(LuongPreTrainedModel, AttentionalModel):
+    """Turns target tokens into vectors that see their left context and, through the attention, the whole source."""
+
+    def new_decoder(self, config):
+        return LuongDecoder(config)
+
+
+class LuongForConditionalGeneration(CoverageLoss, ConditionalGeneration, LuongPreTrainedModel, GenerationMixin):
+    """Luong's model with an output layer that turns each vector into a distribution over the next target token."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+
+    def __init__(self, config: LuongConfig):
+        super().__init__(config)
+        self.model = LuongModel(config)
+        self.lm_head = nn.Linear(config.output_size, config.decoder_vocab_size, bias=config.output_bias)
+        self.post_init()

@@ -1,0 +1,35 @@
+"""Our tasks join `transformers.pipeline` when it is imported: with it come processors of images and sound."""
+
+import sys
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+
+
+class PipelineTasks(MetaPathFinder):
+    """Imports `hf_lineage.pipelines`, which registers the tasks, right after `transformers.pipelines`."""
+
+    def find_spec(self, fullname, path=None, target=None) -> ModuleSpec | None:
+        if fullname != "transformers.pipelines":
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is None or spec.loader is None:
+            return spec
+        run = spec.loader.exec_module
+
+        def run_both(module):
+            run(module)
+            import_module("hf_lineage.pipelines")
+
+        # of this spec's loader only, which no other module has
+        spec.loader.exec_module = run_both  # type: ignore[method-assign]
+        return spec
+
+
+def register():
+    """Registers the tasks now if `transformers.pipelines` is imported already, else when it is."""
+    if "transformers.pipelines" in sys.modules:
+        import_module("hf_lineage.pipelines")
+    else:
+        sys.meta_path.insert(0, PipelineTasks())
