@@ -30,7 +30,7 @@ from .id_checks import check_ids
 from .inputs import IGNORED, check_mask, embed_inputs, is_recorded
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of
-from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
+from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import RecurrentLayer
@@ -431,7 +431,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             return None, None
         scored = [(x[targets != IGNORED], targets[targets != IGNORED]) for x, targets in directions]
         x, targets = (torch.cat(both) for both in zip(*scored, strict=True))
-        losses = sampled_softmax_loss(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)
+        losses = sampled_softmax_loss(x, targets, *weight_and_bias(self.lm_head), negative_ids)
         return tuple(
             mean_of(part.sum(), len(part), num_items, counted)
             for part in losses.split([len(targets) for _, targets in scored])

@@ -17,7 +17,7 @@ from .cache_argument import cache_of, takes_cache
 from .configuration_nnlm import NNLMConfig
 from .inputs import IGNORED
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
-from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
+from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
 from .paged_cache import WithoutPagedCache
 from .recurrent_state import Padding, read_texts, reorder_time
 
@@ -189,5 +189,5 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
         else:
             objective = {"sampled_softmax": sampled_softmax_loss, "nce": nce_loss}[self.config.objective]
             targets = shift_labels.clamp(min=0)
-            losses = objective(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)[is_scored]
+            losses = objective(x, targets, *weight_and_bias(self.lm_head), negative_ids)[is_scored]
         return mean_of(losses.sum(), is_scored.sum(), num_items_in_batch, counted)
