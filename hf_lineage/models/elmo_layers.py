@@ -6,18 +6,11 @@ char_ids [B, T, C] -> letters [W, C, E] of W different words -> convolutions, ma
 import torch
 from torch import Tensor, nn
 
-from .inputs import can_look
+from .inputs import can_look, is_recorded
 
 
 # fills `char_ids` up behind a word
 FILL = 261
-
-
-class HighwayGate(nn.Linear):
-    """σ(V x + c) starts nearly closed, with c = −2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).sigmoid()
 
 
 class Highway(nn.Module):
@@ -26,10 +19,12 @@ class Highway(nn.Module):
     def __init__(self, size: int):
         super().__init__()
         self.transform = nn.Linear(size, size)
-        self.gate = HighwayGate(size, size)
+        self.gate = nn.Linear(size, size)
+        # nearly closed
+        self.gate.initial_bias = -2.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.lerp(x, self.transform(x).relu(), self.gate(x))
+        return torch.lerp(x, self.transform(x).relu(), self.gate(x).sigmoid())
 
 
 class CharacterCNN(nn.Module):
@@ -71,6 +66,8 @@ class CharacterCNN(nn.Module):
         self.check(char_ids)
         if char_ids.numel() == 0:
             return self.embed_characters.weight.new_zeros(*char_ids.shape[:2], self.config.projection_size)
+        if is_recorded(char_ids):
+            return self.vectors(char_ids.flatten(0, 1)).unflatten(0, char_ids.shape[:2])
         words, places = torch.unique(char_ids.flatten(0, 1), dim=0, return_inverse=True)
         return self.vectors(self.shortened(words))[places].view(*char_ids.shape[:2], -1)
 
@@ -102,8 +99,13 @@ class ScalarMix(nn.Module):
         self.weights = nn.Parameter(torch.empty(num_layers))
         self.gamma = nn.Parameter(torch.empty(1))
 
-    def forward(self, layers: list[Tensor], attention_mask: Tensor | None) -> Tensor:
-        """L layers [B, T, D], zero over padding -> [B, T, D]."""
+    def forward(self, layers: list[Tensor] | None, attention_mask: Tensor | None = None) -> Tensor:
+        """L layers [B, T, D], zero over padding -> [B, T, D]; without layers ‖w‖² alone.
+
+        Offloaded weights are here during this call only.
+        """
+        if layers is None:
+            return self.weights.square().sum()
         if self.layer_norm:
             layers = [self.normalized(layer, attention_mask) for layer in layers]
         shares = self.weights.softmax(0)

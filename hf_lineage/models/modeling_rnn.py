@@ -27,11 +27,12 @@ from .id_checks import check_ids
 from .inputs import IGNORED
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, next_token_loss, shifts_labels
+from .paged_cache import WithoutPagedCache
 from .positions import vectors_at_last_token
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from .recurrent_layers import RecurrentLayer
-from .recurrent_state import read_texts
+from .recurrent_state import Padding, read_texts
 
 
 class Dropout(nn.Module):
@@ -128,12 +129,19 @@ class RNNModel(RecurrentPreTrainedModel):
         use_cache = use_cache and not self.config.bidirectional
         if cache is not None and self.config.bidirectional:
             raise ValueError("cache cannot continue a bidirectional model: give it the whole text at once")
-        x, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)  # [B, T, E]
-        x = self.without_some_words(x, input_ids)
-        for i, layer in enumerate(self.layers):
-            x = layer((self.hidden_dropout if i else self.input_dropout)(x), padding, cache=cache)  # [B, T, D]
+        x, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)  # [B, T, E]
+        x = self.run_layers(self.without_some_words(x, input_ids), attention_mask, cache)  # [B, T, D]
         dropped = self.output_dropout(x)
         return RecurrentModelOutput(dropped, cache, penalty=self.penalty(dropped, x, attention_mask))
+
+    # the cells run in kernels, between which there is next to nothing to compile
+    @torch.compiler.disable
+    def run_layers(self, x: Tensor, attention_mask: Tensor | None, cache) -> Tensor:
+        """x [B, T, E] -> the last layer's vectors [B, T, D]"""
+        padding = Padding.of(attention_mask, x.shape[1])
+        for i, layer in enumerate(self.layers):
+            x = layer((self.hidden_dropout if i else self.input_dropout)(x), padding, cache=cache)
+        return x
 
     def without_some_words(self, x: Tensor, input_ids: Tensor | None) -> Tensor:
         """x [B, T, E] without the words that `embedding_dropout` takes from the vocabulary for one training step."""
@@ -186,7 +194,7 @@ class GRUModel(RNNModel):
 
 
 @shifts_labels
-class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
+class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixin):
     """Recurrent model with an output layer that turns each vector into a distribution over the next token."""
 
     config_class = RNNConfig
@@ -301,7 +309,8 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         **kwargs,
     ) -> SequenceClassifierOutput:
         """Scores [B, num_labels] of each text; with `labels` [B] the loss (regression if num_labels is 1)."""
-        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
+        options = kwargs | {"use_cache": False}
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
         logits = self.classifier(self.dropout(self.summary(outputs.last_hidden_state, attention_mask)))
         loss = classification_loss(logits, labels, self.config, **kwargs) if labels is not None else None
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states)
@@ -346,7 +355,8 @@ class RNNForTokenClassification(RecurrentPreTrainedModel):
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
-        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
+        options = kwargs | {"use_cache": False}
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
