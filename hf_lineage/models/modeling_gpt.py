@@ -125,7 +125,8 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
     def read(self, input_ids, *arguments, inputs_embeds=None, **kwargs) -> tuple[BaseModelOutputWithPast, Callable]:
         """The base model's outputs, and the layer [..., D] -> [..., V] that scores the next token by its vectors.
 
-        A tied layer loses the entries that the token table loses in this step (`DroppedTable`).
+        A tied layer loses the entries that the token table loses in this step (`DroppedTable`); not if one of them is
+        wrapped in an adapter.
         """
         tokens = self.model.embed_tokens
         if not (self.training and self.config.tie_word_embeddings and isinstance(tokens, DroppedTable)):
