@@ -166,8 +166,8 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         # the last token is not read
         if longest + new - 1 > limit:
             raise ValueError(
-                f"a prompt of {longest} tokens and {new} new ones (max_new_tokens) are more than the {limit} positions "
-                "of this model (max_position_embeddings): shorten one of them"
+                f"a prompt of {longest} tokens and {new} new ones (max_new_tokens) are more than the {limit} "
+                "positions of this model (max_position_embeddings): shorten one of them"
             )
         return super().generate_batch(inputs, generation_config, *args, **kwargs)
 
