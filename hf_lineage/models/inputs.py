@@ -1,20 +1,26 @@
-"""What every station does with its inputs: check them and look up token vectors."""
+"""What every station does with its inputs: checks them and looks up token vectors."""
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 
 # the label of what is not scored, as in transformers
 IGNORED = -100
 
 
+def is_recorded(x: Tensor) -> bool:
+    """Whether torch.compile, torch.export or a trace records what is done with `x`, for other values to come."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
+
+
 def can_look(x: Tensor) -> bool:
-    """Whether the values of `x` may decide what Python does: on a GPU that stalls every step, and traces forbid it."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a record."""
+    return x.device.type == "cpu" and not is_recorded(x)
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """float64, where the device has it: MPS has not."""
+    """float64, but float32 on MPS, which has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -68,10 +74,10 @@ def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
 def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int, *, padding_only: bool = False):
     """A mask [B, seen + T] must cover the tokens in the cache and the new ones.
 
-    4-D masks, which say what each position may look at, pass through, unless the model can only skip padding.
+    4-D masks, one value per pair of positions, pass unchecked unless the model can only skip padding.
 
     Raises:
-        ValueError: it covers another number of rows or tokens, or is 4-D though `padding_only`.
+        ValueError: it covers another number of rows or tokens, or is 4-D with `padding_only`.
     """
     if attention_mask is None or (attention_mask.dim() == 4 and not padding_only):
         return

@@ -104,16 +104,7 @@ class GPTModel(GPTPreTrainedModel):
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
         """
         text = read_texts(
-            self,
-            input_ids,
-            inputs_embeds,
-            attention_mask,
-            position_ids,
-            cache,
-            use_cache,
-            cu_seq_lens_q,
-            causal=True,
-            **kwargs,
+            self, input_ids, inputs_embeds, attention_mask, position_ids, cache, use_cache, cu_seq_lens_q, **kwargs
         )
         x = self.dropout(text.vectors + self.embed_positions(text.position_ids))  # [B, T, D]
         for block in self.blocks:

@@ -10,6 +10,7 @@ from torch.nn.functional import dropout
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .fast_linear import linear
+from .fast_loops import loop
 from .fast_recurrence import path_for
 from .recurrent_state import Padding, reorder_time
 
@@ -59,7 +60,7 @@ class RecurrentCell(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Applies `step` over time: x [B, T, E] -> every h [B, T, P] and the state after each row's last token.
 
-        Row b holds `lengths[b]` tokens (on the CPU; None = T everywhere) followed by padding, over which h is zero.
+        Row b holds `lengths[b]` tokens (None = T everywhere) followed by padding, over which h is zero.
         A fast path gives the same result. With `run`, it is run(self, x, state) instead: offloaded and sharded weights
         are here during this call only.
         """
@@ -77,18 +78,21 @@ def step_by_step(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The recurrence written out: W x + b for all time steps at once, then one `step` after the other."""
     projected = linear(x.flatten(0, 1), cell.weight_ih, cell.bias).unflatten(0, x.shape[:2])  # [B, T, G·D]
+    inputs = (projected,)
     if lengths is not None:
-        is_token = (torch.arange(x.shape[1]) < lengths[:, None]).to(x.device)[..., None]  # [B, T, 1]
-    outputs = []
-    for t in range(x.shape[1]):
-        new_state = cell.step(projected[:, t], state)
+        time = torch.arange(x.shape[1], device=lengths.device)
+        inputs += ((time < lengths[:, None]).to(x.device)[..., None],)  # [B, T, 1]
+
+    def step(state, now):
+        new_state = cell.step(now[0], state)
         if lengths is None:
-            state = new_state
-            outputs.append(state[0])
-        else:
-            state = tuple(torch.where(is_token[:, t], new, old) for new, old in zip(new_state, state, strict=True))
-            outputs.append(state[0] * is_token[:, t])
-    return torch.stack(outputs, dim=1), state
+            return new_state, new_state[:1]
+        is_token = now[1]
+        state = tuple(torch.where(is_token, new, old) for new, old in zip(new_state, state, strict=True))
+        return state, (state[0] * is_token,)
+
+    state, (outputs,) = loop(step, state, inputs)
+    return outputs, state
 
 
 def run_both_ways(
