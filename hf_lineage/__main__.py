@@ -27,9 +27,8 @@ def lineage_table() -> str:
     for config_class in LINEAGE:
         name, idea = name_and_idea(config_class)
         heads = ", ".join(auto_name.removeprefix("AutoModel") or "Model" for auto_name in config_class.auto_classes)
-        rows.append(
-            f"| `{config_class.model_type}` | [{name}]({PAPERS[config_class.model_type]}) | {idea} | {heads} |"
-        )
+        station = f"[{name}]({PAPERS[config_class.model_type]})"
+        rows.append(f"| `{config_class.model_type}` | {station} | {idea} | {heads} |")
     return "\n".join(rows)
 
 

@@ -1,4 +1,4 @@
-"""The README is true: its table is current, its example runs, the commands it shows exist."""
+"""The README and the docs are true: the table is current, the examples run, files and links that they name exist."""
 
 import re
 import runpy
@@ -17,6 +17,15 @@ from hf_lineage.tokenization import train_word_level, translation_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md"]
+PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives a page's headings: lower case, blanks as hyphens, no other punctuation."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_lineage_table_is_current():
@@ -42,7 +51,7 @@ def test_example_runs(tmp_path):
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_translation_example_runs(tmp_path, monkeypatch, capsys):
     """With a model as untrained as can be, whose every word is unknown."""
-    page = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     [example] = [code for code in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "plot_alignment" in code]
     rows = grammar_corpus("train", 100)
     tokenizer = translation_tokenizer(train_word_level([*rows["source"], *rows["target"]], show_progress=False))
@@ -66,9 +75,42 @@ def test_translation_example_runs(tmp_path, monkeypatch, capsys):
     assert "小明" in (tmp_path / "alignment.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["README.md", "recipes/README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_files_named_in_the_docs_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    named = re.findall(r"\b(?:recipes|hf_lineage|benchmarks|tests)/[\w./-]+\.(?:py|yaml|md)\b", text)
+    named = re.findall(r"\b(?:recipes|hf_lineage|benchmarks|tests|docs)/[\w./-]+\.(?:py|yaml|md)\b", text)
     examples = {"configuration_x.py", "modeling_x.py", "test_modeling_x.py", "x_tiny.yaml"}
     assert [name for name in named if Path(name).name not in examples and not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.py")), ids=lambda path: path.name)
+def test_every_recipe_is_documented(path):
+    """Its own section in the reference, and a row in the table beside the scripts."""
+    assert path.name.replace(".", "") in anchors(ROOT / "docs" / "recipes.md")
+    assert f"`recipes/{path.name}`" in (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+
+
+def test_presets_say_what_they_are():
+    """First a sentence, then the script; documents that they name exist."""
+    for preset in sorted((ROOT / "recipes" / "configs").glob("*.yaml")):
+        lines = preset.read_text(encoding="utf-8").splitlines()
+        assert lines[0].startswith("# "), preset.name
+        assert not lines[0].startswith("# recipe:"), preset.name
+        [script] = [line.removeprefix("# recipe: ") for line in lines if line.startswith("# recipe: ")]
+        assert (ROOT / script).is_file(), preset.name
+        for page in re.findall(r"\b(?:docs|recipes)/[\w/]+\.md\b", "\n".join(lines)):
+            assert (ROOT / page).is_file(), preset.name

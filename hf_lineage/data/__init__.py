@@ -1,4 +1,4 @@
-"""Corpora and the datasets made of them."""
+"""Corpora, and the data sets made from them."""
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator

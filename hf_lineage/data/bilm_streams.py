@@ -1,4 +1,4 @@
-"""Sentences end to end, read forwards and backwards side by side: what a bidirectional language model trains on."""
+"""Sentences end to end, read forwards and backwards at once: the training data of a bidirectional language model."""
 
 from array import array
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from hf_lineage.data.text_files import CorpusError
 from hf_lineage.text_parts import Part, encodable_parts
 
 
-# rows, or parts of long ones, given to the tokenizer at a time
+# rows, or parts of long rows, per call of the tokenizer
 _BATCH = 100
 
 
 @dataclass(frozen=True, eq=False)
 class BiLMStream:
-    """A corpus of sentences, each `<S> w1 … wn </S>`, as numbers of the different words that occur in it.
+    """A corpus of sentences, each `<S> w1 … wn </S>`, in which each distinct word has a number.
 
-    Both directions predict n + 1 words a sentence, so that the k-th prediction of either belongs to the same sentence:
-    forwards `<S>` w1 … wn say w1 … wn `</S>`, backwards `</S>` wn … w1 say wn … w1 `<S>`. Words out of the vocabulary
-    are predicted as its unknown word, but keep their letters.
+    Both directions predict n + 1 words per sentence, so that the k-th prediction of both belongs to one sentence:
+    forwards `<S>` w1 … wn predict w1 … wn `</S>`, backwards `</S>` wn … w1 predict wn … w1 `<S>`. A word outside the
+    vocabulary is predicted as the unknown word, but keeps its letters.
 
-    tokens: int32 [N], numbers of different words; sentence_starts: int64 [S], each sentence's first prediction;
-    word_ids: int64 [W], ids of the different words in the vocabulary; characters: int16 [W, C], their letters;
+    tokens: int32 [N], numbers of the words; sentence_starts: int64 [S], each sentence's first prediction;
+    word_ids: int64 [W], vocabulary id of each distinct word; characters: int16 [W, C], its letters;
     num_unknown: words of the text that are not in the vocabulary.
     """
 
@@ -40,11 +40,11 @@ class BiLMStream:
 
     @property
     def num_predictions(self) -> int:
-        """Of each direction."""
+        """Number of predictions per direction."""
         return len(self.tokens) - len(self.sentence_starts)
 
     def window(self, start: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Predictions `start` to `end` (excluded): what is read and what is to be said, forwards, then backwards."""
+        """Predictions `start` to `end` (excluded): inputs and labels forwards, then inputs and labels backwards."""
         k = np.arange(start, end)
         sentence = np.searchsorted(self.sentence_starts, k, side="right") - 1
         ends = np.append(self.sentence_starts[1:], self.num_predictions)
@@ -56,7 +56,7 @@ class BiLMStream:
 
 
 def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLMStream:
-    """The column "text" of `corpus`, one sentence per row, in words of an `ELMoTokenizer`; empty rows are left out.
+    """Encodes the column "text" of `corpus`, one sentence per row, with an `ELMoTokenizer`; skips empty rows.
 
     Raises:
         CorpusError: there is no sentence, or a row is not text.
@@ -71,12 +71,12 @@ def encode_bilm_corpus(corpus, tokenizer, *, show_progress: bool = True) -> BiLM
 
     rows = tqdm(corpus, desc="Encoding", unit=" sentences", disable=not show_progress)
     parts = encodable_parts(_texts(rows), lambda texts: [encoding.ids for encoding in encode(texts)])
-    # four bytes a word: a text may be one long sentence
+    # four bytes per word: a text may be one long sentence
     sentence = array("i", [0])
     while batch := list(islice(parts, _BATCH)):
         for text, encoding in zip(batch, encode(batch), strict=True):
             for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-                # by its letters, not by its id: unknown words, and words that a normalizer makes one, differ in them
+                # by spelling, not by id: words with one id (unknown, or normalized) may be spelled differently
                 word = text[start:end]
                 number = numbers.setdefault(word, len(numbers))
                 if number == len(word_ids):
@@ -109,18 +109,18 @@ def _texts(rows):
 
 
 class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
-    """`ParallelStreams` of sentences, read forwards and backwards at once (Peters et al., 2018, as in their program).
+    """`ParallelStreams` of sentences, read forwards and backwards at once, as in the program of Peters et al., 2018.
 
-    Gives input_ids, shift_labels and, with `characters`, char_ids, each with a backward_ twin whose sentences stand in
-    the same order but each from its end to its beginning; so both LSTMs' states can be carried on. `labels` equal
-    shift_labels: they are what a Trainer counts. With `num_negatives`, negative_ids [K] are drawn from the log-uniform
-    distribution over `vocab_size` words, as a function of (seed, epoch, step): the same for all streams.
+    Gives input_ids, shift_labels and, with `characters`, char_ids. Each has a backward_ twin, which keeps the order of
+    the sentences and reverses each sentence, so that both LSTMs can carry their states. `labels` equal shift_labels;
+    Trainer counts them. With `num_negatives`, negative_ids [K] are drawn from the log-uniform distribution over
+    `vocab_size` words, as a function of (seed, epoch, step), and are the same for all streams.
 
-    With `restart_share`, that share of the blocks have `restarts` true, which tells `TruncatedBPTTTrainer` to begin
-    them with empty states: a function of (seed, epoch, block). A model whose states are always carried meets empty
-    ones once a stream, and may say nothing sensible from there.
+    `restart_share` of the blocks, a function of (seed, epoch, block), have `restarts` true: `TruncatedBPTTTrainer`
+    starts them from an empty state. A model whose states are always carried sees an empty state only once per stream,
+    so it may predict poorly from one.
 
-    A pass over all of it is an epoch: each word is predicted once in each direction, but for `num_dropped` at the end.
+    An epoch predicts each word once in each direction, except the last `num_dropped`.
 
     Raises ValueError and CorpusError as `ParallelStreams` does, and ValueError for a bad setting.
     """
@@ -141,8 +141,8 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
         ParallelStreams.__init__(self, stream, num_streams, block_size)
         if num_negatives < 0 or (num_negatives and vocab_size is None):
             raise ValueError(
-                f"num_negatives is {num_negatives} and vocab_size {vocab_size}: give a number of words to draw, 0 for "
-                "none, and how many there are to draw from"
+                f"num_negatives is {num_negatives} and vocab_size {vocab_size}: give the number of words to draw "
+                "(0 for none), and the size of the vocabulary to draw from"
             )
         if not 0 <= restart_share <= 1:
             raise ValueError(f"restart_share is {restart_share}; it must lie in [0, 1]")
@@ -154,7 +154,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
 
     def __getitem__(self, position: int) -> dict:
         if not 0 <= position < len(self):
-            raise IndexError(f"position {position} is outside of a dataset of {len(self)} examples")
+            raise IndexError(f"position {position} is outside a dataset of {len(self)} examples")
         step, stream = divmod(int(position), self.num_streams)
         start = stream * self.stream_length + step * self.block_size
         example: dict = bilm_inputs(self.stream, start, start + self.block_size, self.characters)
@@ -170,7 +170,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
 
     @staticmethod
     def collate(examples: list[dict]) -> dict[str, torch.Tensor]:
-        """A batch: everything stacked, but the negatives, which all examples share."""
+        """A batch: stacks everything except the negatives, which all examples share."""
         batch = default_data_collator([{k: v for k, v in e.items() if k != "negative_ids"} for e in examples])
         if "negative_ids" in examples[0]:
             batch["negative_ids"] = examples[0]["negative_ids"]
@@ -178,7 +178,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
 
 
 def bilm_inputs(stream: BiLMStream, start: int, end: int, characters: bool) -> dict[str, torch.Tensor]:
-    """Predictions `start` to `end` as `ELMoForPreTraining` takes a stream: int64 [T], and [T, C] of characters."""
+    """Predictions `start` to `end` as inputs of `ELMoForPreTraining`: int64 [T], characters [T, C]."""
     windows = stream.window(start, end)
     names = ("input_ids", "shift_labels", "backward_input_ids", "backward_shift_labels")
     inputs = {name: torch.from_numpy(stream.word_ids[window]) for name, window in zip(names, windows, strict=True)}

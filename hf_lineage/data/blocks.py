@@ -1,4 +1,4 @@
-"""What all blocks of a token stream share: their checks, and what is scored in them."""
+"""What all blocks of a token stream share: their checks and their labels."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ IGNORED = -100
 
 def check_block_size(block_size):
     if block_size < 2:
-        raise ValueError(f"block_size is {block_size}; a block has at least 2 tokens, one to read and one to predict")
+        raise ValueError(f"block_size is {block_size}; it must be at least 2: one token to read and one to predict")
 
 
 def check_context_size(context_size, block_size):
@@ -20,7 +20,7 @@ def check_context_size(context_size, block_size):
 
 
 def causal_block(tokens, context_size):
-    """The first `context_size` tokens are only read; the first label, of which there is no prediction, may stay."""
+    """The first `context_size` tokens are only read; the first label may stay, since nothing predicts it."""
     input_ids = as_tensor(tokens)
     labels = input_ids.clone()
     labels[1:context_size] = IGNORED

@@ -1,4 +1,4 @@
-"""Writing without blanks between words: Chinese characters, with Japan's own letters beside them."""
+"""Writing without blanks between words: Chinese characters and Japanese kana."""
 
 import re
 from collections.abc import Sequence
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 # kana, ideographs with their extensions, and the compatible ones
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-# words have about two, sentences many more
+# a word has about two characters, a sentence many more
 MOST_CHARACTERS_OF_WORDS = 4
 
 
 @dataclass(frozen=True)
 class WordCount:
-    """The words of a text, or of a corpus (`sum` them), counted in both ways of writing.
+    """The words of a text, or of a corpus (`sum` them), counted for both ways of writing.
 
-    between_blanks: what stands between white space; with_characters: the same where each such character stands alone;
-    characters: how many there are; chunks: in how many stretches between white space.
+    between_blanks: words between white space; with_characters: words if each of these characters is one;
+    characters: number of these characters; chunks: number of stretches between white space that hold one.
     """
 
     between_blanks: int = 0
@@ -43,7 +43,7 @@ class WordCount:
 
     @property
     def without_blanks(self) -> bool:
-        """Whether each such character is taken for a word: with more than four in a stretch on average."""
+        """Whether each such character counts as a word: if a stretch holds more than four on average."""
         return self.characters > MOST_CHARACTERS_OF_WORDS * self.chunks
 
     @property
@@ -52,9 +52,9 @@ class WordCount:
 
 
 def numbers_of_words(texts: Sequence[str]) -> list[int]:
-    """The words of each text between blanks; in a corpus written without blanks, each such character is a word.
+    """The number of words per text; in a corpus written without blanks, each such character is a word.
 
-    A corpus is taken to be so where what stands between two blanks has more than four such characters on average.
+    A corpus counts as written without blanks if a stretch between blanks holds more than four of them on average.
     """
     counts = [WordCount.of(text) for text in texts]
     if sum(counts, WordCount()).without_blanks:

@@ -5,22 +5,22 @@ from collections.abc import Collection
 import torch
 
 
-# what tokenizers give per token
+# fields that tokenizers give per token
 TOKEN_FIELDS = ("input_ids", "token_type_ids", "position_ids", "special_tokens_mask", "char_ids")
 
 
 class PackingCollator:
-    """Joins texts into one row without padding, for models that take `cu_seq_lens_q` and let none see another.
+    """Joins texts into one row without padding, for models that take `cu_seq_lens_q` and keep the texts apart.
 
-    Examples of {"input_ids": [T], ...} give {"input_ids": [1, total], ..., "cu_seq_lens_q": int32 [texts + 1]}: what
-    has an entry per token is joined, "attention_mask" left out, and everything else stacked [texts, ...]; "label"
+    Examples {"input_ids": [T], ...} give {"input_ids": [1, total], ..., "cu_seq_lens_q": int32 [texts + 1]}. Fields
+    with one entry per token are joined, "attention_mask" is dropped, and all others are stacked [texts, ...]; "label"
     becomes "labels", as in transformers' collators.
 
-    An entry per token have the fields that tokenizers give, those named in `per_token`, and "labels" that are lists of
-    whole numbers. A whole number is the text's class, a list of floating-point numbers its several classes.
+    These fields have one entry per token: those that tokenizers give, those named in `per_token`, and "labels" that
+    are lists of whole numbers. A whole number is the text's class, a list of floating-point numbers its classes.
 
     Raises:
-        ValueError: an example has no tokens, or a field per token another number of entries.
+        ValueError: an example has no tokens, or the entries of a field per token do not match the tokens.
     """
 
     def __init__(self, per_token: Collection[str] = ()):
@@ -58,10 +58,10 @@ class PackingCollator:
 
 
 class TranslationPackingCollator:
-    """Joins sentence pairs without padding, sources into one row and targets into another, for the Transformer.
+    """Joins sentence pairs without padding, all sources into one row and all targets into another (Transformer).
 
-    Examples of {"input_ids": [S], "labels": [T]} give {"input_ids": [1, total], "labels": [1, total], "cu_seq_lens_k"
-    and "cu_seq_lens_q": int32 [pairs + 1], where each source and each target begins, and the row's length}.
+    Examples {"input_ids": [S], "labels": [T]} give {"input_ids": [1, total], "labels": [1, total]} and, int32
+    [pairs + 1], "cu_seq_lens_k" and "cu_seq_lens_q": where each source and each target begins, and the row's length.
 
     Raises ValueError for a source or target without tokens.
     """

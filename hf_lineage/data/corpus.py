@@ -1,4 +1,4 @@
-"""Corpora: documents from text, JSON Lines and Parquet files, from the Hub, or the text that comes along."""
+"""Corpora: documents from text, JSON Lines and Parquet files, from the Hub, or from the default corpus."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ from hf_lineage.data.text_files import check_choices, read_documents, read_parts
 from hf_lineage.text_parts import Part
 
 
-# raise it when the same file is read differently, so that no stale cache is served
+# raise it when reading changes, so that no stale cache is used
 _READER_VERSION = 3
 # rows read at a time
 _BATCH = 1_000
@@ -33,20 +33,20 @@ def load_corpus(
     """A corpus with one column "text", one row per document; documents without text are left out.
 
     `source` is one of:
-    - None: English Wikipedia articles that the gensim wheel carries (extra `demo`), 90 % of them for "train", 5 % each
-      for "validation" and "test"; a document is a paragraph if `sample_by` is "line", else an article with a paragraph
-      a line; without gensim, Python's language reference;
-    - a file, a list of files or a glob pattern, which are all of the split "train";
-    - a folder that holds one file for each split (train.txt, validation.jsonl, ...);
+    - None: English Wikipedia articles from the gensim wheel (extra `demo`), 90 % for "train", 5 % each for
+      "validation" and "test"; a document is a paragraph if `sample_by` is "line", else an article with one paragraph
+      per line; without gensim, Python's language reference;
+    - a file, a list of files or a glob pattern, all for the split "train";
+    - a folder with one file per split (train.txt, validation.jsonl, ...);
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
 
     Files end in .txt, .jsonl, .json (JSON Lines) or .parquet; .txt and JSON also in .gz. See `read_documents` for
-    `text_field`, `sample_by` and `on_invalid`. With `streaming` nothing is read before it is asked for; otherwise the
-    documents are cached by datasets, and read again when a file has changed.
+    `text_field`, `sample_by` and `on_invalid`. `streaming` reads documents only when they are needed; otherwise
+    datasets caches them, and reads them again when a file has changed.
 
-    With `longest`, documents of files that have more characters make several rows, cut behind a blank, and a column
-    "continues" tells whether the next row goes on with the same document: a file such as text8, which is one line, is
-    then read in little memory. `CorpusTexts` and `encode_corpus` take such a corpus for the documents that it holds.
+    `longest` splits documents of files with more characters into several rows, each cut after a blank; the column
+    "continues" says whether the next row continues the document. So a file such as text8, a single line, needs little
+    memory. `CorpusTexts` and `encode_corpus` put the rows of a document together again.
 
     Raises ValueError for a bad setting and CorpusError for everything else.
     """
@@ -75,7 +75,7 @@ def load_corpus(
 
 
 class CorpusTexts:
-    """The texts of a corpus of `load_corpus`, which can be read again and again; long ones in `Part`s."""
+    """The texts of a corpus from `load_corpus`, to be iterated any number of times; long ones in `Part`s."""
 
     def __init__(self, corpus: datasets.Dataset | datasets.IterableDataset):
         self.corpus = corpus
@@ -87,7 +87,7 @@ class CorpusTexts:
 
 
 def _read_files(files, text_field, sample_by, on_invalid, version):
-    """Rows of all the files; their sizes and times, and the version, only tell the cache's entries apart."""
+    """Rows of all files; the files' sizes and times, and the version, only tell cache entries apart."""
     for path, _, _ in files:
         for text in read_documents(path, text_field=text_field, sample_by=sample_by, on_invalid=on_invalid):
             yield {"text": text}

@@ -1,4 +1,4 @@
-"""Which files a corpus is made of, and the cache of what was read from them."""
+"""The files of a corpus, and the cache of what was read from them."""
 
 import glob
 import os
@@ -38,8 +38,8 @@ def find_files(source, split):
             raise CorpusError("the corpus is an empty list of files")
     if split != "train":
         raise CorpusError(
-            f"the corpus {source} has no split {split!r}, since files are all of the split 'train': name a folder "
-            f"that holds a file for each split (train.txt, {split}.txt), or load the file of that split by itself."
+            f"the corpus {source} has no split {split!r}, since files belong to the split 'train': name a folder "
+            f"with one file per split (train.txt, {split}.txt), or load the file of that split by itself."
         )
     for path in files:
         if not path.is_file():
@@ -55,7 +55,7 @@ def _file_of_split(folder, split):
         raise CorpusError(f"the folder {folder} has no {split}.txt, {split}.jsonl or {split}.parquet; it has {there}")
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
-        raise CorpusError(f"the folder {folder} has {names}: keep one of them, or name the files that you want")
+        raise CorpusError(f"the folder {folder} has {names}: keep one of them, or name the files to read")
     return found[0]
 
 
@@ -68,12 +68,12 @@ def cached(generate, features, settings):
     try:
         return datasets.Dataset.from_generator(generate, features=features, gen_kwargs=settings)
     except DatasetGenerationError as error:
-        # datasets hides what the reader said one level down
+        # datasets wraps the reader's error in one of its own
         if isinstance(error.__cause__, CorpusError):
             raise error.__cause__ from None
         raise
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(
             f"the cached copy of the corpus cannot be read ({error}): delete the folder "
-            f"{Path(datasets.config.HF_DATASETS_CACHE, 'generator')}, and it will be made again."
+            f"{Path(datasets.config.HF_DATASETS_CACHE, 'generator')}, and run again."
         ) from error

@@ -1,4 +1,4 @@
-"""The default corpus: English Wikipedia text that the gensim wheel carries, or Python's language reference."""
+"""The default corpus: English Wikipedia text from the gensim wheel, or Python's language reference."""
 
 import bz2
 import importlib.util
@@ -14,7 +14,7 @@ from hf_lineage.data.corpus_files import cached, with_stamp
 from hf_lineage.data.text_files import CorpusError
 
 
-# raise it when the text is read differently, so that no stale cache is served
+# raise it when reading changes, so that no stale cache is used
 READER_VERSION = 3
 
 
@@ -66,12 +66,12 @@ def _wikipedia_articles(path):
 
 
 def _clean_line(line):
-    """A paragraph of an article without what `filter_wiki` leaves; nothing for lists, tables, headings and images."""
+    """A paragraph without the markup that `filter_wiki` leaves; empty for lists, tables, headings and images."""
     line = line.strip()
     if line.startswith(tuple("*#:;!{}=<")) or "|" in line:
         return ""
     line = re.sub("'{2,}", "", line)
-    # pronunciations and foreign words leave holes: "Albedo (; or ) is"
+    # removed pronunciations and foreign words leave holes: "Albedo (; or ) is"
     line = re.sub(r"\(\s*(?:(?:or|and|from|cf\.)?\s*[,;:]\s*)+", "(", line)
     line = re.sub(r"\(\W*(?:or|and|from)?\W*\)", "", line)
     line = re.sub(r"\(\s+", "(", line)
@@ -86,9 +86,9 @@ def _read_language_reference(python, whole, version):
 
 
 def _split_by_article(articles, whole):
-    """Paragraphs of at least 8 words, each once, or the `whole` articles that they make, a paragraph a line.
+    """Paragraphs of at least 8 words, each once, or `whole` articles of them, one paragraph per line.
 
-    Of 20 articles 18 train, one validates and one tests.
+    Out of 20 articles 18 are for training, one for validation and one for the test.
     """
     seen = set()
     for number, paragraphs in enumerate(articles):
@@ -97,7 +97,7 @@ def _split_by_article(articles, whole):
         for paragraph in paragraphs:
             words = paragraph.split()
             text = " ".join(words)
-            # articles share paragraphs, which must not be in two splits
+            # articles share paragraphs, and no paragraph may be in two splits
             if len(words) >= _MIN_WORDS and text not in seen:
                 seen.add(text)
                 kept.append(text)

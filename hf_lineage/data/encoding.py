@@ -1,4 +1,4 @@
-"""Texts -> token ids, where ids alone are wanted: each different chunk between white space is encoded only once."""
+"""Texts -> token ids: each distinct chunk between white space is encoded only once."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from hf_lineage.text_parts import LONGEST, Part, in_parts
 from hf_lineage.tokenization.word_level import FINAL_SIGMA
 
 
-# these neither look beyond a blank, tab or line end, nor make or take one away
+# these never look across a blank, tab or line end, and neither add nor remove one
 LOCAL_NORMALIZERS = {"BertNormalizer", "Lowercase"}
 LOCAL_PRE_TOKENIZERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 MODELS_OF_WORDS = {"WordPiece", "WordLevel", "BPE"}
@@ -26,14 +26,14 @@ BLANKS = str.maketrans("\t\n\r", "   ")
 
 
 class TextEncoder:
-    """`tokenizer(texts, add_special_tokens=False)["input_ids"]`, as int32 arrays, for most tokenizers much faster.
+    """`tokenizer(texts, add_special_tokens=False)["input_ids"]` as int32 arrays, much faster for most tokenizers.
 
-    With BERT's normalisation, or plain words, a text's ids are those of its chunks end to end, special tokens in the
-    text included, and chunks repeat: what they give is kept. With BERT's pre-tokenizer, new chunks of ASCII are put
-    together from their words and marks, which repeat more. Any other tokenizer (`by_chunk` is False then) encodes
-    whole texts. Truncation and padding of the tokenizer are ignored.
+    With BERT's normalisation, or plain words, a text's ids are the ids of its chunks end to end, special tokens
+    included. Chunks repeat, so their ids are kept. With BERT's pre-tokenizer, a new ASCII chunk is built from its
+    words and marks, which repeat more often. Any other tokenizer (`by_chunk` is False) encodes whole texts. The
+    tokenizer's truncation and padding are ignored.
 
-    `max_characters` bounds the chunks that are kept, to some 100 MB by default; beyond it the encoder starts anew.
+    `max_characters` limits the chunks that are kept, by default to about 100 MB; beyond it the encoder forgets them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_characters: int = 4_000_000):
@@ -53,7 +53,7 @@ class TextEncoder:
         return list(self._encode_by_part(texts))
 
     def _encode_by_part(self, texts):
-        """Long texts some parts at a time: what a text's chunks take is many times what its ids do."""
+        """Encodes long texts a few parts at a time: the chunks of a text need many times the memory of its ids."""
         parts, held = in_parts(map(str, texts)), []
         while batch := list(islice(parts, PARTS_TOGETHER)):
             for part, ids in zip(batch, self._encode_by_chunk(batch), strict=True):
@@ -64,7 +64,7 @@ class TextEncoder:
 
     def _encode_by_chunk(self, texts):
         known, missing = self.ids.__getitem__, self.ids.missing
-        # of a call that was cut off
+        # left over from an interrupted call
         missing.clear()
         encoded, incomplete = [], []
         for text in texts:
@@ -88,7 +88,7 @@ class TextEncoder:
         return [np.frombuffer(ids, np.int32) for ids in encoded]
 
     def __getstate__(self):
-        # what was learnt is no part of the encoder: not copied to other processes, not seen by the cache of datasets
+        # what was learnt stays out: it must not be copied to other processes or change the cache key of datasets
         return {name: getattr(self, name) for name in ("by_chunk", "tokenizer", "max_characters")}
 
     def __setstate__(self, state):
@@ -101,7 +101,7 @@ class TextEncoder:
         self.begins = word_beginnings(self.tokenizer) if self.words_of else None
 
     def _forget(self):
-        # chunk -> its ids as bytes, which join faster than lists; several blanks in a row have nothing between them
+        # chunk -> its ids as bytes, which join faster than lists; "" stands between two blanks in a row
         self.ids = KeptChunks({"": b""})
         self.num_characters = 0
         self.backend = None
@@ -124,7 +124,7 @@ class TextEncoder:
     def _learn_words(self, words):
         if self.begins is None:
             return self._learn_one_by_one(words)
-        # many in one text: most of the time would go into making an encoding of each
+        # many words per text: an encoding per word would take most of the time
         groups = [words[start : start + WORDS_IN_TEXT] for start in range(0, len(words), WORDS_IN_TEXT)]
         for group, ids in zip(groups, self._encode([" ".join(group) for group in groups]), strict=True):
             ids = np.array(ids, np.int32)
@@ -135,7 +135,7 @@ class TextEncoder:
     def _encode(self, texts):
         if not self.tokenizer.is_fast:
             if not texts:
-                # python tokenizers refuse a batch of none
+                # slow tokenizers refuse an empty batch
                 return []
             # verbose=False: a document may be longer than the model's longest input
             return self.tokenizer(list(texts), add_special_tokens=False, padding=False, verbose=False)["input_ids"]
@@ -148,7 +148,7 @@ class TextEncoder:
 
 
 class KeptChunks(dict):
-    """Chunk -> its ids as bytes; what is not there gives None, and is noted in `missing`."""
+    """Chunk -> its ids as bytes; an unknown chunk gives None and is added to `missing`."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -159,7 +159,7 @@ class KeptChunks(dict):
 
 
 def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a text's ids are those of its parts between white space, read off the tokenizer's components."""
+    """Whether a text's ids are those of its parts between white space, judged by the tokenizer's components."""
     if not tokenizer.is_fast:
         return False
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -169,7 +169,7 @@ def chunks_are_independent(tokenizer: PreTrainedTokenizerBase) -> bool:
         and bool(words)
         and all(word in LOCAL_PRE_TOKENIZERS for word in words)
         and parts["model"]["type"] in MODELS_OF_WORDS
-        # dropped merges are drawn anew each time
+        # BPE dropout draws other merges each time
         and not parts["model"].get("dropout")
         and not any(character.isspace() for token in parts["added_tokens"] for character in token["content"])
     )
@@ -180,13 +180,13 @@ def _is_local(normalizer: dict) -> bool:
 
 
 def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[str]], dict[str, list[str]]] | None:
-    """What cuts chunks into words and marks whose ids, end to end, are a chunk's; it leaves out those it may not cut.
+    """A function that cuts chunks into words and marks whose ids, end to end, are the chunk's; it skips other chunks.
 
-    None for a tokenizer that cuts otherwise than at the marks of ASCII, or where an added token looks like a word.
+    None if the tokenizer does not cut at ASCII marks, or an added token looks like a word.
     """
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     tokens = [token["content"] for token in parts["added_tokens"]]
-    # one mark of each added token, which is found before anything is cut
+    # one mark of each added token: the tokenizer finds added tokens before it cuts
     marks = [re.search("[^0-9A-Za-z]", token) for token in tokens]
     if [part["type"] for part in _members(parts["pre_tokenizer"], "pretokenizers")] != ["BertPreTokenizer"] or not all(
         marks
@@ -194,7 +194,7 @@ def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[st
         return None
     barred = {mark.group() for mark in marks if mark}
     allowed = "".join(re.escape(mark) for mark in map(chr, range(ord("!"), ord("~") + 1)) if mark not in barred)
-    # of all chunks at once, a line each: a call for each takes longer than its cutting
+    # all chunks at once, one per line: a call per chunk would take longer than the cutting
     find = re.compile(f"^[{allowed}]+$", re.MULTILINE).findall
     apart = {mark: f" {chr(mark)} " for mark in range(ord("!"), ord("~") + 1) if not chr(mark).isalnum()}
 
@@ -206,14 +206,14 @@ def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[st
 
 
 def word_beginnings(tokenizer: PreTrainedTokenizerBase) -> np.ndarray | None:
-    """Which ids begin a word, bool [V], where an id alone tells; None for a tokenizer where it does not."""
+    """Which ids begin a word, bool [V]; None if the id alone does not tell."""
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     prefix = model.get("continuing_subword_prefix")
     if model["type"] == "BPE" or prefix == "":
         return None
     begins = np.ones(max(model["vocab"].values()) + 1, bool)
     if prefix:
-        # "#" is a word of its own and "##" is none: words are letters and digits, or one mark
+        # no word begins with "##": words are letters and digits, or one mark
         begins[[id for token, id in model["vocab"].items() if token.startswith(prefix)]] = False
         if model["unk_token"] in model["vocab"]:
             begins[model["vocab"][model["unk_token"]]] = True
@@ -221,7 +221,7 @@ def word_beginnings(tokenizer: PreTrainedTokenizerBase) -> np.ndarray | None:
 
 
 def _members(part: dict | None, name: str) -> list[dict]:
-    """The components of a sequence, in which sequences may stand; of a single component, itself."""
+    """The components of a (nested) sequence, or the single component."""
     if part is None:
         return []
     if part["type"] != "Sequence":

@@ -9,7 +9,7 @@ def load_hub_split(source, split, streaming=False):
     name, _, configuration = source.partition(":")
     try:
         return datasets.load_dataset(name, configuration or None, split=split, streaming=streaming)
-    # many kinds: no network, no such data set, configuration or split
+    # errors of many kinds: no network, no such data set, configuration or split
     except Exception as error:
         raise CorpusError(
             f"the corpus {source} is no file or folder, and the split {split!r} of a data set of that name could not "
@@ -19,7 +19,7 @@ def load_hub_split(source, split, streaming=False):
 
 def load_from_hub(source, split, text_field, streaming):
     corpus = load_hub_split(source, split, streaming)
-    # a streamed data set may know its columns only from its first row
+    # a streamed data set may not know its columns before its first row
     check_field(f"the data set {source}", text_field, corpus.column_names or list(next(iter(corpus))))
     corpus = corpus.select_columns([text_field])
     if text_field != "text":
@@ -28,5 +28,5 @@ def load_from_hub(source, split, text_field, streaming):
 
 
 def _row_has_text(text):
-    # what is not text is kept, and refused with its row number when it is encoded
+    # keeps rows that are not text: encoding refuses them with their row number
     return not isinstance(text, str) or has_text(text)

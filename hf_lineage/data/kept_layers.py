@@ -1,4 +1,4 @@
-"""ELMo's layers of a text, computed once and kept in an Arrow file, for training without the language model."""
+"""ELMo's layers of each text, computed once and kept in an Arrow file, to train without the language model."""
 
 import hashlib
 import json
@@ -14,26 +14,26 @@ from hf_lineage.data.blocks import IGNORED
 from hf_lineage.data.tagging import tags_of_tokens
 
 
-# raise it when the same text gives other layers, so that no stale file is served
+# raise it when the layers of a text change, so that no stale file is used
 _VERSION = 1
-# characters or words: up to here, padding costs little
+# characters or words: up to this length padding costs little
 _SHORT = 1_000
 
 
 class KeptLayers(torch.utils.data.Dataset):
-    """A data set whose texts have been run through a frozen ELMo once; the heads of ELMo train on it as it is.
+    """A data set whose texts have passed through a frozen ELMo once; ELMo's heads train on it directly.
 
-    Each row of `dataset` is tokenized by `tokenizer`, from `text_column`, a text or a list of words. Its layers
-    [T, N + 1, 2·P] are computed by `model` (an `ELMoModel`), each row from empty states, and written into `folder`, to
-    a file whose name depends on the texts, the weights and the tokenizer: a second run with the same ones reads it.
-    All columns but `text_column` go with their rows. Those named in `tag_columns` hold a number per word, which stands
-    at the word's first token (`tags_of_tokens`); other lists of whole numbers hold one per token, marks included, and
-    lists of floating-point numbers belong to the text.
+    `tokenizer` reads `text_column`, a text or a list of words per row. `model` (an `ELMoModel`) computes the layers
+    [T, N + 1, 2·P] of each row from empty states, and writes them to a file in `folder`. The file's name depends on
+    the texts, the weights and the tokenizer, so that a second run with the same ones reads it.
+    All other columns are kept. The columns in `tag_columns` hold one number per word, which is given to the word's
+    first token (`tags_of_tokens`); other lists of whole numbers hold one per token, marks included; lists of
+    floating-point numbers belong to the whole text.
 
-    Gives input_ids [T], attention_mask [T], elmo_layers [T, N + 1, 2·P] and those columns; `collate` makes a batch.
+    Gives input_ids [T], attention_mask [T], elmo_layers [T, N + 1, 2·P] and the rest; `collate` makes a batch.
 
     Raises:
-        ValueError: a row has other numbers of words and tags, or of tokens and numbers; the row is named.
+        ValueError: a row's numbers of words and tags, or of tokens and numbers, differ; the error names the row.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class KeptLayers(torch.utils.data.Dataset):
             batched=True,
             with_indices=True,
             batch_size=batch_size,
-            # rows are large: no more of them are held than are computed together
+            # rows are large: memory holds no more than one batch of them
             writer_batch_size=batch_size,
             remove_columns=[text_column],
             features=datasets.Features(features),
@@ -110,20 +110,20 @@ class KeptLayers(torch.utils.data.Dataset):
         return self._example(self.rows[position])
 
     def __getitems__(self, positions: list[int]) -> list[dict[str, torch.Tensor]]:
-        """A DataLoader's batch, read from the file at once: row by row costs as much as a small task's network."""
+        """Reads a DataLoader's batch at once: reading it row by row costs as much as a small network."""
         columns = self.rows[positions]
         return [self._example(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
     def _example(self, row: dict) -> dict[str, torch.Tensor]:
         example = {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
-        # datasets reads a column of numbers as float32, and one of its numbers as float64
+        # datasets reads a column of numbers as float32, but a single number as float64
         example = {name: value.float() if value.dtype == torch.float64 else value for name, value in example.items()}
         example["elmo_layers"] = example["elmo_layers"].view(self.shape)
         example["attention_mask"] = torch.ones_like(example["input_ids"])
         return example
 
     def collate(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        """Examples padded on the right to one batch; numbers per token, such as labels, with −100."""
+        """Pads examples on the right to one batch; pads numbers per token, such as labels, with −100."""
         filling = {"input_ids": self.pad_token_id, "attention_mask": 0, "elmo_layers": 0.0}
         batch = {}
         for name, first in examples[0].items():
@@ -138,7 +138,7 @@ class KeptLayers(torch.utils.data.Dataset):
 
 
 def _of_like_length(texts):
-    """Numbers of texts of which the longest is at most twice the shortest, or short itself: little padding."""
+    """Groups of text numbers that need little padding: the longest is at most twice the shortest, or short itself."""
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     group = []
     for row in order:
@@ -151,7 +151,7 @@ def _of_like_length(texts):
 
 
 def _columns_of_tokens(dataset, text_column, tag_columns) -> list[str]:
-    """Columns of lists of whole numbers, one per token."""
+    """Columns with lists of whole numbers, one number per token."""
     if tag_columns and isinstance(dataset.features[text_column], datasets.Value):
         raise ValueError(f"tag_columns is {tag_columns}, but {text_column} has texts, not lists of words")
     kinds = {name: getattr(kind, "feature", None) for name, kind in dataset.features.items()}
@@ -166,20 +166,20 @@ def _check_counts(rows, column, lists, units, name):
 
 
 def _fingerprint(dataset, model, tokenizer, text_column, tag_columns) -> str:
-    """Of everything that the layers depend on."""
+    """A fingerprint of everything that the layers depend on."""
     digest = hashlib.blake2b(digest_size=16)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    # settings of the call before
+    # the tokenizer keeps the settings of its last call
     backend |= {"padding": None, "truncation": None}
     for text in (str(_VERSION), text_column, *tag_columns, json.dumps(backend)):
         digest.update(text.encode())
-    # the rows themselves: how they came about, of which the data set keeps a record, may differ from run to run
+    # hash the rows themselves: the data set's own fingerprint may differ from run to run
     for rows in dataset.with_format(None).iter(1_000):
         digest.update(repr(rows).encode("utf-8", "surrogatepass"))
     digest.update(str(tokenizer.max_characters_per_token).encode())
     digest.update(model.config.to_json_string().encode())
     for name, tensor in model.state_dict().items():
-        # the mixes are learned by the task, from the layers
+        # the task learns the mixes from the layers
         if not name.startswith("mixes."):
             digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

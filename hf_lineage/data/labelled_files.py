@@ -1,7 +1,7 @@
-"""Labelled data from files and from the Hub, every cell as it is written, every row with the place where it stands.
+"""Labelled data from files and from the Hub: every cell as it is written, and the place of every row.
 
-Texts stay texts: no reader here takes "007" for a number or "None" for nothing. Which cells are numbers is decided by
-who asks, over the whole column (`labels.py`).
+Texts stay texts: no reader here takes "007" for a number or "None" for nothing. `labels.py` decides from a whole
+column which cells are numbers.
 """
 
 import csv
@@ -27,7 +27,7 @@ from hf_lineage.files import CorpusError, read_lines
 SEPARATORS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 _KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
-# what others call these splits
+# other names of these splits
 _OTHER_NAMES = {
     "validation": ("valid", "val", "dev", "development"),
     "train": ("training",),
@@ -37,10 +37,10 @@ _REMEDY = "convert the file to UTF-8 text, or name its encoding, such as encodin
 
 
 class LabelledRows:
-    """The columns of one split, as lists of cells, and the place of each row: a file and a line, or a row.
+    """The columns of one split, as lists of cells, and the place of each row: its file and line, or its number.
 
-    `are_texts` says that all cells are texts, numbers too (CSV). `features` are those that the data set itself gives
-    its columns, such as the names of classes (Parquet, Hub).
+    `are_texts` says that all cells are texts, even numbers (CSV). `features` are the data set's own descriptions of
+    its columns, such as class names (Parquet, Hub).
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class LabelledRows:
         return self._cells[name]
 
     def texts(self, name: str) -> list[str] | list[list[str]]:
-        """The texts of a column, or its lists of words; a number in JSON is its digits as they are written.
+        """The texts of a column, or its lists of words; a JSON number becomes its digits as written.
 
         Raises:
-            CorpusError: there is no such column, or a cell is missing or is no text; place and column are named.
+            CorpusError: there is no such column, or a cell is missing or not a text; the error names place and column.
         """
         return [self._text(row, name, cell) for row, cell in enumerate(self.column(name))]
 
@@ -98,10 +98,10 @@ class LabelledRows:
         return check_text_value(place, name, cell, "error")
 
     def whole_numbers(self, name: str) -> list[int]:
-        """The whole numbers of a column, whichever way they are written.
+        """The whole numbers of a column, written as numbers or as texts.
 
         Raises:
-            CorpusError: there is no such column, or a cell is no whole number; place and column are named.
+            CorpusError: there is no such column, or a cell is no whole number; the error names place and column.
         """
         numbers = []
         for row, cell in enumerate(self.column(name)):
@@ -116,7 +116,7 @@ class LabelledRows:
         return numbers
 
     def to_dataset(self, **columns: list) -> datasets.Dataset:
-        """A data set of these columns; what the data set itself has, and is not another list, stays as it is."""
+        """A data set of these columns; a column of the data set that does not change keeps its features."""
         if self.dataset is None:
             return datasets.Dataset(pa.table(columns))
         rows = self.dataset
@@ -127,7 +127,7 @@ class LabelledRows:
 
 
 def _is_sound(text: str) -> bool:
-    """Neither NULs nor halves of surrogate pairs, which UTF-8 cannot write."""
+    """Whether a text has neither NULs nor halves of surrogate pairs, which UTF-8 cannot write."""
     try:
         return "\0" not in text and text.encode() is not None
     except UnicodeEncodeError:
@@ -140,16 +140,16 @@ def read_labelled(
     """The splits of a labelled data set.
 
     `source` is one of:
-    - a folder with a file for each split: train.jsonl, also .json, .csv, .tsv (each also packed, .gz) or .parquet, in
-      it or in its sub-folder data; also train-00000-of-00002.parquet; dev and val are validation;
+    - a folder with one file per split, in itself or its sub-folder data: train.jsonl, .json, .csv, .tsv (all also as
+      .gz) or .parquet, or shards such as train-00000-of-00002.parquet; dev and val mean validation;
     - a mapping {"train": file, "validation": file, …};
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
 
-    The first line of .csv and .tsv names the columns, which are separated by comma, semicolon, tab or bar: what cuts
-    the first line into most. `encoding` is that of the text files.
+    The first line of .csv and .tsv names the columns. The separator is comma, semicolon, tab or bar, whichever cuts
+    the first line into most columns. `encoding` is the encoding of the text files.
 
     Raises:
-        CorpusError: a file is missing, of no known kind or damaged; file, line and remedy are named.
+        CorpusError: a file is missing, of no known kind or damaged; the error names file, line and remedy.
     """
     if not isinstance(source, (str, os.PathLike)):
         return {split: read_labelled_file(path, encoding=encoding) for split, path in source.items()}
@@ -206,7 +206,7 @@ def read_labelled_file(path: str | os.PathLike, *, encoding: str = "utf-8") -> L
     """The rows of one file (`read_labelled`).
 
     Raises:
-        CorpusError: the file is of no known kind, damaged, or has no rows; file, line and remedy are named.
+        CorpusError: the file is of no known kind, damaged, or has no rows; the error names file, line and remedy.
         OSError: it cannot be read.
     """
     kind = _kind(path)
@@ -224,14 +224,14 @@ def read_labelled_file(path: str | os.PathLike, *, encoding: str = "utf-8") -> L
 
 
 def _join(parts: list[LabelledRows]) -> LabelledRows:
-    """The shards of a split, one after the other."""
+    """The shards of a split, end to end."""
     if len(parts) == 1:
         return parts[0]
     starts, total = [], 0
     for part in parts:
         if part.column_names != parts[0].column_names:
             raise CorpusError(
-                f"{part.place(0)}: the columns are {', '.join(part.column_names)}, those of the first shard "
+                f"{part.place(0)}: the columns are {', '.join(part.column_names)}, but the first shard has "
                 f"{', '.join(parts[0].column_names)}"
             )
         starts.append(total)
@@ -281,7 +281,7 @@ def _read_table(path, encoding, separators):
     (_, names), *rows = rows
     names = [name.strip() or f"column {number}" for number, name in enumerate(names, start=1)]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise CorpusError(f"{path}, line 1: the column {min(twice)!r} comes twice; give each a name of its own")
+        raise CorpusError(f"{path}, line 1: the column {min(twice)!r} comes twice; give each column its own name")
     for line, cells in rows:
         if len(cells) != len(names):
             raise CorpusError(
@@ -294,8 +294,8 @@ def _read_table(path, encoding, separators):
 
 
 def _cut(path, lines, separator) -> list[tuple[int, list[str]]]:
-    """(line where it begins, cells) of each row; cells in double quotes may hold separators and new lines."""
-    # a global setting of the module: texts may be long
+    """(first line, cells) of each row; cells in double quotes may hold separators and line breaks."""
+    # texts may be long; the limit is a global setting of the module csv
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True)
     rows = []
@@ -310,16 +310,16 @@ def _cut(path, lines, separator) -> list[tuple[int, list[str]]]:
                 rows.append((begin, cells))
     except csv.Error as error:
         raise CorpusError(
-            f"{path}, line {begin}: {error}; a cell in double quotes must end in one, and write those inside twice"
+            f"{path}, line {begin}: {error}; close each cell in double quotes, and write quotes inside it twice"
         ) from None
     finally:
         csv.field_size_limit(limit)
 
 
 def _unquoted(lines, separator):
-    """Rows where a quote is a letter, as in most .tsv; None if their cells are not equally many.
+    """Rows in which a quote is a plain character, as in most .tsv; None if rows differ in their number of cells.
 
-    A cell that is quoted as a whole, by who writes all tables so, is what stands between the quotes.
+    A cell that is quoted as a whole loses its quotes, since some programs write all tables so.
     """
     rows = [(number, line.split(separator)) for number, line in enumerate(lines, start=1) if line]
     if len({len(cells) for _, cells in rows}) > 1:
@@ -337,7 +337,7 @@ def _without_quotes(cell):
 
 
 class _WrittenNumber(float):
-    """A number of JSON that is no whole one, and the digits as they are written."""
+    """A JSON number that is not whole, with its digits as written."""
 
     def __new__(cls, text):
         number = super().__new__(cls, text)

@@ -1,4 +1,4 @@
-"""Labelled data sets: their texts, what their labels are and by what that is known, and the splits that have any."""
+"""Labelled data sets: their texts, what their labels are and why, and which splits have labels."""
 
 import json
 import math
@@ -18,12 +18,12 @@ from hf_lineage.files import CorpusError
 
 
 PROBLEM_TYPES = ("single_label_classification", "regression", "multi_label_classification")
-# floating-point numbers that are whole and no more than these are classes, such as stars
+# up to this many different whole numbers written as floats are classes, such as stars
 _MOST_CLASSES_OF_FLOATS = 20
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
-# 007 is no number but a name
+# 007 is a name, not a number
 _NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# what programs write where there is nothing; a class may have such a name all the same
+# what programs write for a missing value; a class may have such a name all the same
 _NOTHING = {"na", "n/a", "<na>", "nan", "null", "none", "nil", "-", "?"}
 
 
@@ -31,9 +31,9 @@ _NOTHING = {"na", "n/a", "<na>", "nan", "null", "none", "nil", "-", "?"}
 class Labels:
     """What the labels of a data set are.
 
-    `problem_type` is transformers' name, or "tagging" for a class per word. `classes` are the labels themselves in
-    the order of the head's outputs, `names` what each is called; both are empty for regression. `reason` is what was
-    decided and from what, a line for people; `notes` are lines on what looks like a mistake.
+    `problem_type` is transformers' name, or "tagging" for a class per word. `classes` are the labels in the order of
+    the head's outputs, `names` their names; both are empty for regression. `reason` is a line for people: what was
+    decided, and from what. `notes` are lines on possible mistakes.
     """
 
     problem_type: str
@@ -52,9 +52,9 @@ class Labels:
         return fields if self.problem_type == "tagging" else {"problem_type": self.problem_type, **fields}
 
     def encode(self, label) -> int | float | list[int] | list[float]:
-        """A row's label as the heads read it: a class's number, a number, a 1.0 or 0.0 per class, or a list of tags.
+        """A row's label as the heads read it: a class number, a number, a 1.0 or 0.0 per class, or a list of tags.
 
-        A tag that is none of `classes` is −100, which is not scored.
+        A tag that is not in `classes` becomes −100, which is not scored.
         """
         if self.problem_type == "regression":
             return float(label)
@@ -71,7 +71,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """The splits train, validation and, if it has labels, test; the columns with their texts; what the labels are."""
+    """The splits train, validation and, if it has labels, test; the columns with the texts; what the labels are."""
 
     splits: datasets.DatasetDict
     text_fields: list[str]
@@ -89,26 +89,26 @@ def load_labelled(
     problem_type: Literal["single_label_classification", "regression", "multi_label_classification"] | None = None,
     encoding: str = "utf-8",
 ) -> LabelledData:
-    """A labelled data set, ready for training: every text is text, every label known, and it is said what they are.
+    """A labelled data set, ready for training: every text is checked, and every label is known.
 
-    What the labels are is decided over the whole column: whole numbers and texts are classes (texts without the white
-    space around them), lists several classes per row, or one per word where the texts are lists of words; numbers
-    with fractions, or more than 20 different ones written with a point, mean regression. `problem_type` decides
-    otherwise. One printed line says what was decided and from what.
+    The whole column decides what the labels are. Whole numbers and texts (without the white space around them) are
+    classes. Lists are several classes per row, or one class per word if the texts are lists of words. Numbers with
+    fractions, or more than 20 different numbers written with a point, mean regression. `problem_type` overrules this.
+    One printed line says what was decided, and from what.
 
     Args:
         dataset: a folder with <split> files, owner/name[:configuration] on the Hub, or split -> file
             (`labelled_files.read_labelled`).
         label_field: the column with the labels.
         text_fields: the columns with texts; by default the first of `usual_fields` that the data set has.
-        validation_split: the split that becomes "validation", as some data sets call theirs by other names.
+        validation_split: the data set's name of the split that becomes "validation".
         problem_type: what the labels are, in transformers' words.
-        encoding: of the text files.
+        encoding: encoding of the text files.
 
     Raises:
         ValueError: a column or a split is missing, a text or a label is missing or of another kind than the others,
-            words and tags are not equally many, or `labelled_splits` refuses the labels; file, line and column are
-            named.
+            the numbers of words and tags differ, or `labelled_splits` refuses the labels; the error names file, line
+            and column.
     """
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ValueError(f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}")
@@ -116,7 +116,7 @@ def load_labelled(
     if missing := {"train", validation_split} - set(raw):
         raise ValueError(
             f"dataset is {dataset}, which has no split {' and no '.join(sorted(missing))}, but {', '.join(raw)}: set "
-            "validation_split to the one by which training is measured"
+            "validation_split to the split that measures training"
         )
     rows = {"train": raw["train"], "validation": raw[validation_split]}
     if "test" in raw and validation_split != "test":
@@ -134,7 +134,7 @@ def load_labelled(
     kept = _splits_with_labels(columns, label_field, labels.problem_type == "tagging", places)
     notes = [*labels.notes, *_empty_texts(rows, texts)]
     if "test" in rows and "test" not in kept:
-        notes.append("The split test is left out, as training has none of its labels")
+        notes.append("The split test is left out, since training has none of its labels")
     PartialState().print("\n".join([labels.reason, *notes]))
     splits = {split: rows[split].to_dataset(**texts[split], **{label_field: columns[split]}) for split in kept}
     return LabelledData(datasets.DatasetDict(splits), fields, labels, are_words)
@@ -163,7 +163,7 @@ def _are_words(rows, texts) -> bool:
 
 
 def _empty_texts(rows, texts):
-    """A note on each column that has texts without a letter."""
+    """Gives a note per column that has empty texts."""
     for field in texts["train"]:
         places = [
             rows[split].place(row)
@@ -179,7 +179,7 @@ def _empty_texts(rows, texts):
 
 
 def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: str | None) -> dict[str, list]:
-    """The labels of each split that has any: typed over the whole column, none of them missing."""
+    """The labels of each split that has any; the whole column decides their type, and no label is missing."""
     found = {
         split: part.column(column) for split, part in rows.items() if split != "test" or column in part.column_names
     }
@@ -192,11 +192,11 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
         if isinstance(cell, str) and cell != cell.strip()
     ]
     are_texts = any(rows[split].are_texts for split in found)
-    # a blank beside a number is no news
+    # blanks around numbers are not worth a line
     if stripped and not all(_NUMBER.fullmatch(cell.strip()) for _, cell in stripped):
         place, cell = stripped[0]
         PartialState().print(
-            f"{column}: the white space around {len(stripped)} labels is left out, such as that of {cell!r} in {place}"
+            f"{column}: the white space around {len(stripped)} labels is left out, such as around {cell!r} in {place}"
         )
     found = {split: [_stripped(cell) for cell in cells] for split, cells in found.items()}
     read = _reader(found, problem_type) if are_texts else None
@@ -208,7 +208,7 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
                     cells[row] = cell = read(cell)
                 except ValueError:
                     raise CorpusError(
-                        f"{place}: the label is {cell!r}, where others are numbers; write one, or leave the row out"
+                        f"{place}: the label is {cell!r}, but others are numbers; write a number, or leave the row out"
                     ) from None
             if _is_missing(cell) or (isinstance(cell, list) and any(map(_is_missing, cell))):
                 raise CorpusError(f"{place}: the label is missing ({cell!r:.80}); write it, or leave the row out")
@@ -226,7 +226,7 @@ def _is_missing(cell) -> bool:
 
 
 def _reader(found: dict[str, list], problem_type: str | None) -> Callable | None:
-    """How the cells of a CSV file are read: as whole numbers, numbers, or lists in JSON, if all are; else as texts."""
+    """How to read the cells of a CSV file: as whole numbers, numbers or JSON lists if all cells are; else as texts."""
     texts = {cell for cells in found.values() for cell in cells if isinstance(cell, str) and cell}
     cells = {text for text in texts if text.casefold() not in _NOTHING}
     if cells and all(map(_WHOLE.fullmatch, cells)) and problem_type != "regression":
@@ -255,7 +255,7 @@ def _is_json(text: str) -> bool:
 
 
 def _decide(rows, columns, column, problem_type) -> tuple[dict[str, list], Labels]:
-    """The labels of each split as rows of the data set, and what they are."""
+    """The labels of each split as the data set holds them, and what they are."""
     given = "" if problem_type is None else ", as problem_type says"
     are_lists = any(isinstance(cell, list) for cells in columns.values() for cell in cells)
     if are_lists and problem_type in ("single_label_classification", "regression"):
@@ -285,7 +285,7 @@ def _decide(rows, columns, column, problem_type) -> tuple[dict[str, list], Label
 
 
 def _decide_lists(rows, columns, column, kind, given) -> tuple[dict[str, list], Labels]:
-    """Several classes per row: lists of them, or of a 1 or 0 for each."""
+    """Several classes per row: lists of classes, or lists with a 1 or 0 per class."""
     problem_type = "multi_label_classification"
     columns = {s: [cell if isinstance(cell, list) else [cell] for cell in cells] for s, cells in columns.items()}
     length = _length_of_vectors(columns) if _class_label(rows["train"], column) is None else None
@@ -301,17 +301,17 @@ def _source(kind) -> str:
 
 
 def _named(problem_type, rows, columns, column, source) -> Labels:
-    """The classes of training, under the names that the data set gives them, or their own."""
+    """The classes of training, named by the data set or by themselves."""
     feature = _class_label(rows["train"], column)
     classes = sorted(_members(columns["train"]))
     return _classes(problem_type, classes, tuple(_name(label, feature) for label in classes), column, source)
 
 
 def _kind(rows, columns, column) -> type:
-    """The one type of all labels; float where some are whole numbers.
+    """The type that all labels share; float for floats mixed with whole numbers.
 
     Raises:
-        CorpusError: there are several; a place of each is named.
+        CorpusError: there are several types; the error names a place of each.
     """
     kinds = {}
     for split, cells in columns.items():
@@ -332,7 +332,7 @@ def _kind(rows, columns, column) -> type:
 
 
 def _length_of_vectors(columns) -> int | None:
-    """How many zeros and ones each label is a list of; None if they are lists of classes, in which none is twice."""
+    """The length of labels that are lists of zeros and ones; None for lists of classes, in which none is twice."""
     lists = [row for cells in columns.values() for row in cells]
     are_bits = all(label in (0, 1) and not isinstance(label, str) for row in lists for label in row)
     if not are_bits or len({len(row) for row in lists}) > 1 or not any(len(set(row)) < len(row) for row in lists):
@@ -366,7 +366,7 @@ def _classes(problem_type, classes, names, column, source) -> Labels:
 
 
 def _doubts(names):
-    """Names that may be no class, or one class under two names."""
+    """Notes on names that may be no class, or one class under two names."""
     alike = {}
     for name in names:
         alike.setdefault(" ".join(name.casefold().split()), []).append(name)
@@ -375,7 +375,7 @@ def _doubts(names):
             yield f"the classes {' and '.join(map(repr, group))} differ by case or blanks only; are they one?"
     for name in names:
         if name.casefold() in _NOTHING:
-            yield f"{name!r} is read as the name of a class; leave such rows out if it means that there is none"
+            yield f"{name!r} is read as the name of a class; leave such rows out if it means a missing label"
 
 
 def _name(label, feature):
@@ -415,21 +415,21 @@ def _check_tags(rows, texts, columns, field, column):
 
 
 def class_names(rows: datasets.Dataset, column: str) -> dict[int | str, str]:
-    """The classes that occur in `rows`, in their order, and what each is called, by the data set or by itself."""
+    """The classes that occur in `rows`, sorted, and their names, from the data set or from themselves."""
     feature = _class_label(LabelledRows(rows, str), column)
     labels = sorted(_members(rows[column][:]))
     return {label: _name(label, feature) for label in labels}
 
 
 def labelled_splits(dataset: datasets.DatasetDict, column: str) -> datasets.DatasetDict:
-    """`dataset` without the splits whose labels are kept secret, as GLUE's public test sets say by −1 in every row.
+    """`dataset` without the splits whose labels are secret, such as GLUE's public test sets with −1 in every row.
 
-    A label is a class, a list of classes, or a floating-point number. Classes of which training has none are no
-    labels, nor are numbers that are all −1.
+    A label is a class, a list of classes, or a floating-point number. A split has no labels if training has none of
+    its classes, or if all its numbers are −1.
 
     Raises:
-        ValueError: of a split's classes training has some but not all (lists may have others), or the validation
-            split has no labels.
+        ValueError: training has some but not all classes of a split (lists may have others), or the validation split
+            has no labels.
     """
     columns = {split: rows[column][:] for split, rows in dataset.items()}
     are_lists = isinstance(columns["train"][0], list)
@@ -451,8 +451,8 @@ def _splits_with_labels(columns, column, others_allowed, places) -> list[str]:
                 label = min(map(repr, _members([cells[row]]) & unknown))
                 raise CorpusError(
                     f"{places[split](row)}: {column} is {label} in some rows of the split {split!r}, but in none of "
-                    f"training, which has {_shown(trained)}: leave those rows out, train on such ones, or, if they "
-                    "are numbers, give problem_type regression"
+                    f"training, which has {_shown(trained)}: leave those rows out, add such rows to training, or, if "
+                    "the labels are numbers, give problem_type regression"
                 )
         if is_secret and split == "validation":
             raise ValueError(f"no {column} of the validation split occurs in training: it cannot be scored by them")

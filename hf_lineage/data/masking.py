@@ -1,4 +1,4 @@
-"""BERT's masked words: which tokens of a text are hidden, and what stands in their place."""
+"""BERT's masked words: which tokens of a text are hidden, and what replaces them."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from hf_lineage.data.word_starts import WordStarts, word_starts
 class Masking:
     """Hides tokens as the authors' create_pretraining_data does (Devlin et al., 2019, section 3.1 and appendix A.1).
 
-    Of a text of n tokens, special tokens counted, round(n · `probability`) are chosen, at least one and at most
-    `max_predictions` (None: no limit), never `special_ids`. A chosen token becomes the mask with probability
-    `mask_share`, any token of the vocabulary (itself and special ones included) with `random_share`, and else stays.
-    With `word_starts`, which tells the tokens that begin a word in a row of ids, whole words are chosen: one that
-    would exceed the number is passed over. No word reaches across a special token.
+    In a text of n tokens, special tokens counted, it chooses round(n · `probability`) tokens: at least one, at most
+    `max_predictions` (None: no limit), and never `special_ids`. A chosen token becomes the mask with probability
+    `mask_share` and a random token of the vocabulary (possibly itself or a special one) with `random_share`; otherwise
+    it stays. With `word_starts`, which finds the tokens that begin a word, it chooses whole words and skips those that
+    would exceed the number. No word reaches across a special token.
 
-    `Masking.of(tokenizer)` reads the ids off a tokenizer.
+    `Masking.of(tokenizer)` takes the ids from a tokenizer.
 
     Raises:
         ValueError: a share or the probability lies outside [0, 1], or max_predictions is below 1.
@@ -50,7 +50,7 @@ class Masking:
         """Masking with a tokenizer's ids; [CLS], [SEP] and padding are never chosen.
 
         Raises:
-            ValueError: the tokenizer lacks a mask, cls or sep token, or `whole_words` cannot be told from its pieces.
+            ValueError: the tokenizer has no mask, cls or sep token, or its pieces do not show `whole_words`.
         """
         missing = [role for role in ("mask_token", "cls_token", "sep_token") if getattr(tokenizer, role) is None]
         if missing:
@@ -61,7 +61,7 @@ class Masking:
         return cls(tokenizer.mask_token_id, len(tokenizer), tuple(sorted(special)), **settings)
 
     def __call__(self, ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """ids [T] -> what the model reads [T], and the labels [T]: the token where one was chosen, else −100."""
+        """ids [T] -> inputs [T] and labels [T]: the original token at chosen places, −100 elsewhere."""
         number = max(1, round(len(ids) * self.probability))
         if self.max_predictions is not None:
             number = min(number, self.max_predictions)

@@ -1,4 +1,4 @@
-"""Packing: whole documents in blocks, none of which sees another."""
+"""Packing: whole documents in blocks, each document read by itself."""
 
 import numpy as np
 import torch
@@ -13,13 +13,13 @@ class PackedDocuments(EpochDataset):
 
     Gives {"input_ids": [T], "labels": [T], "position_ids": [T]} for models that shift the labels themselves. A
     document is its start mark (the end mark before it), its tokens and its end mark, so that each token and each end
-    mark of the corpus is predicted exactly once. It is cut only when longer than a block: into pieces of which each
-    begins with the last token of the one before. Documents are placed best fit decreasing (Ding et al., 2024, "Fewer
-    truncations improve language modeling"), the longest first, each into the block that it fills best.
+    mark of the corpus is predicted exactly once. Only a document longer than a block is cut: each piece begins with
+    the last token of the piece before. Documents are placed best fit decreasing (Ding et al., 2024, "Fewer
+    truncations improve language modeling"): the longest first, each into the block that it fills best.
 
-    Positions restart from 0 at each document, and there is no attention mask: that is from what transformers makes
-    the block-diagonal one (with the sdpa and eager attention; use_cache=False). The label of a document's first
-    position is -100, as are those of the padding, end marks at a block's end with positions of their own.
+    Positions restart from 0 at each document, and there is no attention mask: from these transformers makes the
+    block-diagonal mask (with sdpa and eager attention; use_cache=False). The label of a document's first position is
+    -100. So are the labels of the padding, which consists of end marks with their own positions.
 
     `efficiency` is the share of positions that are not padding. Raises ValueError for a block_size below 2.
     """
@@ -58,7 +58,7 @@ class PackedDocuments(EpochDataset):
 
 
 def _pieces(stream, block_size):
-    """Where each piece of a document starts in the stream, and its length with the token before it, both int64."""
+    """The start of each piece in the stream, and its length with the token before it, both int64."""
     # a document starts with the end mark before it and ends with its own
     document_starts = stream.document_starts - 1
     num_predictions = np.diff(document_starts, append=len(stream.tokens) - 1)
@@ -71,16 +71,16 @@ def _pieces(stream, block_size):
 
 
 def _best_fit_decreasing(lengths, block_size):
-    """Lists of pieces, one list a block, whose lengths sum to at most `block_size`."""
+    """One list of pieces per block; their lengths sum to at most `block_size`."""
     blocks = []
-    # the blocks by the room that they have left, and the rooms that there are as the bits of a number
+    # the blocks by the room they have left; the bits of a number say which rooms exist
     with_room = [[] for _ in range(block_size + 1)]
     rooms = 0
     for piece in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[piece])
         fitting = rooms >> length
         if fitting:
-            # the lowest bit: the least room that is enough
+            # the lowest bit: the smallest room that is large enough
             room = length + (fitting & -fitting).bit_length() - 1
             block = with_room[room].pop()
             if not with_room[room]:

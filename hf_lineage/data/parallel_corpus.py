@@ -15,7 +15,7 @@ from hf_lineage.data.translation_grammar import grammar_corpus
 from hf_lineage.files import read_lines
 
 
-# raise it when the same file is read differently, so that no stale cache is served
+# raise it when reading changes, so that no stale cache is used
 _READER_VERSION = 2
 _FEATURES = datasets.Features(source=datasets.Value("string"), target=datasets.Value("string"))
 
@@ -30,19 +30,20 @@ def load_parallel_corpus(
     """Sentence pairs as rows {source, target}; pairs with an empty side are left out.
 
     `corpus` is one of:
-    - None: the synthetic grammar (`translation_grammar.py`), whose rows have their gold `alignment` too;
-    - a folder that holds a file for each split: train.jsonl (also .jsonl.gz, .parquet) or the two texts train.zh and
-      train.en (also .gz), line by line; or one JSON Lines or Parquet file, which is all of the split "train";
+    - None: the synthetic grammar (`translation_grammar.py`), whose rows also have the true `alignment`;
+    - a folder with one file per split: train.jsonl (also .jsonl.gz, .parquet), or two texts train.zh and train.en
+      (also .gz) whose lines correspond; or a single JSON Lines or Parquet file for the split "train";
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
-    A row has the two languages as fields, or within a field `translation`, as data sets on the Hub do.
+    A row has both languages as fields, or within a field `translation`, as data sets on the Hub have.
 
     Raises:
-        CorpusError: the corpus, the split or a language is not there, or a file is damaged; the message names it.
+        CorpusError: the corpus, the split or a language is missing, or a file is damaged; the error names it.
     """
     if corpus is None:
         if (source_language, target_language) != ("zh", "en"):
             raise CorpusError(
-                f"the default corpus translates zh into en, not {source_language} into {target_language}: give one"
+                f"the default corpus translates zh into en, not {source_language} into {target_language}: "
+                "give a corpus"
             )
         try:
             return grammar_corpus(split)
@@ -55,7 +56,7 @@ def load_parallel_corpus(
     texts = [_text_of(corpus, f"{split}.{language}") for language in languages]
     settings = {"languages": languages, "version": _READER_VERSION}
     if all(texts):
-        # a tuple, since datasets takes the entries of a list for shards and reads them one by one
+        # a tuple: datasets would take the entries of a list for shards and read them one by one
         return cached(_read_texts, _FEATURES, {"files": tuple(map(with_stamp, texts)), **settings})
     files = [with_stamp(path) for path in find_files(corpus, split)]
     return cached(_read_rows, _FEATURES, {"files": files, **settings})
@@ -76,14 +77,17 @@ def _read_texts(files, languages, version):
     for number, (source_line, target_line) in enumerate(lines, start=1):
         if source_line is None or target_line is None:
             shorter = source if source_line is None else target
-            raise CorpusError(f"{shorter} has {number - 1} lines, the other language more: line must answer to line")
+            raise CorpusError(
+                f"{shorter} has {number - 1} lines, the other language more: each line must be the "
+                "translation of the same line"
+            )
         for pair in _pair(source_line, target_line):
             empty = False
             yield pair
     if empty:
         raise CorpusError(
             f"the corpus {source} and {target} has no sentence pair: each of its {number} lines is empty on a side; "
-            "write one sentence a line, its translation in the same line of the other file"
+            "write one sentence per line, and its translation in the same line of the other file"
         )
 
 
@@ -93,7 +97,7 @@ def _read_rows(files, languages, version):
         suffix = suffix_of(path)
         if suffix.startswith(".txt"):
             raise CorpusError(
-                f"{path} is a text of one language: name a folder that holds <split>.{languages[0]} and "
+                f"{path} is a text in one language: name a folder with <split>.{languages[0]} and "
                 f"<split>.{languages[1]}, or JSON Lines with both languages"
             )
         empty = True

@@ -24,10 +24,10 @@ from transformers import TrainerCallback
 
 
 def generator(seed: int, epoch: int, index: int, purpose: str = "") -> np.random.Generator:
-    """A generator of its own for each (seed, epoch, index, purpose), the same in every process and on every machine.
+    """The generator of (seed, epoch, index, purpose), the same in every process and on every machine.
 
     `purpose` names what is drawn, so that two uses with equal numbers are independent. Philox (counter-based; Salmon
-    et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") keyed by a BLAKE2b digest; about 8 microseconds a call.
+    et al., 2011, "Parallel random numbers: as easy as 1, 2, 3"), keyed by a BLAKE2b digest; about 8 µs per call.
     """
     digest = hashlib.blake2b(f"{seed},{epoch},{index},{purpose}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
@@ -41,29 +41,29 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 def log_uniform(generator: np.random.Generator, size: int, vocab_size: int) -> np.ndarray:
     """Word numbers, int64 [size], each k < V with probability log((k + 2) / (k + 1)) / log(V + 1).
 
-    Close to Zipf's law where the words are numbered by falling frequency.
+    This is close to Zipf's law if the words are numbered by falling frequency.
     """
     draws = np.exp(generator.random(size) * np.log(vocab_size + 1)).astype(np.int64) - 1
-    # rounding can reach the open end of the interval
+    # rounding can reach the end of the half-open interval
     return np.minimum(draws, vocab_size - 1)
 
 
 def updates_per_epoch(train_dataloader: Sized, gradient_accumulation_steps: int) -> int:
-    """How often the Trainer updates the weights in an epoch; the last update may take fewer batches."""
+    """Updates of the weights per epoch; the last update may have fewer batches."""
     return -(-len(train_dataloader) // gradient_accumulation_steps)
 
 
 class EpochDataset(torch.utils.data.Dataset):
     """A map-style dataset whose order and draws depend on (seed, epoch, example index) alone.
 
-    A subclass gives `__len__` and `example`. The order is the dataset's own (`shuffle`), so its sampler must be
-    sequential; `EpochCallback` sees to both that and the epoch.
+    A subclass defines `__len__` and `example`. The dataset orders its examples itself (`shuffle`), so the sampler must
+    be sequential; `EpochCallback` checks that and sets the epoch.
     """
 
     def __init__(self, seed: int = 0, shuffle: bool = True):
         self.seed = seed
         self.shuffle = shuffle
-        # shared memory: DataLoader workers, forked or spawned, see the main process's epoch
+        # in shared memory, so that DataLoader workers, forked or spawned, see the main process's epoch
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._order_epoch = None
         self._order = None
@@ -79,18 +79,18 @@ class EpochDataset(torch.utils.data.Dataset):
     def epoch(self) -> int:
         return int(self._epoch)
 
-    # not a method `set_epoch`, which accelerate calls with its own count: the callback alone sets the epoch
+    # not named `set_epoch`: accelerate would call that with its own count, and only the callback sets the epoch
     @epoch.setter
     def epoch(self, epoch: int):
         self._epoch.fill_(epoch)
 
     def __getitem__(self, position: int) -> dict:
         if not 0 <= position < len(self):
-            raise IndexError(f"position {position} is outside of a dataset of {len(self)} examples")
+            raise IndexError(f"position {position} is outside a dataset of {len(self)} examples")
         return self.at(self.epoch, position)
 
     def at(self, epoch: int, position: int) -> dict:
-        """The example at `position` of `epoch`, whatever the epoch now is."""
+        """The example at `position` of `epoch`, whatever the current epoch."""
         index = int(self._order_of(epoch)[position]) if self.shuffle else int(position)
         return self.example(index, generator(self.seed, epoch, index, type(self).__name__))
 
@@ -102,9 +102,9 @@ class EpochDataset(torch.utils.data.Dataset):
 
 
 class EpochCallback(TrainerCallback):
-    """Tells `dataset` the epoch that the Trainer is in, exactly, in a fresh run and in a resumed one.
+    """Tells `dataset` the Trainer's exact epoch, in a fresh run and in a resumed one.
 
-    Raises ValueError at the start of training when the Trainer's settings would break the order or the epoch.
+    Raises ValueError at the start of training if the Trainer's settings would break the order or the epoch.
     """
 
     def __init__(self, dataset: EpochDataset):

@@ -1,4 +1,4 @@
-"""The rows of a data set in an order of their own for each epoch."""
+"""The rows of a data set, in a new order each epoch."""
 
 import datasets
 
@@ -6,7 +6,7 @@ from hf_lineage.data.randomness import EpochDataset
 
 
 class Rows(EpochDataset):
-    """A datasets.Dataset, such as one of labelled texts, shuffled as a pure function of (seed, epoch)."""
+    """A datasets.Dataset, such as labelled texts, shuffled as a pure function of (seed, epoch)."""
 
     def __init__(self, dataset: datasets.Dataset, seed: int = 0, shuffle: bool = True):
         super().__init__(seed, shuffle)

@@ -1,4 +1,4 @@
-"""BERT's pre-training examples: pairs of text spans of which the second follows the first, or does not.
+"""BERT's pre-training examples: pairs of text spans; the second one follows the first, or is random.
 
 documents -> sentences -> token ids, flat -> spans [pairs, 4], planned once -> [CLS] A [SEP] B [SEP], masked
 """
@@ -22,13 +22,13 @@ from hf_lineage.data.sentences import split_sentences
 from hf_lineage.data.text_files import CorpusError
 
 
-# raise it when the same text is cut or encoded differently, so that no stale cache is served
+# raise it when cutting or encoding changes, so that no stale cache is used
 _ENCODING_VERSION = 2
 # [CLS] A [SEP] B [SEP]
 _SPECIAL = 3
-# documents that a stream plans together, at least: a random second span comes from one of these
+# least number of documents that a stream plans together: random second spans come from these
 _READ_AHEAD = 256
-# a larger share of documents of one sentence is worth a warning
+# a larger share of one-sentence documents is worth a warning
 _MOST_SINGLE = 0.1
 
 
@@ -36,8 +36,8 @@ _MOST_SINGLE = 0.1
 class SentenceStream:
     """Encoded documents, sentence by sentence, end to end.
 
-    tokens: int32 [N]; sentence_starts: int64 [sentences + 1], where each begins in tokens, and N;
-    document_starts: int64 [documents + 1], where each begins in the sentences, and their number.
+    tokens: int32 [N]; sentence_starts: int64 [sentences + 1], first token of each sentence, and N;
+    document_starts: int64 [documents + 1], first sentence of each document, and the number of sentences.
     """
 
     tokens: np.ndarray
@@ -50,11 +50,11 @@ class SentenceStream:
 
     @property
     def single_sentence_share(self) -> float:
-        """Share of the documents that have one sentence."""
+        """Share of the documents with a single sentence."""
         return float(np.mean(np.diff(self.document_starts) == 1)) if self.num_documents else 0.0
 
     def cut(self, longest: int) -> "SentenceStream":
-        """The same tokens, with sentences of more than `longest` tokens cut into parts of about the same length."""
+        """The same tokens; sentences of more than `longest` tokens are cut into parts of about equal length."""
         parts = -(-np.diff(self.sentence_starts) // longest)
         first = np.concatenate([[0], np.cumsum(parts)])
         if first[-1] == len(parts):
@@ -68,7 +68,7 @@ class SentenceStream:
 
     @classmethod
     def of(cls, documents: list[list[Sequence[int]]]) -> "SentenceStream":
-        """From sentences of token ids; empty sentences and documents are left out."""
+        """Joins documents, lists of sentences of token ids; leaves out empty sentences and documents."""
         documents = [[sentence for sentence in document if len(sentence)] for document in documents]
         documents = [document for document in documents if document]
         sentences = [sentence for document in documents for sentence in document]
@@ -89,10 +89,10 @@ def encode_sentences(
 ) -> SentenceStream:
     """Tokenizes the column "text" of `corpus`, one document per row, sentence by sentence; cached by datasets.
 
-    `split` cuts a document into sentences, and is told the `language` where one is given (`split_sentences`). Warns
-    where many documents have one sentence, since no pair of such a document is "is next".
+    `split` cuts a document into sentences; it gets the `language` if one is given (`split_sentences`). Warns if many
+    documents have a single sentence, since such a document gives no pair "is next".
 
-    Raises CorpusError for a corpus with fewer than two documents with text: a random second span needs another one.
+    Raises CorpusError for fewer than two documents with text: a random second span needs another document.
     """
     encoded = corpus.map(
         _encode_batch,
@@ -130,15 +130,15 @@ def _in_language(split, language):
 def _warn_of_single_sentences(stream, stacklevel):
     if stream.single_sentence_share > _MOST_SINGLE:
         warnings.warn(
-            f"{stream.single_sentence_share:.0%} of the {stream.num_documents} documents have one sentence, which no "
-            'second sentence can follow: their pairs are "is random" but where a sentence is longer than half a pair. '
+            f"{stream.single_sentence_share:.0%} of the {stream.num_documents} documents have one sentence, so no "
+            'second sentence follows: their pairs are "is random", unless a sentence is longer than half a pair. '
             'Give longer documents (sample_by="paragraph" or "document"), or the language of the text.',
             stacklevel=stacklevel + 1,
         )
 
 
 def _encode_batch(batch, encode, split, version):
-    """Columns of the encoded corpus; the version only tells the cache's entries apart."""
+    """Columns of the encoded corpus; the version only tells cache entries apart."""
     documents = _encode(batch["text"], encode, split)
     return {
         "tokens": [_joined(document) for document in documents],
@@ -168,14 +168,14 @@ def _check_documents(stream):
 class PairPlanner:
     """Cuts documents into pairs of spans as the authors' create_pretraining_data does, sentence by sentence.
 
-    Sentences of more than half of `max_length` − 3 tokens are cut into parts first, which are sentences from there
-    on: a sentence that is read alone is then read whole, so that no token is left out of all pairs.
+    First, sentences of more than half of `max_length` − 3 tokens are cut into parts, which then count as sentences: a
+    single sentence always fits into a pair, so that every token is in some pair.
 
-    Sentences are gathered until they hold `max_length` − 3 tokens, or with `short_probability`, drawn once per
-    document, a random number from 2. A is a random number of them, at least one. B is the rest (is next), or, with
-    probability 1/2 and always where there is no rest, as many tokens from a random place of another document (is
-    random); the rest is then read again. What is too long loses tokens at the front or the back, by chance, of the
-    longer span.
+    The planner gathers sentences until they hold `max_length` − 3 tokens or, with `short_probability` drawn once per
+    document, a random number of tokens from 2. A is a random number of these sentences, at least one. B is the rest
+    (is next). With probability 1/2, and always if there is no rest, B is instead as many tokens from a random place in
+    another document (is random); the rest is then read again. A pair that is too long loses tokens of its longer span,
+    each at the front or the back by chance.
     """
 
     def __init__(self, stream: SentenceStream, max_length: int, short_probability: float = 0.1):
@@ -187,12 +187,12 @@ class PairPlanner:
         self.max_tokens = max_length - _SPECIAL
         self.short_probability = short_probability
         stream = stream.cut(self.max_tokens // 2)
-        # lists: indexed one number at a time
+        # lists, because they are indexed one number at a time
         self.sentence_starts = stream.sentence_starts.tolist()
         self.document_starts = stream.document_starts.tolist()
 
     def plan(self, document: int, draw: np.random.Generator) -> list[tuple[int, int, int, int, bool]]:
-        """The pairs of one document: where A begins and ends in the tokens, where B does, and whether B is random."""
+        """The pairs of one document: begin and end of A and of B in the tokens, and whether B is random."""
         starts, (sentence, last) = self.sentence_starts, self.document_starts[document : document + 2]
         target = self.max_tokens
         if draw.random() < self.short_probability:
@@ -215,7 +215,7 @@ class PairPlanner:
         return pairs
 
     def _elsewhere(self, document, target, draw):
-        # as released: one time in D^10 the tenth try is the same document
+        # as released: with probability 1 / D^10 all ten tries give the same document
         for _ in range(10):
             other = int(draw.integers(len(self.document_starts) - 1))
             if other != document:
@@ -228,7 +228,7 @@ class PairPlanner:
         return begin, self.sentence_starts[sentence]
 
     def _truncated(self, a, b, draw):
-        """Token by token from the longer one (B, of equal ones), each from the front with probability 1/2."""
+        """Removes tokens from the longer span (B if equal), each from the front with probability 1/2."""
         kept_a, kept_b = a[1] - a[0], b[1] - b[0]
         if kept_a + kept_b > self.max_tokens:
             half = self.max_tokens // 2
@@ -275,8 +275,8 @@ class SentencePairs(randomness.EpochDataset):
     Gives {"input_ids", "token_type_ids", "labels": [T], "next_sentence_label": 0 (B follows A) or 1 (B is random)},
     without padding: `PackingCollator` or transformers' DataCollatorForTokenClassification makes batches.
 
-    Every document is cut into pairs `duplicates` times, each time otherwise. As released, the masks of each pair are
-    drawn once, too; with `dynamic_masking` they differ from epoch to epoch, so that one duplicate is enough.
+    Every document is cut into pairs `duplicates` times, each time differently. As released, the masks of a pair are
+    drawn once; with `dynamic_masking` they change every epoch, so that one duplicate is enough.
 
     Raises:
         ValueError: a setting is out of range.
@@ -324,16 +324,16 @@ class SentencePairs(randomness.EpochDataset):
 
 
 class StreamedSentencePairs(torch.utils.data.IterableDataset):
-    """`SentencePairs` of a corpus too large to hold: read, cut and masked while training, in constant memory.
+    """`SentencePairs` of a corpus too large for memory: read, cut and masked while training, in constant memory.
 
-    `corpus` has a column "text", one document a row. 256 documents or more are read together; random second spans come
-    from the same ones, and their pairs are given in random order. Everything is a function of (seed, pass, place in
+    `corpus` has a column "text", one document per row. At least 256 documents are read together; their random second
+    spans come from each other, and their pairs come in random order. Everything is a function of (seed, pass, place in
     the corpus), so that the Trainer's skipping on resume is exact within one of its epochs: train with `passes=None`
-    (without end) and `max_steps`. DataLoader workers read all of the text and cut and mask their share of it: together
-    they give the pairs that one process gives, each once. `language` and `split` are those of `encode_sentences`; the
-    first documents read may give its warning.
+    (without end) and `max_steps`. Every DataLoader worker reads the whole text, but cuts and masks only its share;
+    together the workers give each pair of a single process once. `language` and `split` are those of
+    `encode_sentences`; the first documents may give its warning.
 
-    Raises ValueError for a bad setting and, when reading, CorpusError for a corpus of fewer than two documents.
+    Raises ValueError for a bad setting and, when reading, CorpusError for fewer than two documents.
     """
 
     def __init__(
@@ -364,7 +364,7 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[dict[str, torch.Tensor | int]]:
         worker = torch.utils.data.get_worker_info()
         worker_id, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        # counted through the passes, so that no worker waits for ever where a pass has fewer groups than workers
+        # counted across passes, so that no worker waits for ever if a pass has fewer groups than workers
         turn = itertools.cycle(range(num_workers))
         for pass_number in itertools.count() if self.passes is None else range(self.passes):
             for group, texts in enumerate(self._groups()):
@@ -376,8 +376,8 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
                     yield from self._pairs(stream, draw)
 
     def _groups(self):
-        """The texts that are not blank, 256 together; fewer at the end go with those before them."""
-        # not iter(corpus), which gives each worker some of the shards only
+        """The non-blank texts in groups of 256; a smaller rest at the end joins the last group."""
+        # not iter(corpus), which gives each worker only some of the shards
         batches = self.corpus.iter(_READ_AHEAD)
         texts = (text for batch in batches for text in batch["text"] if text.strip())
         held = list(itertools.islice(texts, _READ_AHEAD))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 
-# first word of a character's name in Unicode -> a language in that script; Latin and all others are read as English
+# first word of a character's Unicode name -> a language in that script; Latin and all others count as English
 LANGUAGE_OF_SCRIPT = {
     "ARABIC": "ar",
     "ARMENIAN": "hy",
@@ -29,14 +29,14 @@ LANGUAGE_OF_SCRIPT = {
     "TAMIL": "ta",
     "TELUGU": "te",
 }
-# characters of a text that tell its script
+# characters of a text that decide its script
 _TELLING = 1_000
 # characters cut at a time: the segmenter's time grows with the square of the text's length
 _WINDOW = 4_000
 _CJK = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _CLOSING = "」』”’）】》〉〕］｝"
 _WHITE_SPACE = re.compile(r"\s")
-# what stands right behind a sentence still belongs to it
+# marks right behind a sentence still belong to it
 _STILL_BEFORE = re.compile(f"[{_CLOSING}…。．！？]+")
 _ENDS_IN_ASCII = re.compile(r"[.!?][\"')\]]*$")
 # places the segmenter leaves whole: dots between ideographs, and a closed bracket after an ideographic mark or …
@@ -48,10 +48,10 @@ _MORE_CUTS = re.compile(
 
 
 def split_sentences(text: str, language: str | None = None) -> list[str]:
-    """Cuts a document at line breaks and at the ends of sentences, by sentencex, which knows some 300 languages.
+    """Cuts a document at line breaks and at the ends of sentences with sentencex, which knows about 300 languages.
 
-    `language` is an ISO 639 code such as "de", whose abbreviations end no sentence; by default it is told from the
-    text's script, and Latin text is read as English. The sentences come without the white space around them.
+    `language` is an ISO 639 code such as "de"; its abbreviations end no sentence. By default the script of the text
+    decides, and Latin text counts as English. The sentences have no white space around them.
     """
     language = language or language_of(text)
     sentences = (sentence for line in text.split("\n") for sentence in _sentences(line, language))
@@ -59,12 +59,12 @@ def split_sentences(text: str, language: str | None = None) -> list[str]:
 
 
 def language_of(text: str) -> str:
-    """A language that is written in the script of most letters at the text's beginning; "en" for Latin ones."""
+    """A language in the script of most letters at the beginning of the text; "en" for Latin."""
     if text.isascii():
         return "en"
     scripts = Counter(map(_script, filter(str.isalpha, text[:_TELLING])))
     if scripts["HIRAGANA"] + scripts["KATAKANA"] > scripts["CJK"] / 10:
-        # Japanese has more ideographs than Chinese has kana
+        # enough kana for Japanese, whose texts hold many ideographs too
         scripts["HIRAGANA"] += scripts["CJK"] + scripts["KATAKANA"]
     return LANGUAGE_OF_SCRIPT.get(max(scripts, key=scripts.__getitem__, default=""), "en")
 
@@ -78,7 +78,7 @@ def _sentences(line, language) -> Iterator[str]:
     while len(line) > _WINDOW:
         *whole, rest = _with_marks(_segments(line[:_WINDOW], language))
         if not whole:
-            # longer than any span: cut at the last blank, if there is one
+            # longer than any window: cut at the last blank, if there is one
             cut = rest.rstrip().rfind(" ") + 1 or len(rest)
             whole = [rest[:cut]]
         for sentence in whole:
@@ -89,18 +89,18 @@ def _sentences(line, language) -> Iterator[str]:
 
 
 def _segments(text, language) -> Iterator[str]:
-    # imported where it is needed, by one station of eleven
+    # imported here, since only one station needs it
     from sentencex import segment
 
     start = 0
-    # it fails on other white space behind an initial
+    # sentencex fails on other white space after an initial
     for piece in segment(language, _WHITE_SPACE.sub(" ", text)):
         yield text[start : start + len(piece)]
         start += len(piece)
 
 
 def _with_marks(pieces) -> list[str]:
-    """Pieces of a text, each with the closing marks behind it, and without a cut inside of "Yahoo.Com"."""
+    """Pieces of a text with the closing marks behind them, and without a cut inside "Yahoo.Com"."""
     sentences = [""]
     for piece in pieces:
         before = sentences[-1]

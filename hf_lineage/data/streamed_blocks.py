@@ -21,18 +21,18 @@ _READ_AHEAD = 256
 
 
 class StreamedBlocks(torch.utils.data.IterableDataset):
-    """`ContiguousBlocks` of a corpus too large to hold: read and tokenized while training, in constant memory.
+    """`ContiguousBlocks` of a corpus too large for memory: read and tokenized while training, in constant memory.
 
     `context_size` is that of `ContiguousBlocks`.
 
-    `corpus` has a column "text", and "continues" where `load_corpus` was given `longest`. The tail that does not fill
-    a block is dropped at the end of each pass. The order is the corpus's; with `shuffle_buffer` blocks in memory, the
-    next one is drawn from these, as a function of (seed, pass). The order is the same each time, so that the Trainer's
-    skipping on resume is exact, but only within one of its epochs: train with `passes=None` (without end) and
-    `max_steps`; `passes=1` suits evaluation.
+    `corpus` has a column "text", and "continues" if `load_corpus` had `longest`. The tokens at the end of a pass that
+    do not fill a block are dropped. Blocks come in the order of the corpus; with a `shuffle_buffer` of so many blocks
+    in memory, the next one is drawn from these as a function of (seed, pass). The order is reproducible, so that the
+    Trainer's skipping on resume is exact, but only within one of its epochs: train with `passes=None` (without end)
+    and `max_steps`; `passes=1` suits evaluation.
 
-    No block comes twice. DataLoader workers share the corpus's shards (its files) among them, so more workers than
-    shards are idle; of several processes, accelerate has one read for all, or each take its slice of the blocks.
+    No block comes twice. DataLoader workers share the corpus's shards (its files), so more workers than shards are
+    idle. With several processes, accelerate lets one read for all, or each take its slice of the blocks.
 
     Raises ValueError for a bad setting and, when reading, CorpusError for a corpus shorter than a block.
     """
@@ -99,7 +99,7 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
                 pending, only_read = pending[self.block_size - self.context_size :], self.context_size
 
     def _texts(self):
-        # not corpus.iter(batch_size), which does not share the shards among workers
+        # not corpus.iter(batch_size), which does not divide the shards among workers
         for row, example in enumerate(iter(self.corpus)):
             check_row_text(row, example["text"])
             yield Part(example["text"]) if example.get("continues") else example["text"]

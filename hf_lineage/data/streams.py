@@ -12,7 +12,7 @@ from hf_lineage.data.token_stream import TokenStream
 
 
 class Predictions(Protocol):
-    """A text as numbers, [N], and how many of them can be predicted: a `TokenStream`, or that of a biLM."""
+    """A text as numbers, [N], and how many of them can be predicted: a `TokenStream` or a `BiLMStream`."""
 
     @property
     def tokens(self) -> np.ndarray: ...
@@ -24,12 +24,12 @@ class Predictions(Protocol):
 class ContiguousBlocks(randomness.EpochDataset):
     """The stream in blocks of `block_size` tokens that ignore the documents' bounds.
 
-    Gives {"input_ids": [T], "labels": [T]}, equal, for models that shift the labels themselves. Neighbouring blocks
-    share one token: the last of a block, which is only predicted, is the first of the next, which is only read. So
-    each token is predicted exactly once, but for the last `num_dropped`, which do not fill a block.
+    Gives equal {"input_ids": [T], "labels": [T]} for models that shift the labels themselves. Neighbouring blocks
+    share one token: the last token of a block is only predicted, and is the first of the next block, where it is only
+    read. So each token is predicted exactly once, except the last `num_dropped`, which do not fill a block.
 
-    A model that reads a window of `context_size` tokens is to have it filled everywhere: then blocks share that many
-    tokens, which only the first block predicts (the label -100 in all others).
+    For a model that reads a window of `context_size` tokens, neighbouring blocks share that many tokens, so that the
+    window is always full. Only the first block predicts them; in all others their label is -100.
 
     Raises ValueError for a block_size that leaves nothing to predict and CorpusError for a stream shorter than a
     block.
@@ -60,12 +60,12 @@ class ContiguousBlocks(randomness.EpochDataset):
 
 
 class BlocksWithNegatives(ContiguousBlocks):
-    """`ContiguousBlocks` with "negative_ids" [K], words that each target of the block is compared with.
+    """`ContiguousBlocks` with "negative_ids" [K], noise words for all targets of the block.
 
-    For `sampled_softmax` and `nce`: drawn with repetition from the log-uniform distribution over the vocabulary, as a
-    function of (seed, epoch, block). Evaluation needs none.
+    For `sampled_softmax` and `nce`. The words are drawn with repetition from the log-uniform distribution over the
+    vocabulary, as a function of (seed, epoch, block). Evaluation needs none.
 
-    Raises ValueError as `ContiguousBlocks` does, and for no negatives.
+    Raises ValueError as `ContiguousBlocks` does, and if num_negatives is below 1.
     """
 
     def __init__(self, stream: TokenStream, block_size: int, vocab_size: int, num_negatives: int, **options):
@@ -81,19 +81,19 @@ class BlocksWithNegatives(ContiguousBlocks):
 
 
 class ParallelStreams(torch.utils.data.Dataset):
-    """The stream cut into `num_streams` equal pieces that are read side by side, for truncated BPTT.
+    """The stream cut into `num_streams` equal pieces that are read in parallel, for truncated BPTT.
 
-    Gives {"input_ids": [T], "labels": [T], "shift_labels": [T], "stream": int, "stream_step": int}: the labels equal
-    the input, and the shift_labels, which the models take as they are, are one token further, so that a block's last
-    token is scored too.
+    Gives {"input_ids": [T], "labels": [T], "shift_labels": [T], "stream": int, "stream_step": int}. The labels equal
+    the input. The shift_labels are one token ahead, and models use them unshifted, so that the last token of a block
+    is scored too.
 
-    Position p holds step p // num_streams of stream p % num_streams: read in order with a global batch of
-    num_streams, row r of each batch continues row r of the batch before, so a recurrent state can be carried over.
-    Accelerate deals consecutive batches of num_streams / W examples to W processes in turn, so that each process
-    keeps its own streams from step to step.
+    Position p holds step p // num_streams of stream p % num_streams. Read in order with a global batch of num_streams,
+    row r of each batch continues row r of the batch before, so that a recurrent state can be carried over. Accelerate
+    gives consecutive batches of num_streams / W examples to W processes in turn, so that each process keeps its own
+    streams.
 
-    The last `num_dropped` predictions, which do not fill a step of each stream, are left out (Zaremba et al., 2014,
-    do the same). Raises ValueError for num_streams or block_size below 1, CorpusError for a stream that is too short.
+    The last `num_dropped` predictions, which do not fill a step of each stream, are left out, as in Zaremba et al.
+    (2014). Raises ValueError for num_streams or block_size below 1, CorpusError for a stream that is too short.
     """
 
     def __init__(self, stream: Predictions, num_streams: int, block_size: int):
@@ -134,9 +134,9 @@ class VariableStreams(ParallelStreams, randomness.EpochDataset):
     """`ParallelStreams` whose blocks vary in length, so that no token always ends a block (Merity et al., 2017, 4.1).
 
     A block's length is drawn around `block_size`, or with probability 0.05 around half of it, with a standard
-    deviation of 5 and at least 5: a function of (seed, epoch, step), the same for all streams. The lengths of an epoch
-    are then stretched or shrunk, by about as much as their mean differs from what is expected, so that they fill the
-    streams: each epoch has as many steps, and drops only what does not divide among the streams.
+    deviation of 5 and at least 5. It is a function of (seed, epoch, step), the same for all streams. The lengths of an
+    epoch are then scaled a little so that they fill the streams: each epoch has the same number of steps, and drops
+    only the tokens that do not divide among the streams.
 
     Raises ValueError and CorpusError as `ParallelStreams` does, and ValueError for a block_size below 5.
     """

@@ -6,10 +6,10 @@ from hf_lineage.data.blocks import IGNORED
 
 
 def tags_of_tokens(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[int]:
-    """The tag of each word [W] at its first token -> labels [T]; all other tokens, and marks, have −100.
+    """Tags of words [W] -> labels [T]: each word's first token has its tag, all other tokens and marks have −100.
 
-    `word_ids` [T] are those of a fast tokenizer's answer to a list of words: the word that each token is a piece of,
-    None for marks. Words without a token have no label.
+    `word_ids` [T] come from a fast tokenizer called on a list of words: the word of each token, None for marks. A word
+    without a token has no label.
 
     Raises:
         ValueError: there are fewer tags than words.

@@ -1,7 +1,7 @@
-"""Any task as the reading of texts (Radford et al., 2018, section 3.3 and figure 1).
+"""Turns the inputs of any task into texts (Radford et al., 2018, section 3.3 and figure 1).
 
-A text becomes `start text extract`, an ordered pair `start first delimiter second extract`; what the model makes of
-the extract token is what a linear layer then reads.
+A text becomes `start text extract`, an ordered pair `start first delimiter second extract`. A linear layer then reads
+the model's vector at the extract token.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from transformers import PreTrainedTokenizerFast
 
 
 START, DELIMITER, EXTRACT = "_start_", "_delimiter_", "_classify_"
-# task -> how many columns it reads
+# task -> number of columns it reads
 TASKS = {"classification": (1,), "entailment": (2,), "similarity": (2,), "multiple_choice": (2, 3)}
 
 
 def task_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     """A copy that puts the start, delimiter and extract tokens around texts: `tokenizer(text)`, `tokenizer(a, b)`.
 
-    They are new tokens after the vocabulary: `model.resize_token_embeddings(len(tokenizer), mean_resizing=False)`
-    gives the model their vectors, drawn as the others were. Where there is no pad_token, the start token pads, on the
-    right.
+    They are new tokens at the end of the vocabulary: `model.resize_token_embeddings(len(tokenizer),
+    mean_resizing=False)` gives the model vectors for them, drawn like the others. Without a pad_token, the start token
+    pads, on the right.
     """
     copied = PreTrainedTokenizerFast(
         tokenizer_object=type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str()),
@@ -51,11 +51,11 @@ class TaskInputs:
     | similarity | text, text | [2][T], in both orders | sequence classification, which adds their vectors |
     | multiple_choice | context, (question,) list of answers | [C][T] | multiple choice |
 
-    What is longer than `max_length` (default: the tokenizer's model_max_length) loses the ends of its longer text.
+    Inputs longer than `max_length` (default: the tokenizer's model_max_length) lose the end of their longer text.
     Gives {"input_ids", "attention_mask"}; `TaskCollator` makes batches of them.
 
     Raises:
-        ValueError: the task is unknown, the number of columns is not the task's, or a row's text is no text.
+        ValueError: the task is unknown, the number of columns does not fit the task, or a row holds no text.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class TaskInputs:
 
 
 class TaskCollator:
-    """Pads what `TaskInputs` gives to input_ids and attention_mask [B, T], or [B, C, T] where an example has C texts.
+    """Pads the outputs of `TaskInputs` to input_ids and attention_mask [B, T], or [B, C, T] with C texts per example.
 
-    Questions with fewer answers than others are refused, since a padded answer could be chosen. "label" becomes
-    "labels", everything else is stacked.
+    It refuses questions with different numbers of answers, since a padded answer could be chosen. "label" becomes
+    "labels"; everything else is stacked.
 
     Raises:
         ValueError: the examples of a batch have different numbers of texts.
@@ -112,7 +112,9 @@ class TaskCollator:
         nested = isinstance(examples[0]["input_ids"][0], list)
         counts = {len(example["input_ids"]) for example in examples} if nested else {1}
         if len(counts) > 1:
-            raise ValueError(f"the examples of a batch have {sorted(counts)} texts each; they must have equally many")
+            raise ValueError(
+                f"the examples of a batch have {sorted(counts)} texts each; all must have the same number"
+            )
         lead = (len(examples), *counts) if nested else (len(examples),)
         batch = {}
         for name in examples[0]:

@@ -1,4 +1,4 @@
-"""Documents of one file: text, JSON Lines or Parquet, with errors that name the place."""
+"""Documents of one file: text, JSON Lines or Parquet; errors name the place."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from hf_lineage.text_parts import LONGEST, Part, in_parts, whole_texts
 SAMPLE_BY = ("line", "paragraph", "document")
 ON_INVALID = ("error", "replace")
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
-# what JSON can write and a text must not hold: NUL and the halves of surrogate pairs
+# JSON can write these, but a text must not hold them: NUL and the halves of surrogate pairs
 _INVALID_CHARACTER = re.compile("[\0\ud800-\udfff]")
 _REMEDY = 'convert the file to UTF-8 text, or read it with on_invalid="replace", which puts U+FFFD there'
 
@@ -24,13 +24,13 @@ _REMEDY = 'convert the file to UTF-8 text, or read it with on_invalid="replace",
 def read_documents(
     path: str | os.PathLike, *, text_field: str = "text", sample_by: str = "line", on_invalid: str = "error"
 ) -> Iterator[str]:
-    """The documents of one local file, in order, those without text left out.
+    """The documents of one local file, in order; documents without text are left out.
 
-    A text file gives each line, each paragraph (blank lines between) or the whole file as one document, as
-    `sample_by` says; JSON Lines and Parquet give `text_field` of each row. A byte order mark is dropped. Bytes that
-    are not UTF-8, and NULs, are an error, or with `on_invalid="replace"` the character U+FFFD.
+    `sample_by` decides whether a document of a text file is a line, a paragraph (between blank lines) or the whole
+    file. JSON Lines and Parquet give `text_field` of each row. A byte order mark is dropped. Bytes that are not UTF-8,
+    and NULs, are an error, or with `on_invalid="replace"` the character U+FFFD.
 
-    Raises CorpusError that names file, line (from 1) and byte offset in the unpacked file (from 0).
+    Raises CorpusError, which names file, line (from 1) and byte offset in the unpacked file (from 0).
     """
     return whole_texts(_read(path, None, text_field, sample_by, on_invalid))
 
@@ -43,9 +43,9 @@ def read_parts(
     on_invalid: str = "error",
     longest: int = LONGEST,
 ) -> Iterator[str]:
-    """`read_documents` with long documents as several `Part`s, each cut behind a blank, and a last str.
+    """`read_documents`, with a long document as several `Part`s, each cut after a blank, and a last str.
 
-    Put end to end, the parts are the document. A text file is never held as a whole, however long its lines are.
+    Joined, the parts are the document. Memory never holds a whole text file, however long its lines are.
     """
     return _read(path, longest, text_field, sample_by, on_invalid)
 
@@ -87,7 +87,7 @@ def suffix_of(path):
 
 
 def _marked_blank(parts):
-    """Parts of lines, of which the first has text unless the whole line is blank."""
+    """Parts of lines, joined so that the first part has text unless the whole line is blank."""
     lead, blank = [], True
     for part, ends in parts:
         lead.append(part)
@@ -98,7 +98,7 @@ def _marked_blank(parts):
 
 
 def _group_lines(parts, sample_by):
-    """Parts of lines -> parts of documents; each with whether it is the last one."""
+    """Parts of lines -> parts of documents, each with whether it is the last one."""
     if sample_by == "line":
         yield from parts
         return
@@ -117,7 +117,7 @@ def _group_lines(parts, sample_by):
 
 
 def _gathered(parts, longest):
-    """Documents with text, those of more than `longest` characters as several parts."""
+    """Documents with text; those of more than `longest` characters come in several parts."""
     held, size, found = [], 0, False
     for part, ends in parts:
         if found and size and longest is not None and size + len(part) > longest:
@@ -139,7 +139,7 @@ def _read_json_lines(path, text_field, on_invalid):
 
 
 def json_rows(path, on_invalid="error"):
-    """The objects of JSON Lines, each after the place where it stands."""
+    """The objects of JSON Lines, as (place, object)."""
     for number, line in enumerate(read_lines(path, on_invalid, remedy=_REMEDY), start=1):
         if not has_text(line):
             continue

@@ -13,7 +13,7 @@ from hf_lineage.data.text_files import CorpusError
 from hf_lineage.text_parts import whole_texts
 
 
-# raise it when the same text is encoded differently, so that no stale cache is served
+# raise it when encoding changes, so that no stale cache is used
 _ENCODING_VERSION = 3
 
 
@@ -22,11 +22,11 @@ class TokenStream:
     """An encoded corpus, `<eos> d1 <eos> d2 <eos> ... dn <eos>`.
 
     The stream begins with an end mark, so that each token of the text and each end mark is predicted exactly once:
-    `num_predictions` = len(tokens) - 1. The counts are what perplexity and bits are divided by, and count the end
-    marks too, as is the custom on the Penn Treebank: `<eos>` is a word, and the end of a line is a character.
+    `num_predictions` = len(tokens) - 1. Perplexity and bits are divided by these counts, which include the end marks,
+    as is usual on the Penn Treebank: `<eos>` is a word, and the end of a line is a character.
 
-    tokens: int32 [N]; document_starts: int64 [documents], where each document's first token is;
-    num_words: words of the text between white space, plus one per document; in a corpus written without blanks
+    tokens: int32 [N]; document_starts: int64 [documents], first token of each document;
+    num_words: words between white space, plus one per document; in a corpus written without blanks
     (`hf_lineage.data.cjk`) each Chinese or Japanese character is a word;
     num_characters: characters of the text, plus one per document;
     num_unknown: tokens of the text that are the tokenizer's unknown token.
@@ -50,9 +50,9 @@ class TokenStream:
 def encode_corpus(
     corpus: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, *, num_proc: int | None = None
 ) -> TokenStream:
-    """Tokenize the column "text" of `corpus`, one document per row, in `num_proc` processes; cached by datasets.
+    """Tokenizes the column "text" of `corpus`, one document per row, in `num_proc` processes; cached by datasets.
 
-    Documents may come in several rows, as `load_corpus` gives them with `longest`; the result is the same.
+    A document may have several rows, as in `load_corpus` with `longest`; the result is the same.
 
     Raises CorpusError for a corpus without text and for a row that is not text, ValueError for a tokenizer without
     an end mark.
@@ -62,7 +62,7 @@ def encode_corpus(
         raise CorpusError("the corpus has no documents")
     encode = TextEncoder(tokenizer)
     if "continues" in corpus.column_names and not encode.by_chunk:
-        # such a tokenizer may look beyond the rows' bounds
+        # such a tokenizer may look across the bounds of the rows
         corpus = datasets.Dataset.from_generator(_whole_rows, gen_kwargs={"corpus": corpus})
     encoded = corpus.map(
         _encode_batch,
@@ -107,7 +107,7 @@ def end_mark(tokenizer):
 
 
 def _encode_batch(batch, indices, encode, eos_token_id, version):
-    """Columns of the encoded corpus; the version only tells the cache's entries apart."""
+    """Columns of the encoded corpus; the version only tells cache entries apart."""
     texts = batch["text"]
     for index, text in zip(indices, texts, strict=True):
         check_row_text(index, text)

@@ -1,12 +1,12 @@
 """A small synthetic grammar of Chinese and English: sentence pairs whose word alignment is known exactly.
 
-Not natural text, but what makes translation hard, under control: words that change place (time and place adverbs,
-relative clauses, 把 and 被), agreement and tense that Chinese does not mark, who owes whom (我 欠 他 100万 and
-他 欠 我 100万), words without a counterpart. So BLEU and the alignment error rate are known exactly. The lexicon is
-wide, prepositions, modals and question words included, so that few words can be guessed without a look at the source.
+The text is artificial, but has what makes translation hard: words that change place (time and place adverbs, relative
+clauses, 把 and 被), agreement and tense that Chinese does not mark, who owes whom (我 欠 他 100万 and 他 欠 我 100万),
+words without a counterpart. BLEU and the alignment error rate are known exactly. The lexicon is wide, also in
+prepositions, modals and question words, so that a model can guess few words without reading the source.
 
-A rule is written for both languages at once (a synchronous context-free grammar; Aho and Ullman, 1969): slots in
-braces stand on both sides, words that share a label after a slash are aligned: surely, or possibly after a "?".
+A rule is written for both languages at once (a synchronous context-free grammar; Aho and Ullman, 1969). Slots in
+braces stand on both sides. Words that share a label after a slash are aligned: surely, or possibly after a "?".
 
     rule("在/1 {place} {verb} 了/2? {object}", "{verb} {object} in/1 {place}", ...)
 """
@@ -59,7 +59,7 @@ _FEATURES = datasets.Features(
 class SentencePair:
     """A phrase in both languages as words, and its links (source word, target word), counted from 0.
 
-    `sure` links hold by themselves; `possible` ones, which include them, may also be drawn (Och and Ney, 2003).
+    `sure` links are certain; `possible` links include these and ambiguous ones (Och and Ney, 2003).
     """
 
     source: tuple[str, ...]
@@ -71,12 +71,12 @@ class SentencePair:
 
     @property
     def alignment(self) -> str:
-        """Links in the Pharaoh format with "?" for those that are only possible: `0-0 1-2 2?2`."""
+        """Links in the Pharaoh format; "?" marks links that are only possible: `0-0 1-2 2?2`."""
         return " ".join(f"{i}{'-' if (i, j) in self.sure else '?'}{j}" for i, j in sorted(self.possible))
 
 
 def rule(source: str, target: str, third: bool = True, plural: bool = False, **slots: SentencePair) -> SentencePair:
-    """Fills the slots of a rule (see above); a label that names a slot means all of its words, possibly."""
+    """Fills the slots of a rule (see above); a label that names a slot links all of its words, as possible."""
     sides = []
     for pattern, language in ((source, "source"), (target, "target")):
         words, starts, labelled = [], {}, {}
@@ -125,7 +125,7 @@ def _parsed(pattern: str) -> list[tuple[str, list[tuple[str, bool]] | None]]:
 
 @functools.cache
 def word(source: str, target: str, **features) -> SentencePair:
-    """A Chinese word and its translation, every word of which is linked to it; an article or "on" only possibly."""
+    """A Chinese word linked to every word of its translation; articles and "on" are only possible links."""
     items = [f"{part}/1{'?' if part in ('the', 'a', 'an', 'on') else ''}" for part in target.split()]
     return rule(f"{source}/1", " ".join(items), **features)
 
@@ -133,7 +133,7 @@ def word(source: str, target: str, **features) -> SentencePair:
 class TranslationGrammar:
     """Sentence pairs of one split, each a pure function of (seed, index).
 
-    A Chinese sentence belongs to one split alone, whatever the seed: of 20 one validates and one tests.
+    Whatever the seed, a Chinese sentence belongs to one split only: 1 of 20 is for validation, 1 for the test.
 
     Raises:
         ValueError: the split is not train, validation or test.
@@ -145,7 +145,7 @@ class TranslationGrammar:
         self.split, self.seed = split, seed
 
     def pair(self, index: int) -> SentencePair:
-        """Sentence pair `index`, of as many as one likes."""
+        """Sentence pair `index`; any number of pairs exists."""
         draw = generator(self.seed, 0, index, f"translation grammar, {self.split}")
         while True:
             pair = _Draws(draw).sentence()
@@ -155,7 +155,7 @@ class TranslationGrammar:
 
 
 def grammar_corpus(split: str, size: int | None = None, seed: int = 0) -> datasets.Dataset:
-    """The first `size` pairs of a split as rows {source, target, alignment}, words separated by blanks."""
+    """The first `size` pairs of a split as rows {source, target, alignment}, with blanks between words."""
     grammar = TranslationGrammar(split, seed)
     pairs = [grammar.pair(index) for index in range(SIZES[split] if size is None else size)]
     columns = {
@@ -167,7 +167,7 @@ def grammar_corpus(split: str, size: int | None = None, seed: int = 0) -> datase
 
 
 class _Draws:
-    """The grammar's rules, with every choice drawn from one generator."""
+    """The grammar's rules; one generator draws every choice."""
 
     def __init__(self, generator: np.random.Generator):
         self.generator = generator
@@ -187,7 +187,7 @@ class _Draws:
         return self.name() if self.chance(0.5) else self.noun_phrase(PEOPLE)
 
     def recipient(self, subject: SentencePair | None = None) -> SentencePair:
-        """Somebody else than the subject."""
+        """Somebody other than the subject."""
         while True:
             chinese, _, english, _, _, _ = self.one(PRONOUNS)
             somebody = word(chinese, english) if self.chance(0.7) else self.name()
@@ -198,7 +198,7 @@ class _Draws:
         return word(*self.one(NAMES))
 
     def noun(self, nouns, plural: bool) -> tuple[SentencePair, str]:
-        """A noun, perhaps with an adjective, and its measure word."""
+        """A noun, with or without an adjective, and its measure word."""
         chinese, measure, *forms = self.one(nouns)
         noun = word(chinese, forms[plural], plural=plural)
         if self.chance(0.3) and nouns is THINGS:
@@ -226,13 +226,13 @@ class _Draws:
             if plural:
                 return rule(f"{'那些' if far else '这些'}/1 {{noun}}", f"{english}/1 {{noun}}", **features)
             return rule(f"{'那' if far else '这'}/1 {measure}/1?,noun {{noun}}", f"{english}/1 {{noun}}", **features)
-        # Chinese says nothing about number here: the singular
+        # Chinese does not mark the number here: use the singular
         noun, _ = self.noun(nouns, False)
         chinese, _, _, english, _, _ = self.one(PRONOUNS)
         return rule(f"{chinese}/1 的/1? {{noun}}", f"{english}/1 {{noun}}", noun=noun)
 
     def definite(self) -> SentencePair:
-        """A thing that is known: owned, bought by somebody, or lying somewhere."""
+        """A definite thing: owned, bought by somebody, or lying somewhere."""
         noun, _ = self.noun(THINGS, False)
         kind = self.one(["my", "bought", "on"])
         if kind == "bought":

@@ -1,4 +1,4 @@
-"""The words of the synthetic zh-en grammar, by what they can be in a sentence."""
+"""The words of the synthetic zh-en grammar, by their roles in a sentence."""
 
 # Chinese, as subject, as object, possessive, agrees like "he", plural
 PRONOUNS = [
@@ -246,7 +246,7 @@ EMPHASES = _pairs("不 not 确实 indeed 真的 really 也 also 还 still")
 QUESTIONS = _pairs("为什么 why 什么时候 when 怎么 how 在哪里 where")
 LOCALISERS = _pairs("上 on 下 under 旁边 beside 后面 behind 附近 near")
 PLACE_PREPOSITIONS = _pairs("在 in 从 from 到 to 靠近 near 经过 via")
-# beside the agent of a passive, and beside what something is compared with
+# prepositions before the agent of a passive, and in comparisons
 AGENT_PREPOSITIONS = _pairs("被 by 为 for 跟 from 当着 before")
 COMPARED_PREPOSITIONS = _pairs("比 than 对 to 跟 with 为 for")
 CONJUNCTIONS = _pairs("但是 but 所以 so 因为 because 然后 then 虽然 although 除非 unless 直到 until 而 while")

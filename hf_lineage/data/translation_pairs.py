@@ -1,4 +1,4 @@
-"""Encoded sentence pairs, and batches of them by the number of tokens (Vaswani et al., 2017, section 5.1)."""
+"""Encoded sentence pairs, and batches of them with a limited number of tokens (Vaswani et al., 2017, section 5.1)."""
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from hf_lineage.data.text_files import CorpusError
 
 
 class TranslationPairs(torch.utils.data.Dataset):
-    """Sentence pairs as token ids: {"input_ids": [S], "labels": [T]}, as the tokenizer's template closes them.
+    """Sentence pairs as token ids: {"input_ids": [S], "labels": [T]}, with the end marks of the tokenizer's template.
 
-    Pairs with a side of more than `max_length` tokens are left out, as the papers do in training. `source_lengths` and
+    Pairs with more than `max_length` tokens on a side are left out, as the papers do in training. `source_lengths` and
     `target_lengths`, both [N], count tokens.
 
     Raises:
@@ -33,12 +33,12 @@ class TranslationPairs(torch.utils.data.Dataset):
                 ids += encode(rows[side])
         pairs = list(zip(encoded["source"], encoded["target"], strict=True))
         if not pairs:
-            raise CorpusError("the corpus has no sentence pair: both sides of one must have text")
+            raise CorpusError("the corpus has no sentence pair: both sides of a pair must have text")
         if max_length is not None:
             pairs = [pair for pair in pairs if max(map(len, pair)) <= max_length]
         if not pairs:
             raise CorpusError(
-                f"none of the {len(corpus)} sentence pairs has at most {max_length} tokens a side: raise max_length"
+                f"none of the {len(corpus)} sentence pairs has at most {max_length} tokens per side: raise max_length"
             )
         for side in zip(*pairs, strict=True):
             self.sides.append(np.concatenate(side))
@@ -65,7 +65,7 @@ class TranslationPairs(torch.utils.data.Dataset):
 
 
 def _encoder(tokenizer):
-    """`tokenizer(texts)["input_ids"]` as arrays: a text's own ids, found faster, between those of the template."""
+    """`tokenizer(texts)["input_ids"]` as arrays, but faster: a text's own ids between those of the template."""
     encode = TextEncoder(tokenizer)
     around, inner = tokenizer("a").input_ids, tokenizer("a", add_special_tokens=False).input_ids
     before = next(i for i in range(len(around)) if around[i : i + len(inner)] == inner)
@@ -74,7 +74,7 @@ def _encoder(tokenizer):
 
 
 class PairCollator:
-    """Pads pairs to {"input_ids": [B, S], "attention_mask": [B, S], "labels": [B, T]}; a batch passes as it is."""
+    """Pads pairs to {"input_ids": [B, S], "attention_mask": [B, S], "labels": [B, T]}; leaves a batch unchanged."""
 
     def __init__(self, pad_token_id: int):
         self.pad_token_id = pad_token_id
@@ -93,17 +93,16 @@ class PairCollator:
 
 
 class TokenBuckets(EpochDataset):
-    """Batches of pairs of like length, each of at most `tokens_per_batch` source and as many target tokens.
+    """Batches of pairs of similar length, with at most `tokens_per_batch` source and as many target tokens each.
 
-    An example is a padded batch (`PairCollator`), so that the DataLoader's batch size is 1. Pairs are sorted by the
-    longer of their sides, equal ones in another order each epoch, and cut where a batch is full, padding included;
-    then the batches are put in random order. Who is with whom is a pure function of (seed, epoch), how many batches
-    there are is the same in every epoch. With `packing` the same pairs come without padding
-    (`TranslationPackingCollator`).
+    An example is a padded batch (`PairCollator`), so that the DataLoader's batch size is 1. Pairs are sorted by their
+    longer side (equal ones in a new order each epoch) and cut into batches that are full, padding included; then the
+    batches are shuffled. The batches are a pure function of (seed, epoch), and their number is the same in every
+    epoch. With `packing` the same pairs come without padding (`TranslationPackingCollator`).
 
-    A batch is dealt to `parts`, the processes times the accumulated batches of an update, row by row: the update is
-    the same however many take part in it. A part left without a row gets one that is not scored. With `number_pairs`
-    a batch has "pair" [B] too, each row's number among the pairs, from which randomness per pair can be drawn.
+    The rows of a batch are divided among `parts`, the processes times the accumulated batches of an update: the update
+    is the same for any number of parts. A part without a row gets one that is not scored. With `number_pairs` a batch
+    also has "pair" [B], each row's number among the pairs, to draw randomness per pair.
 
     Raises:
         ValueError: a pair does not fit into a batch, or `parts` is below 1.
@@ -144,10 +143,10 @@ class TokenBuckets(EpochDataset):
         return (len(self.starts) - 1) * self.parts
 
     def rows(self, batch: int) -> np.ndarray:
-        """The pairs in a batch, by their number, in this epoch."""
+        """The numbers of the pairs in a batch of this epoch."""
         epoch = self.epoch
         if self._sorted_epoch != epoch:
-            # stable: of equal lengths, the order of the epoch
+            # a stable sort keeps the order of the epoch among equal lengths
             order = permutation(self.seed, epoch, len(self.pairs))
             self._sorted = order[np.argsort(self.lengths[order], kind="stable")]
             self._sorted_epoch = epoch

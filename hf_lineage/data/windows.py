@@ -1,6 +1,6 @@
-"""word2vec's view of a text: blocks of words, subsampled, each word with a window of neighbours and noise words.
+"""word2vec's view of a text: subsampled blocks of words, each word with a window of neighbours and noise words.
 
-The text lies on disk as word ids (`WordFile`), so that it may be larger than memory.
+The text is on disk as word ids (`WordFile`), so that it may be larger than memory.
 """
 
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ SENTENCE_END = -1
 
 
 class WordFile:
-    """Word ids on disk, int32, SENTENCE_END after each sentence: `ids` maps the file; `counts` [V].
+    """Word ids on disk, int32, with SENTENCE_END after each sentence: `ids` maps the file; `counts` [V].
 
-    `read` takes a stretch into memory, and nothing else of a file that may be larger than it.
+    `read` copies one stretch into memory, since the file may be larger than memory.
     """
 
     def __init__(self, path: str | Path, vocab_size: int):
@@ -32,7 +32,7 @@ class WordFile:
         self.ids = np.memmap(self.path, dtype=np.int32, mode="r")
         self.counts = np.zeros(vocab_size, dtype=np.int64)
         for start in range(0, len(self.ids), 2**17):
-            # shifted by one, so that SENTENCE_END counts as 0
+            # shifted by one, so that SENTENCE_END is 0
             counts = np.bincount(self.read(start, start + 2**17) + 1, minlength=vocab_size + 1)
             if len(counts) > vocab_size + 1:
                 raise ValueError(f"{path} holds word {len(counts) - 2}, but the vocabulary has {vocab_size} words")
@@ -40,21 +40,21 @@ class WordFile:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """ids[start:stop], a copy."""
-        # not through the map: what was read once would stay in this process's memory
+        # not through the map, which would keep in memory all that was read
         return np.fromfile(self.path, np.int32, max(min(stop, len(self.ids)) - start, 0), offset=4 * start)
 
     @property
     def num_words(self) -> int:
-        """Words that the vocabulary knows."""
+        """Words of the text that are in the vocabulary."""
         return int(self.counts.sum())
 
     @classmethod
     def write(
         cls, path: str | Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, show_progress: bool = True
     ) -> "WordFile":
-        """Encodes `texts`, a sentence each, and leaves out special tokens and unknown words, as word2vec does.
+        """Encodes `texts`, one sentence each, and leaves out special tokens and unknown words, as word2vec does.
 
-        Long texts are encoded part by part, and may come as `Part`s: memory does not grow with their length.
+        Long texts are encoded in parts, and may come as `Part`s, so that memory does not grow with their length.
 
         Raises:
             CorpusError: no word of the texts is in the vocabulary.
@@ -83,8 +83,8 @@ class WordFile:
 def keep_probabilities(counts: np.ndarray, threshold: float | None) -> np.ndarray:
     """Probability that an occurrence of each word survives subsampling, float32 [V]; 1 if `threshold` is None or 0.
 
-    (√(f/t) + 1) · t/f for a word of frequency f, as in the authors' code; the paper's 1 − √(t/f) (Mikolov et al.,
-    2013b, eq. 5) is the probability of being left out in a form that keeps fewer words.
+    (√(f/t) + 1) · t/f for a word of frequency f and the threshold t, as in the authors' code. The paper drops a word
+    with probability 1 − √(t/f) (Mikolov et al., 2013b, eq. 5), which keeps fewer words.
     """
     if not threshold:
         return np.ones(len(counts), dtype=np.float32)
@@ -93,7 +93,7 @@ def keep_probabilities(counts: np.ndarray, threshold: float | None) -> np.ndarra
 
 
 class AliasTable:
-    """Draws from a fixed distribution in constant time (Walker, 1977): a slot, or the slot's alias."""
+    """Draws from a fixed distribution in constant time (Walker, 1977): a slot or its alias."""
 
     def __init__(self, probabilities: np.ndarray):
         size = len(probabilities)
@@ -117,13 +117,13 @@ class AliasTable:
 class WordWindows(EpochDataset):
     """Blocks of `block_size` words of a `WordFile`, prepared for `Word2VecTrainer`.
 
-    An example holds the n words that survive subsampling, `ids` int32 [n]; the neighbours of word i,
-    low[i] ... high[i] − 1 without i, at most `window` away on each side and, as in the authors' code, at a distance
-    that is drawn for each word after subsampling; and `negatives` int32 [⌈n / chunk⌉, negatives_per_chunk], drawn in
-    proportion to count ** noise_exponent. All draws depend on (seed, epoch, example) only.
+    An example holds `ids` int32 [n], the n words that survive subsampling; `low` and `high` [n], where word i has the
+    neighbours low[i] ... high[i] − 1 without i; and `negatives` int32 [⌈n / chunk⌉, negatives_per_chunk], drawn in
+    proportion to count ** noise_exponent. As in the authors' code, the reach of each word is drawn from 1 ... `window`
+    after subsampling. All draws depend only on (seed, epoch, example).
 
-    `noise_counts` [V] are the counts that the noise follows, by default those of `words`; in continued training they
-    are a model's `word_counts`, of all text that it has seen.
+    `noise_counts` [V] define the noise distribution, by default the counts of `words`. In continued training they are
+    the model's `word_counts`, of all text that it has seen.
 
     Raises:
         ValueError: an argument is out of its range.

@@ -1,4 +1,4 @@
-"""Where words begin in a row of token ids, told by the tokenizer's own means of cutting words into pieces."""
+"""Where words begin in a row of token ids, found by the tokenizer's own way of cutting words into pieces."""
 
 import codecs
 import json
@@ -11,9 +11,9 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
 WordStarts = Callable[[np.ndarray], np.ndarray]
-# a byte that is no whole character, as after a span's cut; one character of one byte, and part of no word
+# stands for a byte that is no whole character, as at a span's cut: a one-byte character that belongs to no word
 PART = "\x1a"
-# only decoding asks for it, and its errors have a start and an end
+# only decoding uses it, and its errors have a start and an end
 codecs.register_error(
     "hf_lineage_parts",
     lambda error: (PART * (error.end - error.start), error.end),  # type: ignore[attr-defined]
@@ -23,15 +23,15 @@ codecs.register_error(
 def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
     """A function ids [T] -> bool [T], true where a token begins a word; a row's first token always does.
 
-    Of word pieces the ids tell: those marked as going on (`##ing`, `@@ing`), those whose word goes on (`ing@@`), those
-    that end one (`ing</w>`). With byte-level pieces and ▁ the text is put together again and cut into words as the
-    tokenizer does it.
+    The ids of word pieces suffice: pieces that continue a word (`##ing`, `@@ing`), pieces whose word continues
+    (`ing@@`), pieces that end a word (`ing</w>`). Byte-level pieces and pieces with ▁ are joined to text again, which
+    is cut into words as the tokenizer cuts it.
 
     Raises:
-        ValueError: the tokenizer's pieces do not tell.
+        ValueError: the tokenizer's pieces do not show where words begin.
     """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ValueError(f"the words of a {type(tokenizer).__name__} cannot be told from its pieces: use a fast one")
+        raise ValueError(f"the pieces of a {type(tokenizer).__name__} do not show its words: use a fast tokenizer")
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     model, tokens = parts["model"], tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     if prefix := model.get("continuing_subword_prefix"):
@@ -49,7 +49,7 @@ def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
         byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
         return CutAgain(pre_tokenizer, [_bytes(token, byte_of) for token in tokens])
     if "▁" in description and pre_tokenizer is not None:
-        # Metaspace writes ▁ for blanks itself; elsewhere the normalizer does, before words are cut
+        # Metaspace itself replaces blanks by ▁; otherwise the normalizer does, before words are cut
         blank = " " if '"Metaspace"' in description else "▁"
         return CutAgain(pre_tokenizer, [_bytes_of_piece(token, blank) for token in tokens])
     raise ValueError(
@@ -59,7 +59,7 @@ def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
 
 
 class ContinuedByMark:
-    """Pieces that say themselves that they go on with a word, continues [V]."""
+    """Pieces that are marked as continuing a word, continues [V]."""
 
     def __init__(self, continues: np.ndarray):
         self.continues = continues
@@ -71,7 +71,7 @@ class ContinuedByMark:
 
 
 class EndedByMark:
-    """Pieces that say whether their word ends with them, ends [V]."""
+    """Pieces that show whether they end a word, ends [V]."""
 
     def __init__(self, ends: np.ndarray):
         self.ends = ends
@@ -81,7 +81,7 @@ class EndedByMark:
 
 
 class CutAgain:
-    """Pieces of text, as bytes, which a pre-tokenizer cuts into words once they are joined."""
+    """Pieces of text, as bytes, that a pre-tokenizer cuts into words after they are joined."""
 
     def __init__(self, pre_tokenizer: PreTokenizer, pieces: list[bytes]):
         self.pre_tokenizer, self.pieces = pre_tokenizer, pieces
@@ -98,7 +98,7 @@ class CutAgain:
 
 
 def _bytes(token: str, byte_of: dict[str, int]) -> bytes:
-    # added tokens are written as they are
+    # added tokens are plain text
     return bytes(map(byte_of.__getitem__, token)) if all(map(byte_of.__contains__, token)) else token.encode()
 
 

@@ -64,7 +64,8 @@ class MultiHeadAttention(nn.Module):
         key = self.split_heads(self.k_proj(hidden_states))
         value = self.split_heads(self.v_proj(hidden_states))
         if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx)
+            # a paged cache rewrites the bounds in the options for this layer
+            key, value = cache.update(key, value, self.layer_idx, kwargs=kwargs)
         return self.attend(query, key, value, attention_mask, **kwargs)
 
     def attend(
@@ -72,7 +73,9 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """query [B, H, T, D/H], key and value [B, H, S, D/H] -> mixed vectors [B, T, D] and weights, as `forward`."""
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        if kwargs.get("cu_seq_lens_q") is not None and "flash" not in self.config._attn_implementation:
+        # with a paged cache, attention that is not flash has a mask of the requests
+        packed = kwargs.get("cu_seq_lens_q") is not None and "read_index" not in kwargs
+        if packed and "flash" not in self.config._attn_implementation:
             attend = partial(attend_by_segment, attend)
         mixed, weights = attend(
             self,

@@ -11,6 +11,7 @@ from transformers.core_model_loading import WeightRenaming
 
 from .fast_dropout import Dropout
 from .id_checks import check_ids
+from .inputs import table_of
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -56,7 +57,8 @@ class BERTEmbeddings(nn.Module):
         """
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(position_ids)
-        check_ids("token_type_ids", token_type_ids, self.token_type_embeddings.num_embeddings, "type_vocab_size")
+        segments = table_of(self.token_type_embeddings).num_embeddings
+        check_ids("token_type_ids", token_type_ids, segments, "type_vocab_size")
         vectors = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(vectors))
 

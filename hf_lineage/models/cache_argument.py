@@ -1,4 +1,4 @@
-"""The cache argument: transformers 5.24 renamed `past_key_values` to `cache`; the models say `cache` under both."""
+"""The cache argument: transformers 5.24 renamed `past_key_values` to `cache`; our models always use `cache`."""
 
 from dataclasses import fields
 
@@ -6,21 +6,21 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.deprecation import deprecate_kwarg
 
 
-# what this release calls the cache in the outputs of models and of generate()
+# this release's name of the cache in the outputs of models and of generate()
 CACHE_FIELD = ({field.name for field in fields(BaseModelOutputWithPast)} & {"cache", "past_key_values"}).pop()
 
 
 def cache_of(outputs):
-    """The cache in a model's outputs; None where it made none."""
+    """The cache in a model's outputs, or None."""
     return outputs[CACHE_FIELD] if CACHE_FIELD in outputs else None
 
 
-# the release in which transformers' own models lose the old name; before 5.24 it is their only one: no warning
+# the release that drops the old name; before 5.24 it is the only one, so there is no warning
 OLD_NAME_UNTIL = "5.40.0" if CACHE_FIELD == "cache" else "0"
 
 
 def takes_cache(forward):
-    """Lets a forward that declares `cache` be called with `past_key_values` too, with transformers' own warning.
+    """Lets a forward with the argument `cache` also take `past_key_values`, with transformers' own warning.
 
     Raises:
         ValueError: both names are given.

@@ -9,12 +9,26 @@ from .configuration_lineage import LineageConfig
 class BERTConfig(LineageConfig):
     """BERT, bidirectional encoder representations from Transformers (Devlin et al., 2019).
 
-    New: every layer looks to both sides; words are hidden and guessed, so that a text cannot see what it must predict.
+    New: every layer reads the text on both sides; the model guesses hidden words, so that no word can see itself.
 
     The defaults are BERT-base (section 3); BERT-large has 24 layers of 1,024 units, 16 heads and an intermediate size
-    of 4,096. The names are those of transformers' BertConfig, so that each reads the other's files: a configuration of
-    type "bert" is read as one of this type. `hidden_act="gelu"` is the exact form, as in the 2018 release;
-    `classifier_dropout` is that before a fine-tuned output layer (None: `hidden_dropout_prob`).
+    of 4,096. The fields have the names of transformers' BertConfig, and each class reads the other's files.
+
+    Args:
+        vocab_size: number of tokens.
+        hidden_size: length of a vector; a multiple of num_attention_heads.
+        num_hidden_layers: number of layers.
+        num_attention_heads: heads of each attention.
+        intermediate_size: units of the feed-forward layer.
+        max_position_embeddings: longest input in tokens.
+        type_vocab_size: kinds of segments (A and B).
+        hidden_act: "gelu" is the exact form, as in the 2018 release.
+        hidden_dropout_prob: after the embeddings and every sub-layer, in [0, 1).
+        attention_probs_dropout_prob: on the attention weights, in [0, 1).
+        classifier_dropout: before a fine-tuned output layer; default: hidden_dropout_prob.
+        layer_norm_eps: ε of layer normalisation.
+        initializer_range: standard deviation of the initial weights, drawn from a truncated normal distribution.
+        tie_word_embeddings: whether the output layer of the masked words reuses the embeddings.
 
     Raises:
         ValueError: the file belongs to a model of another type.
@@ -33,7 +47,7 @@ class BERTConfig(LineageConfig):
         "AutoModelForQuestionAnswering": "modeling_bert.BERTForQuestionAnswering",
         "AutoModelForMultipleChoice": "modeling_bert.BERTForMultipleChoice",
     }
-    # the bricks' words for two of them
+    # the names that the shared layers use
     attribute_map = {"dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
 
     vocab_size: int = 30_522
@@ -54,7 +68,7 @@ class BERTConfig(LineageConfig):
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """The file's fields, those of transformers' BERT as ours."""
+        """The fields of the file; those of transformers' BERT become ours."""
         fields, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         found = fields.get("model_type", cls.model_type)
         if found not in ("bert", cls.model_type):
@@ -72,7 +86,7 @@ class BERTConfig(LineageConfig):
             )
 
     def validate_variant(self):
-        """Refuses what transformers' BertConfig can say and BERT is not."""
+        """Refuses variants that transformers' BertConfig allows but the paper does not have."""
         for name, allowed in {"is_decoder": (False, None), "position_embedding_type": ("absolute", None)}.items():
             value = getattr(self, name, None)
             if value not in allowed:

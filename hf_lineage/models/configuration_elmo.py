@@ -15,22 +15,34 @@ PAPER_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 10
 class ELMoConfig(LineageConfig):
     """ELMo, embeddings from language models (Peters et al., 2018).
 
-    New: a word's vector is a learned mix of all layers of a bidirectional language model, so that its sentence counts.
+    New: a word's vector is a learned mix of all layers of a bidirectional language model, and depends on its sentence.
 
-    `token_layer` "characters" reads `char_ids`, rows of `max_characters` out of `num_characters`, through convolutions
-    (`cnn_filters`: width and number of filters) and highway layers; "words" looks up `input_ids`. Of each direction's
-    LSTM, `hidden_size` counts the cells and `projection_size` the outputs: a token's vector has twice that length.
-    `residual` adds the input of every layer but the first to its output. `dropout` acts on each layer's input and on
-    the last one's output.
-
-    `num_mixes` mixes come from one run; the task heads use the first at the input of their own LSTM (`task_size` cells
-    a direction) and a second at its output. `mix_layer_norm` normalises the layers first, `mix_l2` is the weight of
-    the penalty on a mix's weights. `elmo_dropout` acts on the mixes. `freeze_bilm` trains the task's network and the
-    mixes only, on a language model that stays as it is. `word_vector_size`, if not 0, is the length of a vector x of
-    its own for each word, for [x; ELMo].
-
-    `output_layer` is what pretraining learns by: the "softmax" itself, "sampled" negatives, or the "adaptive" softmax
-    with its `adaptive_cutoffs`. Evaluation uses all words in every case.
+    Args:
+        vocab_size: number of words.
+        token_layer: "characters" reads `char_ids` by convolutions and highway layers, "words" looks up `input_ids`.
+        num_characters: different character ids, always 262.
+        max_characters: character ids per word, 3 to 1,000.
+        character_size: length of a character vector, 1 to 4,096.
+        cnn_filters: [width, number of filters] of each convolution, 1 to 100 pairs.
+        cnn_act: activation of the convolutions.
+        num_highway_layers: highway layers after the convolutions, 0 to 100.
+        hidden_size: LSTM cells per direction.
+        projection_size: LSTM outputs per direction; a token's vector is twice as long.
+        num_hidden_layers: LSTM layers per direction.
+        cell_clip: bounds the cells to ± this number, above 0; None: no bound.
+        projection_clip: bounds the outputs likewise.
+        residual: whether every layer but the first adds its input to its output.
+        dropout: on each layer's input and the last layer's output, in [0, 1).
+        output_layer: loss of pretraining: "softmax", "sampled" negatives or "adaptive"; evaluation uses all words.
+        adaptive_cutoffs: where the adaptive softmax cuts the vocabulary, rising; only with "adaptive".
+        num_mixes: mixes from one run, 1 to 100; task heads use the first before their own LSTM, a second after it.
+        mix_layer_norm: whether a mix normalises the layers first.
+        mix_l2: weight of the penalty on a mix's weights, 0 or more.
+        elmo_dropout: on the mixes, in [0, 1).
+        word_vector_size: length of an extra vector x per word, for [x; ELMo]; 0: none.
+        task_size: LSTM cells per direction of the task heads.
+        use_crf: whether the tagger scores whole tag sequences by a conditional random field.
+        freeze_bilm: whether fine-tuning leaves the language model as it is and trains only the mixes and the task.
     """
 
     model_type = "lineage_elmo"
@@ -42,7 +54,7 @@ class ELMoConfig(LineageConfig):
         "AutoModelForQuestionAnswering": "modeling_elmo.ELMoForQuestionAnswering",
     }
     auto_tokenizer = "tokenization_elmo.ELMoTokenizer"
-    keys_to_ignore_at_inference = [*LineageConfig.keys_to_ignore_at_inference, "hidden_states", "mixes"]
+    keys_to_ignore_at_inference = [*LineageConfig.keys_to_ignore_at_inference, "hidden_states", "stacked_mixes"]
 
     vocab_size: int = 793_471
     token_layer: Literal["characters", "words"] = "characters"
@@ -73,13 +85,13 @@ class ELMoConfig(LineageConfig):
     use_cache: bool = False
 
     def __post_init__(self, **kwargs):
-        # as JSON has them, so that a configuration equals its saved self
+        # lists, as in JSON, so that a configuration equals its saved copy
         self.cnn_filters = [list(pair) if isinstance(pair, tuple) else pair for pair in self.cnn_filters]
         super().__post_init__(**kwargs)
 
     @property
     def output_size(self) -> int:
-        """Length of the vector that a layer gives each token: both directions side by side."""
+        """Length of a layer's vector per token: both directions side by side."""
         return 2 * self.projection_size
 
     @property
@@ -89,20 +101,20 @@ class ELMoConfig(LineageConfig):
 
     @property
     def layer_types(self) -> list[str]:
-        """What `DynamicCache(config=...)` builds: a state for each layer of the forward, then of the backward LSTM."""
-        # asked for before the number of layers is refused: never a list of millions
+        """What `DynamicCache(config=...)` builds: one state per layer of the forward LSTM, then of the backward."""
+        # read before the number of layers is checked, so the list must not have millions of entries
         return ["lineage_recurrent"] * (2 * min(self.num_hidden_layers, SIZE_LIMITS["num_hidden_layers"]))
 
     @property
     def per_layer_config(self) -> list:
-        """What a cache counts its layers by; both directions of a layer have one."""
+        """What a cache counts its layers by: one entry per layer and direction."""
         return [self] * len(self.layer_types)
 
     def validate_layer_type(self):
         """The inherited check knows only transformers' own layer types; ours are a property and always right."""
 
     def validate_token_layer(self):
-        """The convolutions fit into a word, and every number is one that a machine can hold."""
+        """The convolutions fit into a word, and every size lies within its limits."""
         for name, least, most in (
             ("num_characters", 262, 262),
             ("max_characters", 3, 1_000),
@@ -127,7 +139,7 @@ class ELMoConfig(LineageConfig):
                 )
 
     def validate_lstm(self):
-        """Bounds are positive."""
+        """Clips are positive, the penalty is not negative, and no matrix is shared."""
         for name in ("cell_clip", "projection_clip"):
             clip = getattr(self, name)
             if clip is not None and not clip > 0:
@@ -138,16 +150,16 @@ class ELMoConfig(LineageConfig):
             raise ValueError("tie_word_embeddings is True, but ELMo shares no matrix: set it to False")
 
     def validate_output_layer(self):
-        """The adaptive softmax's cutoffs grow and leave words for the last cluster."""
+        """The cutoffs of the adaptive softmax rise and leave words for the last cluster."""
         if (self.output_layer == "adaptive") != (self.adaptive_cutoffs is not None):
             raise ValueError(
-                f"output_layer is {self.output_layer!r} and adaptive_cutoffs {self.adaptive_cutoffs}: the adaptive "
-                "softmax needs them, no other takes them"
+                f"output_layer is {self.output_layer!r} and adaptive_cutoffs {self.adaptive_cutoffs}: give cutoffs "
+                "with the adaptive softmax, and only with it"
             )
         if self.adaptive_cutoffs is not None:
             bounds = [0, *self.adaptive_cutoffs, self.vocab_size]
             if len(bounds) < 3 or any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
                 raise ValueError(
-                    f"adaptive_cutoffs is {self.adaptive_cutoffs}; it must be growing numbers of words between 1 and "
+                    f"adaptive_cutoffs is {self.adaptive_cutoffs}; it must hold rising numbers of words between 1 and "
                     f"vocab_size - 1, {self.vocab_size - 1}"
                 )

@@ -13,13 +13,26 @@ class GPTConfig(LineageConfig):
 
     New: the Transformer's decoder alone, pretrained on plain text and then fine-tuned to any task.
 
-    The defaults are the sizes of section 4.1. `dropout` acts after every sub-layer, `embedding_dropout` on the sum of
-    token and position vectors, `attention_dropout` on the attention weights and `classifier_dropout` on the vector at
-    the extract token. `embedding_dropout_of="tables"` drops entries of the two embedding tables instead, the same for
-    every token of the batch and for the tied output layer, as the released code does (whose softmax also runs over the
-    rows of the positions; this one's is over the vocabulary alone).
-    `hidden_act="gelu_new"` is the tanh form of the GELU, as released; `"gelu"` is the exact one.
-    `lm_loss_weight` is λ of equation 5, what the language model's loss adds when a text or a choice is classified.
+    The defaults are the sizes of section 4.1. Every dropout lies in [0, 1).
+
+    Args:
+        vocab_size: number of tokens.
+        hidden_size: length of a vector; a multiple of num_attention_heads.
+        num_hidden_layers: number of layers.
+        num_attention_heads: heads of each attention.
+        intermediate_size: units of the feed-forward layer.
+        max_position_embeddings: longest text in tokens.
+        hidden_act: "gelu_new" is the tanh form of the GELU, as released; "gelu" is the exact one.
+        dropout: after every sub-layer.
+        embedding_dropout: on the embeddings, as embedding_dropout_of says.
+        embedding_dropout_of: "vectors" drops from the sum of token and position vectors; "tables" drops entries of
+            both embedding tables, and so of the tied output layer, as the released code does.
+        attention_dropout: on the attention weights.
+        classifier_dropout: on the vector at the extract token.
+        lm_loss_weight: λ of equation 5, weight of the language model's loss in classification; 0 or more.
+        layer_norm_eps: ε of layer normalisation.
+        initializer_range: standard deviation of the initial weights.
+        tie_word_embeddings: whether the output layer reuses the embeddings.
     """
 
     model_type = "lineage_gpt"
@@ -57,6 +70,6 @@ class GPTConfig(LineageConfig):
             )
 
     def validate_lm_loss_weight(self):
-        """A weight below 0 would unlearn the language."""
+        """A negative weight would reward a worse language model."""
         if self.lm_loss_weight < 0:
             raise ValueError(f"lm_loss_weight is {self.lm_loss_weight}; it must be at least 0 (the paper's is 0.5)")

@@ -1,4 +1,4 @@
-"""What every station's configuration shares: the family's `auto_map`, and limits that refuse absurd sizes."""
+"""What every station's configuration shares: the family's `auto_map`, and limits on sizes."""
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -6,7 +6,7 @@ from transformers import PreTrainedConfig
 from .fast_paths import fast_paths_allowed
 
 
-# A downloaded config is untrusted input: sizes beyond these would exhaust the machine before any weight is read.
+# a downloaded config is untrusted input: larger sizes would exhaust the machine before any weight is read
 SIZE_LIMITS = {
     "vocab_size": 10_000_000,
     "embedding_size": 65_536,
@@ -25,20 +25,20 @@ SIZE_LIMITS = {
 class LineageConfig(PreTrainedConfig):
     """Base of all station configurations.
 
-    A station lists its model classes once, in `auto_classes`; registration with the Auto classes and the `auto_map`
-    of every checkpoint follow from that list, so that any head loads from any checkpoint of the family.
+    A station lists its model classes once, in `auto_classes`. Registration with the Auto classes and the `auto_map`
+    of every checkpoint follow from this list, so that any head loads from any checkpoint of the family.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: a field has the wrong type, a size is below 1 or above its limit,
             or a dropout lies outside [0, 1); the message names the field and the value.
     """
 
-    # not annotated: class attributes, neither fields nor part of config.json
+    # class attributes without annotation are no fields and stay out of config.json
     auto_classes = {}
-    # a tokenizer class of the station's own, module.Class
+    # the station's own tokenizer class, module.Class
     auto_tokenizer = None
     keys_to_ignore_at_inference = ["cache", "past_key_values"]
-    # sizes that may be 0: a station that can do without
+    # sizes that may be 0
     sizes_from_zero = ()
 
     pad_token_id: int | None = None
@@ -52,11 +52,11 @@ class LineageConfig(PreTrainedConfig):
 
     @PreTrainedConfig._attn_implementation.getter
     def _attn_implementation(self) -> str | None:
-        """transformers' name for the attention in use; without fast paths it is written out ("eager")."""
+        """transformers' name for the attention in use; without fast paths "eager", the written-out equations."""
         return self._attn_implementation_internal if fast_paths_allowed() else "eager"
 
     def validate_sizes(self):
-        """Refuses sizes that no machine can hold, and zero or negative ones."""
+        """Refuses sizes below the least or above the limit."""
         for name, limit in SIZE_LIMITS.items():
             size = getattr(self, name, None)
             least = 0 if name in self.sizes_from_zero else 1

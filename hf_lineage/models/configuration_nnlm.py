@@ -11,15 +11,19 @@ from .configuration_lineage import LineageConfig
 class NNLMConfig(LineageConfig):
     """NNLM, neural probabilistic language model (Bengio et al., 2003).
 
-    New: words have vectors, learned with the predictor, so that what is known of a word serves those like it.
+    New: words have vectors, learned with the predictor, so that what it learns of a word also serves similar words.
 
-    The paper's letters: |V| is `vocab_size`, m `embedding_size`, h `hidden_size`, n `context_size` + 1. With
-    `direct_connections` the word vectors also reach the output without the hidden layer, the only way if
-    `hidden_size` is 0. `dropout`, on the vectors and on the hidden layer, is not the paper's.
-
-    `objective` is what training minimises; what the model answers is always exact. "adaptive_softmax" (Grave et al.,
-    2017) cuts the vocabulary, ordered by frequency, at `cutoffs`; "sampled_softmax" and "nce" compare each word with
-    `num_negatives` others, which the data set draws (`BlocksWithNegatives`).
+    Args:
+        vocab_size: number of words, |V|.
+        embedding_size: length of a word vector, m.
+        hidden_size: units of the hidden layer, h; 0 means none and needs direct_connections.
+        context_size: words that predict the next one, n − 1.
+        direct_connections: whether the word vectors also reach the output directly.
+        objective: loss of training (predictions are always exact); "adaptive_softmax" is that of Grave et al., 2017.
+        cutoffs: where adaptive_softmax cuts the vocabulary, ordered by frequency: rising, from 1 to below vocab_size.
+        num_negatives: words that sampled_softmax and nce draw per target (`BlocksWithNegatives`), 1 to 1,000,000.
+        dropout: on the word vectors and the hidden layer, in [0, 1); not in the paper.
+        initializer_range: word vectors and weights start uniform in ± this number.
     """
 
     model_type = "lineage_nnlm"
@@ -42,19 +46,19 @@ class NNLMConfig(LineageConfig):
 
     @property
     def output_size(self) -> int:
-        """Length of the vector the output layer reads: the hidden layer and, if they reach it, the words'."""
+        """Length of the output layer's input: the hidden layer and, with direct connections, the word vectors."""
         return self.hidden_size + (self.context_size * self.embedding_size if self.direct_connections else 0)
 
     @property
     def layer_types(self) -> list[str]:
-        """What `DynamicCache(config=...)` builds: one state, the last words' vectors."""
+        """What `DynamicCache(config=...)` builds: one state, which holds the last words' vectors."""
         return ["lineage_recurrent"]
 
     def validate_layer_type(self):
         """The inherited check knows only transformers' own layer types; ours is a property and always right."""
 
     def validate_network(self):
-        """There must be a way from the words to the output, and the two matrices differ in size."""
+        """The words must reach the output, and the two matrices differ in size."""
         if self.hidden_size == 0 and not self.direct_connections:
             raise ValueError("hidden_size is 0: set direct_connections=True, or nothing reaches the output")
         if self.tie_word_embeddings:
@@ -63,7 +67,7 @@ class NNLMConfig(LineageConfig):
             )
 
     def validate_objective(self):
-        """The adaptive softmax needs to know where to cut, and a sample has at least one word."""
+        """The adaptive softmax needs cutoffs, and a sample has at least one word."""
         if self.objective == "adaptive_softmax":
             cutoffs = self.cutoffs or []
             if not cutoffs or cutoffs != sorted(set(cutoffs)) or cutoffs[0] < 1 or cutoffs[-1] >= self.vocab_size:
@@ -73,8 +77,8 @@ class NNLMConfig(LineageConfig):
                 )
             if self.output_size < 4 ** len(cutoffs):
                 raise ValueError(
-                    f"cutoffs is {self.cutoffs}: a cluster each, of which the last would see {self.output_size} / "
-                    f"4^{len(cutoffs)} < 1 numbers; use fewer, or a larger hidden_size"
+                    f"cutoffs is {self.cutoffs}: the last cluster would read {self.output_size} / "
+                    f"4^{len(cutoffs)} < 1 numbers; use fewer cutoffs, or a larger hidden_size"
                 )
         if not 1 <= self.num_negatives <= 1_000_000:
             raise ValueError(f"num_negatives is {self.num_negatives}; it must lie between 1 and 1000000")

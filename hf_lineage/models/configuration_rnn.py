@@ -20,18 +20,26 @@ def recurrent_auto_classes(name: str) -> dict[str, str]:
 class RecurrentConfig(LineageConfig):
     """What RNN, LSTM and GRU share; the defaults are the small model of Zaremba et al. (2014), section 4.1.
 
-    `hidden_size` counts the units of one direction: a bidirectional model's vectors are twice as long.
-    `embedding_size`, when left out, is the length of the last layer's vectors in one direction. `dropout` acts on the
-    non-recurrent connections only: on the embeddings, between the layers and on the last layer's output.
-    `initializer_range` bounds the uniform distribution all weights are drawn from.
+    Fields marked AWD are those of AWD-LSTM (Merity et al., 2017, section 4). Every dropout lies in [0, 1).
 
-    The rest of the dropouts, the two penalties and `last_hidden_size` are those of AWD-LSTM (Merity et al., 2017,
-    section 4). `input_dropout` (on the embeddings) and `hidden_dropout` (between the layers) are `dropout` when left
-    out; with `dropout_mask` "locked" all three draw one mask for all time steps of a call. `embedding_dropout` drops
-    whole words, wherever they stand in the batch, and `weight_dropout` entries of the recurrent weights. In training
-    the loss grows by `activation_penalty` times the mean square of the output (α, "AR") and by `change_penalty` times
-    that of its change from step to step (β, "TAR"). `last_hidden_size` sizes the last layer apart from the others, so
-    that its output can be tied to shorter embeddings.
+    Args:
+        vocab_size: number of tokens.
+        embedding_size: length of a token vector; default: the length of the last layer's vectors in one direction.
+        hidden_size: units per direction; the vectors of a bidirectional model are twice as long.
+        num_hidden_layers: number of layers.
+        bidirectional: whether a second LSTM, GRU or RNN reads the text backwards.
+        last_hidden_size: units of the last layer, for tying to shorter embeddings (AWD); default: hidden_size.
+        dropout: on the non-recurrent connections: the embeddings, between layers, and the output (Zaremba et al.).
+        input_dropout: on the embeddings (AWD); default: dropout.
+        hidden_dropout: between layers (AWD); default: dropout.
+        dropout_mask: "independent" per time step, or "locked": one mask for all time steps of a call (AWD).
+        embedding_dropout: drops whole words, the same ones throughout the batch (AWD).
+        weight_dropout: drops entries of the recurrent weights (AWD).
+        activation_penalty: α, adds α times the mean square of the output to the training loss (AR, AWD); 0 or more.
+        change_penalty: β, adds β times the mean square of the output's change per step (TAR, AWD); 0 or more.
+        classifier_dropout: before the output layer of the classification heads.
+        initializer_range: all weights start uniform in ± this number.
+        tie_word_embeddings: whether the output layer reuses the embeddings; needs embedding_size = output size.
     """
 
     vocab_size: int = 10_000
@@ -55,7 +63,7 @@ class RecurrentConfig(LineageConfig):
 
     def __post_init__(self, **kwargs):
         for name in LSTM_ONLY:
-            # an LSTM's own fields are not among the rest
+            # kwargs holds only what the class has no field for, so an LSTM's own fields pass
             if kwargs.get(name) is not None:
                 raise ValueError(f"{name} is {kwargs[name]!r}, but {type(self).__name__} has none: see LSTMConfig")
         if self.embedding_size is None:
@@ -70,35 +78,35 @@ class RecurrentConfig(LineageConfig):
 
     @property
     def direction_sizes(self) -> list[int]:
-        """Length of the vector that one direction of each layer gives a token."""
+        """Length of each layer's vector per token and direction."""
         return self.layer_sizes
 
     @property
     def output_sizes(self) -> list[int]:
-        """Length of the vector that each layer gives a token."""
+        """Length of each layer's vector per token."""
         return [size * (2 if self.bidirectional else 1) for size in self.direction_sizes]
 
     @property
     def output_size(self) -> int:
-        """Length of the vector that the model gives a token."""
+        """Length of the model's vector per token."""
         return self.output_sizes[-1]
 
     @property
     def layer_types(self) -> list[str]:
-        """What `DynamicCache(config=...)` builds for each layer: the carried state in place of keys and values."""
+        """What `DynamicCache(config=...)` builds per layer: the carried state in place of keys and values."""
         return ["lineage_recurrent"] * self.num_hidden_layers
 
     def validate_layer_type(self):
         """The inherited check knows only transformers' own layer types; ours are a property and always right."""
 
     def validate_penalties(self):
-        """Penalties are added to the loss: a negative one would be a reward."""
+        """A penalty is added to the loss, so it must not be negative."""
         for name in ("activation_penalty", "change_penalty"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
     def validate_tying(self):
-        """The output layer can reuse the embedding matrix only if both work on vectors of one length."""
+        """The output layer can reuse the embedding matrix only if their vectors are equally long."""
         if self.tie_word_embeddings and self.embedding_size != self.output_size:
             raise ValueError(
                 f"tie_word_embeddings needs embedding_size equal to the output size, not {self.embedding_size} and "
@@ -111,6 +119,9 @@ class RNNConfig(RecurrentConfig):
     """Simple recurrent network (Elman, 1990; as a language model Mikolov et al., 2010).
 
     New: a state carried from word to word, so that context has no fixed length.
+
+    Args:
+        hidden_act: activation of the state.
     """
 
     model_type = "lineage_rnn"
@@ -125,14 +136,13 @@ class LSTMConfig(RecurrentConfig):
 
     New: a cell that gates write, keep and read, so that gradients survive many steps.
 
-    `forget_gate_bias` starts the forget gate open (Jozefowicz et al., 2015, advise 1.0); None draws it like every
-    other weight, as Zaremba et al. did.
-
-    Variants: `peephole` lets the gates see the cell, each unit its own ("diagonal"; Gers & Schmidhuber, 2000) or all
-    of them ("full", as the well-known figure draws it). `coupled_gates` makes one gate of the input and the forget
-    gate: "input" learns the input gate, f = 1 − i (CIFG; Greff et al., 2017), "forget" the forget gate, i = 1 − f.
-    `projection_size` shortens h by a matrix (LSTMP; Sak et al., 2014), while the cell keeps `hidden_size`; `cell_clip`
-    and `projection_clip` bound the cell and the projected h (Peters et al., 2018, use 3.0 for both).
+    Args:
+        forget_gate_bias: initial bias of the forget gate, 1.0 in Jozefowicz et al., 2015; None draws it like a weight.
+        peephole: gates also read the cell, each unit its own ("diagonal"; Gers & Schmidhuber, 2000) or all ("full").
+        coupled_gates: "input" learns i and sets f = 1 − i (CIFG; Greff et al., 2017), "forget" learns f, i = 1 − f.
+        projection_size: length of h after a projection matrix (LSTMP; Sak et al., 2014), at most hidden_size.
+        cell_clip: bounds the cell to ± this number, above 0 (3.0 in Peters et al., 2018); None: no bound.
+        projection_clip: bounds the projected h likewise; needs projection_size.
     """
 
     model_type = "lineage_lstm"
@@ -152,7 +162,7 @@ class LSTMConfig(RecurrentConfig):
         return [self.projection_size] * self.num_hidden_layers
 
     def validate_projection(self):
-        """A projection shortens h, and only what is projected can be clipped."""
+        """A projection shortens h, and projection_clip needs a projection."""
         smallest = min(self.layer_sizes)
         if self.projection_size is not None and not 1 <= self.projection_size <= smallest:
             name = "hidden_size" if smallest == self.hidden_size else "last_hidden_size"
@@ -173,9 +183,9 @@ class GRUConfig(RecurrentConfig):
 
     New: two gates on the one state do what the LSTM's three do with a cell.
 
-    `reset_mode`: the reset gate acts on the state "before" its product with the weights (the published paper and its
-    code) or "after" it (the paper's first version, cuDNN, torch). `update_convention`: the update gate is the share of
-    the state that it "keep"s (the paper, torch) or that it "replace"s (the paper's code; Bahdanau et al., 2015).
+    Args:
+        reset_mode: the reset gate acts "before" the matrix product (the paper) or "after" (its first version, torch).
+        update_convention: the update gate "keep"s (the paper, torch) or "replace"s (its code; Bahdanau) its share.
     """
 
     model_type = "lineage_gru"

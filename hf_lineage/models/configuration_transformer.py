@@ -13,17 +13,24 @@ class TransformerConfig(LineageConfig):
 
     New: attention in place of recurrence: all positions are computed at once, each looking at all others.
 
-    The defaults are table 3's base model with the vocabulary of 37,000 that source and target share; `big` gives the
-    other one. `num_hidden_layers` counts the encoder's layers, `decoder_layers` the decoder's (default: as many).
-    `dropout` acts on every sub-layer's output and on the sum of token and position vectors; the paper has no
-    `attention_dropout`. `layer_norm_eps` is that of the authors' tensor2tensor, the paper gives none.
+    The defaults are the base model of table 3; `big` gives the big one.
 
-    `position_layout` says where the sines and cosines of a position lie, and their wavelengths:
-    - "interleaved": the paper's formula, sin and cos of each wavelength side by side;
-    - "concatenated": the same, all sines before all cosines, as in Marian;
-    - "tensor2tensor": concatenated, wavelengths from 2π to exactly 10000 · 2π, as in tensor2tensor and fairseq.
-    `position_offset` is the first token's position: 0, but 2 in fairseq (its padding id + 1).
-    `output_bias` adds a bias to the output layer, as Marian has; the matrix itself is that of the embeddings.
+    Args:
+        vocab_size: number of tokens, which source and target share.
+        hidden_size: length of a vector, d_model; even, and a multiple of num_attention_heads.
+        num_hidden_layers: layers of the encoder.
+        decoder_layers: layers of the decoder, 1 to 1,000; default: num_hidden_layers.
+        num_attention_heads: heads of each attention, h.
+        intermediate_size: units of the feed-forward layer, d_ff.
+        hidden_act: activation of the feed-forward layer.
+        dropout: on the output of every sub-layer and on the sum of token and position vectors, in [0, 1).
+        attention_dropout: on the attention weights, in [0, 1); not in the paper.
+        layer_norm_eps: ε of layer normalisation, as in the authors' tensor2tensor (the paper gives none).
+        position_layout: sines and cosines "interleaved" (the paper), or all sines first: "concatenated" (Marian),
+            or "tensor2tensor" with wavelengths from 2π to exactly 10000 · 2π (tensor2tensor, fairseq).
+        position_offset: position of the first token: 0; 2 in fairseq (its padding id + 1).
+        output_bias: whether the output layer has a bias, as in Marian.
+        tie_word_embeddings: whether the output layer reuses the embeddings.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: hidden_size is odd or no multiple of num_attention_heads, or
@@ -64,20 +71,22 @@ class TransformerConfig(LineageConfig):
 
     @classmethod
     def big(cls, **changes) -> "TransformerConfig":
-        """Table 3's big model; its dropout of 0.3 is that of English-German (English-French: 0.1)."""
+        """The big model of table 3, with the dropout for English-German, 0.3 (English-French: 0.1)."""
         sizes = {"hidden_size": 1_024, "intermediate_size": 4_096, "num_attention_heads": 16, "dropout": 0.3}
         return cls(**sizes | changes)
 
     def validate_heads(self):
-        """Each head takes an equal share of the hidden units, and each wavelength two of them."""
+        """Each head takes an equal share of the hidden units, and each wavelength takes two."""
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
         if self.hidden_size % 2:
-            raise ValueError(f"hidden_size is {self.hidden_size}; it must be even: a sine and a cosine a wavelength")
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}; it must be even: each wavelength has a sine and a cosine"
+            )
 
     def validate_decoder(self):
-        """The limit of `num_hidden_layers` holds for the decoder too."""
+        """The limit of `num_hidden_layers` also holds for the decoder."""
         if self.decoder_layers != self.num_hidden_layers and not 1 <= self.decoder_layers <= 1_000:
             raise ValueError(f"decoder_layers is {self.decoder_layers}; it must lie between 1 and 1000")

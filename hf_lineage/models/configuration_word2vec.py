@@ -11,14 +11,22 @@ from .configuration_lineage import LineageConfig
 class Word2VecConfig(LineageConfig):
     """word2vec: CBOW and skip-gram (Mikolov et al., 2013a, b).
 
-    New: no hidden layer and no full softmax, only vectors of words that occur together, so that billions can be read.
+    New: no hidden layer and no full softmax, only word vectors, so that training can read billions of words.
 
-    `architecture` says what predicts what: "skip_gram" a word from each neighbour, "cbow" a word from the mean of its
-    neighbours (their sum without `cbow_mean`). `objective` replaces or is the softmax; `num_negatives` words a pair
-    are drawn with probability proportional to count ** `noise_exponent`. `window` is the largest distance of a
-    neighbour. `cbow_grad` "word2vec" gives each neighbour the gradient of their mean undivided, as the authors' code
-    does; "corrected" divides it by their number. Vectors start uniform in ± `initializer_range` / hidden_size: 0.5 as
-    in the authors' code; gensim's 1 suits small texts a little better.
+    Args:
+        vocab_size: number of words.
+        hidden_size: length of a word vector, D.
+        architecture: "skip_gram" predicts a word from each neighbour, "cbow" from the mean of all neighbours.
+        objective: loss of training; the first two avoid the cost of the full softmax.
+        window: largest distance between a word and its neighbours, 1 to 1,000.
+        num_negatives: noise words per pair of words (negative sampling), 1 to 1,000.
+        noise_exponent: a noise word is drawn in proportion to its count to this power.
+        tree_sizes: earlier vocabulary sizes, for the Huffman tree; set when the vocabulary grows.
+        cbow_mean: whether cbow takes the mean of the neighbours; False takes their sum.
+        cbow_grad: gradient of the mean for each neighbour: "word2vec" undivided (authors' code), "corrected" divided.
+        initializer_range: vectors start uniform in ± this / hidden_size: 0.5 in the authors' code, 1 in gensim.
+        classifier_dropout: before the classifier's output layer, in [0, 1).
+        freeze_embeddings: whether a classifier leaves the word vectors as they are.
     """
 
     model_type = "lineage_word2vec"
@@ -44,7 +52,7 @@ class Word2VecConfig(LineageConfig):
     tie_word_embeddings: bool = False
 
     def validate_objective(self):
-        """A window and a negative sample have at least one word; one matrix cannot be both input and output."""
+        """A window and a sample have at least one word; input and output cannot share a matrix."""
         for name in ("window", "num_negatives"):
             if not 1 <= getattr(self, name) <= 1_000:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 1 and 1000")

@@ -16,8 +16,13 @@ class ConditionalRandomField(nn.Module):
         self.start = nn.Parameter(torch.empty(num_labels))
         self.end = nn.Parameter(torch.empty(num_labels))
 
-    def forward(self, emissions: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """log p(labels) [B], of emissions [B, T, K] and labels [B, T]; 0 for a row without tokens."""
+    def forward(self, emissions: Tensor, labels: Tensor | None, lengths: Tensor) -> Tensor:
+        """log p(labels) [B], of emissions [B, T, K] and labels [B, T]; 0 for a row without tokens.
+
+        Without labels `decode`: offloaded weights are here during this call only.
+        """
+        if labels is None:
+            return self.decode(emissions, lengths)
         # sums of many exponentials: never in half precision
         emissions = emissions.float()
         return self.score(emissions, labels, lengths) - self.log_normalizer(emissions, lengths)

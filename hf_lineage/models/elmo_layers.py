@@ -13,23 +13,18 @@ from .inputs import can_look, is_recorded
 FILL = 261
 
 
-class HighwayGate(nn.Linear):
-    """σ(V x + c) starts nearly closed, with c = −2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).sigmoid()
-
-
 class Highway(nn.Module):
     """y = g ⊙ relu(W x + b) + (1 − g) ⊙ x with the gate g = σ(V x + c) (Srivastava et al., 2015)."""
 
     def __init__(self, size: int):
         super().__init__()
         self.transform = nn.Linear(size, size)
-        self.gate = HighwayGate(size, size)
+        self.gate = nn.Linear(size, size)
+        # nearly closed
+        self.gate.initial_bias = -2.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.lerp(x, self.transform(x).relu(), self.gate(x))
+        return torch.lerp(x, self.transform(x).relu(), self.gate(x).sigmoid())
 
 
 class CharacterCNN(nn.Module):
@@ -104,8 +99,13 @@ class ScalarMix(nn.Module):
         self.weights = nn.Parameter(torch.empty(num_layers))
         self.gamma = nn.Parameter(torch.empty(1))
 
-    def forward(self, layers: list[Tensor], attention_mask: Tensor | None) -> Tensor:
-        """L layers [B, T, D], zero over padding -> [B, T, D]."""
+    def forward(self, layers: list[Tensor] | None, attention_mask: Tensor | None = None) -> Tensor:
+        """L layers [B, T, D], zero over padding -> [B, T, D]; without layers ‖w‖² alone.
+
+        Offloaded weights are here during this call only.
+        """
+        if layers is None:
+            return self.weights.square().sum()
         if self.layer_norm:
             layers = [self.normalized(layer, attention_mask) for layer in layers]
         shares = self.weights.softmax(0)

@@ -12,6 +12,7 @@ from transformers.utils.generic import can_return_tuple
 from .cache_argument import CACHE_FIELD, takes_cache
 from .inputs import IGNORED
 from .losses import mean_cross_entropy
+from .paged_cache import WithoutPagedCache
 from .scheduled_sampling import read_own_words
 
 
@@ -127,7 +128,7 @@ class TargetGeneration:
         return cache
 
 
-class ConditionalGeneration(TargetGeneration):
+class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
     """The output layer over an encoder-decoder and its training; inherit it first.
 
     The station gives `model`, which answers with a `Seq2SeqModelOutput`, and `lm_head`.

@@ -1,4 +1,4 @@
-"""Scores for the sampled softmax where all rows share their negatives: each different word is read and scored once."""
+"""Scores for the sampled softmax if all rows share their negatives: each distinct word is read and scored once."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn.functional import embedding, linear
 
 
 def shared_scores(x, targets, weight, bias, negatives, log_q) -> tuple[Tensor, Tensor]:
-    """Scores less log q of the targets [..., T], and log Σ exp of those of the negatives [K] -> [..., T]."""
+    """Scores minus log q of the targets [..., T], and the log Σ exp of those of the negatives [K] -> [..., T]."""
     drawn, counts = negatives.unique(return_counts=True)
     words, places = torch.cat([targets.flatten(), drawn]).unique(return_inverse=True)
     rows, offsets = DifferentRows.apply(weight, words), DifferentRows.apply(bias, words) - log_q(words, len(weight))
@@ -17,7 +17,7 @@ def shared_scores(x, targets, weight, bias, negatives, log_q) -> tuple[Tensor, T
 
 
 class DifferentRows(torch.autograd.Function):
-    """weight[ids] for ids that all differ: their gradients are put in place, with nothing to sort or to add up."""
+    """weight[ids] for distinct ids: the gradient is one copy, without sorting or adding."""
 
     @staticmethod
     def forward(ctx, weight: Tensor, ids: Tensor) -> Tensor:

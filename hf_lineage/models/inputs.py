@@ -1,4 +1,4 @@
-"""What every station does with its inputs: check them and look up token vectors."""
+"""What every station does with its inputs: checks them and looks up token vectors."""
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,20 @@ def is_recorded(x: Tensor) -> bool:
 
 
 def can_look(x: Tensor) -> bool:
-    """Whether the values of `x` may decide what Python does: on a GPU that stalls a step, a record has none."""
+    """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a record."""
     return x.device.type == "cpu" and not is_recorded(x)
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """float64, where the device has it: MPS has not."""
+    """float64, but float32 on MPS, which has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def table_of(embedding: nn.Module) -> nn.Module:
+    """The table of vectors itself, in which an adapter (PEFT's) may be wrapped: it has the sizes."""
+    if hasattr(embedding, "num_embeddings"):
+        return embedding
+    return next(module for module in embedding.modules() if hasattr(module, "num_embeddings"))
 
 
 def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
@@ -43,23 +50,23 @@ def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
+    table = table_of(embedding)
     if inputs_embeds is not None:
-        if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != embedding.embedding_dim:
+        if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != table.embedding_dim:
             raise ValueError(
-                f"inputs_embeds must have shape [batch, time, {embedding.embedding_dim}], not "
-                f"{list(inputs_embeds.shape)}"
+                f"inputs_embeds must have shape [batch, time, {table.embedding_dim}], not {list(inputs_embeds.shape)}"
             )
         return
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or input_ids.is_floating_point():
         found = f"{input_ids.dtype} {list(input_ids.shape)}" if isinstance(input_ids, Tensor) else type(input_ids)
         raise ValueError(f"input_ids must be an integer tensor of shape [batch, time], not {found}")
     if can_look(input_ids) and input_ids.numel():
-        outside = (input_ids < 0) | (input_ids >= embedding.num_embeddings)
+        outside = (input_ids < 0) | (input_ids >= table.num_embeddings)
         if outside.any():
             row, column = outside.nonzero()[0].tolist()
             raise ValueError(
                 f"input_ids[{row}, {column}] is {input_ids[row, column].item()}; ids must lie between 0 and "
-                f"{embedding.num_embeddings - 1} (vocab_size {embedding.num_embeddings}): does the tokenizer belong "
+                f"{table.num_embeddings - 1} (vocab_size {table.num_embeddings}): does the tokenizer belong "
                 "to this model?"
             )
 
@@ -67,10 +74,10 @@ def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
 def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int, *, padding_only: bool = False):
     """A mask [B, seen + T] must cover the tokens in the cache and the new ones.
 
-    4-D masks, which say what each position may look at, pass through, unless the model can only skip padding.
+    4-D masks, one value per pair of positions, pass unchecked unless the model can only skip padding.
 
     Raises:
-        ValueError: it covers another number of rows or tokens, or is 4-D though `padding_only`.
+        ValueError: it covers another number of rows or tokens, or is 4-D with `padding_only`.
     """
     if attention_mask is None or (attention_mask.dim() == 4 and not padding_only):
         return

@@ -1,8 +1,8 @@
-"""The losses of the heads: means over what is scored, whatever the batches, the processes and the padding.
+"""The losses of the heads: means over the scored items, whatever the batches, the processes and the padding.
 
-`num_items_in_batch` is what Trainer counts over all batches and processes of an update: the labels that are not −100.
-A batch brings its share of that mean. `smoothing` is the probability ε that moves from the label to all classes
-alike (Szegedy et al., 2016, section 7).
+`num_items_in_batch` is Trainer's count of all labels of an update that are not −100, over its batches and processes;
+a batch's loss is then its share of the mean. `smoothing` is the probability ε that moves from the label to all
+classes equally (Szegedy et al., 2016, section 7).
 """
 
 import torch
@@ -14,7 +14,7 @@ from .inputs import IGNORED
 
 
 def shifts_labels(model_class: type) -> type:
-    """Class decorator: tells the plain Trainer, which knows such classes by name, that labels are shifted in the loss.
+    """Class decorator: tells transformers' Trainer, by the class name, that the loss shifts the labels.
 
     Without it, `label_smoothing_factor` would teach the model to copy its input.
     """
@@ -27,8 +27,8 @@ def mean_of(
 ) -> Tensor:
     """A sum over `scored` items divided by their number, or by `num_items_in_batch`; 0 where nothing is scored.
 
-    Where Trainer has `counted` other labels of this batch than the head scores, the mean over the scored ones brings
-    the counted ones' share.
+    If Trainer has `counted` another number of labels in this batch than the head scores, the batch's mean is weighed
+    by the number counted.
     """
     if num_items_in_batch is None:
         divisor = torch.as_tensor(scored, device=total.device)
@@ -44,8 +44,8 @@ def next_labels(
 ) -> tuple[Tensor, Tensor]:
     """`labels` [B, T] -> the label of the token after each [B, T], and how many Trainer counts.
 
-    A token that nothing precedes, the first one after padding or of a packed text, is not scored. `attention_mask`
-    [B, seen + T] marks padding by 0.
+    The first token of a text (after padding, or of a packed text) is not scored. `attention_mask` [B, seen + T] is 0
+    at padding.
     """
     counted = labels[:, 1:].ne(IGNORED).sum()
     if cu_seq_lens is not None:

@@ -24,13 +24,13 @@ from .cache_argument import takes_cache
 from .classification_loss import classification_loss, span_loss
 from .configuration_elmo import ELMoConfig
 from .elmo_crf import ConditionalRandomField
-from .elmo_layers import CharacterCNN, HighwayGate, ScalarMix
+from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
 from .id_checks import check_ids
 from .inputs import IGNORED, check_mask, embed_inputs, is_recorded
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of
-from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
+from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import RecurrentLayer
@@ -46,9 +46,15 @@ def mirrored(x: Tensor, padding: Padding | None) -> Tensor:
 
 @dataclass
 class ELMoModelOutput(BaseModelOutputWithPast):
-    """`hidden_states`: the layers [B, T, 2·P], the token vectors (twice) first; `mixes`: their mixes [B, T, 2·P]."""
+    """`hidden_states`: the layers [B, T, 2·P], the token vectors (twice) first; `stacked_mixes`: their K mixes."""
 
-    mixes: tuple[Tensor, ...] | None = None
+    # [B, K, T, 2·P]: rows first, by which pipelines take batches apart
+    stacked_mixes: Tensor | None = None
+
+    @property
+    def mixes(self) -> tuple[Tensor, ...]:
+        """Each mix [B, T, 2·P]."""
+        return self.stacked_mixes.unbind(1)
 
 
 @dataclass
@@ -109,7 +115,7 @@ class ELMoPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, 0.0, module.in_features**-0.5)
             if module.bias is not None:
-                init.constant_(module.bias, -2.0 if isinstance(module, HighwayGate) else 0.0)
+                init.constant_(module.bias, getattr(module, "initial_bias", 0.0))
         elif isinstance(module, LSTMCell):
             self._init_cell(module)
         elif isinstance(module, ScalarMix):
@@ -297,7 +303,7 @@ class ELMoModel(ELMoPreTrainedModel):
             x = {"input_ids": input_ids, "char_ids": char_ids, "inputs_embeds": inputs_embeds}
             layers, cache = self.layers_of(x, attention_mask, cache, use_cache)
         mixes = self.mix(layers, attention_mask)
-        return ELMoModelOutput(mixes[0], cache, layers, None, mixes)
+        return ELMoModelOutput(mixes[0], cache, layers, None, torch.stack(mixes, dim=1))
 
     def mix(self, layers, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """Every mix of the layers, each [B, T, 2·P]."""
@@ -305,7 +311,7 @@ class ELMoModel(ELMoPreTrainedModel):
 
     def mix_penalty(self) -> Tensor:
         """mix_l2 · Σ ‖w‖² over the mixes: at 1 little more than their mean remains, at 0.001 layers can stand out."""
-        return self.config.mix_l2 * sum(mix.weights.square().sum() for mix in self.mixes)
+        return self.config.mix_l2 * sum(mix(None) for mix in self.mixes)
 
 
 class ELMoForPreTraining(ELMoPreTrainedModel):
@@ -425,7 +431,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             return None, None
         scored = [(x[targets != IGNORED], targets[targets != IGNORED]) for x, targets in directions]
         x, targets = (torch.cat(both) for both in zip(*scored, strict=True))
-        losses = sampled_softmax_loss(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)
+        losses = sampled_softmax_loss(x, targets, *weight_and_bias(self.lm_head), negative_ids)
         return tuple(
             mean_of(part.sum(), len(part), num_items, counted)
             for part in losses.split([len(targets) for _, targets in scored])
@@ -489,13 +495,14 @@ class ELMoForTask(ELMoPreTrainedModel):
             features = torch.cat([features, self.dropout(mixes[1])], dim=2)
         return features, layers
 
+    def states_if_asked(self, layers: tuple, output_hidden_states: bool | None) -> tuple | None:
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return tuple(layers) if output_hidden_states else None
+
     @torch.compiler.disable
     def run_task_layer(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self.task_layer(x, Padding.of(attention_mask, x.shape[1]))
-
-
-def states_if_asked(layers: tuple, output_hidden_states: bool | None) -> tuple | None:
-    return tuple(layers) if output_hidden_states else None
 
 
 class ELMoForSequenceClassification(ELMoForTask):
@@ -544,7 +551,7 @@ class ELMoForSequenceClassification(ELMoForTask):
             # an accumulated batch bears its share of the penalty
             rows, counted = len(labels), labels.ne(IGNORED).sum()
             loss = loss + mean_of(rows * self.model.mix_penalty(), rows, num_items_in_batch, counted)
-        return SequenceClassifierOutput(loss, logits, states_if_asked(layers, output_hidden_states))
+        return SequenceClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
 
 
 class ELMoForTokenClassification(ELMoForTask):
@@ -590,7 +597,7 @@ class ELMoForTokenClassification(ELMoForTask):
                 loss = mean_of(self.chain_loss(logits, labels, scored, smoothing), count, num_items_in_batch)
             # an accumulated batch bears its share of the penalty
             loss = loss + mean_of(count * self.model.mix_penalty(), count, num_items_in_batch)
-        return TokenClassifierOutput(loss, logits, states_if_asked(layers, output_hidden_states))
+        return TokenClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
 
     def chain_loss(self, logits: Tensor, labels: Tensor, scored: Tensor, smoothing: float) -> Tensor:
         """Sum of −log p of each sentence's labels, all of them together.
@@ -620,7 +627,7 @@ class ELMoForTokenClassification(ELMoForTask):
         if self.crf is None:
             return logits.argmax(2).masked_fill(~mask.bool(), IGNORED)
         order, lengths = self.chain(mask.bool())
-        labels = self.crf.decode(reorder_time(logits, order), lengths)
+        labels = self.crf(reorder_time(logits, order), None, lengths)
         return labels.gather(1, order.argsort(1)).masked_fill(~mask.bool(), IGNORED)
 
 
@@ -659,5 +666,5 @@ class ELMoForQuestionAnswering(ELMoForTask):
             loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
             loss = loss + self.model.mix_penalty()
         return QuestionAnsweringModelOutput(
-            loss, start_logits, end_logits, states_if_asked(layers, output_hidden_states)
+            loss, start_logits, end_logits, self.states_if_asked(layers, output_hidden_states)
         )

@@ -104,16 +104,7 @@ class GPTModel(GPTPreTrainedModel):
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
         """
         text = read_texts(
-            self,
-            input_ids,
-            inputs_embeds,
-            attention_mask,
-            position_ids,
-            cache,
-            use_cache,
-            cu_seq_lens_q,
-            causal=True,
-            **kwargs,
+            self, input_ids, inputs_embeds, attention_mask, position_ids, cache, use_cache, cu_seq_lens_q, **kwargs
         )
         x = self.dropout(text.vectors + self.embed_positions(text.position_ids))  # [B, T, D]
         for block in self.blocks:
@@ -134,7 +125,8 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
     def read(self, input_ids, *arguments, inputs_embeds=None, **kwargs) -> tuple[BaseModelOutputWithPast, Callable]:
         """The base model's outputs, and the layer [..., D] -> [..., V] that scores the next token by its vectors.
 
-        A tied layer loses the entries that the token table loses in this step (`DroppedTable`).
+        A tied layer loses the entries that the token table loses in this step (`DroppedTable`); not if one of them is
+        wrapped in an adapter.
         """
         tokens = self.model.embed_tokens
         if not (self.training and self.config.tie_word_embeddings and isinstance(tokens, DroppedTable)):
@@ -205,7 +197,7 @@ class GPTWithClassifier(GPTWithOutputLayer):
         The outputs have one row for each text.
         """
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
-        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, use_cache=False, **options)
+        outputs, scores = self.read(ids, mask, inputs_embeds=embeds, **options | {"use_cache": False})
         weight, loss = self.config.lm_loss_weight, 0.0
         check_terms(labels, num_items, lm_loss_weight=weight)
         if labels is not None and weight:
@@ -342,7 +334,8 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
-        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
+        options = kwargs | {"use_cache": False}
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:

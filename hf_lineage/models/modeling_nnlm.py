@@ -1,6 +1,6 @@
 """NNLM, a neural probabilistic language model (Bengio, Ducharme, Vincent & Jauvin, 2003).
 
-What changes from n-grams: words become vectors, which similar words share, in place of counts, which they do not.
+What changes from n-grams: counts become word vectors, which are close for similar words.
 input_ids [B, T] -> vectors of the last n − 1 words [B, T, (n−1)·m] -> tanh [B, T, h] -> logits [B, T, V]
 """
 
@@ -17,16 +17,17 @@ from .cache_argument import cache_of, takes_cache
 from .configuration_nnlm import NNLMConfig
 from .inputs import IGNORED
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
-from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
+from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
+from .paged_cache import WithoutPagedCache
 from .recurrent_state import Padding, read_texts, reorder_time
 
 
 class NNLMPreTrainedModel(PreTrainedModel):
-    """What both heads share: word vectors and weights start alike, uniform in ±initializer_range (section 4.2)."""
+    """What both heads share: word vectors and weights start uniform in ±initializer_range (section 4.2)."""
 
     config_class = NNLMConfig
     base_model_prefix = "model"
-    # words that left the window are gone: generate() must not try assisted decoding, which takes words back
+    # generate() must not try assisted decoding: it takes words back, and words that left the window are gone
     _is_stateful = True
 
     def _init_weights(self, module):
@@ -34,15 +35,15 @@ class NNLMPreTrainedModel(PreTrainedModel):
         if isinstance(module, (nn.Embedding, nn.Linear)):
             init.uniform_(module.weight, -bound, bound)
         if isinstance(module, nn.Linear) and module.bias is not None:
-            # noise-contrastive estimation starts from a uniform distribution that sums to one by itself
+            # noise-contrastive estimation starts from the uniform distribution, which already sums to one
             is_nce_output = self.config.objective == "nce" and module.out_features == self.config.vocab_size
             init.constant_(module.bias, -math.log(self.config.vocab_size) if is_nce_output else 0.0)
 
 
 class NNLMModel(NNLMPreTrainedModel):
-    """Turns the vectors of the last n − 1 words, the most recent first, into what the output layer reads.
+    """Turns the vectors of the last n − 1 words, the most recent first, into the output layer's input.
 
-    A word before the text's first one has the zero vector: it adds nothing to any sum.
+    Places before the text's first word have the zero vector, which adds nothing to any sum.
     """
 
     def __init__(self, config: NNLMConfig):
@@ -76,13 +77,15 @@ class NNLMModel(NNLMPreTrainedModel):
         """
         vectors, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
         padding = Padding.of(attention_mask, vectors.shape[1])
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
         parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
         outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
         return BaseModelOutputWithPast(outputs, cache, (vectors, outputs) if output_hidden_states else None)
 
     def windows(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
-        """Word vectors [B, T, m] -> at each word those of the last n − 1, the most recent first [B, T, (n−1)·m]."""
+        """Word vectors [B, T, m] -> per word the vectors of the last n − 1, most recent first [B, T, (n−1)·m]."""
         (batch, length, size), earlier = vectors.shape, self.config.context_size - 1
         if padding is not None:
             vectors = reorder_time(vectors, padding.order)
@@ -100,7 +103,7 @@ class NNLMModel(NNLMPreTrainedModel):
 
 
 @shifts_labels
-class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
+class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
     """NNLM with its output layer: y = b + U tanh(d + H x) + W x, where `lm_head` is b and [U W] in one matrix."""
 
     def __init__(self, config: NNLMConfig):
@@ -113,11 +116,11 @@ class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _get_static_cache_init_shape(self):
-        # generate() would set aside room for heads, which a window does not have
+        # generate() would reserve memory for attention heads, and a window has none
         return None
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
-        """PreTrainedModel's; refused for the adaptive softmax, whose clusters are cut to the vocabulary."""
+        """As in PreTrainedModel; refused for the adaptive softmax, whose clusters depend on the vocabulary."""
         if self.config.objective == "adaptive_softmax" and new_num_tokens not in (None, self.config.vocab_size):
             raise ValueError("the vocabulary of an adaptive softmax cannot be resized: make a new model")
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
@@ -138,8 +141,8 @@ class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, V] of the next token; with `labels` [B, T] (input_ids, −100 = not scored) the mean loss.
 
-        The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is. In training
-        the adaptive softmax, and the sampled objectives where `negative_ids` [B, K] are given, make no logits.
+        This method shifts `labels`, but not `shift_labels` [B, T], which are already one token ahead. Training gives
+        no logits with the adaptive softmax, or with a sampled objective and `negative_ids` [B, K].
         """
         outputs = self.model(
             input_ids, attention_mask, cache=cache, inputs_embeds=inputs_embeds, use_cache=use_cache, **kwargs
@@ -170,7 +173,7 @@ class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
         """The objective's mean over the scored words of x [B, T, D] (see `mean_of`).
 
         Raises:
-            ValueError: label smoothing, which only the full softmax knows.
+            ValueError: label smoothing, which needs the full softmax.
         """
         if smoothing:
             raise ValueError(
@@ -186,5 +189,5 @@ class NNLMForCausalLM(NNLMPreTrainedModel, GenerationMixin):
         else:
             objective = {"sampled_softmax": sampled_softmax_loss, "nce": nce_loss}[self.config.objective]
             targets = shift_labels.clamp(min=0)
-            losses = objective(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)[is_scored]
+            losses = objective(x, targets, *weight_and_bias(self.lm_head), negative_ids)[is_scored]
         return mean_of(losses.sum(), is_scored.sum(), num_items_in_batch, counted)

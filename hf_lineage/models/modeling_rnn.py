@@ -27,6 +27,7 @@ from .id_checks import check_ids
 from .inputs import IGNORED
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, next_token_loss, shifts_labels
+from .paged_cache import WithoutPagedCache
 from .positions import vectors_at_last_token
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
@@ -193,7 +194,7 @@ class GRUModel(RNNModel):
 
 
 @shifts_labels
-class RNNForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
+class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixin):
     """Recurrent model with an output layer that turns each vector into a distribution over the next token."""
 
     config_class = RNNConfig
@@ -308,7 +309,8 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         **kwargs,
     ) -> SequenceClassifierOutput:
         """Scores [B, num_labels] of each text; with `labels` [B] the loss (regression if num_labels is 1)."""
-        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
+        options = kwargs | {"use_cache": False}
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
         logits = self.classifier(self.dropout(self.summary(outputs.last_hidden_state, attention_mask)))
         loss = classification_loss(logits, labels, self.config, **kwargs) if labels is not None else None
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states)
@@ -353,7 +355,8 @@ class RNNForTokenClassification(RecurrentPreTrainedModel):
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
-        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, use_cache=False, **kwargs)
+        options = kwargs | {"use_cache": False}
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:

@@ -1,10 +1,9 @@
-"""Output layers for large vocabularies, whose cost does not grow with the vocabulary while training.
+"""Output layers for large vocabularies: the cost of training does not grow with the vocabulary.
 
-Two ways, both over words numbered by falling frequency, as word-level tokenizers number them. The adaptive softmax
-(Grave et al., 2017) is a layer of its own, exact, that looks at rare words only where they are due. Sampled softmax
-and noise-contrastive estimation train an ordinary output layer (weight [V, D], bias [V]) by comparing each target
-with a few words drawn from `log_uniform_probability`; their gradients vanish where the model is the distribution of
-the data. What such a model answers is still the exact softmax over all words.
+Both kinds need words numbered by falling frequency, as word-level tokenizers number them. The adaptive softmax
+(Grave et al., 2017) is an exact layer that scores rare words only when the target is one. Sampled softmax and
+noise-contrastive estimation train an ordinary output layer (weight [V, D], bias [V]): they compare each target with a
+few words drawn from `log_uniform_probability`. Such a model still predicts with the exact softmax.
 
 x [..., T, D], targets [..., T], negatives [K], or [..., K] for T positions each -> losses [..., T]
 """
@@ -30,13 +29,24 @@ def log_q(ids: Tensor, vocab_size: int) -> Tensor:
     return log_uniform_probability(ids, vocab_size).log()
 
 
+def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [V, D] and bias [V] of the output layer, of which the sampled losses read a few rows.
+
+    Raises:
+        ValueError: the layer is wrapped in an adapter (PEFT's), whose share they would leave out.
+    """
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"lm_head is a {type(layer).__name__}, not a plain linear layer, of which negative_ids need rows: "
+            "leave negative_ids out, or the adapter off lm_head"
+        )
+    return layer.weight, layer.bias
+
+
 def sampled_scores(
     x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Scores of the targets [..., T] and of the negatives [..., T, K], each less log q of its word.
-
-    Reads T + K rows of the weight, never all of it.
-    """
+    """Scores of the targets [..., T] and of the negatives [..., T, K], minus log q of each word; reads T + K rows."""
     vocab_size = weight.shape[0]
     of_targets = (x * embedding(targets, weight)).sum(-1) + bias[targets]
     of_negatives = x @ embedding(negatives, weight).transpose(-1, -2) + bias[negatives][..., None, :]
@@ -46,9 +56,8 @@ def sampled_scores(
 def sampled_softmax_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives: Tensor) -> Tensor:
     """−s(w) + log of the normaliser, estimated from the target w and the K negatives (Jean et al., 2015).
 
-    Z ≈ 1 / (K + 1) Σ_c exp(s(c)) / q(c). Its gradient is that of telling the target from the negatives, each weighed
-    by 1 / q. A negative equal to the target stays: so the estimate is consistent for every K. Negatives [K] that all
-    rows of x share cost least: each different one is scored once, and weighed by how often it was drawn.
+    Z ≈ 1 / (K + 1) Σ_c exp(s(c)) / q(c). A negative equal to the target stays, so the estimate is consistent for every
+    K. Negatives [K] shared by all rows of x cost least: each distinct one is scored once, weighed by its draws.
     """
     if negatives.dim() == 1 and fast_paths_allowed():
         target, log_sample = shared_scores(x, targets, weight, bias, negatives, log_q)
@@ -60,10 +69,10 @@ def sampled_softmax_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tenso
 
 
 def nce_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives: Tensor) -> Tensor:
-    """Tells the target from K words of noise, one by one (Gutmann and Hyvärinen, 2010; Mnih and Teh, 2012).
+    """Tells the target from each of K noise words (Gutmann and Hyvärinen, 2010; Mnih and Teh, 2012).
 
-    −log σ(s(w) − log K q(w)) − Σ_k log σ(log K q(k) − s(k)): the scores learn to be log-probabilities themselves, for
-    which the bias had better start at −log V.
+    −log σ(s(w) − log K q(w)) − Σ_k log σ(log K q(k) − s(k)): the scores become log-probabilities, so the bias should
+    start at −log V.
     """
     target, sample = sampled_scores(x, targets, weight, bias, negatives)
     log_k = math.log(sample.shape[-1])
@@ -73,8 +82,8 @@ def nce_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives
 class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
     """torch's adaptive softmax with a bias in the first cluster, for inputs [..., D].
 
-    Words from cutoffs[0] on share, cluster by cluster, a narrow projection (D / 4, D / 16, …) and one entry of the
-    first cluster. Calling it gives the log-probabilities of all words [..., V].
+    Words from cutoffs[0] on form clusters; each has one entry in the first cluster and a narrow projection (D / 4,
+    D / 16, …). Calling the layer gives the log-probabilities of all words [..., V].
     """
 
     def __init__(self, in_features: int, vocab_size: int, cutoffs: list[int]):
@@ -89,11 +98,11 @@ class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
         return torch.cat([head[..., : self.shortlist_size], *rare], dim=-1)
 
     def loss(self, x: Tensor, targets: Tensor) -> Tensor:
-        """−log p of the targets [N] given x [N, D] -> [N], looking only at the clusters that occur."""
-        # float from here on, as in cross entropy under mixed precision
+        """−log p of the targets [N] given x [N, D] -> [N]; computes only the clusters that occur."""
+        # float32 from here, as in cross entropy under mixed precision
         head = log_softmax(self.head(x).float(), dim=-1)
         bounds = torch.tensor(self.cutoffs, device=x.device)
-        cluster_of = torch.bucketize(targets, bounds, right=True)  # 0 = the first, whose words the head scores
+        cluster_of = torch.bucketize(targets, bounds, right=True)  # 0 = the first, scored by the head
         entries = torch.where(cluster_of > 0, self.shortlist_size - 1 + cluster_of, targets)
         losses = -head.gather(1, entries[:, None])[:, 0]
         for i, cluster in enumerate(self.tail):

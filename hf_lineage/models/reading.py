@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
+from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
 from .inputs import check_mask, embed_inputs
@@ -44,18 +45,24 @@ def read_vectors(
     use_cache: bool | None = None,
     cu_seq_lens_q: Tensor | None = None,
     *,
-    causal: bool,
+    causal: bool = True,
     positions: Callable[..., Tensor] = token_positions,
     **options,
 ) -> Texts:
     """Token vectors [B, T, D] with all that the blocks of `model` need to know of them.
 
-    Packed texts have `cu_seq_lens_q` [texts + 1]. If `causal`, restarting `position_ids` [B, T] pack them as well,
-    where there is no mask and no cache. `positions` finds the positions that are not given; `options` are attention's.
+    A `causal` token sees those before it, others see all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal ones
+    may have `position_ids` [B, T] that restart instead, where there is no mask and no cache. `positions` finds the
+    positions that are not given; `options` are attention's.
 
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
     """
+    if isinstance(cache, PagedAttentionCache):
+        # continuous batching brings the positions, the mask and the bounds of its requests
+        check_positions(position_ids, model.config.max_position_embeddings)
+        options = {**options, "cu_seq_lens_q": cu_seq_lens_q}
+        return Texts(vectors, position_ids, attention_mask, options, cache)
     batch, length, _ = vectors.shape
     if causal and use_cache and cache is None:
         cache = new_cache(model.config)

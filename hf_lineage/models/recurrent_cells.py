@@ -4,11 +4,10 @@
 Weights are stacked gate by gate in torch's order, with one bias where torch.nn keeps two redundant ones.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .fast_linear import linear
 from .fast_loops import loop
@@ -131,9 +130,14 @@ def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple
 @torch.compiler.disable
 def with_fewer_weights(cell: RecurrentCell) -> RecurrentCell:
     """The cell for one call, with entries of its recurrent weights dropped (DropConnect; Merity et al., 2017)."""
-    fewer = copy.copy(cell)
+    # a parametrization (an adapter, say) forbids copy, and would compute the whole weight again
+    cell_class = type_before_parametrizations(cell)
+    fewer = cell_class.__new__(cell_class)
+    fewer.__dict__.update(cell.__dict__)
+    names = (*cell._parameters, *getattr(cell, "parametrizations", ()))
     # no parameter of its own: the gradient flows through the dropout to the cell's
-    fewer._parameters = {**cell._parameters, "weight_hh": dropout(cell.weight_hh, cell.weight_dropout)}
+    fewer._parameters = {name: getattr(cell, name) for name in names}
+    fewer._parameters["weight_hh"] = dropout(cell.weight_hh, cell.weight_dropout)
     return fewer
 
 

@@ -123,8 +123,10 @@ class TruncatedBPTTTrainer(LineageTrainer):
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        with safe_open(self._state_file(checkpoint), "pt", device=str(self.args.device)) as file:
+        # through the CPU: safetensors does not know "cpu:0", the device of a process among others
+        with safe_open(self._state_file(checkpoint), "pt") as file:
             for name, seen in file.metadata().items():
                 stream, i = map(int, name.split("."))
                 cache = self.carried["train"].setdefault(stream, DynamicCache(config=self.model.config))
-                cache.layers[i].update(file.get_tensor(f"{name}.h"), file.get_tensor(f"{name}.c"), int(seen))
+                h, c = (file.get_tensor(f"{name}.{part}").to(self.args.device) for part in "hc")
+                cache.layers[i].update(h, c, int(seen))

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import find_batch_size
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align_special_tokens, rotate_checkpoints
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
@@ -220,6 +220,9 @@ class LineageTrainer(Trainer):
 
     def finish_again(self, checkpoint: str | Path):
         """Gives the model of a finished run, of which the last `checkpoint` is loaded, the weights it ended with."""
+        if isinstance(self.processing_class, PreTrainedTokenizerBase):
+            # as Trainer.train does: without it config.json would lose the special tokens' ids
+            align_special_tokens(self.model, self.processing_class)
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
         if self.average is not None:
@@ -351,6 +354,24 @@ class LineageTrainer(Trainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def check_weights(self):
+        """Refuses to save weights that are not finite.
+
+        Raises:
+            FloatingPointError: one is NaN or infinite; the message names the step and the first such tensor.
+        """
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise FloatingPointError(
+                    f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
+                    "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
+                )
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """Trainer.save_model, of finite weights only."""
+        self.check_weights()
+        super().save_model(output_dir, _internal_call)
+
     def _save(self, output_dir=None, state_dict=None):
         """Trainer._save; the files of an earlier save are replaced only once all the new ones are written."""
         if not self.args.should_save:
@@ -369,12 +390,7 @@ class LineageTrainer(Trainer):
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _save_checkpoint(self, model, trial):
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise FloatingPointError(
-                    f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
-                    "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
-                )
+        self.check_weights()
         # older checkpoints may go only once the new one is sealed
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         super()._save_checkpoint(model, trial)

@@ -24,6 +24,31 @@ class OutputTests(StationTable):
         assert isinstance(plain, tuple)
         torch.testing.assert_close(tensors(plain), tensors(named.to_tuple()), rtol=0, atol=0)
 
+    def test_configuration_asks_for_hidden_states(self, head):
+        model, inputs = self.model(head), self.inputs(head)
+        asked = model(**inputs, output_hidden_states=True)
+        model.config.output_hidden_states = True
+        found = model(**inputs)
+        assert found.keys() == asked.keys()
+        torch.testing.assert_close(tensors(found.to_tuple()), tensors(asked.to_tuple()), rtol=0, atol=0)
+
+    @pytest.mark.parametrize("use_cache", [None, False, True])
+    def test_every_head_takes_use_cache(self, head, use_cache):
+        model, inputs = self.model(head), self.inputs(head)
+        assert torch.equal(main_output(model(**inputs, use_cache=use_cache)), main_output(model(**inputs)))
+
+    def test_layers_compute_what_their_class_says(self, head):
+        """Tools that find layers by their class (adapters, quantization) replace or merge them by its equation."""
+        for name, module in self.model(head).named_modules():
+            for kind in (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.LayerNorm):
+                if isinstance(module, kind):
+                    x = torch.randn(2, module.weight.shape[-1])
+                    if kind is torch.nn.Conv1d:
+                        x = torch.randn(2, module.weight.shape[1], module.weight.shape[2] + 8)
+                    elif kind is torch.nn.Embedding:
+                        x = torch.tensor([[0, 1]])
+                    assert torch.equal(module(x), kind.forward(module, x)), name
+
     def test_rows_do_not_see_each_other(self, head):
         model, inputs = self.model(head), self.inputs(head)
         together = main_output(model(**inputs))

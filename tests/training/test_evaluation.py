@@ -1,6 +1,11 @@
 """Losses of evaluations: means over all that is scored, whatever the batches; and what plain Trainers do with ours."""
 
 import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +25,7 @@ from hf_lineage.data import PackingCollator
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments
 
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 20}
 
 
@@ -29,6 +35,7 @@ def classifier():
 
 
 def rows(number=13):
+    torch.manual_seed(1)
     lengths = torch.randint(2, 9, (number,)).tolist()
     return [{"input_ids": torch.randint(3, 30, (n,)), "labels": torch.tensor(i % 3)} for i, n in enumerate(lengths)]
 
@@ -110,3 +117,37 @@ def test_plain_trainer_trains_and_evaluates_a_bilm(tmp_path, accumulation):
     )
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
     assert first_loss(trainer) == pytest.approx(expected, rel=1e-3)
+
+
+SCRIPT = """
+import json, sys
+from hf_lineage.data import PackingCollator
+from tests.training.test_evaluation import classifier, evaluated, rows
+
+packed = PackingCollator() if sys.argv[2] == "packed" else None
+data = rows()
+if packed is None:
+    for row in data:
+        row["input_ids"] = row["input_ids"][:2]
+loss = evaluated(sys.argv[1], classifier(), data, int(sys.argv[3]), packed)
+open(f"{sys.argv[1]}/{sys.argv[4]}.json", "a").write(json.dumps(loss) + "\\n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["packed", "padded"])
+def test_two_processes_evaluate_every_row_once(tmp_path, kind):
+    """13 rows in batches of 4: the last batches of two processes are filled up with rows seen before."""
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "recipes/accelerate/cpu_2procs.yaml")]
+    for name, command in {"one": [], "two": launch}.items():
+        subprocess.run(
+            [sys.executable, *command, str(tmp_path / "script.py"), str(tmp_path), kind, "4", name],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            check=True,
+            capture_output=True,
+        )
+    one, *two = [
+        json.loads(line) for name in ("one", "two") for line in (tmp_path / f"{name}.json").read_text().splitlines()
+    ]
+    assert two == pytest.approx([one, one], rel=1e-6)

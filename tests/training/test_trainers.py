@@ -1,6 +1,7 @@
 """The trainers: schedules, carried state, truncated gradients, accumulation and NaN."""
 
 import errno
+import json
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ from transformers import DistilBertConfig, DistilBertForMaskedLM, DynamicCache, 
 from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
 from hf_lineage.data import ContiguousBlocks, ParallelStreams, TokenStream, VariableStreams
 from hf_lineage.models.cache_argument import cache_of
+from hf_lineage.tokenization import causal_tokenizer
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -529,3 +531,33 @@ def test_variable_blocks_resumed_or_accumulated_are_the_same_run(tmp_path):
     assert losses(resumed) == losses(whole)
     for other in (resumed, parts):
         assert_close(dict(other.model.named_parameters()), dict(whole.model.named_parameters()), atol=1e-5, rtol=1e-4)
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    trainer = train(tmp_path, lstm())
+    with torch.no_grad():
+        trainer.model.lm_head.bias[3] = math.nan
+    with pytest.raises(FloatingPointError, match=r"lm_head\.bias is not finite at step 8"):
+        trainer.save_model()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_finished_runs_command_changes_no_file(tmp_path, tiny_tokenizer):
+    def run():
+        data = ParallelStreams(stream(), 4, BLOCK)
+        args = arguments(tmp_path, save_strategy="steps", save_steps=8)
+        trainer = TruncatedBPTTTrainer(
+            lstm(),
+            args,
+            train_dataset=data,
+            data_collator=default_data_collator,
+            processing_class=causal_tokenizer(tiny_tokenizer),
+        )
+        trainer.train(last_complete_checkpoint(tmp_path))
+        trainer.save_model()
+        kept = ("*.json", "*.safetensors", "*.py")
+        return {path.name: path.read_bytes() for kind in kept for path in tmp_path.glob(kind)}
+
+    first = run()
+    assert json.loads(first["config.json"])["eos_token_id"] is not None
+    assert run() == first
