@@ -141,8 +141,8 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
         ParallelStreams.__init__(self, stream, num_streams, block_size)
         if num_negatives < 0 or (num_negatives and vocab_size is None):
             raise ValueError(
-                f"num_negatives is {num_negatives} and vocab_size {vocab_size}: give the number of words to draw (0 for "
-                "none), and the size of the vocabulary to draw from"
+                f"num_negatives is {num_negatives} and vocab_size {vocab_size}: give the number of words to draw "
+                "(0 for none), and the size of the vocabulary to draw from"
             )
         if not 0 <= restart_share <= 1:
             raise ValueError(f"restart_share is {restart_share}; it must lie in [0, 1]")
