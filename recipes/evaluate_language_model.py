@@ -2,13 +2,16 @@
 
     python recipes/evaluate_language_model.py --model_name_or_path runs/mlp9 --corpus brown/ --sample_by document
 
-Any station that `AutoModelForCausalLM` opens, best one whose tokens are words. The n-gram models are counted on the
-training split in the model's own tokens: an interpolated trigram (Jelinek and Mercer, 1980), whose weights are fitted
-to the validation split, and modified Kneser-Ney of order 5 (Chen and Goodman, 1999). Bengio et al. (2003) mix the
-trigram with their network, half and half; the weight can also be learned on the validation split. Every token counts
-equally. A recurrent model may also adapt to the text it reads, by a neural cache (`--neural_cache true`) or by dynamic
-evaluation (`--dynamic_learning_rate 0.1`), whose settings are for the validation text to choose. The table also
-goes to evaluation.json in the model's folder.
+The model is any that `AutoModelForCausalLM` opens; those whose tokens are words fit best. The n-gram models are
+counted on the training split, in the model's own tokens:
+
+trigram      interpolated (Jelinek and Mercer, 1980), its weights fitted to the validation split
+Kneser-Ney   modified, of order 5 (Chen and Goodman, 1999)
+
+Bengio et al. (2003) mix the trigram with their network, half and half; a second mixture has a weight learned on the
+validation split. Every token counts equally. A recurrent model can also adapt to the text it reads: by a neural cache
+(`--neural_cache true`) or by dynamic evaluation (`--dynamic_learning_rate 0.1`). Choose their settings on the
+validation text. Prints a table, and writes it to evaluation.json in the model's folder.
 """
 
 from dataclasses import dataclass, field
@@ -32,24 +35,26 @@ from hf_lineage.training import Results
 
 @dataclass
 class EvaluationArguments:
-    """Which model, and what it is compared with."""
+    """Which model, and which models to compare it with."""
 
     model_name_or_path: str = field(metadata={"help": "A saved model with its tokenizer (folder or Hub name)."})
     output_dir: str | None = field(
-        default=None, metadata={"help": "Where the table goes; default: the model's folder."}
+        default=None, metadata={"help": "Folder for evaluation.json; default: the model's folder."}
     )
     neural_cache: bool = field(
-        default=False, metadata={"help": "Also with a neural cache (Grave et al., 2017); recurrent models."}
+        default=False, metadata={"help": "Add a neural cache (Grave et al., 2017); recurrent models only."}
     )
-    cache_window: int = field(default=500, metadata={"help": "How many tokens the neural cache remembers."})
-    cache_share: float = field(default=0.1, metadata={"help": "Its weight λ beside the model."})
-    cache_sharpness: float = field(default=0.3, metadata={"help": "Its θ."})
+    cache_window: int = field(default=500, metadata={"help": "Tokens that the neural cache remembers."})
+    cache_share: float = field(default=0.1, metadata={"help": "Weight λ of the neural cache."})
+    cache_sharpness: float = field(default=0.3, metadata={"help": "Sharpness θ of the neural cache."})
     dynamic_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Also with dynamic evaluation (Krause et al., 2018) at this rate; recurrent models."},
+        metadata={"help": "Add dynamic evaluation (Krause et al., 2018) at this rate; recurrent models only."},
     )
-    dynamic_decay: float = field(default=0.0, metadata={"help": "Its λ, back towards the saved weights."})
-    dynamic_block_size: int = field(default=5, metadata={"help": "Tokens between its updates."})
+    dynamic_decay: float = field(
+        default=0.0, metadata={"help": "Decay λ of dynamic evaluation, towards the saved weights."}
+    )
+    dynamic_block_size: int = field(default=5, metadata={"help": "Tokens between the updates of dynamic evaluation."})
     ngram_order: int = field(default=5, metadata={"help": "Words in an n-gram of the Kneser-Ney model."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
@@ -73,13 +78,13 @@ def main():
         for split, name in names.items()
     }
 
-    # 2. the n-gram models of the same tokens
+    # 2. n-gram models of the same tokens
     train, validation = streams["train"].tokens, streams["validation"].tokens
     vocab_size = len(tokenizer)
     trigram = InterpolatedTrigram(train, vocab_size, validation)
     kneser_ney = KneserNey(train, vocab_size, args.ngram_order)
 
-    # 3. log-probabilities of the held-out texts, alone and mixed; what is fitted is fitted to the validation text
+    # 3. log-probabilities of the held-out texts, alone and mixed; weights are fitted to the validation text
     network, kn, weights = type(model).__name__, f"Kneser-Ney, order {args.ngram_order}", {}
     results = Results(Path(args.output_dir or args.model_name_or_path) / "evaluation.json")
 

@@ -1,10 +1,10 @@
-"""Judge minimal pairs, such as BLiMP's: which of two sentences do saved language models find more likely?
+"""Judge minimal pairs, such as BLiMP's: which of two sentences is more likely to a saved language model?
 
     python recipes/evaluate_minimal_pairs.py --pairs blimp/ --models runs/gpt runs/lstm runs/bert \
         --output_dir runs/blimp --limit_per_phenomenon 100
 
 `pairs` is a jsonl file, or a folder of them, with the fields sentence_good, sentence_bad and UID. Causal models judge
-by log-probability, masked ones by pseudo-log-likelihood. Leaves results.json and, with matplotlib, accuracy.png.
+by log-probability, masked models by pseudo-log-likelihood. Writes results.json and, with matplotlib, accuracy.png.
 """
 
 import os
@@ -23,15 +23,17 @@ from hf_lineage.training import Results
 
 @dataclass
 class MinimalPairsArguments:
-    """Which models judge which pairs."""
+    """Which models and which pairs."""
 
     models: list[str] = field(metadata={"help": "Saved models with their tokenizers (folders or Hub names)."})
     pairs: str = field(metadata={"help": "A .jsonl or .jsonl.gz file, or a folder of them."})
     output_dir: str = field(metadata={"help": "Folder for results.json and accuracy.png."})
     group_by: str = field(default="UID", metadata={"help": "Field that names the phenomenon."})
-    limit_per_phenomenon: int | None = field(default=None, metadata={"help": "The first pairs of each only."})
-    batch_size: int = field(default=64, metadata={"help": "Sentences (masked models: hidden tokens) at a time."})
-    device: str = field(default="cpu", metadata={"help": "Where the models run, such as cuda."})
+    limit_per_phenomenon: int | None = field(
+        default=None, metadata={"help": "Use only the first pairs of each phenomenon."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Sentences per batch (masked models: hidden tokens)."})
+    device: str = field(default="cpu", metadata={"help": "Device of the models, such as cuda."})
 
 
 ARGUMENTS = (MinimalPairsArguments,)
@@ -77,7 +79,7 @@ def main():
 
 
 def plot(results: dict, path: Path):
-    """A row of points for each phenomenon, one a model; chance is 0.5."""
+    """A row per phenomenon, a point per model; chance is 0.5."""
     try:
         from matplotlib import pyplot
     except ImportError:

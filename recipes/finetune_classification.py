@@ -7,11 +7,11 @@
     python recipes/finetune_classification.py recipes/configs/finetune_gpt.yaml --model_name_or_path runs/gpt \
         --dataset nyu-mll/glue:sst2 --output_dir runs/gpt_sst2 --config_overrides '{"lm_loss_weight": 0}'
 
-The data set is a folder with train, validation and perhaps test files (.jsonl, .json, .csv, .tsv, also .gz; .parquet),
-a file for each (--train_file, --validation_file, --test_file), or a name on the Hub. Labels are classes, several
-classes per row (lists) or numbers; a line says what was decided, and --problem_type decides otherwise. A head that is
-saved in another size begins anew. Run the same command again after an interruption: it goes on from the last complete
-checkpoint in output_dir.
+The data set is a folder with files train, validation and optionally test (.jsonl, .json, .csv, .tsv, also .gz;
+.parquet), a file per split (--train_file, --validation_file, --test_file), or a name on the Hub. Labels are classes,
+several classes per row (lists) or numbers; a printed line says which, and --problem_type decides otherwise. A saved
+head of another size starts anew. After an interruption, run the same command again: training continues from the last
+complete checkpoint in output_dir.
 """
 
 import inspect
@@ -37,7 +37,7 @@ from hf_lineage.training import (
 )
 
 
-# the columns of the usual data sets, tried in this order
+# columns of the usual data sets, tried in this order
 TEXT_FIELDS = (
     ["sentence1", "sentence2"],
     ["premise", "hypothesis"],
@@ -50,27 +50,32 @@ TEXT_FIELDS = (
 
 @dataclass
 class ClassificationArguments:
-    """Which model, which texts, and how much of the model learns."""
+    """Which model, which texts, and which weights learn."""
 
     model_name_or_path: str = field(metadata={"help": "A pretrained model (folder or Hub name)."})
     text_fields: list[str] | None = field(
-        default=None, metadata={"help": "One or two columns with the texts; default: the usual names."}
+        default=None, metadata={"help": "One or two columns with texts; default: the usual names."}
     )
     transfer: Literal["tuned", "frozen"] = field(
-        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only what the task adds does."}
+        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only the task's own do."}
     )
-    random_weights: bool = field(default=False, metadata={"help": "Start untrained: what pre-training is worth."})
+    random_weights: bool = field(
+        default=False, metadata={"help": "Start untrained, to measure what pre-training brings."}
+    )
     max_length: int = field(default=128, metadata={"help": "Longest text or pair, in tokens."})
     config_overrides: dict | None = field(
         default=None, metadata={"help": 'Fields of the configuration to change, such as GPT\'s {"lm_loss_weight": 0}.'}
     )
     task_tokens: bool | None = field(
-        default=None, metadata={"help": "Start, delimiter and extract tokens around the texts; default: for GPT."}
+        default=None,
+        metadata={"help": "Put start, delimiter and extract tokens around the texts; default: for GPT only."},
     )
     both_orders: bool = field(
         default=False, metadata={"help": "Read each pair in both orders and add their vectors (GPT's similarity)."}
     )
-    packing: bool = field(default=True, metadata={"help": "No padding, where the model can read packed texts."})
+    packing: bool = field(
+        default=True, metadata={"help": "Join texts in one row without padding, where the model can."}
+    )
 
 
 ARGUMENTS = (ClassificationArguments, LabelledDataArguments, LineageTrainingArguments)
@@ -130,7 +135,7 @@ def main():
         model = AutoModelForSequenceClassification.from_config(config)
     else:
         model, new = with_new_head(AutoModelForSequenceClassification, args.model_name_or_path, **settings)
-        PartialState().print(f"Weights that begin anew: {', '.join(new) or 'none, the head is the saved one'}")
+        PartialState().print(f"Weights that start anew: {', '.join(new) or 'none, the head is the saved one'}")
     # the vocabulary, not the rows of the input embeddings: those of an ELMo may be characters
     if len(tokenizer) > model.config.vocab_size:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

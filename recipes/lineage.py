@@ -1,14 +1,14 @@
-"""The lineage run: every station of the package, trained in small and compared on one page.
+"""The lineage run: train a small model of every station and compare them on one page.
 
     python recipes/lineage.py --output_dir runs/lineage
     python recipes/lineage.py --output_dir runs/mine --corpus my_texts/ --tokens 300_000
     python recipes/lineage.py --output_dir runs/few --stations nnlm gpt bert
 
-Each station is trained as a user would, by its recipe and its tiny preset, in a process of its own; what it prints is
-in logs/. Models that generate text get the same tokens of the same text, in the same order, and about the same number
-of parameters; word2vec, ELMo and BERT read the same text, the encoder-decoders a synthetic grammar of Chinese and
-English. Then each is reopened from its folder and shows what it can: report.html, and results.json with the numbers.
-The exit status is not 0 if any step of any station failed.
+Each station trains as a user would train it: by its recipe and its tiny preset, in its own process, with its output in
+logs/. Models that generate text read the same tokens in the same order and have about the same number of parameters.
+word2vec, ELMo and BERT read the same text; encoder-decoders read a synthetic grammar of Chinese and English. Then each
+model is reopened from its folder and shown in report.html; results.json has the numbers. The exit status is not 0 if a
+step failed.
 """
 
 import json
@@ -65,7 +65,7 @@ RECIPE_OF = (
     | dict.fromkeys(CAUSAL, "pretrain_causal_lm.py")
     | dict.fromkeys(TRANSLATING, "pretrain_translation.py")
 )
-# those that take longest: first, so that none is left to run alone at the end
+# the slowest start first, so that none runs alone at the end
 SLOWEST = ["elmo", "bert", "transformer", "rnnsearch", "luong", "seq2seq"]
 WORD_GROUPS = {
     "countries": "germany france england italy russia spain china japan india greece".split(),
@@ -83,7 +83,7 @@ ANALOGIES = [
     ("one", "first", "two", "second"),
     ("large", "larger", "small", "smaller"),
 ]
-# a word in two senses
+# one word in two senses
 SENSES = {
     "Python": ("He got bit by Python.", "Python is my favorite programming language."),
     "second": ("He was the second president.", "It takes less than a second."),
@@ -95,7 +95,7 @@ MASKED = [
     "The [MASK] of the city is old.",
 ]
 LOOKING = "The animal didn't cross the street because it was too tired"
-# numbers that the report has in percent
+# shown in percent
 SHARES = {
     "alignment_error_rate",
     "unknown_words",
@@ -108,26 +108,28 @@ SHARES = {
 
 @dataclass
 class LineageArguments:
-    """What the stations are compared on."""
+    """Which stations, on which text."""
 
-    output_dir: str = field(default="runs/lineage", metadata={"help": "Where models and report go."})
+    output_dir: str = field(default="runs/lineage", metadata={"help": "Folder for models and report."})
     corpus: str | None = field(
         default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
     )
     stations: list[str] | None = field(
-        default=None, metadata={"help": "Which stations, such as nnlm gpt bert; default: all."}
+        default=None, metadata={"help": "Stations, such as nnlm gpt bert; default: all."}
     )
-    vocab_size: int = field(default=4_000, metadata={"help": "WordPiece vocabulary, shared by those that use pieces."})
-    tokens: int = field(default=400_000, metadata={"help": "Tokens each station that generates text is trained on."})
+    vocab_size: int = field(
+        default=4_000, metadata={"help": "Size of the WordPiece vocabulary that the stations share."}
+    )
+    tokens: int = field(default=400_000, metadata={"help": "Training tokens of each station that generates text."})
     bert_steps: int = field(default=2_000, metadata={"help": "Updates of BERT."})
     elmo_epochs: float = field(default=1.0, metadata={"help": "Passes of ELMo over the text."})
     translation_epochs: float = field(default=3.0, metadata={"help": "Passes over the 20,000 sentence pairs."})
     prompts: list[str] = field(
         default_factory=lambda: ["The first", "In the city of", "It is known that"],
-        metadata={"help": "Texts that each model goes on from."},
+        metadata={"help": "Texts that each model continues."},
     )
     num_workers: int | None = field(
-        default=None, metadata={"help": "Stations trained side by side; default: the CPU's cores, at most 4."}
+        default=None, metadata={"help": "Stations that train at the same time; default: the CPU's cores, at most 4."}
     )
 
     def __post_init__(self):
@@ -136,18 +138,18 @@ class LineageArguments:
 
 
 def training_command(name: str, args: LineageArguments) -> list[str]:
-    """The command that trains a station: its recipe, its tiny preset, and what differs here."""
+    """The command that trains a station: its recipe, its tiny preset, and the settings that differ here."""
     output_dir = Path(args.output_dir)
     command = [sys.executable, str(RECIPES / RECIPE_OF[name]), str(RECIPES / "configs" / f"{name}_tiny.yaml")]
     command += ["--output_dir", str(output_dir / name), "--disable_tqdm", "true"]
     if name in TRANSLATING:
-        # greedy, and no evaluation on the way: both cost more than they show
+        # greedy, and no evaluation during training: both cost more than they show
         command += ["--num_train_epochs", str(args.translation_epochs), "--generation_num_beams", "1"]
         return [*command, "--eval_strategy", "no", "--save_strategy", "no"]
     if args.corpus:
         command += ["--corpus", args.corpus]
     if name == "word2vec":
-        # a text this small is read often, in steps that are small for it
+        # a small text needs many epochs and many steps
         return [*command, "--num_train_epochs", "40", "--learning_rate", "0.05"]
     if name == "elmo":
         command += ["--num_train_epochs", str(args.elmo_epochs), "--split_punctuation", "true"]
@@ -155,16 +157,16 @@ def training_command(name: str, args: LineageArguments) -> list[str]:
     command += ["--tokenizer_name", str(output_dir / "tokenizer")]
     if name == "bert":
         command += ["--max_steps", str(args.bert_steps), "--eval_strategy", "no", "--prompts", *MASKED]
-        # a row is a document, as it is for the others; the default corpus has articles
+        # a row is a document, as for the other stations; the default corpus has articles
         return [*command, "--sample_by", "line"] if args.corpus else command
     return [*command, "--train_tokens", str(args.tokens)]
 
 
 def train(name: str, args: LineageArguments) -> float:
-    """Runs a station's recipe, its output in a log -> seconds, all included.
+    """Runs a station's recipe with its output in a log; returns the seconds.
 
     Raises:
-        RuntimeError: it failed; the message has the end of its log.
+        RuntimeError: the recipe failed; the message has the end of its log.
     """
     log, started = Path(args.output_dir) / "logs" / f"{name}.log", time.perf_counter()
     with open(log, "w", encoding="utf-8") as file:
@@ -176,7 +178,7 @@ def train(name: str, args: LineageArguments) -> float:
 
 
 def describe_causal(name: str, folder: Path, prompts: list[str]) -> dict:
-    """Reopens a trained station by the Auto classes and the pipeline; its numbers, curves and samples."""
+    """Reopens a trained station by the Auto classes and the pipeline: numbers, curves and samples."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     generate = pipeline("text-generation", model=str(folder), device="cpu")
@@ -205,7 +207,7 @@ def describe_word2vec(name: str, folder: Path) -> dict:
     vectors = WordVectors.from_model(model, tokenizer)
     groups = WORD_GROUPS
     if not known_groups(vectors, groups):
-        # another text: its most frequent words instead
+        # another text: use its most frequent words
         groups = {"frequent words": vectors.words[:40]}
     section = word_vectors_section(vectors, groups, ANALOGIES)
     return {
@@ -217,7 +219,7 @@ def describe_word2vec(name: str, folder: Path) -> dict:
 
 
 def describe_translation(name: str, folder: Path) -> dict:
-    """Reopens an encoder-decoder; BLEU, alignment error rate, and where it looks in two sentences."""
+    """Reopens an encoder-decoder: BLEU, alignment error rate and the attention in two sentences."""
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     rows = load_parallel_corpus(None, "test", source_language="zh", target_language="en")[:100]
@@ -227,7 +229,7 @@ def describe_translation(name: str, folder: Path) -> dict:
         found = align(model, tokenizer, sources, targets)
         maps = "".join(alignment_table(one, *parse_links(links)) for one, links in zip(found, gold, strict=True))
     except NoAttentionError:
-        maps = "<p>It has no attention: one state holds the whole source.</p>"
+        maps = "<p>This model has no attention: one state holds the whole source.</p>"
     error = results.get("alignment", {}).get("aer")
     return {
         "model": type(model).__name__,
@@ -241,7 +243,7 @@ def describe_translation(name: str, folder: Path) -> dict:
 
 
 def describe_elmo(name: str, folder: Path) -> dict:
-    """ELMo's perplexities, each direction apart."""
+    """ELMo's perplexities, per direction."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     test = results["test"]
     return {
@@ -256,7 +258,7 @@ def describe_elmo(name: str, folder: Path) -> dict:
 
 
 def describe_bert(name: str, folder: Path) -> dict:
-    """BERT's two objectives, filled masks, and where its heads look."""
+    """BERT's two objectives, filled masks and attention heads."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     test = results["test"]
     guesses = html_table(
@@ -285,7 +287,7 @@ def describe_bert(name: str, folder: Path) -> dict:
 
 
 def describe(name: str, args: LineageArguments) -> dict:
-    """What a trained station shows, reopened from its folder."""
+    """Reopens a trained station from its folder and describes it."""
     folder = Path(args.output_dir) / name
     if name in CAUSAL:
         return describe_causal(name, folder, args.prompts)
@@ -295,7 +297,7 @@ def describe(name: str, args: LineageArguments) -> dict:
 
 
 def compare_senses(names: list[str], output_dir: Path) -> dict[str, dict]:
-    """Word -> model -> cosines of its vectors in two sentences, layer by layer; None where the word is unknown."""
+    """Word -> model -> cosines of its two vectors, per layer; None where the word is unknown."""
     similarities = {word: {} for word in SENSES}
     for name in names:
         model, tokenizer = (kind.from_pretrained(output_dir / name) for kind in (AutoModel, AutoTokenizer))
@@ -308,7 +310,7 @@ def compare_senses(names: list[str], output_dir: Path) -> dict[str, dict]:
 
 
 def numbers_table(rows: list[dict], keys: tuple[str, ...]) -> str:
-    """HTML: a row of numbers for each station; shares in percent."""
+    """HTML: a row of numbers per station; shares in percent."""
     lines = [
         [f"{row[key]:.1%}" if key in SHARES and row[key] is not None else row[key] for key in keys] for row in rows
     ]
@@ -316,34 +318,34 @@ def numbers_table(rows: list[dict], keys: tuple[str, ...]) -> str:
 
 
 def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list[tuple[str, str]]:
-    """(title, HTML) of what the stations show, in the order of the lineage."""
+    """(title, HTML) of the report's sections, in the order of the lineage."""
     sections = []
     if "word2vec" in results:
-        sections.append(("What word2vec knows of words", results["word2vec"]["html"]))
+        sections.append(("What word2vec knows about words", results["word2vec"]["html"]))
     if rows := [results[name] for name in CAUSAL if name in results]:
         sections.append(("Models that write", language_models_section(rows)))
     if rows := [results[name] for name in TRANSLATING if name in results]:
         keys = ("model", "parameters", "bleu", "alignment_error_rate", "train_seconds")
         table = numbers_table(rows, keys)
         text = (
-            "<p>A synthetic grammar of Chinese and English, whose alignments are known. Rows are words of the "
-            "translation, columns those of the source; outlined: what belongs together, dotted: what may.</p>"
+            "<p>A synthetic grammar of Chinese and English with known alignments. Rows are words of the translation, "
+            "columns are words of the source. Outlined words belong together, dotted words may.</p>"
         )
         sections.append(("Models that translate", text + table + "".join(row["html"] for row in rows)))
     if "elmo" in results:
         keys = ("parameters", "forward_perplexity", "backward_perplexity", "unknown_words", "train_seconds")
         text = (
-            "<p>Per word of its own vocabulary; the share of unknown words, which are one word to it, flatters. Not "
-            "comparable with perplexities of pieces.</p>"
+            "<p>Per word of its own vocabulary. All unknown words are one word, so a large share of them lowers the "
+            "perplexity. Do not compare it with perplexities of pieces.</p>"
         )
         sections.append(("ELMo reads both ways", text + numbers_table([results["elmo"]], keys)))
     if "bert" in results:
         keys = ("masked_word_perplexity", "by_frequency_alone", "masked_word_accuracy", "most_frequent_word_alone")
         keys += ("next_sentence_accuracy", "next_sentence_majority", "parameters", "train_seconds")
         text = (
-            "<p>On held-out text, each score beside what is reached without looking at the context: by the words' own "
-            "frequencies, by the most frequent word, by the more frequent of the two answers. Only one piece in seven "
-            "is guessed, so that so little text and time teach BERT less than they teach those that write.</p>"
+            "<p>On held-out text. Each score stands next to a baseline without context: the words' frequencies, the "
+            "most frequent word, the more frequent of the two answers. BERT guesses only one piece in seven, so it "
+            "learns less from this little text than the models that write.</p>"
         )
         table = numbers_table([results["bert"]], keys)
         sections.append(("BERT guesses hidden words", text + table + results["bert"]["html"]))
@@ -355,19 +357,19 @@ def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list
 def main():
     # 1. arguments and output
     (args,) = parse(LineageArguments)
-    # a model opened without its heads is no news here
+    # models are opened without their heads on purpose
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     output_dir = Path(args.output_dir)
     (output_dir / "logs").mkdir(parents=True, exist_ok=True)
     names = [name for name in STATIONS if name in (args.stations or STATIONS)]
 
-    # 2. one tokenizer for all that read pieces, so that they also compare per token
+    # 2. one tokenizer for all stations that read pieces, so that they compare per token
     print(f"tokenizer: WordPiece of {args.vocab_size} pieces")
     corpus = load_corpus(args.corpus, "train")
     train_wordpiece(corpus["text"], args.vocab_size).save_pretrained(output_dir / "tokenizer")
 
-    # 3. train every station, reopen it and see what it can
+    # 3. train every station, reopen it and describe it
     results, failed = {}, []
     num_workers = args.num_workers or min(os.cpu_count() or 1, 4)
     with ThreadPoolExecutor(num_workers) as pool, tqdm(total=len(names), desc="Lineage", unit="station") as progress:
@@ -403,9 +405,9 @@ def main():
         for name in names
     ]
     summary = (
-        f"{len(results)} models, trained in small. Those that write read the same {args.tokens:,} tokens of "
-        f"{args.corpus or 'English Wikipedia (the default corpus)'} and are tested on text none of them has seen; "
-        "per word and per character count the ends of documents too."
+        f"{len(results)} small models. Those that write read the same {args.tokens:,} tokens of "
+        f"{args.corpus or 'English Wikipedia (the default corpus)'} and are tested on text that none has seen. "
+        "Numbers per word and per character count the ends of documents too."
     )
     title = "The lineage of language models"
     numbers = {name: {k: v for k, v in results[name].items() if k != "html"} for name in names if name in results}

@@ -1,14 +1,14 @@
-"""Long dependencies: how far back RNN, LSTM and GRU remember one symbol, after the same training.
+"""Long dependencies: how far back do RNN, LSTM and GRU remember one symbol after the same training?
 
     python recipes/long_dependencies.py --output_dir runs/long_dependencies
 
-A text is a row of symbols, of which two come after a mark; at the question mark the model names the last marked one
-of 8. Between that and the question stands the gap, of symbols like those to recall: what is kept must be guarded from
-what is read, and be replaced when a mark says so.
+A text is a row of symbols (8 kinds) and a question mark. Two of the symbols follow a mark; the model must name the
+last marked one. The gap between it and the question mark has symbols of the same kinds, so the model must keep the
+marked symbol while it reads others, and replace it at the next mark.
 
 Training draws the gap of each batch between 1 and a limit, evenly in its logarithm. The limit starts at 2 and grows by
-three tenths whenever nearly all answers are right, up to `longest_gap`: long gaps are learned by way of shorter ones.
-Recall is then measured gap by gap, 1/8 of it by chance. Written are results.json and recall.png.
+three tenths whenever nearly all answers are right, up to `longest_gap`: short gaps prepare for long ones. Recall is
+then measured per gap; chance is 1/8. Writes results.json and recall.png.
 """
 
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ STATIONS = {
     "LSTM": {"model_type": "lineage_lstm", "forget_gate_bias": 1.0},
     "GRU": {"model_type": "lineage_gru"},
 }
-# of Adam
+# for Adam
 LEARNING_RATES = {"RNN": 1e-3, "LSTM": 3e-3, "GRU": 3e-3}
 
 
@@ -41,23 +41,23 @@ LEARNING_RATES = {"RNN": 1e-3, "LSTM": 3e-3, "GRU": 3e-3}
 class LongDependencyArguments:
     """The experiment's sizes."""
 
-    output_dir: str = field(default="runs/long_dependencies", metadata={"help": "Where results and plot go."})
+    output_dir: str = field(default="runs/long_dependencies", metadata={"help": "Folder for results and plot."})
     gaps: list[int] = field(
-        default_factory=lambda: [10, 25, 50, 100, 200, 400], metadata={"help": "Gaps at which recall is measured."}
+        default_factory=lambda: [10, 25, 50, 100, 200, 400], metadata={"help": "Gaps to measure recall at."}
     )
     longest_gap: int = field(default=400, metadata={"help": "Longest gap in training."})
     updates: int = field(default=1_000, metadata={"help": "Updates of each station."})
-    batch_size: int = field(default=32, metadata={"help": "Texts an update, all with one gap."})
+    batch_size: int = field(default=32, metadata={"help": "Texts per update, all with one gap."})
     hidden_size: int = field(default=64, metadata={"help": "Units of each station's one layer."})
-    seeds: int = field(default=3, metadata={"help": "Weights and texts to train with; recall is the mean."})
-    disable_tqdm: bool = field(default=False, metadata={"help": "No progress bar."})
+    seeds: int = field(default=3, metadata={"help": "Number of seeds; recall is their mean."})
+    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
 
 ARGUMENTS = (LongDependencyArguments,)
 
 
 def texts(batch_size: int, gap: int, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """input_ids [B, gap + 4 and 3 to 12 before] and the symbols [B] to recall."""
+    """input_ids [B, T] with 3 to 12 symbols before the gap's 4 others, and the symbols [B] to recall."""
     before = 2 + int(random.integers(1, 11))
     ids = random.integers(SYMBOLS, size=(batch_size, before + 2 + gap + 1))
     ids[:, [0, before]] = MARK
@@ -75,13 +75,13 @@ def training_batch(seed: int, step: int, batch_size: int, limit: float) -> tuple
 
 @torch.no_grad()
 def recall(model, gap: int, seed: int, size: int = 256) -> float:
-    """Share of symbols that the model names over this gap."""
+    """Share of symbols that the model recalls over this gap."""
     ids, symbols = texts(size, gap, generator(seed, 0, gap, "test"))
     return (model(ids).logits.argmax(1) == symbols).float().mean().item()
 
 
 def train(name: str, args: LongDependencyArguments, seed: int):
-    """One station, trained."""
+    """Trains one station; returns it in eval mode."""
     set_seed(seed)
     config = AutoConfig.for_model(
         **STATIONS[name],
@@ -108,7 +108,7 @@ def train(name: str, args: LongDependencyArguments, seed: int):
 
 
 def plot(results: dict[str, dict[int, float]], path: Path):
-    """Recall by gap, a line a station, as a PNG."""
+    """Plots recall by gap, a line per station, as a PNG."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, recalls in results.items():
         axes.plot(list(recalls), list(recalls.values()), marker="o", label=name)

@@ -1,11 +1,11 @@
-"""Pretrain BERT: masked words and next sentences, on texts of 128 tokens and then, for the last steps, of 512.
+"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, in the last steps of 512.
 
     python recipes/pretrain_bert.py recipes/configs/bert_tiny.yaml --output_dir runs/bert
     accelerate launch --config_file recipes/accelerate/multi_gpu.yaml recipes/pretrain_bert.py \
         recipes/configs/bert_base.yaml --output_dir runs/bert --corpus my_books/ --sample_by paragraph
 
-A document of the corpus is a text whose sentences follow each other (with --sample_by paragraph, lines between blank
-lines). Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+A document of the corpus is a text with its sentences in order (with --sample_by paragraph: lines between blank lines).
+After an interruption, run the same command again: training continues from the last complete checkpoint in output_dir.
 """
 
 import math
@@ -42,27 +42,31 @@ from hf_lineage.training import (
 
 @dataclass
 class BERTPretrainingArguments:
-    """What only BERT's pre-training needs; `block_size` is the length of a pair in the first phase."""
+    """Arguments of BERT's pre-training alone; `block_size` is the length of a pair in the first phase."""
 
     packing: bool = field(default=True, metadata={"help": "Join the pairs of a batch in one row without padding."})
-    long_block_size: int | None = field(default=None, metadata={"help": "Length of a pair in the last steps."})
+    long_block_size: int | None = field(default=None, metadata={"help": "Tokens in a pair in the last steps."})
     long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long pairs."})
-    duplicates: int = field(default=10, metadata={"help": "How often each document is cut; streamed: once a pass."})
+    duplicates: int = field(
+        default=10, metadata={"help": "Times each document is cut into pairs; streamed: once per pass."}
+    )
     short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
     language: str | None = field(
         default=None,
-        metadata={"help": "Language of the text, such as de, to cut sentences; default: by its script."},
+        metadata={"help": "Language of the text, such as de, for cutting sentences; default: told from its script."},
     )
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
-    dynamic_masking: bool = field(default=False, metadata={"help": "Draw new masks in each epoch; streamed, always."})
+    dynamic_masking: bool = field(
+        default=False, metadata={"help": "Draw new masks in each epoch (always when streamed)."}
+    )
     paper_exact: bool = field(
         default=False,
-        metadata={"help": "BertAdam: no bias correction, as released (truncated-normal weights: always)."},
+        metadata={"help": "Use BertAdam, without bias correction, as released."},
     )
     vocab_size: int = field(default=8_000, metadata={"help": "Size of the WordPiece vocabulary trained here."})
     prompts: list[str] = field(
         default_factory=lambda: ["He went to the [MASK].", "The [MASK] of the city is old."],
-        metadata={"help": "Texts whose [MASK] the trained model fills."},
+        metadata={"help": "Texts whose [MASK] the trained model fills in."},
     )
     picture: str = field(
         default="The animal didn't cross the street because it was too tired",
@@ -80,13 +84,13 @@ def main():
     output_dir = Path(training_args.output_dir)
     training_args.prediction_loss_only = True
     if data_args.document_packing:
-        raise ValueError("document_packing is for causal language models: BERT's pairs are joined by packing")
+        raise ValueError("document_packing is for causal language models; for BERT use packing, which joins pairs")
     if data_args.streaming and training_args.max_steps <= 0:
-        raise ValueError("streaming: a streamed corpus has no known end: set max_steps")
+        raise ValueError("streaming: a streamed corpus has no known end; set max_steps")
     if data_args.streaming and bert_args.long_block_size:
         raise ValueError(
-            "long_block_size needs a corpus that is held: leave out streaming, or train on long pairs in a "
-            "second run, with model_name_or_path and a larger block_size"
+            "long_block_size needs a corpus in memory: leave out streaming, or train on long pairs in a second "
+            "run, with model_name_or_path and a larger block_size"
         )
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
@@ -118,7 +122,7 @@ def main():
 
     train_settings = {}
     if data_args.streaming:
-        # each process makes its own batches: one of another, joined in a row, cannot be shared out
+        # each process makes its own batches: a batch joined in one row cannot be shared out
         training_args.accelerator_config.dispatch_batches = False
     else:
         train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
@@ -139,10 +143,10 @@ def main():
         model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
     tokenizer.model_max_length = model.config.max_position_embeddings
 
-    # 4. trainer: with a second phase, both make one epoch of max_steps under one schedule
+    # 4. trainer: two phases make one epoch of max_steps under one schedule
     if bert_args.long_block_size:
         if training_args.max_steps <= 0:
-            raise ValueError("long_block_size shares out the steps: set max_steps")
+            raise ValueError("long_block_size divides the steps between two phases; set max_steps")
         long_data = pairs("train", bert_args.long_block_size, **train_settings)
         long_steps = round(training_args.max_steps * bert_args.long_share)
         pairs_per_step = training_args.train_batch_size * training_args.world_size

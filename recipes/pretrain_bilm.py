@@ -1,11 +1,11 @@
-"""Pretrain a bidirectional language model, ELMo: sentences read end to end in both directions, states carried on.
+"""Pretrain ELMo, a bidirectional language model: it reads sentences in both directions and carries its states.
 
     python recipes/pretrain_bilm.py recipes/configs/elmo_tiny.yaml --output_dir runs/elmo
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_bilm.py \
         recipes/configs/elmo_tiny.yaml --output_dir runs/elmo --corpus my_texts/
 
-A row of the corpus is a sentence, its words between white space. Run the same command again after an interruption: it
-goes on from the last complete checkpoint in output_dir.
+A row of the corpus is a sentence with white space between words. After an interruption, run the same command again:
+training continues from the last complete checkpoint in output_dir.
 """
 
 import time
@@ -30,23 +30,23 @@ MARKS = {"bos_token": "<S>", "eos_token": "</S>", "unk_token": "<UNK>"}
 
 @dataclass
 class BiLMArguments:
-    """What only a bidirectional language model needs."""
+    """Arguments of a bidirectional language model alone."""
 
     vocab_size: int | None = field(
-        default=20_000, metadata={"help": "Words that are predicted, the most frequent ones; all others are one."}
+        default=20_000, metadata={"help": "Words to predict, the most frequent ones; all others are one symbol."}
     )
     split_punctuation: bool = field(
-        default=False, metadata={"help": "Punctuation marks are words, for texts that are not cut into words yet."}
+        default=False, metadata={"help": "Cut off punctuation marks as words, in texts that are not tokenized."}
     )
     num_negatives: int = field(
-        default=0, metadata={"help": "Words drawn a step for the sampled softmax; 0: all words, in training too."}
+        default=0, metadata={"help": "Words drawn per step for the sampled softmax; 0: the full softmax."}
     )
     restart_share: float = field(
         default=0.0,
-        metadata={"help": "Share of the blocks that begin with empty states, as sentences read one by one do later."},
+        metadata={"help": "Share of training blocks that begin with empty states, as separate sentences do."},
     )
     adagrad_accumulator: float = field(
-        default=1.0, metadata={"help": "What Adagrad's sums of squares start from (optim: adagrad)."}
+        default=1.0, metadata={"help": "Value from which Adagrad's sums of squares start (optim: adagrad)."}
     )
 
 
@@ -133,7 +133,7 @@ def main():
     # 6. save: AutoModel.from_pretrained(output_dir) opens it, and so does any head
     trainer.save_model()
 
-    # 7. evaluate every word of the held-out texts once in each direction
+    # 7. evaluate each word of the held-out texts once per direction
     if trainer.is_world_process_zero():
         tokens_per_update = train_data.num_streams * data_args.block_size
         results = Results(

@@ -4,7 +4,7 @@
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_causal_lm.py \
         recipes/configs/gpt_tiny.yaml --output_dir runs/gpt --corpus my_texts/
 
-Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+After an interruption, run the same command again: training continues from the last complete checkpoint in output_dir.
 """
 
 import inspect
@@ -50,25 +50,29 @@ from hf_lineage.training import (
 
 @dataclass
 class LanguageModelArguments:
-    """What only language-model pretraining needs."""
+    """Arguments of language-model pretraining alone."""
 
     tokenizer_kind: Literal["wordpiece", "byte_pairs", "word_level", "character"] = field(
         default="wordpiece",
-        metadata={"help": "Trained here unless tokenizer_name is given; byte_pairs and characters decode exactly."},
+        metadata={
+            "help": "Tokenizer to train unless tokenizer_name is given; byte_pairs and characters decode exactly."
+        },
     )
     vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary size of the tokenizer trained here."})
     min_frequency: int | None = field(
-        default=None, metadata={"help": "How often a word must occur to be a token of the tokenizer trained here."}
+        default=None, metadata={"help": "How often a word must occur to become a token."}
     )
     special_tokens: dict | str | None = field(
-        default=None, metadata={"help": "Special tokens of the tokenizer trained here, by role; None = BERT's five."}
+        default=None,
+        metadata={"help": "Special tokens by role, for the tokenizer trained here; default: BERT's five."},
     )
     train_tokens: int | None = field(
-        default=None, metadata={"help": "Tokens to train on, instead of num_train_epochs: an equal budget for all."}
+        default=None,
+        metadata={"help": "Training tokens in place of num_train_epochs: an equal budget for all models."},
     )
     carry_state: bool | None = field(
         default=None,
-        metadata={"help": "Truncated BPTT with the state carried on; default: whenever the model is recurrent."},
+        metadata={"help": "Truncated BPTT that carries the state; default: for recurrent models."},
     )
     variable_blocks: bool = field(
         default=False,
@@ -76,7 +80,7 @@ class LanguageModelArguments:
     )
     early_stopping_patience: int | None = field(
         default=None,
-        metadata={"help": "Evaluations without gain after which training ends (with load_best_model_at_end)."},
+        metadata={"help": "Stop after this many evaluations without gain (with load_best_model_at_end)."},
     )
 
 
@@ -126,7 +130,7 @@ def main():
             fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
         fields |= {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
-    # NNLM's window, which every block is to fill for its first prediction: then no state needs to be carried
+    # NNLM's window: each block holds the whole context of its first prediction, so no state is carried
     context_size = getattr(model.config, "context_size", 1)
     carry_state = lm_args.carry_state
     if carry_state is None:
@@ -134,7 +138,7 @@ def main():
 
     # 4. trainer
     block_size = data_args.block_size
-    # the rest of a window's context is only read
+    # the context at a block's start is read, not predicted
     tokens_per_update = (
         (block_size - context_size + 1)
         * training_args.train_batch_size
@@ -144,13 +148,13 @@ def main():
     if lm_args.train_tokens:
         training_args.max_steps = math.ceil(lm_args.train_tokens / tokens_per_update)
     if data_args.streaming and training_args.max_steps <= 0:
-        raise ValueError("a streamed corpus has no known end: set train_tokens or max_steps")
+        raise ValueError("a streamed corpus has no known end; set train_tokens or max_steps")
     if data_args.document_packing and "position_ids" not in inspect.signature(model.forward).parameters:
         raise ValueError(
             f"document_packing needs a model that takes position_ids, which {type(model).__name__} does not"
         )
     if lm_args.variable_blocks and not carry_state:
-        raise ValueError("variable_blocks is for truncated BPTT: it needs a recurrent model and carry_state")
+        raise ValueError("variable_blocks is for truncated BPTT; it needs a recurrent model and carry_state")
     if carry_state:
         trainer_class = TruncatedBPTTTrainer
         num_streams = training_args.train_batch_size * training_args.world_size
@@ -196,7 +200,7 @@ def main():
     # 6. save: AutoModelForCausalLM.from_pretrained(output_dir) opens it
     trainer.save_model()
 
-    # 7. evaluate every token of the held-out texts once
+    # 7. evaluate each token of the held-out texts once
     if trainer.is_world_process_zero():
         log = trainer.state.log_history
         results = Results(

@@ -4,7 +4,7 @@
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_translation.py \
         recipes/configs/multi30k_transformer.yaml --corpus multi30k/ --output_dir runs/multi30k
 
-Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+After an interruption, run the same command again: training continues from the last complete checkpoint in output_dir.
 """
 
 import json
@@ -38,47 +38,51 @@ from hf_lineage.training import Results, TranslationTrainer, TranslationTraining
 
 @dataclass
 class TranslationArguments:
-    """Which sentence pairs, cut into which tokens, and how translations are scored."""
+    """Which sentence pairs, which tokens, which scores."""
 
     corpus: str | None = field(
         default=None,
-        metadata={"help": "A folder with <split>.jsonl or <split>.<language> files, or a Hub name; default: grammar."},
+        metadata={
+            "help": "A folder with <split>.jsonl or <split>.<language> files, or a Hub name; default: the grammar."
+        },
     )
     source_language: str = field(default="zh", metadata={"help": "Field (or file ending) of the source."})
     target_language: str = field(default="en", metadata={"help": "Field (or file ending) of the target."})
     validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
     test_split: str = field(default="test", metadata={"help": "Name of the test split."})
     max_length: int | None = field(
-        default=None, metadata={"help": "Leave out training pairs with a longer side, in tokens."}
+        default=None, metadata={"help": "Longest side of a training pair, in tokens; longer pairs are left out."}
     )
     packing: bool = field(
         default=False,
-        metadata={"help": "Join the pairs of a training batch in one row without padding; for the Transformer."},
+        metadata={"help": "Join the pairs of a training batch in one row without padding; Transformer only."},
     )
     tokenizer_kind: Literal["byte_pairs", "wordpiece", "word_level", "character"] = field(
         default="byte_pairs",
         metadata={
-            "help": "Trained here on both languages unless tokenizer_name is given. What is cut into byte_pairs is "
-            "decoded exactly; blanks around wordpiece's marks are put by rules learnt from the training text."
+            "help": "Tokenizer of both languages to train unless tokenizer_name is given. byte_pairs decode exactly; "
+            "for wordpiece, rules learned from the training text put the blanks around punctuation."
         },
     )
-    vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary of the tokenizer trained here."})
-    min_frequency: int = field(default=2, metadata={"help": "How often a word (pair of pieces) occurs to be known."})
+    vocab_size: int | None = field(default=8_000, metadata={"help": "Vocabulary size of the tokenizer trained here."})
+    min_frequency: int = field(
+        default=2, metadata={"help": "How often a word or a pair of pieces must occur to become a token."}
+    )
     lowercase: bool = field(
-        default=False, metadata={"help": "Lower-case the text, and both sides of BLEU (case:lc in its signature)."}
+        default=False, metadata={"help": "Lower-case the text and both sides of BLEU (case:lc in its signature)."}
     )
     test_num_beams: int | None = field(
-        default=None, metadata={"help": "Beams for the test text; without, generation_num_beams, as in evaluations."}
+        default=None, metadata={"help": "Beams for the test text; default: generation_num_beams, as in evaluations."}
     )
     bleu_tokenize: str | None = field(
         default=None, metadata={"help": "sacrebleu's tokenizer; default: by target_language, such as zh, else 13a."}
     )
     length_bounds: list[int] = field(
         default_factory=lambda: [5, 10, 15, 20, 25],
-        metadata={"help": "BLEU is also told by source length: up to so many words, and beyond."},
+        metadata={"help": "Bounds of source length, in words, for BLEU by length."},
     )
     compare_with: list[str] | None = field(
-        default=None, metadata={"help": "Folders of finished runs, to plot beside this one in bleu_by_length.png."}
+        default=None, metadata={"help": "Folders of finished runs to plot with this one in bleu_by_length.png."}
     )
 
 
@@ -132,7 +136,7 @@ def main():
         fields |= model_args.config_overrides or {}
         model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(**fields))
 
-    # 4. trainer: every update sees the same sentences, however many processes share them
+    # 4. trainer: an update sees the same sentences, whatever the number of processes
     bleu = {
         "tokenize": data_args.bleu_tokenize or bleu_tokenizer(data_args.target_language),
         "lowercase": data_args.lowercase or is_lowercasing(tokenizer),
@@ -168,7 +172,7 @@ def main():
     # 6. save: AutoModelForSeq2SeqLM.from_pretrained(output_dir) and pipeline("translation", output_dir) open it
     trainer.save_model()
 
-    # 7. translate the test text, and see which source words the model attends to
+    # 7. translate the test text, and align it by the attention
     log = trainer.state.log_history
     results = Results(
         output_dir / "results.json",
@@ -187,7 +191,7 @@ def main():
         if trainer.is_world_process_zero():
             references, texts = corpora["test"]["target"][:], generated_texts(tokenizer, answers.predictions)
             labels = [row["labels"] for row in pairs["test"]]
-            # the end of a sentence counts as a word and as a character, as it does as a token
+            # the end of a sentence counts as a word and as a character, as it counts as a token
             perplexity = Perplexity(
                 nll=results["test"]["loss"] * sum(map(len, labels)),
                 num_tokens=sum(map(len, labels)),
@@ -200,7 +204,7 @@ def main():
             lengths = numbers_of_words(corpora["test"]["source"][:])
             results["bleu_by_length"] = bleu_by_length(texts, references, lengths, data_args.length_bounds, **bleu)
             gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None
-            # all sentences where their words' alignment is known, else some to look at
+            # all sentences where the alignment is known, else a few to look at
             texts = corpora["test"][: len(gold or range(20))]
             try:
                 found = align(model, tokenizer, texts["source"], texts["target"], by_token=gold is None)
@@ -221,7 +225,9 @@ def main():
             plot_learning_curves(runs, output_dir / "learning_curves.png")
             if found:
                 links = [parse_links(pair) for pair in gold[:20]] if gold else None
-                write_alignment_report(output_dir / "alignments.html", "What it attends to", found[:20], gold=links)
+                write_alignment_report(
+                    output_dir / "alignments.html", "What the model attends to", found[:20], gold=links
+                )
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

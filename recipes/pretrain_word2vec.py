@@ -8,8 +8,9 @@
     python recipes/pretrain_word2vec.py --model_name_or_path runs/word2vec --corpus new_texts/ \
         --output_dir runs/more --per_device_train_batch_size 1 --learning_rate 0.01 --lr_scheduler_type linear
 
-The third also learns phrases, such as new_york, in two passes; the last goes on with new text and its new words.
-Run the same command again after an interruption: it goes on from the last complete checkpoint in output_dir.
+The third also learns phrases, such as new_york, in two passes. The last trains a saved model on new text and its new
+words. After an interruption, run the same command again: training continues from the last complete checkpoint in
+output_dir.
 `AutoModel.from_pretrained(output_dir)` opens the word vectors; word_vectors.bin holds them for other programs.
 """
 
@@ -32,26 +33,30 @@ from hf_lineage.word_vectors import WordVectors
 
 @dataclass
 class Word2VecArguments:
-    """What only word2vec needs."""
+    """Arguments of word2vec alone."""
 
-    min_count: int = field(default=5, metadata={"help": "Rarer words are left out of the text."})
+    min_count: int = field(default=5, metadata={"help": "Words that occur less often are left out."})
     grow_vocabulary: bool = field(
-        default=True, metadata={"help": "With model_name_or_path: learn the words of the text that it lacks, too."}
+        default=True, metadata={"help": "With model_name_or_path: also learn the text's words that the model lacks."}
     )
     phrase_thresholds: list[float] | None = field(
         default=None, metadata={"help": "Join phrases above these scores, one pass each (word2vec's demo: 200 100)."}
     )
-    vocab_size: int | None = field(default=None, metadata={"help": "At most so many words, the most frequent ones."})
-    lowercase: bool = field(default=True, metadata={"help": "Train on lower-cased words."})
-    strip_punctuation: bool = field(default=True, metadata={"help": "Leave punctuation out: 'end.' is the word end."})
-    subsample: float = field(default=1e-3, metadata={"help": "Words above this frequency are thinned out; 0 = none."})
-    words_per_step: int = field(
-        default=50_000, metadata={"help": "Words of a block; the rate changes block by block."}
+    vocab_size: int | None = field(
+        default=None, metadata={"help": "Number of words, the most frequent ones; default: all."}
     )
-    backend: str | None = field(default=None, metadata={"help": "numba or torch; default: numba where installed."})
+    lowercase: bool = field(default=True, metadata={"help": "Train on lower-cased words."})
+    strip_punctuation: bool = field(default=True, metadata={"help": "Leave out punctuation: 'end.' is the word end."})
+    subsample: float = field(default=1e-3, metadata={"help": "Drop words above this frequency at random; 0: none."})
+    words_per_step: int = field(
+        default=50_000, metadata={"help": "Words in a block; the learning rate changes per block."}
+    )
+    backend: str | None = field(default=None, metadata={"help": "numba or torch; default: numba if installed."})
     num_threads: int = field(
         default=1,
-        metadata={"help": "Threads without locks, per_device_train_batch_size blocks each; > 1: not reproducible."},
+        metadata={
+            "help": "Threads without locks, per_device_train_batch_size blocks each; above 1: not reproducible."
+        },
     )
     analogies: str | None = field(default=None, metadata={"help": "A file of questions, such as questions-words.txt."})
     similarities: str | None = field(
@@ -70,7 +75,7 @@ def main():
     output_dir.mkdir(parents=True, exist_ok=True)
 
     # 2. vocabulary and text: the first process writes the word ids to disk, all processes read them from there
-    # files on this disk need no second copy in the cache: what is read again and again are the word ids
+    # files on this disk need no copy in the cache: training reads the word ids
     on_disk = data_args.corpus is not None and Path(data_args.corpus).exists()
     corpus = load_corpus(
         data_args.corpus,
@@ -111,14 +116,14 @@ def main():
                 phrases.save(output_dir / "phrases.json")
         words = WordFile(ids_file, len(tokenizer))
 
-    # 3. model: new, or one that goes on, with the new words in its vocabulary and in its counts
+    # 3. model: new, or a saved one with the new words added to its vocabulary and counts
     counts = torch.from_numpy(words.counts)
     if model_args.model_name_or_path:
         model = AutoModelForPreTraining.from_pretrained(model_args.model_name_or_path)
         known = len(model.word_counts)
         model.resize_token_embeddings(len(tokenizer))
         if model.config.objective == "hierarchical_softmax":
-            # the words of the saved model keep their paths in the tree, which follow from their counts
+            # words of the saved model keep their counts, and so their paths in the tree
             counts[:known] = 0
         counts = model.word_counts + counts
     else:

@@ -1,17 +1,17 @@
-"""What do a model's layers know? A linear probe for word classes, and the cosine of one word in two sentences.
+"""Probe a model's layers: a linear probe for word classes, the cosine of one word in two sentences for senses.
 
     python recipes/probe_layers.py --models runs/elmo runs/bert --dataset UD_ENGLISH_EWT --output_dir runs/probe_tags
     python recipes/probe_layers.py --models runs/elmo runs/bert --dataset WIC --output_dir runs/probe_senses
 
-Peters et al. (2018), section 5.3: in ELMo the first layer tells word classes best, the second word senses. The data
-set is a folder with train and test files (.jsonl, .json, .csv, .tsv, also .gz; .parquet) or a name on the Hub; its
-columns decide:
+Peters et al. (2018), section 5.3: ELMo's first layer knows word classes best, its second layer word senses. The data
+set is a folder with train and test files (.jsonl, .json, .csv, .tsv, also .gz; .parquet) or a name on the Hub. Its
+columns decide the question:
 
-tokens, upos (--tag_field): logistic regression on each layer's vectors says each word's tag
-sentence1, index1, sentence2, index2, label (WiC): cosine above a threshold, which is learned, means the same sense
+tokens, upos (--tag_field)                        logistic regression on each layer's vectors predicts each word's tag
+sentence1, index1, sentence2, index2, label (WiC) a cosine above a learned threshold means the same sense
 
-Models are all that `AutoModel` opens and that have hidden_states; a word's vector is the mean of its pieces'. Each
-seed draws other training rows. Leaves results.json and layers.png. Needs the extras finetune and demo.
+A model is any that `AutoModel` opens and that has hidden_states. A word's vector is the mean of its pieces' vectors.
+Each seed draws its own training rows. Writes results.json and layers.png. Needs the extras finetune and demo.
 """
 
 from collections import Counter, defaultdict
@@ -42,17 +42,17 @@ Sentences = list[list[str]]
 
 @dataclass
 class ProbeArguments:
-    """Which layers are asked what."""
+    """Which models, which rows."""
 
     models: list[str] = field(metadata={"help": "Saved models with their tokenizers (folders or Hub names)."})
     dataset: str = field(metadata={"help": "A folder with train and test files, or owner/name[:configuration]."})
     output_dir: str = field(metadata={"help": "Folder for results.json and layers.png."})
     tag_field: str = field(default="upos", metadata={"help": "Column with the tags of the column tokens."})
     num_train: int = field(default=2_000, metadata={"help": "Training rows that each seed draws."})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One probe each."})
-    batch_size: int = field(default=32, metadata={"help": "Sentences that a model reads at a time."})
-    device: str = field(default="cpu", metadata={"help": "Where the models run, such as cuda."})
-    disable_tqdm: bool = field(default=False, metadata={"help": "No progress bar."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds; each trains one probe."})
+    batch_size: int = field(default=32, metadata={"help": "Sentences per batch."})
+    device: str = field(default="cpu", metadata={"help": "Device of the models, such as cuda."})
+    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
 
 ARGUMENTS = (ProbeArguments,)
@@ -62,7 +62,7 @@ def main():
     # 1. arguments
     (args,) = parse(*ARGUMENTS)
 
-    # 2. data: the columns say what is asked
+    # 2. data: the columns decide the question
     data = read_labelled(args.dataset)
     if missing := {"train", "test"} - set(data):
         raise ValueError(f"dataset is {args.dataset}, which has no {' and no '.join(sorted(missing))} split")
@@ -112,7 +112,7 @@ def read_tags(rows: LabelledRows, tag_field: str) -> datasets.Dataset:
 
 
 def read_pairs(rows: LabelledRows) -> datasets.Dataset:
-    """The columns of WiC: two sentences, the place of a word in each, and 1 where it has the same sense in both."""
+    """WiC's columns: two sentences, the index of a word in each, and 1 if it has the same sense in both."""
     columns = {name: rows.texts(name) for name in ("sentence1", "sentence2")}
     columns |= {name: rows.whole_numbers(name) for name in ("index1", "index2", "label")}
     for row, label in enumerate(columns["label"]):
@@ -127,9 +127,9 @@ def read_pairs(rows: LabelledRows) -> datasets.Dataset:
 
 @torch.no_grad()
 def vectors_of_words(model, tokenizer, sentences: Sentences, args: ProbeArguments) -> list[np.ndarray]:
-    """Every layer's vectors of all words, one sentence's after the other's, float32 [W, D] a layer.
+    """Every layer's vectors of all words, sentence after sentence, float32 [W, D] per layer.
 
-    Words of which the tokenizer leaves nothing, or that lie beyond the model's last position, are NaN.
+    Words that the tokenizer drops, or that lie beyond the model's last position, are NaN.
     """
     limit = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 10**6))
     starts = np.cumsum([0, *map(len, sentences)])
@@ -200,10 +200,10 @@ def probe_tags(vectors: Callable, draws: list[datasets.Dataset], test: datasets.
 def probe_senses(
     vectors: Callable, draws: list[datasets.Dataset], test: datasets.Dataset, args: ProbeArguments
 ) -> dict:
-    """Accuracy of a threshold for the cosine on each layer, and the area under the ROC curve, which needs none."""
+    """Per layer: accuracy of a cosine threshold, and the area under the ROC curve, which needs no threshold."""
 
     def cosines(rows) -> tuple[list[np.ndarray], np.ndarray]:
-        """One of each pair, for each layer, and the pairs' labels; without pairs that have no vector."""
+        """Cosine of each pair per layer, and the labels; pairs without a vector are left out."""
         sides = []
         for side in "12":
             sentences = [text.split() for text in rows[f"sentence{side}"]]
@@ -237,7 +237,7 @@ def probe_senses(
 
 
 def summary(values: dict[str, list[float]]) -> dict:
-    """Mean, standard deviation and the values themselves, by layer."""
+    """Mean, standard deviation and values per layer."""
     return {
         layer: {"mean": float(np.mean(of_seeds)), "std": float(np.std(of_seeds)), "seeds": of_seeds}
         for layer, of_seeds in values.items()
@@ -245,7 +245,7 @@ def summary(values: dict[str, list[float]]) -> dict:
 
 
 def table(scores: dict) -> str:
-    """A row a layer, in Markdown."""
+    """A row per layer, in Markdown."""
     names = [name for name, value in scores.items() if isinstance(value, dict)]
     lines = [f"| layer | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for layer in scores["accuracy"]:
@@ -255,7 +255,7 @@ def table(scores: dict) -> str:
 
 
 def plot(results: dict, path: Path):
-    """Accuracy by layer, a line a model."""
+    """Plots accuracy by layer, a line per model."""
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     for name, result in results.items():
         layers = {layer: score for layer, score in result["accuracy"].items() if layer.isdigit()}

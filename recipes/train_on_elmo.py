@@ -5,15 +5,15 @@
     python recipes/train_on_elmo.py recipes/configs/elmo_features.yaml --model_name_or_path runs/elmo \
         --dataset NER --label_field ner --features none --layers_dir runs/layers --output_dir runs/words_ner
 
-The network is an LSTM, run both ways over [x; ELMo]: x is a word's own vector, learned with the task, ELMo a learned
-mix of the layers (Peters et al., 2018, section 3.3). `--features none` holds the mix at zero, which leaves the same
-network on x alone: what is ELMo worth? A column of lists of words, whose labels are lists, trains a tagger, with a CRF
-if config_overrides has use_crf; its F1 is that of whole entities (B-, I-, O). Where the tokenizer cuts a word, its
-first piece has the tag. Needs the extra finetune.
+The network is a bidirectional LSTM over [x; ELMo] (Peters et al., 2018, section 3.3): x is a word's own vector,
+learned with the task; ELMo is a learned mix of the layers. `--features none` holds the mix at zero, so the same
+network reads x alone: the difference is ELMo's gain. Lists of words with lists of labels train a tagger, with a CRF
+if config_overrides has use_crf; its F1 is that of whole entities (B-, I-, O). If the tokenizer cuts a word, the first
+piece has the tag. Needs the extra finetune.
 
-The data set is a folder with train, validation and perhaps test files (.jsonl, .json, .csv, .tsv, also .gz; .parquet),
-a file for each (--train_file, --validation_file, --test_file), or a name on the Hub. Run the same command again after
-an interruption: it goes on from the last complete checkpoint in output_dir.
+The data set is a folder with files train, validation and optionally test (.jsonl, .json, .csv, .tsv, also .gz;
+.parquet), a file per split (--train_file, --validation_file, --test_file), or a name on the Hub. After an
+interruption, run the same command again: training continues from the last complete checkpoint in output_dir.
 """
 
 from dataclasses import dataclass, field
@@ -46,26 +46,26 @@ from hf_lineage.training import (
 
 
 IGNORED = -100
-# the columns of the usual data sets, tried in this order
+# columns of the usual data sets, tried in this order
 TEXT_FIELDS = (["tokens"], ["sentence"], ["text"])
 
 
 @dataclass
 class FeatureArguments:
-    """Which language model, which texts, and whether the task sees the former."""
+    """Which language model, which texts, and whether the task reads its layers."""
 
     model_name_or_path: str = field(metadata={"help": "A pretrained ELMo (folder or Hub name)."})
     features: Literal["elmo", "none"] = field(
-        default="elmo", metadata={"help": "elmo: the task reads words and layers; none: words alone."}
+        default="elmo", metadata={"help": "elmo: the task reads words and layers; none: words only."}
     )
     text_field: str | None = field(
         default=None, metadata={"help": "Column with texts or lists of words; default: tokens, sentence or text."}
     )
     num_train: int | None = field(
-        default=None, metadata={"help": "Training rows, drawn once, the same for every seed; default: all."}
+        default=None, metadata={"help": "Training rows, the same for every seed; default: all."}
     )
     layers_dir: str | None = field(
-        default=None, metadata={"help": "Where the layers are kept, for other runs too; default: in output_dir."}
+        default=None, metadata={"help": "Folder of the layers, for other runs too; default: in output_dir."}
     )
     config_overrides: dict | None = field(
         default=None, metadata={"help": 'Fields of the task\'s network, such as {"task_size": 64, "use_crf": true}.'}
@@ -100,19 +100,19 @@ def main():
 
     def with_numbers(row: dict) -> dict:
         if is_tagging:
-            # a word without a letter is a word all the same; tags that training never saw are not scored
+            # a word of blanks is still a word; tags that training never saw are not scored
             return {
                 text_field: [word if word.strip() else "_" for word in row[text_field]],
                 "labels": labels.encode(row[label_field]),
             }
         return {"labels": labels.encode(row[label_field])}
 
-    # 3. model: the network of the task around the language model
+    # 3. model: the task's network around the language model
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     auto_class = AutoModelForTokenClassification if is_tagging else AutoModelForSequenceClassification
     settings = {**labels.config, "freeze_bilm": True, **(args.config_overrides or {})}
     model, new = with_new_head(auto_class, args.model_name_or_path, **settings)
-    PartialState().print(f"Weights that begin anew: {', '.join(new) or 'none, the head is the saved one'}")
+    PartialState().print(f"Weights that start anew: {', '.join(new) or 'none, the head is the saved one'}")
     if args.features == "none":
         for mix in model.model.mixes:
             mix.gamma.data.zero_()
@@ -164,7 +164,7 @@ def main():
         features=args.features,
         seed=training_args.seed,
         learning_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        # how much of each layer the task reads
+        # share of each layer that the task reads
         mixes=[[round(share, 3) for share in mix.weights.softmax(0).tolist()] for mix in model.model.mixes],
     )
     with results.kept_on_error():
@@ -179,14 +179,14 @@ def main():
 
 
 def counts_of_words(texts: list[list[str]], rows: KeptLayers) -> dict[str, int]:
-    """All words, and those that are not scored: their tag is unknown to training, or the tokenizer leaves nothing."""
+    """All words, and those not scored: training lacks their tag, or the tokenizer drops them."""
     words = sum(map(len, texts))
     scored = sum(int((labels != IGNORED).sum()) for labels in rows.rows["labels"])
     return {"words": words, "words_not_scored": words - scored}
 
 
 def score_tagging(predictions: np.ndarray, labels: np.ndarray, names: list) -> dict[str, float]:
-    """Accuracy of the tags [N, T]; of entities, where tags begin with B-, I- or are O, precision, recall and F1."""
+    """Accuracy of the tags [N, T]; if all tags are B-, I- or O, also precision, recall and F1 of entities."""
     scored = [row != IGNORED for row in labels]
     found, expected = (
         [[names[index] for index in row[mask]] for row, mask in zip(rows, scored, strict=True)]

@@ -1,4 +1,4 @@
-"""Train a tokenizer: WordPiece, byte pairs, whole words or characters, the same bytes each time.
+"""Train a tokenizer of word pieces, byte pairs, whole words or characters; equal text gives equal bytes.
 
     python recipes/train_tokenizer.py --output_dir runs/tokenizer --vocab_size 8000
     python recipes/train_tokenizer.py --output_dir runs/words --kind word_level --corpus my_texts/ \
@@ -16,25 +16,27 @@ from hf_lineage.tokenization import TRAINERS
 
 @dataclass
 class TokenizerArguments:
-    """What the tokenizer is trained on and how large it gets."""
+    """Which text, and how large a tokenizer."""
 
-    output_dir: str = field(metadata={"help": "Folder that AutoTokenizer.from_pretrained opens afterwards."})
+    output_dir: str = field(metadata={"help": "Folder of the tokenizer; AutoTokenizer.from_pretrained opens it."})
     corpus: str | None = field(
         default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
     )
     text_field: str = field(default="text", metadata={"help": "Field that holds the text in jsonl and parquet."})
     kind: Literal["wordpiece", "byte_pairs", "word_level", "character"] = field(
-        default="wordpiece", metadata={"help": "Word pieces, pieces that decode exactly, words or characters."}
+        default="wordpiece", metadata={"help": "Word pieces, byte pairs (decode exactly), words or characters."}
     )
     vocab_size: int | None = field(
-        default=None, metadata={"help": "Tokens at most, special ones too; default: 30,000 (pieces) or all."}
+        default=None,
+        metadata={"help": "Largest number of tokens, special ones included; default: 30,000 (pieces) or all."},
     )
     min_frequency: int | None = field(
         default=None,
-        metadata={"help": "Pairs (of pieces, default 2), words or characters (1) seen less often are left out."},
+        metadata={"help": "Leave out pairs of pieces (default 2), words or characters (1) that occur less often."},
     )
     limit_alphabet: int | None = field(
-        default=None, metadata={"help": "Characters at most (wordpiece); default: as many as the text needs."}
+        default=None,
+        metadata={"help": "Largest number of characters (wordpiece); default: as many as the text needs."},
     )
     lowercase: bool | None = field(
         default=None, metadata={"help": "Lower-case the text; default: true for wordpiece only."}

@@ -79,8 +79,8 @@ def test_ruff_is_the_same_everywhere():
     assert {tuple(hook["additional_dependencies"]) for hook in hooks if "ruff" in hook["id"]} == {(f"ruff{required}",)}
 
 
-def test_contributing_fits_two_screens():
-    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 80
+def test_contributing_is_short():
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 100
 
 
 def test_continuous_integration_runs_the_command_of_the_readme():

@@ -42,7 +42,8 @@ def load_parallel_corpus(
     if corpus is None:
         if (source_language, target_language) != ("zh", "en"):
             raise CorpusError(
-                f"the default corpus translates zh into en, not {source_language} into {target_language}: give another"
+                f"the default corpus translates zh into en, not {source_language} into {target_language}: "
+                "give a corpus"
             )
         try:
             return grammar_corpus(split)
@@ -77,8 +78,8 @@ def _read_texts(files, languages, version):
         if source_line is None or target_line is None:
             shorter = source if source_line is None else target
             raise CorpusError(
-                f"{shorter} has {number - 1} lines, the other language more: each line must have its "
-                "translation in the same line of the other file"
+                f"{shorter} has {number - 1} lines, the other language more: each line must be the "
+                "translation of the same line"
             )
         for pair in _pair(source_line, target_line):
             empty = False

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from transformers import EncoderDecoderCache
 from transformers import initialization as init
 
-from .inputs import IGNORED
+from .inputs import IGNORED, is_recorded
 from .losses import mean_of
 from .recurrent_cells import RecurrentCell
 from .recurrent_seq2seq import (
@@ -79,7 +79,8 @@ class Alignment(nn.Module):
             if cache is not None and keys is not vectors:
                 cache.cross_attention_cache.layers[0].update(keys, keys.new_zeros(keys.shape[0], 0), keys.shape[1])
                 cache.is_updated[0] = True
-        return Source(vectors, keys, None if mask is None or mask.bool().all() else ~mask.bool()[:, None])
+        is_word = seen_to_pad(mask)
+        return Source(vectors, keys, None if is_word is None else ~is_word[:, None])
 
 
 class AdditiveAlignment(Alignment):  # Bahdanau et al., 2015, A.1.2
@@ -171,11 +172,11 @@ class AttentionalDecoder(nn.Module):
 
         Masks [B, S] and [B, seen + T] are 0 over padding; None stands for words everywhere.
         """
-        is_word = None if attention_mask is None else attention_mask[:, attention_mask.shape[1] - length :].bool()
+        is_word = None if attention_mask is None else attention_mask[:, attention_mask.shape[1] - length :]
         return (
             self.bridge(source.final_states),
             self.alignment.read(source.last_hidden_state, source_mask, cache),
-            None if is_word is None or is_word.all() else is_word,
+            seen_to_pad(is_word),
         )
 
     def recomputed(self, step):
@@ -185,25 +186,31 @@ class AttentionalDecoder(nn.Module):
         return step
 
 
-def after_word(is_word: Tensor, new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """States after a step; rows [B] without a word there keep the old ones."""
-    return tuple(torch.where(is_word[:, None], n, o) for n, o in zip(new, old, strict=True))
+def after_word(is_word: list[Tensor], new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """States after a step; rows without a word there keep the old ones. `is_word` is [] or one tensor [B]."""
+    for here in is_word:
+        new = tuple(torch.where(here[:, None], n, o) for n, o in zip(new, old, strict=True))
+    return new
 
 
-def covering(source: Source, seen: Tensor, is_word: Tensor | None) -> Source:
-    """The source after a step whose weights were `seen` [B, S]; rows [B] without a word there keep the old one."""
-    covered = source.covered + seen
-    if is_word is not None:
-        (covered,) = after_word(is_word, (covered,), (source.covered,))
-    return replace(source, covered=covered)
+def covering(source: Source, covered: tuple[Tensor, ...]) -> Source:
+    """The source before a step: with coverage, `covered` is the weights [B, S] that its words got so far."""
+    return replace(source, covered=covered[0]) if covered else source
 
 
-def carried_beside(cache: EncoderDecoderCache | None, first: Tensor, *sizes: int) -> tuple[Tensor, ...]:
-    """What the last call put beside the first layer's h, cut into [B, size] each; zeros before the first."""
+def carried_beside(cache: EncoderDecoderCache | None, h: Tensor, *sizes: int) -> tuple[Tensor, ...]:
+    """What the last call put beside the first layer's h [B, D], cut into [B, size] each; zeros before the first."""
     layer = cache.self_attention_cache.layers[0] if cache is not None else None
     if layer is None or not layer.is_initialized:
-        return tuple(first.new_zeros(first.shape[0], size) for size in sizes)
-    return layer.keys[:, first.shape[3] :].split(sizes, dim=1)
+        return tuple(h.new_zeros(h.shape[0], size) for size in sizes)
+    return layer.keys[:, h.shape[1] :].split(sizes, dim=1)
+
+
+def seen_to_pad(mask: Tensor | None) -> Tensor | None:
+    """A mask (0 = padding) in bool; None if it is seen that nothing is padded."""
+    if mask is None or (not is_recorded(mask) and mask.all()):
+        return None
+    return mask.bool()
 
 
 class AttentionalPreTrainedModel(RecurrentSeq2SeqPreTrainedModel):

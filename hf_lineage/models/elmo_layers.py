@@ -6,7 +6,7 @@ char_ids [B, T, C] -> letters [W, C, E] of W different words -> convolutions, ma
 import torch
 from torch import Tensor, nn
 
-from .inputs import can_look
+from .inputs import can_look, is_recorded
 
 
 # fills `char_ids` up behind a word
@@ -66,6 +66,8 @@ class CharacterCNN(nn.Module):
         self.check(char_ids)
         if char_ids.numel() == 0:
             return self.embed_characters.weight.new_zeros(*char_ids.shape[:2], self.config.projection_size)
+        if is_recorded(char_ids):
+            return self.vectors(char_ids.flatten(0, 1)).unflatten(0, char_ids.shape[:2])
         words, places = torch.unique(char_ids.flatten(0, 1), dim=0, return_inverse=True)
         return self.vectors(self.shortened(words))[places].view(*char_ids.shape[:2], -1)
 

@@ -6,12 +6,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
 from .fast_paths import fast_paths_allowed
+from .inputs import can_look
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Sum of −log p(label); logits [N, V], labels [N], all of which are scored (for `smoothing` see losses)."""
-    on_cpu = logits.device.type == "cpu" and not torch.compiler.is_compiling()
-    if on_cpu and logits.requires_grad and len(logits) and not smoothing and fast_paths_allowed():
+    if can_look(logits) and logits.requires_grad and len(logits) and not smoothing and fast_paths_allowed():
         return SummedCrossEntropy.apply(logits, labels)
     return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 

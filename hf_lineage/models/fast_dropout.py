@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from .fast_paths import fast_paths_allowed
+from .inputs import can_look
 
 
 STEPS = 2**16
 
 
 def bits_are_faster(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and fast_paths_allowed()
+    return can_look(x) and fast_paths_allowed()
 
 
 def dropout_mask(like: Tensor, shape: Sequence[int], rate: float) -> Tensor:

@@ -91,6 +91,7 @@ def run_kernel(
         outputs, *states = kernel(x, states if len(states) > 1 else states[0], weights, *options, True)
         return outputs, tuple(s[0] for s in states)
 
+    lengths = lengths.cpu()
     packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
     states = [s[packed.sorted_indices][None] for s in state]
     data, *states = kernel(

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .fast_paths import fast_paths_allowed
+from .inputs import can_look, is_recorded
 
 
 # oneDNN's product, private to torch: where it is missing, the usual one serves
@@ -15,7 +16,7 @@ has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """torch's linear: x [B, K] and weight [M, K] -> x weight.T + bias [B, M]."""
-    if x.shape[0] == 1 and x.dtype is weight.dtype and fast_paths_allowed():
+    if x.shape[0] == 1 and x.dtype is weight.dtype and fast_paths_allowed() and not is_recorded(x):
         # one row, as in generation: matrix times vector takes half the time of the general product
         row = torch.mv(weight, x[0]) if bias is None else torch.addmv(bias, weight, x[0])
         return row[None]
@@ -23,7 +24,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def onednn_serves(weight: Tensor) -> bool:
-    return has_onednn and weight.device.type == "cpu" and weight.dtype is torch.float32
+    return has_onednn and weight.dtype is torch.float32 and can_look(weight)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from .fast_kernels import kernel_of, name_of, run_kernel
 from .fast_linear import product, product_over_time, product_with
+from .fast_loops import is_exported
 from .fast_paths import fast_paths_allowed
 
 
@@ -298,9 +299,10 @@ EQUATIONS = {
 def path_for(cell: nn.Module, x: Tensor) -> Callable | None:
     """What runs the cell over x [B, T, E] faster than step by step, to the same result; None where nothing does.
 
-    It takes what `step_by_step` takes. A single time step is one call of `step` in any case.
+    It takes what `step_by_step` takes. A single time step is one call of `step` in any case, and an export records
+    the steps: kernels need the lengths in Python.
     """
-    if x.shape[1] == 1 or name_of(cell) not in EQUATIONS or not fast_paths_allowed():
+    if x.shape[1] == 1 or name_of(cell) not in EQUATIONS or not fast_paths_allowed() or is_exported(x):
         return None
     kernel = kernel_of(cell)
     return run_equations if kernel is None else partial(run_kernel, kernel)
@@ -314,6 +316,7 @@ def run_equations(
     """The cell's forward through one `Recurrence`, on rows sorted by length where they differ in it."""
     batch_sizes = None
     if lengths is not None:
+        lengths = lengths.cpu()
         by_length = lengths.argsort(descending=True)
         time = torch.arange(x.shape[1])
         batch_sizes = (lengths > time[:, None]).sum(1).tolist()

@@ -2,15 +2,21 @@
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 
 # the label of what is not scored, as in transformers
 IGNORED = -100
 
 
+def is_recorded(x: Tensor) -> bool:
+    """Whether torch.compile, torch.export or a trace records what is done with `x`, for other values to come."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
+
+
 def can_look(x: Tensor) -> bool:
-    """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a trace."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a record."""
+    return x.device.type == "cpu" and not is_recorded(x)
 
 
 def widest_float(device: torch.device) -> torch.dtype:

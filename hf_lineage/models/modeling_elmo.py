@@ -27,10 +27,10 @@ from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
 from .id_checks import check_ids
-from .inputs import IGNORED, check_mask, embed_inputs
+from .inputs import IGNORED, check_mask, embed_inputs, is_recorded
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of
-from .output_layers import AdaptiveSoftmax, sampled_softmax_loss
+from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import RecurrentLayer
@@ -233,12 +233,27 @@ class ELMoModel(ELMoPreTrainedModel):
             raise ValueError("token_layer is 'words': get_input_embeddings().weight holds the vectors")
         return torch.cat([self.token_layer(part[None])[0] for part in characters.split(batch_size)])
 
-    # the cells are not compiled, and between them there is next to nothing
+    # the cells run in kernels, between which there is next to nothing to compile
+    @torch.compiler.disable
+    def layers_of(self, x: dict, attention_mask: Tensor | None, cache, use_cache: bool | None) -> tuple:
+        """All layers [B, T, 2·P] of what `token_vectors` makes of `x`, and the cache."""
+        x = self.token_vectors(**x)  # [B, T, P]
+        check_mask(attention_mask, x.shape[0], 0, x.shape[1], padding_only=True)
+        cache = open_cache(self.config, cache, use_cache, x.shape[0])
+        if attention_mask is not None:
+            x = x * attention_mask[..., None].to(x.dtype)
+        padding = Padding.of(attention_mask, x.shape[1])
+        forward, backward = self.read(x, mirrored(x, padding), padding, cache)
+        backward = [mirrored(layer, padding) for layer in backward]
+        pairs = zip([x, *forward], [x, *backward], strict=True)
+        return tuple(torch.cat(pair, dim=2) for pair in pairs), cache
+
     @torch.compiler.disable
     def read(self, forward_x: Tensor, backward_x: Tensor, padding: Padding | None = None, cache=None):
         """Runs both LSTMs over [B, T, P], each in its own order of reading -> two lists of N outputs [B, T, P]."""
         directions = ((self.forward_layers, forward_x), (self.backward_layers, backward_x))
-        if self.parallel_directions and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+        in_threads = self.parallel_directions and not torch.is_grad_enabled() and not is_recorded(forward_x)
+        if in_threads and not torch.is_autocast_enabled("cpu"):
             # whether gradients are kept is a setting of the thread
             run = torch.no_grad()(self.run_stack)
             with ThreadPoolExecutor(1) as other:
@@ -285,16 +300,8 @@ class ELMoModel(ELMoPreTrainedModel):
             ValueError: a malformed input, or a cache of another batch or kind.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-            x = self.token_vectors(input_ids, char_ids, inputs_embeds)  # [B, T, P]
-            check_mask(attention_mask, x.shape[0], 0, x.shape[1], padding_only=True)
-            cache = open_cache(self.config, cache, use_cache, x.shape[0])
-            if attention_mask is not None:
-                x = x * attention_mask[..., None].to(x.dtype)
-            padding = Padding.of(attention_mask, x.shape[1])
-            forward, backward = self.read(x, mirrored(x, padding), padding, cache)
-            backward = [mirrored(layer, padding) for layer in backward]
-            pairs = zip([x, *forward], [x, *backward], strict=True)
-            layers = tuple(torch.cat(pair, dim=2) for pair in pairs)  # [B, T, 2·P] each
+            x = {"input_ids": input_ids, "char_ids": char_ids, "inputs_embeds": inputs_embeds}
+            layers, cache = self.layers_of(x, attention_mask, cache, use_cache)
         mixes = self.mix(layers, attention_mask)
         return ELMoModelOutput(mixes[0], cache, layers, None, torch.stack(mixes, dim=1))
 
@@ -424,7 +431,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             return None, None
         scored = [(x[targets != IGNORED], targets[targets != IGNORED]) for x, targets in directions]
         x, targets = (torch.cat(both) for both in zip(*scored, strict=True))
-        losses = sampled_softmax_loss(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)
+        losses = sampled_softmax_loss(x, targets, *weight_and_bias(self.lm_head), negative_ids)
         return tuple(
             mean_of(part.sum(), len(part), num_items, counted)
             for part in losses.split([len(targets) for _, targets in scored])
@@ -483,7 +490,7 @@ class ELMoForTask(ELMoPreTrainedModel):
             if input_ids is None:
                 raise ValueError("input_ids is missing: word_vector_size is above 0, so that x is looked up by it")
             x = torch.cat([embed_inputs(self.word_vectors, input_ids, None), x], dim=2)
-        features = self.task_layer(x, Padding.of(attention_mask, x.shape[1]))
+        features = self.run_task_layer(x, attention_mask)
         if self.config.num_mixes == 2:
             features = torch.cat([features, self.dropout(mixes[1])], dim=2)
         return features, layers
@@ -492,6 +499,10 @@ class ELMoForTask(ELMoPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         return tuple(layers) if output_hidden_states else None
+
+    @torch.compiler.disable
+    def run_task_layer(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
+        return self.task_layer(x, Padding.of(attention_mask, x.shape[1]))
 
 
 class ELMoForSequenceClassification(ELMoForTask):

@@ -104,16 +104,7 @@ class GPTModel(GPTPreTrainedModel):
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
         """
         text = read_texts(
-            self,
-            input_ids,
-            inputs_embeds,
-            attention_mask,
-            position_ids,
-            cache,
-            use_cache,
-            cu_seq_lens_q,
-            causal=True,
-            **kwargs,
+            self, input_ids, inputs_embeds, attention_mask, position_ids, cache, use_cache, cu_seq_lens_q, **kwargs
         )
         x = self.dropout(text.vectors + self.embed_positions(text.position_ids))  # [B, T, D]
         for block in self.blocks:
@@ -134,7 +125,8 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
     def read(self, input_ids, *arguments, inputs_embeds=None, **kwargs) -> tuple[BaseModelOutputWithPast, Callable]:
         """The base model's outputs, and the layer [..., D] -> [..., V] that scores the next token by its vectors.
 
-        A tied layer loses the entries that the token table loses in this step (`DroppedTable`).
+        A tied layer loses the entries that the token table loses in this step (`DroppedTable`); not if one of them is
+        wrapped in an adapter.
         """
         tokens = self.model.embed_tokens
         if not (self.training and self.config.tie_word_embeddings and isinstance(tokens, DroppedTable)):

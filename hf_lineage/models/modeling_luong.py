@@ -30,6 +30,8 @@ from .attentional_decoder import (
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_feeding import step_fed, words_product, worth_it
+from .fast_loops import loop
+from .inputs import is_recorded
 from .positions import token_positions
 from .recurrent_cells import one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
@@ -95,10 +97,12 @@ class LocationAlignment(LuongAlignment):
 
     def read(self, vectors, mask, cache):
         source, limit = super().read(vectors, mask, cache), self.weight_query.shape[0]
-        if vectors.shape[1] > limit and source.lengths.max() > limit:
+        # where lengths are recorded, not seen, padding counts
+        if vectors.shape[1] > limit and (is_recorded(vectors) or source.lengths.max() > limit):
+            longest = vectors.shape[1] if is_recorded(vectors) else source.lengths.max().item()
             raise ValueError(
                 f'attention="location" has weights for {limit} source words (max_source_length), not for '
-                f"{source.lengths.max().item()}: shorten the source, or tokenize with truncation=True"
+                f"{longest}: shorten the source, or tokenize with truncation=True"
             )
         return source
 
@@ -218,34 +222,30 @@ class LuongDecoder(AttentionalDecoder):
     def run_steps(self, vectors, source, first, positions, is_word, cache):
         """One step after the other, since each reads the answer or the coverage of the one before."""
         length, size = vectors.shape[1], self.config.hidden_size
-        # without coverage [B, 0]
-        covered = source.vectors.shape[1] if self.config.coverage else 0
-        answer, source.covered = carried_beside(cache, first, size, covered)
         words, step = self.dropout(vectors), self.step
         if worth_it(length):
             words, of_fed = self.layers[0].cell(words, run=words_product)
             source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
-        step, states = self.recomputed(step), [state_before(cache, i, first) for i in range(len(self.layers))]
-        steps = []
-        # unbound at once: each index by itself would have a gradient of the whole length
-        for t, word in enumerate(words.unbind(1)):
-            here = None if is_word is None else is_word[:, t]
-            before = answer, states
-            answer, states, weights = step(word, answer, states, source, positions[:, t : t + 1])
-            if here is not None:
-                (answer,) = after_word(here, (answer,), before[:1])
-                states = [after_word(here, new, old) for new, old in zip(states, before[1], strict=True)]
-            if self.config.coverage:
-                source = covering(source, weights[:, 0], here)
-            steps.append((*(state[0] for state in states), answer, weights[:, 0]))
+        step, states = self.recomputed(step), tuple(state_before(cache, i, first) for i in range(len(self.layers)))
+
+        def read_word(before, now):
+            (answer, states, covered), (word, position, *is_word) = before, now
+            new = step(word, answer, states, covering(source, covered), position[:, None])
+            (answer,) = after_word(is_word, new[:1], (answer,))
+            states = tuple(after_word(is_word, *both) for both in zip(new[1], states, strict=True))
+            seen = new[2][:, 0]
+            covered = after_word(is_word, tuple(c + seen for c in covered), covered)
+            return (answer, states, covered), (*(state[0] for state in states), answer, seen)
+
+        covered = (source.vectors.shape[1],) if self.config.coverage else ()
+        answer, *covered = carried_beside(cache, states[0][0], size, *covered)
+        inputs = (words, positions) if is_word is None else (words, positions, is_word)
+        (answer, states, covered), steps = loop(read_word, (answer, states, tuple(covered)), inputs)
         if cache is not None:
-            beside = torch.cat([answer, source.covered], dim=1)
+            beside = torch.cat([answer, *covered], dim=1)
             for i, state in enumerate(states):
                 keep_state(cache, i, state, length, None if i else beside)
-        if not steps:
-            nothing = vectors.new_zeros(*vectors.shape[:2], size)
-            return (nothing,) * len(self.layers), nothing, None
-        *outputs, last, weights = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+        *outputs, last, weights = steps
         return outputs, last, weights
 
 

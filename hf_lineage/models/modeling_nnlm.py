@@ -17,7 +17,7 @@ from .cache_argument import cache_of, takes_cache
 from .configuration_nnlm import NNLMConfig
 from .inputs import IGNORED
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
-from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss
+from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
 from .paged_cache import WithoutPagedCache
 from .recurrent_state import Padding, read_texts, reorder_time
 
@@ -75,7 +75,8 @@ class NNLMModel(NNLMPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache of another kind or batch.
         """
-        vectors, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
+        vectors, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
+        padding = Padding.of(attention_mask, vectors.shape[1])
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
@@ -94,7 +95,8 @@ class NNLMModel(NNLMPreTrainedModel):
         if cache is not None:
             last = history[:, length:]
             if padding is not None:
-                last = history[torch.arange(batch)[:, None], padding.lengths[:, None] + torch.arange(earlier)]
+                places = [torch.arange(n, device=padding.lengths.device) for n in (batch, earlier)]
+                last = history[places[0][:, None], padding.lengths[:, None] + places[1]]
             cache.layers[0].update(last.flatten(1), last.new_zeros(batch, 0), length)
         windows = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)
         return windows if padding is None else reorder_time(windows, padding.inverse)
@@ -187,5 +189,5 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
         else:
             objective = {"sampled_softmax": sampled_softmax_loss, "nce": nce_loss}[self.config.objective]
             targets = shift_labels.clamp(min=0)
-            losses = objective(x, targets, self.lm_head.weight, self.lm_head.bias, negative_ids)[is_scored]
+            losses = objective(x, targets, *weight_and_bias(self.lm_head), negative_ids)[is_scored]
         return mean_of(losses.sum(), is_scored.sum(), num_items_in_batch, counted)

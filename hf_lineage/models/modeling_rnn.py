@@ -32,7 +32,7 @@ from .positions import vectors_at_last_token
 from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from .recurrent_layers import RecurrentLayer
-from .recurrent_state import read_texts
+from .recurrent_state import Padding, read_texts
 
 
 class Dropout(nn.Module):
@@ -129,12 +129,19 @@ class RNNModel(RecurrentPreTrainedModel):
         use_cache = use_cache and not self.config.bidirectional
         if cache is not None and self.config.bidirectional:
             raise ValueError("cache cannot continue a bidirectional model: give it the whole text at once")
-        x, padding, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)  # [B, T, E]
-        x = self.without_some_words(x, input_ids)
-        for i, layer in enumerate(self.layers):
-            x = layer((self.hidden_dropout if i else self.input_dropout)(x), padding, cache=cache)  # [B, T, D]
+        x, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)  # [B, T, E]
+        x = self.run_layers(self.without_some_words(x, input_ids), attention_mask, cache)  # [B, T, D]
         dropped = self.output_dropout(x)
         return RecurrentModelOutput(dropped, cache, penalty=self.penalty(dropped, x, attention_mask))
+
+    # the cells run in kernels, between which there is next to nothing to compile
+    @torch.compiler.disable
+    def run_layers(self, x: Tensor, attention_mask: Tensor | None, cache) -> Tensor:
+        """x [B, T, E] -> the last layer's vectors [B, T, D]"""
+        padding = Padding.of(attention_mask, x.shape[1])
+        for i, layer in enumerate(self.layers):
+            x = layer((self.hidden_dropout if i else self.input_dropout)(x), padding, cache=cache)
+        return x
 
     def without_some_words(self, x: Tensor, input_ids: Tensor | None) -> Tensor:
         """x [B, T, E] without the words that `embedding_dropout` takes from the vocabulary for one training step."""

@@ -23,6 +23,7 @@ from .attentional_decoder import (
 from .configuration_rnnsearch import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_feeding import products, worth_it
+from .fast_loops import loop
 from .recurrent_cells import one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOutput, keep_state, state_before
 
@@ -60,29 +61,28 @@ class BahdanauDecoder(AttentionalDecoder):
         """Token vectors [B, T, E], masks [B, S] and [B, seen + T] -> [B, T, L]"""
         length = vectors.shape[1]
         first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
-        if self.config.coverage:
-            source.covered = carried_beside(cache, first, source.vectors.shape[1])[0]
         words, step = self.dropout(vectors), self.step
         if worth_it(length):
             words, source.products = self.layers[0].cell((words, source.vectors), run=products)
             step = self.step_on_products
-        step, state = self.recomputed(step), state_before(cache, 0, first)
+        step, first = self.recomputed(step), state_before(cache, 0, first)
 
-        states, weights = [state[0]], [source.vectors.new_zeros(vectors.shape[0], 0, source.vectors.shape[1])]
-        # unbound at once: each index by itself would have a gradient of the whole length
-        for t, word in enumerate(words.unbind(1)):
-            new, seen = step(word, state, source)
-            state = new if is_word is None else after_word(is_word[:, t], new, state)
-            if self.config.coverage:
-                source = covering(source, seen[:, 0], None if is_word is None else is_word[:, t])
-            states.append(state[0])
-            weights.append(seen)
+        def read_word(before, now):
+            (state, covered), (word, *is_word) = before, now
+            new, seen = step(word, state, covering(source, covered))
+            covered_now = tuple(c + seen[:, 0] for c in covered)
+            state, covered = after_word(is_word, new, state), after_word(is_word, covered_now, covered)
+            return (state, covered), (state[0], seen[:, 0])
+
+        covered = carried_beside(cache, first[0], source.vectors.shape[1]) if self.config.coverage else ()
+        inputs = (words,) if is_word is None else (words, is_word)
+        (state, covered), (states, weights) = loop(read_word, (first, covered), inputs)  # [B, T, D], [B, T, S]
 
         if cache is not None:
-            keep_state(cache, 0, state, length, source.covered)
-        states, weights = torch.stack(states, dim=1), torch.cat(weights, dim=1)  # [B, 1 + T, D], [B, T, S]
-        last = self.dropout(self.readout(states[:, :-1], vectors, weights @ source.vectors))
-        return DecoderOutput(last, (vectors, states[:, 1:], last), weights)
+            keep_state(cache, 0, state, length, *covered)
+        before = torch.cat([first[0][:, None], states], dim=1)[:, :-1]
+        last = self.dropout(self.readout(before, vectors, weights @ source.vectors))
+        return DecoderOutput(last, (vectors, states, last), weights)
 
 
 class RNNSearchPreTrainedModel(AttentionalPreTrainedModel):

@@ -40,6 +40,8 @@ class Seq2SeqDecoder(nn.Module):
         """Length of what the first layer reads."""
         return config.embedding_size
 
+    # the cells run in kernels, between which there is next to nothing to compile
+    @torch.compiler.disable
     def run_layers(
         self, x: Tensor, first: Tensor, attention_mask: Tensor | None, cache: EncoderDecoderCache | None
     ) -> tuple[Tensor, ...]:

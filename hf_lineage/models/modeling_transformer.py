@@ -211,9 +211,7 @@ class TransformerDecoder(TransformerPreTrainedModel):
 
         Packed, `cu_seq_lens_q` bounds the targets and `cu_seq_lens_k` their sources.
         """
-        text = read_vectors(
-            self, vectors, attention_mask, None, cache, use_cache, cu_seq_lens_q, causal=True, **kwargs
-        )
+        text = read_vectors(self, vectors, attention_mask, None, cache, use_cache, cu_seq_lens_q, **kwargs)
         source_mask, source_options = self.visible_source(text, source, source_attention_mask, cu_seq_lens_k)
         x = self.add_positions(vectors, text.position_ids)  # [B, T, D]
         for block in self.blocks:

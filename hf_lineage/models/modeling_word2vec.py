@@ -19,6 +19,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .classification_loss import classification_loss
 from .configuration_word2vec import Word2VecConfig
+from .fast_loops import is_exported
 from .inputs import check_mask, embed_inputs
 
 
@@ -150,8 +151,8 @@ class Word2VecModel(Word2VecPreTrainedModel):
 
 def mean_of_words(x: Tensor, attention_mask: Tensor | None) -> Tensor:
     """x [B, T, D], zero over padding -> the mean of each row's words [B, D]; zero where a row has none."""
-    count = x.shape[1] if attention_mask is None else attention_mask.sum(1, keepdim=True)
-    return x.sum(1) / torch.as_tensor(count, device=x.device).clamp(min=1)
+    count = max(x.shape[1], 1) if attention_mask is None else attention_mask.sum(1, keepdim=True).clamp(min=1)
+    return x.sum(1) / count
 
 
 class Word2VecForPreTraining(Word2VecPreTrainedModel):
@@ -196,7 +197,13 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         return weights / weights.sum()
 
     def huffman_tree(self) -> HuffmanTree:
-        """The tree of `word_counts`, built once."""
+        """The tree of `word_counts`, built once.
+
+        Raises:
+            ValueError: an export needs it, which cannot build it.
+        """
+        if self._tree is None and is_exported(self.word_counts):
+            raise ValueError("word_counts have no Huffman tree yet: call model.huffman_tree() before the export")
         if self._tree is None:
             counts, sizes = self.word_counts.tolist(), self.config.tree_sizes
             self._tree = HuffmanTree.grown(counts, sizes) if sizes else HuffmanTree.of(counts)

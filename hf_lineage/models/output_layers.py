@@ -29,6 +29,20 @@ def log_q(ids: Tensor, vocab_size: int) -> Tensor:
     return log_uniform_probability(ids, vocab_size).log()
 
 
+def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [V, D] and bias [V] of the output layer, of which the sampled losses read a few rows.
+
+    Raises:
+        ValueError: the layer is wrapped in an adapter (PEFT's), whose share they would leave out.
+    """
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"lm_head is a {type(layer).__name__}, not a plain linear layer, of which negative_ids need rows: "
+            "leave negative_ids out, or the adapter off lm_head"
+        )
+    return layer.weight, layer.bias
+
+
 def sampled_scores(
     x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, negatives: Tensor
 ) -> tuple[Tensor, Tensor]:

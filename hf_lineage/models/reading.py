@@ -45,14 +45,15 @@ def read_vectors(
     use_cache: bool | None = None,
     cu_seq_lens_q: Tensor | None = None,
     *,
-    causal: bool,
+    causal: bool = True,
     positions: Callable[..., Tensor] = token_positions,
     **options,
 ) -> Texts:
     """Token vectors [B, T, D] with all that the blocks of `model` need to know of them.
 
-    Packed texts have `cu_seq_lens_q` [texts + 1]. If `causal`, restarting `position_ids` [B, T] pack them as well,
-    where there is no mask and no cache. `positions` finds the positions that are not given; `options` are attention's.
+    A `causal` token sees those before it, others see all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal ones
+    may have `position_ids` [B, T] that restart instead, where there is no mask and no cache. `positions` finds the
+    positions that are not given; `options` are attention's.
 
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.

@@ -4,14 +4,13 @@
 Weights are stacked gate by gate in torch's order, with one bias where torch.nn keeps two redundant ones.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .fast_linear import linear
+from .fast_loops import loop
 from .fast_recurrence import path_for
 from .recurrent_state import Padding, reorder_time
 
@@ -61,7 +60,7 @@ class RecurrentCell(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Applies `step` over time: x [B, T, E] -> every h [B, T, P] and the state after each row's last token.
 
-        Row b holds `lengths[b]` tokens (on the CPU; None = T everywhere) followed by padding, over which h is zero.
+        Row b holds `lengths[b]` tokens (None = T everywhere) followed by padding, over which h is zero.
         A fast path gives the same result. With `run`, it is run(self, x, state) instead: offloaded and sharded weights
         are here during this call only.
         """
@@ -79,18 +78,21 @@ def step_by_step(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The recurrence written out: W x + b for all time steps at once, then one `step` after the other."""
     projected = linear(x.flatten(0, 1), cell.weight_ih, cell.bias).unflatten(0, x.shape[:2])  # [B, T, G·D]
+    inputs = (projected,)
     if lengths is not None:
-        is_token = (torch.arange(x.shape[1]) < lengths[:, None]).to(x.device)[..., None]  # [B, T, 1]
-    outputs = []
-    for t in range(x.shape[1]):
-        new_state = cell.step(projected[:, t], state)
+        time = torch.arange(x.shape[1], device=lengths.device)
+        inputs += ((time < lengths[:, None]).to(x.device)[..., None],)  # [B, T, 1]
+
+    def step(state, now):
+        new_state = cell.step(now[0], state)
         if lengths is None:
-            state = new_state
-            outputs.append(state[0])
-        else:
-            state = tuple(torch.where(is_token[:, t], new, old) for new, old in zip(new_state, state, strict=True))
-            outputs.append(state[0] * is_token[:, t])
-    return torch.stack(outputs, dim=1), state
+            return new_state, new_state[:1]
+        is_token = now[1]
+        state = tuple(torch.where(is_token, new, old) for new, old in zip(new_state, state, strict=True))
+        return state, (state[0] * is_token,)
+
+    state, (outputs,) = loop(step, state, inputs)
+    return outputs, state
 
 
 def run_both_ways(
@@ -128,9 +130,10 @@ def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple
 @torch.compiler.disable
 def with_fewer_weights(cell: RecurrentCell) -> RecurrentCell:
     """The cell for one call, with entries of its recurrent weights dropped (DropConnect; Merity et al., 2017)."""
-    fewer = copy.copy(cell)
-    # a parametrization (an adapter, say) would compute the whole weight again
-    fewer.__class__ = type_before_parametrizations(cell)
+    # a parametrization (an adapter, say) forbids copy, and would compute the whole weight again
+    cell_class = type_before_parametrizations(cell)
+    fewer = cell_class.__new__(cell_class)
+    fewer.__dict__.update(cell.__dict__)
     names = (*cell._parameters, *getattr(cell, "parametrizations", ()))
     # no parameter of its own: the gradient flows through the dropout to the cell's
     fewer._parameters = {name: getattr(cell, name) for name in names}

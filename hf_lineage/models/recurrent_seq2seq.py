@@ -73,6 +73,8 @@ class RecurrentEncoder(nn.Module):
             for read in [config.embedding_size] + [config.source_size] * (config.num_hidden_layers - 1)
         )
 
+    # the cells run in kernels, between which there is next to nothing to compile
+    @torch.compiler.disable
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -85,7 +87,8 @@ class RecurrentEncoder(nn.Module):
 
         Vectors stand where their tokens do, those over padding are zero.
         """
-        vectors, padding, _ = read_texts(self, input_ids, inputs_embeds, attention_mask, None, False)
+        vectors, _ = read_texts(self, input_ids, inputs_embeds, attention_mask, None, False)
+        padding = Padding.of(attention_mask, vectors.shape[1])
         order = padding.order if padding is not None else None
         if self.config.reverse_source:
             if padding is None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
 
-from .inputs import check_mask, embed_inputs
+from .inputs import check_mask, embed_inputs, is_recorded
 
 
 class RecurrentStateLayer(CacheLayerMixin):
@@ -101,22 +101,23 @@ class Padding:
 
     order: Tensor
     inverse: Tensor
-    lengths: Tensor  # [B], on the CPU
+    lengths: Tensor  # [B], on the CPU unless recorded
 
     @classmethod
     def of(cls, attention_mask: Tensor | None, length: int) -> "Padding | None":
-        """Reads the last `length` columns of the mask [B, S] (0 = padding); None when nothing is padded."""
+        """Reads the last `length` columns of the mask [B, S] (0 = padding); None if it sees that nothing is padded."""
         if attention_mask is None:
             return None
         mask = attention_mask[:, attention_mask.shape[1] - length :].bool()
-        if mask.all():
+        is_blind = is_recorded(mask)
+        if not is_blind and mask.all():
             return None
         order = mask.int().argsort(dim=1, descending=True, stable=True)
-        return cls(order, order.argsort(dim=1), mask.sum(1).cpu())
+        return cls(order, order.argsort(dim=1), mask.sum(1) if is_blind else mask.sum(1).cpu())
 
     def backwards(self) -> Tensor:
         """Index [B, T] that reverses the tokens at each row's front and leaves the padding behind them."""
-        time, lengths = torch.arange(self.order.shape[1]), self.lengths[:, None]
+        time, lengths = torch.arange(self.order.shape[1], device=self.lengths.device), self.lengths[:, None]
         return torch.where(time < lengths, lengths - 1 - time, time).to(self.order.device)
 
 
@@ -126,7 +127,7 @@ def reorder_time(x: Tensor, index: Tensor) -> Tensor:
 
 
 def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache) -> tuple:
-    """What a recurrent model does before its paper's lines: word vectors [B, T, E], where its tokens are, its cache.
+    """What a recurrent model does before its paper's lines: word vectors [B, T, E], and its cache.
 
     Raises:
         ValueError: a malformed input, or a cache of another kind or batch.
@@ -136,4 +137,4 @@ def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache
     cache = open_cache(model.config, cache, use_cache, batch)
     seen = cache.get_seq_length() if cache is not None else 0
     check_mask(attention_mask, batch, seen, length, padding_only=True)
-    return vectors, Padding.of(attention_mask, length), cache
+    return vectors, cache

@@ -17,6 +17,7 @@ class PipelineTests(StationTable):
             "AutoModelForCausalLM": ("text-generation", self.check_text_generation),
             "AutoModelForSequenceClassification": ("text-classification", self.check_text_classification),
             "AutoModelForTokenClassification": ("token-classification", self.check_token_classification),
+            "AutoModelForMaskedLM": ("fill-mask", self.check_fill_mask),
         }
         if head not in checks:
             pytest.skip(f"no pipeline of transformers is meant for {head}")
@@ -24,30 +25,55 @@ class PipelineTests(StationTable):
         tokenizer = causal_tokenizer(tiny_tokenizer) if head == "AutoModelForCausalLM" else tiny_tokenizer
         model = self.model(head, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
         pipe = transformers.pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
-        check(pipe, ["The dog", "Ada watches the quiet river near the harbour."])
+        check(pipe, ["The dog", "Ada watches the quiet river near the harbour.", "Vera paints"])
+
+    def test_zero_shot_pipeline(self, tiny_tokenizer):
+        head = "AutoModelForSequenceClassification"
+        if head not in self.heads:
+            pytest.skip("the station does not classify texts")
+        classes = {"entailment": 0, "neutral": 1, "contradiction": 2}
+        model = self.model(
+            head, vocab_size=len(tiny_tokenizer), pad_token_id=tiny_tokenizer.pad_token_id, label2id=classes
+        )
+        pipe = transformers.pipeline("zero-shot-classification", model=model, tokenizer=tiny_tokenizer, device="cpu")
+        texts, labels = ["The dog", "Ada watches the quiet river.", "Vera"], ["a river", "the old brave dog"]
+        for text, answer in zip(texts, pipe(texts, labels, batch_size=4), strict=True):
+            alone = pipe(text, labels)
+            assert answer["labels"] == alone["labels"]
+            assert answer["scores"] == pytest.approx(alone["scores"], abs=1e-5)
 
     def check_feature_extraction(self, pipe, texts: list[str]):
-        for text in texts:
+        for text, batched in zip(texts, pipe(texts, batch_size=len(texts)), strict=True):
             vectors = torch.tensor(pipe(text))
+            # behind them stands padding
+            at_tokens = torch.tensor(batched)[:, : vectors.shape[1]]
+            torch.testing.assert_close(at_tokens, vectors, rtol=1e-5, atol=1e-5)
             expected = pipe.model(**pipe.tokenizer(text, return_tensors="pt")).last_hidden_state
             torch.testing.assert_close(vectors, expected, rtol=1e-5, atol=1e-5)
+
+    def check_fill_mask(self, pipe, texts: list[str]):
+        masked = [f"[MASK] {text}" for text in texts]
+        for text, answer in zip(masked, pipe(masked, batch_size=len(texts)), strict=True):
+            alone = pipe(text)
+            assert [guess["token"] for guess in answer] == [guess["token"] for guess in alone]
+            assert [guess["score"] for guess in answer] == pytest.approx([guess["score"] for guess in alone], abs=1e-5)
 
     def check_text_generation(self, pipe, texts: list[str]):
         options = {"max_new_tokens": 4, "do_sample": False}
         alone = [pipe(text, **options) for text in texts]
-        assert pipe(texts, **options, batch_size=2) == alone
+        assert pipe(texts, **options, batch_size=len(texts)) == alone
         for text, [answer] in zip(texts, alone, strict=True):
             assert answer["generated_text"].startswith(text)
             assert len(answer["generated_text"]) > len(text)
 
     def check_text_classification(self, pipe, texts: list[str]):
         names = set(pipe.model.config.id2label.values())
-        for text, answer in zip(texts, pipe(texts, batch_size=2), strict=True):
+        for text, answer in zip(texts, pipe(texts, batch_size=len(texts)), strict=True):
             assert answer["label"] in names
             assert pipe(text) == [{"label": answer["label"], "score": pytest.approx(answer["score"], abs=1e-5)}]
 
     def check_token_classification(self, pipe, texts: list[str]):
-        for text, entities in zip(texts, pipe(texts, batch_size=2), strict=True):
+        for text, entities in zip(texts, pipe(texts, batch_size=len(texts)), strict=True):
             for entity in entities:
                 assert text[entity["start"] : entity["end"]].lower() == entity["word"].removeprefix("##")
             scores = [pytest.approx(entity["score"], abs=1e-5) for entity in entities]

@@ -22,7 +22,8 @@ VARIANTS = {
     "lineage_gru": [{"reset_mode": "before"}, {"bidirectional": True}],
     "lineage_rnn": [{"hidden_act": "sigmoid"}],
     "lineage_seq2seq": [{"cell": "gru"}],
-    "lineage_rnnsearch": [{"cell": "lstm"}, {"attention": "general", "readout_size": None}],
+    "lineage_rnnsearch": [{"cell": "lstm"}, {"coverage": True}],
+    "lineage_luong": [{"cell": "gru"}, {"attention": "concat", "coverage": True, "input_feeding": False}],
     "lineage_elmo": [{"output_layer": "sampled"}],
 }
 CASES = [

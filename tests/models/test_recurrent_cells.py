@@ -1,5 +1,6 @@
 """Cells with derivatives written by hand against onnxruntime, torch.nn and finite differences."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -367,3 +368,27 @@ def test_weight_dropout_is_the_cell_with_fewer_recurrent_weights(kind, length):
     assert_close(outputs, expected)
     expected.sum().backward()
     assert_close(gradient, cell.weight_hh.grad * mask)
+
+
+class Doubled(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "before", "sigmoid", "replace"])
+def test_weight_dropout_of_parametrized_weights(kind):
+    """As adapters of the cell's weights are (PEFT's target_parameters)."""
+    cell = new_cell(kind)
+    x, *state = random_inputs(cell, 2, 6)
+    doubled = copy.deepcopy(cell)
+    with torch.no_grad():
+        doubled.weight_hh.mul_(2)
+        doubled.weight_ih.mul_(2)
+    for name in ("weight_hh", "weight_ih"):
+        nn.utils.parametrize.register_parametrization(cell, name, Doubled())
+    outputs = []
+    for each in (cell, doubled):
+        each.weight_dropout = 0.5
+        torch.manual_seed(3)
+        outputs.append(each(x, tuple(state))[0])
+    assert_close(*outputs)

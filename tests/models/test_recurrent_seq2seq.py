@@ -67,3 +67,29 @@ def test_offloaded_weights_answer_alike(station, place, tmp_path):
     found_logits, found_generated = answers()
     torch.testing.assert_close(found_logits, logits)
     assert torch.equal(found_generated, generated)
+
+
+# peft asks transformers by an old name
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("station", STATIONS)
+def test_adapters_of_the_cells_act_in_every_step(station):
+    """LoRA on weights (`target_parameters`) is there during the cell's call only; merged, it is plain weights."""
+    peft = pytest.importorskip("peft")
+    model = new_model(station)
+    ids, target = torch.randint(4, 60, (3, 6)), torch.randint(4, 60, (3, 5))
+    expected = model(ids, decoder_input_ids=target).logits
+    names = ["cell.weight_ih", "cell.weight_hh"]
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=[], target_parameters=names))
+    torch.testing.assert_close(adapted(input_ids=ids, decoder_input_ids=target).logits, expected)
+    matrices = [parameter for name, parameter in adapted.named_parameters() if "lora_B" in name]
+    with torch.no_grad():
+        for matrix in matrices:
+            matrix.normal_()
+    adapted.train()
+    loss = adapted(input_ids=ids, labels=target).loss
+    loss.backward()
+    assert all(matrix.grad.any() for matrix in matrices)
+    found = adapted.eval()(input_ids=ids, decoder_input_ids=target).logits.detach()
+    assert (found - expected).abs().max() > 1e-2
+    merged = adapted.merge_and_unload()
+    torch.testing.assert_close(merged(ids, decoder_input_ids=target).logits, found, rtol=1e-4, atol=1e-4)

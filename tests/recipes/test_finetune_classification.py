@@ -143,7 +143,7 @@ def test_a_model_of_three_classes_learns_two_and_says_so(run_here, tmp_path, tin
     settings = {"model_name_or_path": tmp_path / "three", "dataset": tmp_path, "max_steps": 1}
     results = run_here(tmp_path / "out", **settings)
     out = capsys.readouterr().out
-    assert "Weights that begin anew: classifier.bias, classifier.weight\n" in out
+    assert "Weights that start anew: classifier.bias, classifier.weight\n" in out
     assert "label: 2 classes (0, 1) from the column's numbers, which are all whole" in out
     assert "accuracy" in results["validation"]
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.num_labels == 2

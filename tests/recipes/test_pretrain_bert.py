@@ -92,8 +92,8 @@ def test_streamed_text_trains(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"streaming": True, "max_steps": -1}, "streaming: a streamed corpus has no known end: set max_steps"),
-        ({"streaming": True}, "long_block_size needs a corpus that is held: leave out streaming"),
+        ({"streaming": True, "max_steps": -1}, "streaming: a streamed corpus has no known end; set max_steps"),
+        ({"streaming": True}, "long_block_size needs a corpus in memory: leave out streaming"),
         ({"document_packing": True}, "document_packing is for causal language models"),
     ],
 )

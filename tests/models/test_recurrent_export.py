@@ -1,0 +1,155 @@
+"""Recurrent models, NNLM, word2vec and ELMo exported and in ONNX, for any batch and length, equal to the model."""
+
+import pytest
+import torch
+import transformers
+
+from hf_lineage import (
+    ELMoConfig,
+    GRUConfig,
+    LSTMConfig,
+    LuongConfig,
+    NNLMConfig,
+    RNNConfig,
+    RNNSearchConfig,
+    Seq2SeqConfig,
+    Word2VecConfig,
+)
+
+
+SIZES = {"vocab_size": 60, "hidden_size": 16, "num_labels": 3}
+LAYERS = {**SIZES, "embedding_size": 12, "num_hidden_layers": 2, "initializer_range": 0.3}
+TARGET = {**LAYERS, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+CHARACTERS = {
+    "vocab_size": 60,
+    "num_labels": 3,
+    "hidden_size": 16,
+    "projection_size": 8,
+    "character_size": 4,
+    "cnn_filters": [[1, 4], [3, 6]],
+    "max_characters": 12,
+    "task_size": 8,
+    "num_hidden_layers": 2,
+}
+# by the name of the test
+CONFIGS = {
+    "nnlm": NNLMConfig(**SIZES, embedding_size=12, initializer_range=0.3),
+    "word2vec": Word2VecConfig(**SIZES),
+    "rnn": RNNConfig(**LAYERS),
+    "lstm": LSTMConfig(**LAYERS),
+    "gru": GRUConfig(**LAYERS),
+    "seq2seq": Seq2SeqConfig(**TARGET),
+    "rnnsearch": RNNSearchConfig(**TARGET),
+    "luong": LuongConfig(**TARGET),
+    "elmo": ELMoConfig(**CHARACTERS),
+}
+# what one head per station shows
+VARIANTS = {
+    "rnn-relu": (RNNConfig(**LAYERS, hidden_act="relu"), "AutoModel"),
+    "rnn-both-ways": (RNNConfig(**LAYERS, bidirectional=True), "AutoModelForSequenceClassification"),
+    "lstm-both-ways": (LSTMConfig(**LAYERS, bidirectional=True), "AutoModelForTokenClassification"),
+    "lstm-peephole": (LSTMConfig(**LAYERS, peephole="full", cell_clip=0.1), "AutoModel"),
+    "lstm-coupled": (LSTMConfig(**LAYERS, coupled_gates="input", projection_size=5), "AutoModel"),
+    "gru-before": (GRUConfig(**LAYERS, reset_mode="before", update_convention="replace"), "AutoModel"),
+    "seq2seq-context": (Seq2SeqConfig.cho(**TARGET), "AutoModelForSeq2SeqLM"),
+    "seq2seq-both-ways": (Seq2SeqConfig(**TARGET, bidirectional=True, bridge="dense"), "AutoModelForSeq2SeqLM"),
+    "rnnsearch-coverage": (RNNSearchConfig(**TARGET, coverage=True), "AutoModelForSeq2SeqLM"),
+    "luong-coverage": (
+        LuongConfig(**TARGET, coverage=True, attention="concat", attention_window="local-p"),
+        "AutoModelForSeq2SeqLM",
+    ),
+    "luong-at-once": (LuongConfig(**TARGET, input_feeding=False, attention="general"), "AutoModelForSeq2SeqLM"),
+    "word2vec-tree": (Word2VecConfig(**SIZES, objective="hierarchical_softmax"), "AutoModelForPreTraining"),
+}
+
+
+def cases(fast: tuple = (), variants: bool = True):
+    """Parameters `config` and `head`, slow but for those named in `fast`."""
+    found = {f"{name}-{head}": (config, head) for name, config in CONFIGS.items() for head in config.auto_classes}
+    return pytest.mark.parametrize(
+        ("config", "head"),
+        [
+            pytest.param(*value, id=name, marks=[] if name in fast else pytest.mark.slow)
+            for name, value in (found | (VARIANTS if variants else {})).items()
+        ],
+    )
+
+
+def new_model(config, head: str):
+    model = getattr(transformers, head).from_config(config).eval()
+    if getattr(config, "objective", None) == "hierarchical_softmax":
+        model.huffman_tree()
+    return model
+
+
+def new_inputs(config, head: str, padded: bool, batch: int = 3, length: int = 7) -> dict:
+    """Random ids; masks are 0 over two tokens at the end of the first row and at the start of the second."""
+    ids, mask = torch.randint(5, 60, (batch, length)), torch.ones(batch, length, dtype=torch.long)
+    mask[0, -2:] = mask[1, :2] = 0
+    inputs = {"input_ids": ids}
+    if config.model_type == "lineage_elmo":
+        inputs = {"char_ids": torch.randint(1, 261, (batch, length, config.max_characters))}
+    if config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids.flip(1)[:, 1:].contiguous()
+    if padded:
+        inputs["attention_mask"] = mask
+    if padded and config.is_encoder_decoder:
+        inputs["decoder_attention_mask"] = mask.flip(1)[:, 1:].contiguous()
+    if hasattr(config, "use_cache") and "Classification" not in head and "Answering" not in head:
+        # torch cannot export a model that makes a cache
+        inputs["use_cache"] = False
+    return inputs
+
+
+def dynamic(inputs: dict) -> dict:
+    """Batch and time of all tensors vary."""
+    any_size = torch.export.Dim.DYNAMIC
+    return {
+        name: {0: any_size, 1: any_size} if isinstance(value, torch.Tensor) else None for name, value in inputs.items()
+    }
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@cases(variants=False)
+def test_few_graphs(config, head, padded):
+    explained = torch._dynamo.explain(new_model(config, head))(**new_inputs(config, head, padded))
+    assert explained.graph_break_count <= 2, explained.break_reasons
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@cases()
+def test_exported_is_eager(config, head, padded):
+    model, inputs = new_model(config, head), new_inputs(config, head, padded)
+    exported = torch.export.export(model, (), inputs, strict=False).module()
+    torch.testing.assert_close(exported(**inputs)[0], model(**inputs)[0])
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@cases(fast=("lstm-AutoModel",))
+def test_exported_for_any_size_is_eager(config, head, padded):
+    model, inputs = new_model(config, head), new_inputs(config, head, padded)
+    exported = torch.export.export(model, (), inputs, strict=False, dynamic_shapes=dynamic(inputs)).module()
+    for given in (inputs, new_inputs(config, head, padded, batch=5, length=12)):
+        torch.testing.assert_close(exported(**given)[0], model(**given)[0])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("padded", [False, True])
+@cases()
+def test_onnx_is_eager(config, head, padded, tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, inputs = new_model(config, head), new_inputs(config, head, padded)
+    options = {"dynamo": True, "dynamic_shapes": dynamic(inputs), "verbose": False}
+    torch.onnx.export(model, (), str(tmp_path / "model.onnx"), kwargs=inputs, **options)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for given in (inputs, new_inputs(config, head, padded, batch=5, length=12)):
+        arrays = {name: value.numpy() for name, value in given.items() if isinstance(value, torch.Tensor)}
+        found = torch.from_numpy(session.run(None, arrays)[0])
+        torch.testing.assert_close(found, model(**given)[0].detach(), rtol=1e-4, atol=1e-5)
