@@ -1,4 +1,4 @@
-"""Arguments of the recipes: flags beat the YAML file, the file beats the defaults."""
+"""Arguments of the recipes: flags override the YAML file, which overrides the defaults."""
 
 import argparse
 import dataclasses
@@ -31,7 +31,7 @@ def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
     for dataclass_type in dataclass_types:
         types = get_type_hints(dataclass_type)
         hints |= {item.name: types[item.name] for item in dataclasses.fields(dataclass_type) if item.init}
-    # an abbreviated flag would be an unknown key that passes
+    # an abbreviated flag would be an unknown key that is accepted
     parser = HfArgumentParser(
         dataclass_types, allow_abbrev=False, usage="%(prog)s [config.yaml] [--key value ...]    (-h lists the keys)"
     )
@@ -60,16 +60,16 @@ def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
 class ModelArguments:
     """Which model: a new one of `model_type` or of a saved configuration, or a saved model.
 
-    A saved model reads with the tokenizer beside it unless `tokenizer_name` is given: other ids would be other words.
+    A saved model uses the tokenizer in its folder unless `tokenizer_name` is given.
 
     Raises:
-        ValueError: none or several of the three are given, or config_overrides with a saved model.
+        ValueError: not exactly one of the three is given, or config_overrides is given with a saved model.
     """
 
     model_type: str | None = field(default=None, metadata={"help": "A station, such as lineage_lstm."})
-    model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to go on from."})
+    model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to continue from."})
     config_name: str | None = field(
-        default=None, metadata={"help": "A saved configuration (folder or Hub name) of a new model."}
+        default=None, metadata={"help": "A saved configuration (folder or Hub name) for a new model."}
     )
     config_overrides: dict | None = field(
         default=None, metadata={"help": "Fields of the new model's configuration (JSON on the command line)."}
@@ -92,14 +92,14 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Which text, and how it is cut."""
+    """Which text, and how to cut it."""
 
     corpus: str | None = field(
         default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
     )
-    text_field: str = field(default="text", metadata={"help": "Field that holds the text in jsonl and parquet."})
+    text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl and parquet."})
     sample_by: Literal["line", "paragraph", "document"] = field(
-        default="line", metadata={"help": "What a document of a text file is."}
+        default="line", metadata={"help": "What counts as a document of a text file."}
     )
     validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
     test_split: str = field(default="test", metadata={"help": "Name of the test split."})
@@ -116,23 +116,23 @@ class LabelledDataArguments:
     """Which labelled texts: a data set with its splits, or a file for each.
 
     Raises:
-        ValueError: both or neither are given, or a test file without the other two.
+        ValueError: both or neither are given, or a test file is given without the other two.
     """
 
     dataset: str | None = field(
         default=None, metadata={"help": "A folder with <split> files, or owner/name[:configuration] on the Hub."}
     )
     train_file: str | None = field(
-        default=None, metadata={"help": "In place of dataset: .jsonl, .json, .csv, .tsv (also .gz) or .parquet."}
+        default=None, metadata={"help": "Instead of dataset: .jsonl, .json, .csv, .tsv (also .gz) or .parquet."}
     )
     validation_file: str | None = field(default=None, metadata={"help": "Goes with train_file."})
-    test_file: str | None = field(default=None, metadata={"help": "Goes with train_file, and may be left out."})
+    test_file: str | None = field(default=None, metadata={"help": "Optional, together with train_file."})
     validation_split: str = field(default="validation", metadata={"help": "The split that measures the training."})
     label_field: str = field(default="label", metadata={"help": "The column with the labels."})
     problem_type: Literal["single_label_classification", "regression", "multi_label_classification"] | None = field(
-        default=None, metadata={"help": "What the labels are; default: decided by the whole column, and printed."}
+        default=None, metadata={"help": "What the labels are; default: the whole column decides, and a line says so."}
     )
-    encoding: str = field(default="utf-8", metadata={"help": "Of the text files, such as latin-1."})
+    encoding: str = field(default="utf-8", metadata={"help": "Encoding of the text files, such as latin-1."})
 
     def __post_init__(self):
         files = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
@@ -168,7 +168,7 @@ _SettingsLoader.add_implicit_resolver(
 
 
 def _read_settings(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
-    """Returns field -> value of a YAML file, each of the type that the field asks for."""
+    """Returns field -> value of a YAML file, each of the field's type."""
     try:
         settings = _SettingsLoader(read_text(path)).get_single_data()
     except (OSError, CorpusError, yaml.YAMLError) as error:

@@ -1,8 +1,8 @@
-"""Pipelines for word vectors, the input embeddings of any model whose tokens are words, and for translation.
+"""Pipelines for word vectors (the input embeddings of any model whose tokens are words) and for translation.
 
 Importing this file registers "word-analogy", "word-similarity" and "lineage-translation" for `transformers.pipeline`,
-and "translation" again, which transformers 5 has removed. It travels to the Hub with `pipeline.save_pretrained`, and
-analogy_scores.py with it; of this package it needs nothing else, but for the option `replace_unknown`.
+and "translation", which transformers 5 has removed. `pipeline.save_pretrained` sends the file to the Hub, together
+with analogy_scores.py. It needs nothing else from this package, except for the option `replace_unknown`.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from .analogy_scores import analogy_scores
 
 
 class WordVectorPipeline(Pipeline):
-    """What both pipelines share: words in, the rows of the embedding matrix compared, the best words out."""
+    """What both pipelines share: look up words, compare rows of the embedding matrix, return the best words."""
 
     _load_tokenizer = True
     _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
 
     def _word_ids(self, words: list[str]) -> torch.Tensor:
-        """Words -> token ids [1, W], cut and lower-cased as the tokenizer does it.
+        """Words -> token ids [1, W], cut and lower-cased by the tokenizer.
 
         Raises:
             ValueError: a word is not exactly one known token.
@@ -43,7 +43,7 @@ class WordVectorPipeline(Pipeline):
         return normalize(self.model.get_input_embeddings().weight[ids].float(), dim=-1)
 
     def _cosines(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Unit vectors [..., D] -> cosines with all tokens [..., V], 0 with a zero vector."""
+        """Unit vectors [..., D] -> cosines with all tokens [..., V]; 0 for a zero vector."""
         weight = self.model.get_input_embeddings().weight.float()
         return vectors @ weight.T / torch.linalg.vector_norm(weight, dim=1).clamp(min=1e-12)
 
@@ -69,17 +69,17 @@ class WordVectorPipeline(Pipeline):
 class WordAnalogyPipeline(WordVectorPipeline):
     """Finds the `top_k` (default 5) words d such that a is to b as c is to d; input "a b c" or a dict of a, b, c.
 
-    `method` is "3CosAdd", cos(d, b − a + c) of unit vectors (Mikolov et al., 2013c), or "3CosMul", cosines multiplied
-    and divided (Levy and Goldberg, 2014, eq. 4). `restrict_vocab` keeps to the first, most frequent, words.
+    `method` is "3CosAdd", cos(d, b − a + c) of unit vectors (Mikolov et al., 2013c), or "3CosMul", a product and
+    quotient of cosines (Levy and Goldberg, 2014, eq. 4). `restrict_vocab` searches only the first (frequent) words.
 
     Raises:
-        ValueError: a word is not in the vocabulary, there are not three, or a parameter is out of its range.
+        ValueError: a word is not in the vocabulary, there are not three words, or a parameter is out of its range.
     """
 
     def preprocess(self, inputs):
         words = [inputs[key] for key in "abc"] if isinstance(inputs, dict) else inputs.split()
         if len(words) != 3:
-            raise ValueError(f"an analogy is asked with three words, got {inputs!r}")
+            raise ValueError(f"an analogy needs three words, got {inputs!r}")
         return {"word_ids": self._word_ids(words)}
 
     def _forward(self, inputs, top_k=5, method="3CosAdd", restrict_vocab=None):
@@ -87,7 +87,7 @@ class WordAnalogyPipeline(WordVectorPipeline):
         vectors = self._unit_vectors(ids)  # [B, 3, D]
         scores = analogy_scores(*self._cosines(vectors).unbind(1), method)  # [B, V]
         if method == "3CosAdd":
-            # to the cosine with b − a + c itself
+            # makes the sum of cosines the cosine with b − a + c
             offset = vectors[:, 1] - vectors[:, 0] + vectors[:, 2]
             scores = scores / torch.linalg.vector_norm(offset, dim=-1, keepdim=True).clamp(min=1e-12)
         return self._best(scores, ids, top_k, restrict_vocab)
@@ -99,17 +99,17 @@ class WordAnalogyPipeline(WordVectorPipeline):
 class WordSimilarityPipeline(WordVectorPipeline):
     """Finds the `top_k` (default 10) nearest words to a word by cosine, or {"score": cosine} of a pair "a b".
 
-    A pair may also be a dict of a and b. `restrict_vocab` keeps to the first, most frequent, words.
+    A pair may also be a dict of a and b. `restrict_vocab` searches only the first, most frequent words.
 
     Raises:
-        ValueError: a word is not in the vocabulary, there are not one or two, or a parameter is out of its range.
+        ValueError: a word is not in the vocabulary, there are not one or two words, or a parameter is out of range.
     """
 
     def preprocess(self, inputs):
         words = [inputs[key] for key in "ab"] if isinstance(inputs, dict) else inputs.split()
         if len(words) not in (1, 2):
             raise ValueError(f"one word or a pair of words is needed, got {inputs!r}")
-        # a word alone is paired with itself, so that both kinds go into one batch
+        # a single word is paired with itself, so that both kinds fit into one batch
         return {"word_ids": self._word_ids((words * 2)[:2]), "is_pair": torch.tensor([len(words) == 2])}
 
     def _forward(self, inputs, top_k=10, restrict_vocab=None):
@@ -125,7 +125,7 @@ class WordSimilarityPipeline(WordVectorPipeline):
 
 
 class LengthLimits(StoppingCriteria):
-    """Ends each sentence's answers at a length of its own, `limits` [B], the start included."""
+    """Ends the answers of each sentence at its own length, `limits` [B], the start token included."""
 
     def __init__(self, limits: torch.Tensor):
         self.limits = limits
@@ -135,19 +135,19 @@ class LengthLimits(StoppingCriteria):
 
 
 class TranslationPipeline(Pipeline):
-    """Translates a text, or a list of them, with an encoder-decoder: [{"translation_text": …}] a text.
+    """Translates a text, or a list of texts, with an encoder-decoder: [{"translation_text": …}] per text.
 
-    Options are generate()'s: `num_beams`, `max_new_tokens`, `num_return_sequences` (the n best, best first), …; unless
-    given, they are those of the model's generation_config. Without any limit of length, a translation has at most
-    50 tokens more than its source (Vaswani et al., 2017, section 6.1). `return_tensors` gives
-    {"translation_token_ids": …} instead, and `clean_up_tokenization_spaces` is the tokenizer's.
+    It takes the options of generate(): `num_beams`, `max_new_tokens`, `num_return_sequences` (the n best, best first),
+    …; their defaults are in the model's generation_config. Without a limit, a translation has at most 50 tokens more
+    than its source (Vaswani et al., 2017, section 6.1). `return_tensors` gives {"translation_token_ids": …} instead;
+    `clean_up_tokenization_spaces` is as in the tokenizer.
 
-    Unknown words of a translation are left out. With `replace_unknown` each becomes the source word that it was
-    aligned with (Luong et al., 2015b): True copies it, a mapping translates the words that it holds.
+    A translation leaves unknown words out. With `replace_unknown` each becomes the source word aligned with it (Luong
+    et al., 2015b): True copies the source word, a mapping translates the words it contains.
 
     Raises:
-        ValueError: an input is not a text, or is empty; `replace_unknown` is given for a model without attention to
-            the source, or a tokenizer without unknown words.
+        ValueError: an input is not a text, or is empty; `replace_unknown` is given, but the model has no attention to
+            the source, or the tokenizer no unknown word.
         ImportError: `replace_unknown` is given, but hf_lineage is not installed.
     """
 
@@ -194,7 +194,7 @@ class TranslationPipeline(Pipeline):
             return {"output_ids": self._by_source(self.model.generate(**inputs, **options), inputs)}
         alignments, eager_attention = self._alignments()
         options |= {"output_attentions": True, "return_dict_in_generate": True}
-        # of all implementations only this one gives its weights
+        # only the eager implementation returns its weights
         with eager_attention(self.model):
             outputs = self.model.generate(**inputs, **options)
         weights = alignments.generated_alignments(outputs)  # [B·n, T, S]
@@ -212,7 +212,7 @@ class TranslationPipeline(Pipeline):
     @staticmethod
     def _alignments():
         try:
-            # within try, since transformers would ask for each other import of a file that travels
+            # within try, since transformers requires every other import of a file on the Hub to be installed
             from hf_lineage.inference import generated_alignment as alignments
             from hf_lineage.inference.given_alignment import eager_attention
         except ImportError as error:
@@ -249,8 +249,8 @@ for task, pipeline_class, model_class in (
     ("lineage-translation", TranslationPipeline, AutoModelForSeq2SeqLM),
     ("translation", TranslationPipeline, AutoModelForSeq2SeqLM),
 ):
-    # a copy that came with a model must not replace the installed one
+    # a copy that was loaded with a model must not replace the installed one
     if task not in PIPELINE_REGISTRY.supported_tasks:
         PIPELINE_REGISTRY.register_pipeline(task, pipeline_class, pt_model=model_class, type="text")
-    # transformers refuses the tasks that it has removed before it looks for them
+    # transformers refuses removed tasks before it looks them up
     REMOVED_TASKS.pop(task, None)

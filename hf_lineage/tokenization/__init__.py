@@ -11,7 +11,7 @@ from hf_lineage.tokenization.word_level import extend_word_level, train_word_lev
 from hf_lineage.tokenization.wordpiece import train_wordpiece
 
 
-# by the names that recipes give them
+# by their names in recipes
 TRAINERS = {
     "wordpiece": train_wordpiece,
     "byte_pairs": train_byte_pairs,

@@ -1,4 +1,4 @@
-"""Which characters a vocabulary of pieces starts from: the most frequent ones, as many as the text needs."""
+"""The characters that a vocabulary of pieces starts from: the most frequent ones, as many as the text needs."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 import numpy as np
 
 
-# of the words of the training text, those spelled in the alphabet alone
+# shares of the training text's words that the alphabet spells
 WANTED_SHARE = 0.9999
 LEAST_SHARE = 0.95
 
 
 class Alphabet:
-    """The characters of counted words, most frequent first; of equally frequent ones, the smaller code point first.
+    """The characters of counted words, most frequent first, equally frequent ones by code point.
 
     shares[n] is the share of the words that the n most frequent characters spell.
     """
@@ -30,10 +30,11 @@ class Alphabet:
         self.shares = spelled.cumsum() / spelled.sum()
 
     def enough(self, at_least: int, takes: np.ndarray, room: int) -> int:
-        """How many characters to keep where character i takes takes[i] entries of a vocabulary with so much `room`.
+        """How many characters to keep if character i takes takes[i] entries and the vocabulary has `room` entries.
 
-        `at_least`, if there are that many and they fit, or as many as spell 99.99 % of the words. Where those do not
-        fit, as many as do, if these spell 95 %: with less, a vocabulary is too small, which is for the caller to say.
+        Keeps `at_least` characters (if there are that many and they fit), or more until they spell 99.99 % of the
+        words. If those do not fit, keeps as many as fit, provided that these spell 95 %. If not, the returned number
+        does not fit, and the caller reports that the vocabulary is too small.
         """
         taken = np.concatenate([[0], np.cumsum(takes)])
         wanted = int(np.searchsorted(self.shares, WANTED_SHARE))

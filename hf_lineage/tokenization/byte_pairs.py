@@ -1,7 +1,7 @@
-"""Byte-pair encoding whose decoding gives the text back as it was, for translation and for text to be generated.
+"""Byte-pair encoding whose decoding restores the text exactly, for translation and generation.
 
 A blank is a character like any other, shown as ▁, and begins the word after it (sentencepiece; Kudo and Richardson,
-2018); a rare character is spelled in its UTF-8 bytes. So nothing is unknown and nothing is lost, in any script.
+2018). A rare character is spelled in its UTF-8 bytes. So nothing is unknown and nothing is lost, in any script.
 
 texts -> words with the ▁ before them, counted -> characters, pairs merged (Sennrich et al., 2016) -> tokenizer
 """
@@ -25,7 +25,7 @@ from hf_lineage.tokenization.wordpiece import MAX_WORD_LENGTH, rebuilt_text
 
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-# an ideograph; letters, digits or marks, with the blank before them; a blank that nothing of that kind follows
+# an ideograph; letters, digits or marks, with the blank before them; a blank without one of these after it
 WORDS = (
     rf"[{IDEOGRAPHS}]|{VISIBLE_BLANK}?(?:(?![{IDEOGRAPHS}])[\p{{L}}\p{{M}}\p{{Cf}}])+|{VISIBLE_BLANK}?\p{{N}}+"
     rf"|{VISIBLE_BLANK}?[^\p{{L}}\p{{M}}\p{{Cf}}\p{{N}}\s{VISIBLE_BLANK}]+|{VISIBLE_BLANK}"
@@ -42,11 +42,11 @@ def train_byte_pairs(
     model_max_length: int | None = None,
     show_progress: bool = True,
 ) -> PreTrainedTokenizerFast:
-    """Trains a tokenizer whose `decode` gives every text back, lower-cased if `lowercase`; only ▁ becomes a blank.
+    """Trains a tokenizer whose `decode` restores every text (lower-cased if `lowercase`), but turns ▁ into a blank.
 
-    Punctuation, numbers and each Chinese character are apart from words. Ids: special tokens, the 256 bytes, the
+    Punctuation, numbers and each Chinese character are separate from words. Ids: special tokens, the 256 bytes, the
     characters that spell 99.99 % of the words by code point, merged pieces by age. For the arguments and the template
-    see `train_wordpiece`; the unk token is there, but no text has it.
+    see `train_wordpiece`. The unk token exists, but no text contains it.
 
     Raises:
         ValueError: an argument is out of its range, or vocab_size is too small for the bytes and characters.
@@ -59,7 +59,7 @@ def train_byte_pairs(
         check_at_least_one(model_max_length=model_max_length)
     roles = special_roles(special_tokens)
     specials = list(dict.fromkeys(roles.values()))
-    # not Metaspace: of a text that begins with a blank it would lose that
+    # not Metaspace, which would lose a blank at the beginning of a text
     marked = [normalizers.Prepend(VISIBLE_BLANK), normalizers.Replace(" ", VISIBLE_BLANK)]
     normalizer = normalizers.Sequence([*([lowercasing()] if lowercase else []), *marked])
     pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "isolated")
@@ -86,9 +86,9 @@ def train_byte_pairs(
 def _merged(
     word_counts: Mapping[str, int], first: list[str], alphabet: list[str], vocab_size: int, min_frequency: int
 ) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Token -> id, and the pairs to merge, oldest first; the numbers that break ties stand before the trainer starts.
+    """Token -> id, and the pairs to merge, oldest first; the ids that break ties are fixed before the trainer starts.
 
-    Words with a character beyond the alphabet have no part in it: their bytes are not merged.
+    Words with a character outside the alphabet take no part: their bytes are not merged.
     """
     known = re.compile(f"[{re.escape(''.join(alphabet))}]+")
     words = {word: count for word, count in word_counts.items() if known.fullmatch(word)}

@@ -24,11 +24,11 @@ def train_characters(
     model_max_length: int | None = None,
     show_progress: bool = True,
 ) -> PreTrainedTokenizerFast:
-    """Trains a tokenizer whose tokens are single characters (code points), so that decoding gives the text exactly.
+    """Trains a tokenizer whose tokens are single characters (code points), so that decoding restores the text exactly.
 
-    Ids: special tokens, then characters by falling count (ties by code points). A special token that also stands in
-    the text is that special token. For the arguments see `train_wordpiece`; without `vocab_size` every character that
-    occurs `min_frequency` times is kept, and the others are the unk token.
+    Ids: special tokens, then characters by falling count (ties by code points). A special token in the text keeps its
+    role. For the arguments see `train_wordpiece`. Without `vocab_size` every character that occurs `min_frequency`
+    times is kept; the others become the unk token.
 
     Raises:
         ValueError: an argument is out of its range, or no character is frequent enough.
@@ -54,7 +54,7 @@ def train_characters(
     tokenizer = Tokenizer(models.WordLevel(vocabulary, roles["unk_token"]))
     if normalizer:
         tokenizer.normalizer = normalizer
-    # "." alone would leave line breaks together with what follows
+    # "." would not split at line breaks
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return wrap(tokenizer, roles, model_max_length)

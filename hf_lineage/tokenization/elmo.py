@@ -1,4 +1,4 @@
-"""ELMo's tokenizer: words of a vocabulary, each with the bytes it is spelled in."""
+"""ELMo's tokenizer: words of a vocabulary, each with the bytes of its spelling."""
 
 import copy
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ def elmo_tokenizer(
 ) -> ELMoTokenizer:
     """ELMo's tokenizer over the words of a word-level tokenizer (`train_word_level`), or over a list of words.
 
-    Every sentence stands between the marks `<S>` and `</S>`; a list of words, such as the published programs' file of
-    one word a line, holds them already, and `<UNK>`. Words should stand in order of their frequency, as sampled and
-    adaptive softmax expect. `char_ids` have `max_characters_per_token` entries a word.
+    Every sentence stands between the marks `<S>` and `</S>`. A list of words, such as the published programs' file
+    with one word per line, must hold these marks and `<UNK>`. Words should be sorted by frequency, as sampled and
+    adaptive softmax expect. `char_ids` have `max_characters_per_token` entries per word.
 
     Raises:
-        ValueError: the tokenizer's tokens are not words, a mark is missing, a word stands twice, or there is no room
+        ValueError: the tokenizer's tokens are not words, a mark is missing, a word stands twice, or a word has no room
             for a letter.
     """
     if not 3 <= max_characters_per_token <= 1_000:

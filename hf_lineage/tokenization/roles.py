@@ -1,4 +1,4 @@
-"""Special tokens and the roles they play: [CLS] and [SEP] around texts, end marks, prompts and translations."""
+"""Special tokens and their roles: [CLS] and [SEP] around texts, end marks, prompts and translations."""
 
 import copy
 import json
@@ -28,11 +28,11 @@ def causal_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A copy for causal language models, which read documents as `<eos> text <eos> text ...`.
 
-    A prompt starts with the end mark of the document before it and ends with its own last token: BERT's template
-    would end it with [SEP], after which there is nothing left to say. Batches are padded on the left, where
-    generate() wants it. Every word is decoded with the blank before it, so that a continuation can be appended to its
-    prompt. Where words were cut at punctuation, as BERT's are, `texts` tell which marks have a blank before or after
-    them; without, they are put as in English print. Characters are decoded as they are. Text ids stay as they are.
+    A prompt starts with the end mark of the document before it and ends with its own last token; BERT's template would
+    end it with [SEP], which closes the text. Batches are padded on the left, as generate() needs. Every word is
+    decoded with the blank before it, so that a continuation can be appended to its prompt. If the tokenizer cuts words
+    at punctuation, as BERT's does, `texts` teach it where blanks belong; without `texts` it follows English print.
+    Characters are decoded as they are. Text ids do not change.
 
     Raises:
         ValueError: the tokenizer has no eos_token.
@@ -44,16 +44,16 @@ def causal_tokenizer(
     backend.post_processor = processors.TemplateProcessing(
         single=f"{eos} $A", pair=f"{eos} $A $B", special_tokens=[(eos, tokenizer.eos_token_id)]
     )
-    # characters need no blanks before them: theirs is a Fuse
+    # characters need no blanks before them: their decoder is a Fuse
     is_fused = isinstance(backend.decoder, decoders.Fuse)
     if isinstance(backend.model, models.WordPiece | models.WordLevel) and not is_fused:
         backend.decoder = spacing_decoder(backend, texts, at_start=True)
     elif backend.decoder is not None and backend.decoder.__getstate__() == blanks_decoder(False).__getstate__():
         backend.decoder = blanks_decoder(at_start=True)
-    # a new object of the plain class: a BertTokenizer would come back from disk with BERT's template
+    # of the plain class: a BertTokenizer would be loaded with BERT's template again
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        # a causal model has no segments, and generate() refuses inputs that its model does not know
+        # a causal model has no segments, and generate() refuses unknown inputs
         model_input_names=["input_ids", "attention_mask"],
         model_max_length=tokenizer.model_max_length,
         padding_side="left",
@@ -67,9 +67,9 @@ def translation_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A copy for encoder-decoders, which read and write `text <eos>`; the decoder starts from bos_token.
 
-    Batches are padded on the right. Text ids stay as they are. A tokenizer that cuts words at punctuation or between
-    Chinese characters, as BERT's does, forgets where blanks stood: with `texts` of the target language it decodes as
-    these are written. `train_byte_pairs` forgets nothing.
+    Batches are padded on the right. Text ids do not change. A tokenizer that cuts words at punctuation or between
+    Chinese characters, as BERT's does, forgets where blanks stood; it learns from `texts` of the target language where
+    they belong. A tokenizer of `train_byte_pairs` forgets nothing.
 
     Raises:
         ValueError: the tokenizer has no eos_token, bos_token or pad_token.
@@ -129,9 +129,9 @@ def wrap(
     model_max_length: int | None,
     vocabulary: dict[str, int] | None = None,
 ) -> PreTrainedTokenizerFast:
-    """What transformers works with; a `vocabulary`, which is emptied, takes the place of a WordLevel tokenizer's own.
+    """A tokenizer for transformers; a `vocabulary`, which this empties, replaces that of a WordLevel tokenizer.
 
-    It goes through a file, so that it is in memory once: of a tokenizer transformers makes a copy.
+    The vocabulary goes through a file, so that memory holds it once: transformers would copy a tokenizer.
     """
     input_names = ["input_ids", "attention_mask"]
     if "cls_token" in roles and "sep_token" in roles:

@@ -1,9 +1,9 @@
-"""Where blanks stand in a text whose marks were cut off: decoding that undoes BERT's cuts, learnt from texts.
+"""Decoding that undoes BERT's cuts: it learns from texts where blanks stand.
 
-BERT's pre-tokenizer makes a word of each punctuation mark and each Chinese character, and forgets which of them stood
-without a blank before it: "I'm" comes back as "I ' m". Whether a gap has a blank hardly depends on more than the two
-characters at it and those beyond them, so a few dozen rules, read off the texts, bring nearly all blanks back. The
-rules are regular expressions in the decoder of tokenizer.json, which works wherever that file is opened.
+BERT's pre-tokenizer makes a word of each punctuation mark and each Chinese character, and forgets which of them had no
+blank before it: "I'm" is decoded as "I ' m". Whether a gap has a blank depends mostly on the two characters around it
+and their neighbours, so a few dozen rules learnt from texts restore nearly all blanks. The rules are regular
+expressions in the decoder of tokenizer.json, and work wherever that file is opened.
 
 texts -> gaps between words, with a blank or without -> rules -> decoder
 """
@@ -19,20 +19,20 @@ from tokenizers import Regex, Tokenizer, decoders, models
 
 
 VISIBLE_BLANK = "▁"
-# what generated texts show in place of an unknown word
+# what generated texts show instead of an unknown word
 UNKNOWN = "⁇"
-# rules hardly change beyond
+# rules hardly change with more characters
 MOST_CHARACTERS = 3_000_000
 TEXTS_AT_ONCE = 1_000
-# to the left of the first word and to the right of the last one
+# stands left of the first word and right of the last one
 START, END = "start", "end"
 OPENING, CLOSING = "opening quote", "closing quote"
 LETTER, DIGIT, IDEOGRAPH, KANA = "letter", "digit", "ideograph", "kana"
 IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 ASCII_SYMBOLS = "$+<=>^`|~"
-# while the rules are tried, one after the other: gaps that are known to have a blank, and to have none
+# marks of gaps that already have a blank or none, while the rules are applied in turn
 KNOWN_BLANK, KNOWN_JOINED, CLOSING_MARK = "\ue000", "\ue001", "\ue002"
-# each second quote, seen from the one before
+# every second quote, seen from the one before
 EVEN_QUOTE = r'\G[^"]*"[^"]*\K"'
 ANY_GAP = f"[ {KNOWN_BLANK}{KNOWN_JOINED}]"
 PATTERNS = {
@@ -45,7 +45,7 @@ PATTERNS = {
     DIGIT: r"\p{N}",
     LETTER: rf"[^\p{{P}}\p{{N}}\p{{Hiragana}}\p{{Katakana}}ー{re.escape(ASCII_SYMBOLS)}{IDEOGRAPHS} \ue000-\ue002]",
 }
-# where no text tells: English, and the marks of other languages that leave no doubt
+# without texts: English, and the unambiguous marks of other languages
 WIDE = (IDEOGRAPH, KANA, *"、。，；：！？")
 OPENING_MARKS = "([{“‘«"
 PLAIN_RULES: list[dict] = [
@@ -62,9 +62,8 @@ PLAIN_RULES: list[dict] = [
 def spacing_decoder(backend: Tokenizer, texts: Iterable[str] | None, at_start: bool) -> decoders.Decoder:
     """The decoder of word pieces, or of words, that puts blanks where `texts` have them.
 
-    Of the texts the first 3 million characters are read; without any, blanks are put as English is printed. With
-    `at_start` a decoded text begins with the blank before its first word, so that a continuation can be appended to
-    its prompt.
+    It reads the first 3 million characters of the texts; without texts, it follows English print. With `at_start` a
+    decoded text begins with the blank before its first word, so that a continuation can be appended to its prompt.
     """
     rules: list[dict] = []
     if cuts_marks_off(backend):
@@ -73,7 +72,7 @@ def spacing_decoder(backend: Tokenizer, texts: Iterable[str] | None, at_start: b
 
 
 def blanks_decoder(at_start: bool) -> decoders.Decoder:
-    """The decoder of pieces in which ▁ stands for a blank, one before the text too; that one stays if `at_start`."""
+    """The decoder of pieces in which ▁ is a blank; the blank before the text stays only with `at_start`."""
     steps = [decoders.Replace(VISIBLE_BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
     return decoders.Sequence(steps if at_start else [*steps, decoders.Strip(" ", 1, 0)])
 
@@ -92,7 +91,7 @@ def _decoder(model: models.Model, rules: list[dict], at_start: bool) -> decoders
     if prefix:
         pieces.append(decoders.Replace(Regex(f"^{prefix}"), ""))
     steps: list[decoders.Decoder] = [decoders.Replace(Regex(EVEN_QUOTE), CLOSING_MARK)] if rules else []
-    # the rules that know most decide first
+    # rules with the most context decide first
     for level in reversed(rules):
         for decision, mark in ((False, KNOWN_BLANK), (True, KNOWN_JOINED)):
             patterns = sorted(_pattern(*context) for context, joined in level.items() if joined == decision)
@@ -107,7 +106,7 @@ def _decoder(model: models.Model, rules: list[dict], at_start: bool) -> decoders
 
 
 def _learn(backend: Tokenizer, texts: Iterable[str]) -> list[dict]:
-    """Rules of four levels, each {context: joined}; a context decides where none of a higher level is known."""
+    """Rules of four levels, each {context: joined}; a context decides if no higher level knows the gap."""
     counts = [defaultdict(lambda: [0, 0]) for _ in range(4)]
     for words, joined in _words(backend, texts):
         for contexts, is_joined in zip(_contexts(words), joined, strict=True):
@@ -117,7 +116,7 @@ def _learn(backend: Tokenizer, texts: Iterable[str]) -> list[dict]:
     rules = [{}, {}, {}, {}]
     for level, table in enumerate(counts):
         for context, (apart, together) in table.items():
-            # of what lies beyond, two cases more are wanted than speak against it
+            # contexts beyond the marks need two more cases for a rule than against it
             if abs(together - apart) < (2 if level == 3 else 1):
                 continue
             if (together > apart) is not _decision(rules[:level], context):
@@ -126,7 +125,7 @@ def _learn(backend: Tokenizer, texts: Iterable[str]) -> list[dict]:
 
 
 def _decision(rules: list[dict], context: tuple) -> bool | None:
-    """What the rules of lower levels say of a context."""
+    """What the rules of lower levels decide for a context."""
     _, left, right, _ = context
     lower = [(None, left, None, None), (None, None, right, None), (None, left, right, None)]
     known = [level[key] for level, key in zip(rules, lower, strict=False) if key in level]
@@ -134,7 +133,7 @@ def _decision(rules: list[dict], context: tuple) -> bool | None:
 
 
 def _words(backend: Tokenizer, texts: Iterable[str]) -> Iterator[tuple[list[str], list[bool]]]:
-    """The words of each text as they are decoded, and whether each but the first follows without a blank."""
+    """The decoded words of each text, and for each but the first whether it follows without a blank."""
     backend = copy.deepcopy(backend)
     backend.no_truncation()
     backend.no_padding()
@@ -168,10 +167,10 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _contexts(words: list[str]) -> Iterator[list[tuple | None]]:
-    """What stands at each gap, (beyond left, left, right, beyond right), told four times, with more each time.
+    """The contexts of each gap, (beyond left, left, right, beyond right), at four levels of detail.
 
-    The mark on the left; the mark on the right; both characters; and what lies beyond marks, too. Between letters or
-    digits BERT cuts at white space only: no contexts.
+    The levels are: the mark on the left; the mark on the right; both characters; these and their neighbours. A gap
+    between letters or digits has no contexts, since BERT cuts there only at white space.
     """
     classes, quotes = [], 0
     for word in words:
@@ -211,7 +210,7 @@ def _class(character: str) -> str:
 
 
 def _pattern(beyond_left, left, right, beyond_right) -> str:
-    """What stands around the blank of a gap, itself already read."""
+    """The pattern around the blank of a gap; the blank itself is already matched."""
     behind = "" if left is None else f"{_of(left)} "
     ahead = "" if right is None else _of(right)
     if beyond_left is not None:

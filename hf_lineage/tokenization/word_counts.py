@@ -1,4 +1,4 @@
-"""Counting the words or characters of a corpus, what every vocabulary is made from.
+"""Counts the words or characters of a corpus, the basis of every vocabulary.
 
 texts -> chunks between white space, counted -> words, counted
 """
@@ -16,7 +16,7 @@ from hf_lineage.data.text_files import CorpusError, read_parts
 from hf_lineage.text_parts import in_parts
 
 
-# white space to all normalizers and pre-tokenizers used here, which is less than str.split() knows
+# white space for all normalizers and pre-tokenizers used here; str.split() knows more
 CHUNK = re.compile(r"[^ \t\n\r]+")
 MAX_CHUNKS_IN_MEMORY = 1_000_000
 
@@ -24,13 +24,13 @@ MAX_CHUNKS_IN_MEMORY = 1_000_000
 def count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress) -> dict[str, int]:
     """Word -> count; special tokens in the text are not words.
 
-    Chunks between white space are counted first, so that each different one is normalised only once, and what that
-    gives (Chinese characters stand alone now) is counted again and split only once: neither the normalizers nor the
-    pre-tokenizers used here look beyond white space.
+    Chunks between white space are counted first, so that each distinct one is normalised only once. The results, in
+    which Chinese characters stand alone, are counted again and split only once. This is exact because the normalizers
+    and pre-tokenizers used here never look across white space.
     """
     special = _any_of(specials)
     normalized = Counter()
-    # each table gives up its entries to the next one: a large vocabulary is in memory once
+    # each table hands its entries to the next, so that a large vocabulary is in memory once
     for chunks in _count_chunks(texts_or_files, show_progress):
         while chunks:
             chunk, count = chunks.popitem()
@@ -59,7 +59,7 @@ def count_characters(texts_or_files, normalizer, specials, show_progress) -> dic
 
 
 def most_frequent(counts: Mapping[str, int], min_frequency: int) -> list[str]:
-    """Words or characters that occur `min_frequency` times, most frequent first (ties by code points).
+    """Words or characters that occur at least `min_frequency` times, most frequent first (ties by code points).
 
     Raises:
         ValueError: there is none.
@@ -71,18 +71,18 @@ def most_frequent(counts: Mapping[str, int], min_frequency: int) -> list[str]:
             f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
             f"{counts[most_frequent]} times; lower it to at most that"
         )
-    # ties stay in order
+    # a stable sort: ties keep their order
     words.sort(key=counts.__getitem__, reverse=True)
     return words
 
 
 def _any_of(specials) -> re.Pattern:
-    # the longest first, as the tokenizer itself looks for them
+    # the longest first, as in the tokenizer
     return re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))))
 
 
 def _count_chunks(texts_or_files, show_progress) -> Iterator[Counter]:
-    """Chunk -> count, for one stretch of the corpus after the other: chunks of Chinese text hardly ever repeat."""
+    """Chunk -> count for successive stretches of the corpus, since chunks of Chinese text hardly ever repeat."""
     chunks = Counter()
     texts = tqdm(_texts(texts_or_files), desc="Counting words", unit=" texts", disable=not show_progress)
     for text in in_parts(texts):
@@ -98,7 +98,7 @@ def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
     if isinstance(texts_or_files, str | Path):
         texts_or_files = [Path(texts_or_files)]
     if isinstance(texts_or_files, list | tuple) and any(map(_is_file, texts_or_files[:100])):
-        # a missing one among them is a slip of the pen, and no text to train on
+        # a missing file among them is a mistake, not a text to train on
         if missing := [str(path) for path in texts_or_files if not os.path.isfile(path)]:
             raise FileNotFoundError(f"no such file to train on: {', '.join(missing)}")
         texts_or_files = chain.from_iterable(map(read_parts, texts_or_files))
@@ -117,7 +117,7 @@ def _texts(texts_or_files: str | Path | Iterable) -> Iterator[str]:
 
 
 def _is_file(entry) -> bool:
-    # a Path that does not exist is a mistake to report, a str that does not exist is text
+    # a Path that does not exist is an error, a str that names no file is text
     return isinstance(entry, Path) or (isinstance(entry, str) and os.path.isfile(entry))
 
 

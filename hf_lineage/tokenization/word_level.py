@@ -15,24 +15,24 @@ from hf_lineage.tokenization.roles import check_at_least_one, check_boolean, spe
 from hf_lineage.tokenization.word_counts import count_words, most_frequent
 
 
-# marks, joiners and soft hyphens belong to the character before them (Unicode, UAX 29, rule WB4)
+# marks, joiners and soft hyphens belong to the character before (Unicode, UAX 29, rule WB4)
 SOFT = r"\p{M}\p{Cf}&&[^\x{200B}]"
 DIGIT, HEBREW = r"\p{N}", r"\p{Hebrew}"
 LETTER = r"[\p{L}&&[^\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]"
-# these stay between letters or digits, those of UAX 29's ExtendNumLet and the hyphen, which it cuts at
+# these stay between letters or digits: ExtendNumLet of UAX 29, and the hyphen (where UAX 29 cuts)
 BETWEEN_ALL = r"\p{Pc}'’\-‐‑"
-# these between letters (MidLetter), these between digits (MidNum), these between either (MidNumLet)
+# these stay between letters (MidLetter), between digits (MidNum), and between either (MidNumLet)
 BETWEEN_LETTERS = ":·\u0387\u055f״\u2027\ufe13\ufe55："
 BETWEEN_DIGITS = ",;\u037e\u0589\u060c\u060d\u066c\u07f8\u2044\ufe10\ufe14\ufe50\ufe54，；"
 BETWEEN_EITHER = ".\u2018\u2024\ufe52\uff07．"
 
 
 def _unless_between(marks: str, neighbours: str) -> str:
-    """One of `marks`, where it does not stand between two `neighbours`, soft characters passed over."""
+    """One of `marks` that does not stand between two `neighbours`, ignoring soft characters."""
     return rf"[{marks}](?:(?<!(?:{neighbours}|[{SOFT}])[{marks}])|(?![{SOFT}]*{neighbours}))"
 
 
-# what lies between words: it begins at the start, at a character of no word, or at a mark that joins nothing
+# what stands between words: begins at the start, at a character outside words, or at a mark that joins nothing
 PUNCTUATION = (
     rf"(?:\A(?=[^\p{{L}}\p{{N}}])"
     rf"|\x{{200B}}|[^\p{{L}}\p{{N}}\p{{M}}\p{{Cf}}{BETWEEN_ALL}{BETWEEN_LETTERS}{BETWEEN_DIGITS}{BETWEEN_EITHER}\"]"
@@ -44,7 +44,7 @@ PUNCTUATION = (
     rf"|{_unless_between(chr(34), HEBREW)}"
     rf")[^\p{{L}}\p{{N}}]*"
 )
-# a cased letter before it and none behind it, others than letters passed over, as str.lower() has it
+# a cased letter before and none after, ignoring non-letters, as in str.lower()
 CASED, PASSED_OVER = r"[\p{Lu}\p{Ll}\p{Lt}]", r"[\p{M}\p{Cf}\p{Lm}'’.:·]*"
 FINAL_SIGMA = rf"{CASED}{PASSED_OVER}\KΣ(?!{PASSED_OVER}{CASED})"
 
@@ -63,17 +63,17 @@ def train_word_level(
 ) -> PreTrainedTokenizerFast:
     """Trains a tokenizer whose tokens are the words between white space, most frequent first.
 
-    With `strip_punctuation` words end where Unicode has their boundaries (UAX 29), but for hyphens between letters or
-    digits, which stay: "end." is end, and "can't", "3.14", "col·legi", "well-known" are words.
-    With `split_punctuation` each punctuation mark is a word by itself: "end." is end and the full stop.
-    Ids: special tokens, then words by falling count (ties by code points). A special token that also stands in the
-    text, such as the Penn Treebank's `<unk>`, is that special token. For the arguments see `train_wordpiece`; without
-    `vocab_size` every word that occurs `min_frequency` times is kept. BERT's template and token_type_ids come with
-    the roles cls_token and sep_token only.
+    With `strip_punctuation` words end at Unicode's word boundaries (UAX 29), except that hyphens between letters or
+    digits stay: "end." is end, and "can't", "3.14", "col·legi", "well-known" are words.
+    With `split_punctuation` each punctuation mark is a word: "end." is end and the full stop.
+    Ids: special tokens, then words by falling count (ties by code points). A special token in the text, such as the
+    Penn Treebank's `<unk>`, keeps its role. For the arguments see `train_wordpiece`. Without `vocab_size` every word
+    that occurs `min_frequency` times is kept. BERT's template and token_type_ids need the roles cls_token and
+    sep_token.
 
     Raises:
-        ValueError: an argument is out of its range, punctuation is to be both stripped and split, or no word is
-            frequent enough.
+        ValueError: an argument is out of its range, both strip_punctuation and split_punctuation are set, or no word
+            is frequent enough.
         CorpusError: the corpus has no text, or holds something that is not text.
         FileNotFoundError: a file is missing.
     """
@@ -87,16 +87,16 @@ def train_word_level(
     specials = list(dict.fromkeys(roles.values()))
     if vocab_size is not None and vocab_size <= len(specials):
         raise ValueError(
-            f"vocab_size={vocab_size} leaves no room for words beside {len(specials)} special tokens; raise it to at "
+            f"vocab_size={vocab_size} leaves no room for words after {len(specials)} special tokens; raise it to at "
             f"least {len(specials) + 1}"
         )
     normalizer = word_normalizer(lowercase, strip_punctuation)
-    # the second splits at white space too
+    # the second also splits at white space
     pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
     words = most_frequent(
         count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
     )
-    # lower-casing can make a special token of a word: <UNK> in the text, <unk> the role
+    # lower-casing can turn a word into a special token: <UNK> in the text, <unk> the role
     tokens = dict.fromkeys([*specials, *words])
     del words
     vocabulary = {token: index for index, token in enumerate(islice(tokens, vocab_size))}
@@ -110,7 +110,7 @@ def train_word_level(
 
 
 def lowercasing() -> normalizers.Normalizer:
-    """Lower case as str.lower() has it: Σ at the end of a word is ς."""
+    """Lower case as in str.lower(): Σ at the end of a word becomes ς."""
     return normalizers.Sequence([normalizers.Replace(Regex(FINAL_SIGMA), "ς"), normalizers.Lowercase()])
 
 
@@ -129,9 +129,9 @@ def extend_word_level(
     min_frequency: int = 1,
     show_progress: bool = True,
 ) -> PreTrainedTokenizerFast:
-    """A copy of a `train_word_level` tokenizer that also knows the words of new texts: old ids stay as they are.
+    """A copy of a `train_word_level` tokenizer that also knows the words of new texts; old ids do not change.
 
-    Words that occur `min_frequency` times and are not in the vocabulary come after it, most frequent first.
+    New words that occur at least `min_frequency` times follow the old vocabulary, most frequent first.
 
     Raises:
         ValueError: the tokenizer is of another kind, or min_frequency is out of its range.

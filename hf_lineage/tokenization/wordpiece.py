@@ -1,8 +1,8 @@
 """WordPiece tokenizers, trained reproducibly, for GPT, BERT and the Transformer.
 
-The same words, as often, give the same bytes of tokenizer.json, on every run and with any number of threads. The
-trainer of `tokenizers` alone does not promise that: it numbers the `##` pieces in the order of a randomly seeded hash
-table, and breaks ties between merges by these numbers. Here they are numbered before it starts.
+The same words with the same counts give the same bytes of tokenizer.json, on every run and with any number of threads.
+The trainer of `tokenizers` alone does not guarantee that: it numbers the `##` pieces in the order of a randomly seeded
+hash table, and breaks ties between merges by these numbers. Here they get their numbers before it starts.
 
 texts -> chunks between white space, counted -> words, counted -> vocabulary -> PreTrainedTokenizerFast
 """
@@ -23,9 +23,9 @@ from hf_lineage.tokenization.word_counts import count_words
 
 
 MAX_WORD_LENGTH = 100
-# words per line of the text rebuilt for the trainer: long enough to be fast, short enough for the threads to share
+# words per line of the text for the trainer: long enough to be fast, short enough to divide among threads
 WORDS_PER_LINE = 1_000
-# an alphabet that is no larger is kept whole
+# an alphabet of up to this size is kept whole
 SMALL_ALPHABET = 1_000
 
 
@@ -46,25 +46,25 @@ def train_wordpiece(
 
     The vocabulary grows by merging the most frequent pair of neighbours (Sennrich et al., 2016), as in the
     `WordPieceTrainer` of `tokenizers`, not by likelihood (Schuster and Nakajima, 2012). Ids: special tokens,
-    characters and then `##characters` by code point, merged pieces by age. A word of more than 100 characters, or
-    with a character beyond the alphabet, is the unk token.
+    characters and then `##characters` by code point, merged pieces by age. A word of more than 100 characters, or with
+    a character outside the alphabet, becomes the unk token.
 
     Args:
         texts_or_files: a path, a list of paths, or an iterable of strings or of lists of strings.
         vocab_size: how many tokens there may be, special tokens included.
         min_frequency: how often a pair must occur to be merged.
-        limit_alphabet: how many characters to keep, the most frequent ones; ties go to the smaller code point. None
-            keeps 1,000, or as many as spell 99.99 % of the words, if vocab_size has room for them.
+        limit_alphabet: how many of the most frequent characters to keep (ties by code points). None keeps 1,000, or as
+            many as spell 99.99 % of the words, if vocab_size has room for them.
         lowercase: lower-case the text.
         strip_accents: remove accents; None means "if lowercase", as in BERT.
         handle_chinese_chars: make each Chinese character a word.
-        special_tokens: role -> token for unk_token (demanded), pad_token, cls_token, sep_token, mask_token, bos_token
-            and eos_token; by default BERT's five. A role left out or None does not exist, except that bos_token and
-            eos_token, if left out, are the cls and sep tokens.
+        special_tokens: role -> token for unk_token (required), pad_token, cls_token, sep_token, mask_token, bos_token
+            and eos_token; by default BERT's five. A role that is missing or None does not exist, but a missing
+            bos_token or eos_token is the cls or sep token.
         model_max_length: the longest input of the model, in tokens.
         show_progress: show progress bars.
 
-    Warns where words of the text have characters beyond the alphabet, and where the vocabulary stays below half of
+    Warns if words of the text have characters outside the alphabet, and if the vocabulary stays below half of
     vocab_size.
 
     Raises:
@@ -87,7 +87,7 @@ def train_wordpiece(
     )
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     word_counts = count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
-    # in an order that does not depend on the order of the texts
+    # in an order independent of the order of the texts
     word_counts = {word: count for word, count in sorted(word_counts.items()) if len(word) <= MAX_WORD_LENGTH}
     if not word_counts:
         raise CorpusError(f"the corpus has no text in words of at most {MAX_WORD_LENGTH} characters")
@@ -114,7 +114,7 @@ def train_wordpiece(
     ids = merging.get_vocab()
     merged = sorted(ids.keys() - set(pieces), key=ids.__getitem__)
     if limit_alphabet is None:
-        # of words that are one character each there is nothing to merge: the room left is for rare characters
+        # one-character words have nothing to merge, so the remaining room is for rare characters
         room = vocab_size - len(merged) - len(specials)
         number = max(number, int(np.searchsorted(takes.cumsum(), room, side="right")))
         kept, continuing = _kept(alphabet, number, within)
@@ -147,7 +147,7 @@ def _number_of_characters(
 
 
 def _kept(alphabet: Alphabet, number: int, within: set[str]) -> tuple[list[str], list[str]]:
-    """Characters, and `##` before those that stand within words, both by code point."""
+    """Characters, then `##` pieces of those inside words, both by code point."""
     kept = sorted(alphabet.characters[:number])
     return kept, [CONTINUING_PREFIX + character for character in kept if character in within]
 
@@ -155,21 +155,21 @@ def _kept(alphabet: Alphabet, number: int, within: set[str]) -> tuple[list[str],
 def _warn_of_losses(alphabet: Alphabet, number: int, vocab_size: int, size: int):
     if rare := alphabet.characters[number:]:
         warnings.warn(
-            f"{1 - alphabet.shares[number]:.2%} of the words are unknown to this tokenizer: they hold one of the "
+            f"{1 - alphabet.shares[number]:.2%} of the words are unknown to this tokenizer: they contain one of the "
             f"{len(rare)} rarest characters of the text, such as {''.join(rare[:10])!r}; it knows the {number} most "
             "frequent ones: raise limit_alphabet or vocab_size",
             stacklevel=3,
         )
     if 2 * size < vocab_size:
         warnings.warn(
-            f"the vocabulary has {size} tokens of the vocab_size={vocab_size} asked for: the text has no other pair "
-            "of pieces that is frequent enough; give more text, or a lower min_frequency or vocab_size",
+            f"the vocabulary has {size} tokens of the vocab_size={vocab_size} asked for: no other pair of pieces "
+            "in the text is frequent enough; give more text, or a lower min_frequency or vocab_size",
             stacklevel=3,
         )
 
 
 def rebuilt_text(word_counts: Mapping[str, int]) -> Iterator[str]:
-    """Every word as often as it occurs, in lines."""
+    """Lines in which every word occurs as often as it was counted."""
     for word, count in word_counts.items():
         line = (word + " ") * min(count, WORDS_PER_LINE)
         for _ in range(count // WORDS_PER_LINE):

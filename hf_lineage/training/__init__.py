@@ -1,4 +1,4 @@
-"""What transformers' Trainer lacks for the lineage: exact resume, per-epoch schedules, truncated BPTT, word2vec."""
+"""What the lineage needs beyond transformers' Trainer: exact resume, per-epoch schedules, truncated BPTT, word2vec."""
 
 from hf_lineage.training.averaging import AverageCheckpoints, average_checkpoints, load_average
 from hf_lineage.training.bert_adam import BertAdam

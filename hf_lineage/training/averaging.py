@@ -1,4 +1,4 @@
-"""Checkpoint averaging (Vaswani et al., 2017, section 6.1): the mean of the last few checkpoints translates better."""
+"""Checkpoint averaging (Vaswani et al., 2017, section 6.1): the mean of the last checkpoints translates better."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -33,7 +33,7 @@ def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, Tensor]:
                     tensor = file.get_tensor(name)
                     if number and (name not in total or total[name][0].shape != tensor.shape):
                         raise ValueError(f"{path}: {name} {list(tensor.shape)} is not in {folders[0]}")
-                    # sums beside the dtype to come back to
+                    # the sum, and the dtype to convert it back to
                     total[name] = (tensor.double() + total[name][0] if number else tensor.double(), tensor.dtype)
                     seen.add(name)
         if missing := total.keys() - seen:
@@ -42,10 +42,10 @@ def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, Tensor]:
 
 
 def load_average(model: PreTrainedModel, folders: Sequence[str | Path]):
-    """Gives `model` the mean of the weights in `folders`; weights tied to others follow these.
+    """Gives `model` the mean of the weights in `folders`; tied weights stay tied.
 
     Raises:
-        ValueError: the checkpoints are of another model, or differ from each other.
+        ValueError: the checkpoints belong to another model, or differ from each other.
     """
     average = average_checkpoints(folders)
     missing, unexpected = model.load_state_dict(average, strict=False)
@@ -57,10 +57,10 @@ def load_average(model: PreTrainedModel, folders: Sequence[str | Path]):
 class AverageCheckpoints(TrainerCallback):
     """At the end of training, gives the model the mean of the newest `last` whole checkpoints of the run.
 
-    `save_total_limit` must keep as many. A run with fewer checkpoints averages those.
+    `save_total_limit` must keep that many. A run with fewer checkpoints averages all of them.
 
     Raises:
-        ValueError: `last` is below 1, or at the beginning of training, checkpoints are not saved or not kept.
+        ValueError: `last` is below 1, or (when training begins) checkpoints are not saved or not kept.
     """
 
     def __init__(self, last: int):
@@ -77,7 +77,7 @@ class AverageCheckpoints(TrainerCallback):
 
     def on_train_end(self, args, state, control, model=None, **kwargs):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # the newest checkpoint is sealed by one process, for which the others have to wait
+            # one process seals the newest checkpoint, and the others wait for it
             torch.distributed.barrier()
         folders = list(islice(complete_checkpoints(args.output_dir), self.last))
         if folders:

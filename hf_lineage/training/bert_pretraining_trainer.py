@@ -1,4 +1,4 @@
-"""BERT's pre-training, in which two kinds of labels are averaged: masked words, and pairs of sentences."""
+"""BERT's pre-training, which averages over two kinds of labels: masked words and pairs of sentences."""
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -7,10 +7,10 @@ from hf_lineage.training.trainer import LineageTrainer, number_scored
 
 
 class BERTPretrainingTrainer(LineageTrainer):
-    """Tells the model how many pairs an update has, over all of its batches and processes.
+    """Tells the model how many pairs an update has, over all its batches and processes.
 
-    Trainer counts the masked words alone. With both numbers, 1 process x batch 8, 2 x 4 and 4 accumulated batches of 2
-    train the same model. The loss of an evaluation is the mean over all its masked words plus that over all its pairs.
+    Trainer counts only the masked words. With both numbers, 1 process x batch 8, 2 x 4 and 4 accumulated batches of 2
+    train the same model. The evaluation loss is the mean over all masked words plus the mean over all pairs.
     """
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):

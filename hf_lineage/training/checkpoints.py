@@ -1,4 +1,4 @@
-"""Sealed checkpoints: a run that is killed while saving resumes from the newest checkpoint that is whole."""
+"""Sealed checkpoints: a run killed while saving resumes from the newest whole checkpoint."""
 
 import hashlib
 import json

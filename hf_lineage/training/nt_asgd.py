@@ -1,4 +1,4 @@
-"""Averaged SGD that sets in when validation stalls (NT-ASGD; Merity et al., 2017, algorithm 1)."""
+"""SGD that averages the weights once validation stalls (NT-ASGD; Merity et al., 2017, algorithm 1)."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +11,10 @@ from transformers import TrainerCallback
 
 
 class NonMonotonicAverage(TrainerCallback):
-    """The mean of all weights since `patience` evaluations in a row were no better than the best before them.
+    """Averages the weights from the first time that `patience` evaluations in a row do not improve on the best before.
 
-    Training goes on with the raw weights; evaluation sees the mean (`in_place_of`), and at the end of training the
-    model becomes it. Without a stall there is no mean, and nothing changes.
+    Training continues with the raw weights; evaluation uses the mean (`in_place_of`), and at the end of training the
+    model gets the mean. Without a stall there is no mean, and nothing changes.
 
     Raises:
         ValueError: `patience` is below 1.
@@ -50,7 +50,7 @@ class NonMonotonicAverage(TrainerCallback):
 
     @contextmanager
     def in_place_of(self):
-        """Within it the model has the mean weights, if there are any; the raw ones come back."""
+        """Gives the model the mean weights, if there are any, within the block; then the raw ones again."""
         if not self.num_averaged:
             yield
             return
@@ -71,14 +71,14 @@ class NonMonotonicAverage(TrainerCallback):
             self.put(self.mean)
 
     def save(self, checkpoint: str | Path):
-        """Writes the mean and the losses so far beside the checkpoint's raw weights."""
+        """Writes the mean and the losses so far to the checkpoint, next to the raw weights."""
         metadata = {"num_averaged": str(self.num_averaged), "losses": " ".join(map(repr, self.losses))}
         metadata["stalled"] = str(int(self.mean is not None))
         tensors = {name: tensor.contiguous() for name, tensor in (self.mean or {}).items()}
         save_file(tensors, self.file(checkpoint), metadata)
 
     def load(self, checkpoint: str | Path):
-        """Goes on from what `save` wrote.
+        """Reads what `save` wrote.
 
         Raises:
             ValueError: the checkpoint is of a run that did not average.

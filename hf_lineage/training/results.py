@@ -1,4 +1,4 @@
-"""The numbers of a run, on disk as soon as each is measured."""
+"""The numbers of a run, each on disk as soon as it is measured."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ from hf_lineage.files import write_json
 
 
 class Results(dict):
-    """A dictionary that is written to `path`, as JSON and in one piece, whenever an entry is set.
+    """A dictionary that writes itself to `path`, as JSON and in one piece, whenever an entry is set.
 
-    With `is_writer=False`, as for all processes but one, nothing is written.
+    With `is_writer=False`, for all processes but one, it writes nothing.
 
         results = Results(output_dir / "results.json", model_type="lineage_gpt")
         with results.kept_on_error():
@@ -25,7 +25,7 @@ class Results(dict):
         super().__init__(entries)
         self.path = Path(path)
         self.is_writer = is_writer
-        # an older file stays as long as there is nothing to say
+        # an older file stays until there is a result
         if entries:
             self._write()
 
@@ -40,7 +40,7 @@ class Results(dict):
 
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
-        """An error within says what has been measured, and where that and the model are."""
+        """Adds a note to an error within the block: what has been measured, and where it and the model are."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that transformers lacks, each a factor on the base rate as a function of the update."""
+"""Learning-rate schedules that transformers lacks: each gives a factor on the base rate for every update."""
 
 import math
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from collections.abc import Callable
 def flat_then_decay(
     updates_per_epoch: int, flat_epochs: float, epoch_decay: float, decay_epochs: float = 1.0
 ) -> Callable[[int], float]:
-    """1 during the first `flat_epochs` epochs, then times `epoch_decay` at the start of each `decay_epochs` epochs.
+    """1 during the first `flat_epochs` epochs, then multiplied by `epoch_decay` every `decay_epochs` epochs.
 
-    Zaremba et al. (2014), section 4.1: the small model's rate is halved each epoch after 4 flat ones (0.5); Sutskever
-    et al. (2014), section 3.4: each half epoch after 5.
+    Zaremba et al. (2014), section 4.1, halve the small model's rate every epoch after 4 flat epochs; Sutskever et al.
+    (2014), section 3.4, every half epoch after 5.
     """
 
     def factor(update: int) -> float:
@@ -23,7 +23,7 @@ def flat_then_decay(
 def inverse_time(decay: float) -> Callable[[int], float]:
     """1 / (1 + r t) after t updates, with r = `decay`.
 
-    Bengio et al. (2003), section 4: a rate of 1e-3 and r = 1e-8, where each word of the text is an update.
+    Bengio et al. (2003), section 4, have a rate of 1e-3 and r = 1e-8, with one update per word.
     """
 
     def factor(update: int) -> float:
@@ -33,10 +33,10 @@ def inverse_time(decay: float) -> Callable[[int], float]:
 
 
 def noam(warmup_updates: int) -> Callable[[int], float]:
-    """Linear warm-up, then 1/√s, where the first update is s = 1; 1 at its peak, s = `warmup_updates`.
+    """Linear warm-up, then 1/√s; the first update is s = 1, and the peak is 1 at s = `warmup_updates`.
 
     Vaswani et al. (2017), equation 3: with a base rate of D^(−1/2) · warmup^(−1/2) this is
-    D^(−1/2) · min(s^(−1/2), s · warmup^(−3/2)). transformers' `inverse_sqrt` is an update late, its first is idle.
+    D^(−1/2) · min(s^(−1/2), s · warmup^(−3/2)). transformers' `inverse_sqrt` is one update late: its first is 0.
 
     Raises:
         ValueError: warmup_updates is below 1.
@@ -51,10 +51,10 @@ def noam(warmup_updates: int) -> Callable[[int], float]:
 
 
 def truth_share(schedule: str | None, step: int, k: float, c: float = 0.0, least: float = 0.0) -> float:
-    """ε of scheduled sampling at `step`: how likely a word read is the true one (Bengio et al., 2015, section 2.4).
+    """ε of scheduled sampling at `step`: the probability of reading the true word (Bengio et al., 2015, section 2.4).
 
-    "linear" is max(least, k − c · step), "exponential" k^step with k < 1, "inverse_sigmoid" k / (k + exp(step / k))
-    with k ≥ 1; the latter two are at least `least` too.
+    "linear" is k − c · step, "exponential" k^step with k < 1, "inverse_sigmoid" k / (k + exp(step / k)) with k ≥ 1;
+    all are at least `least`.
 
     Raises:
         ValueError: the schedule is none of these, or a number is outside its range.
@@ -73,6 +73,6 @@ def truth_share(schedule: str | None, step: int, k: float, c: float = 0.0, least
     elif schedule == "exponential":
         share = k**step
     else:
-        # beyond 700 the exponential overflows and the share is 0
+        # beyond 700 the exponential would overflow, and the share is 0
         share = k / (k + math.exp(min(step / k, 700)))
     return max(least, share)

@@ -11,11 +11,11 @@ from transformers import TrainerCallback
 class StopOnSignal(TrainerCallback):
     """Ends the run after the update at which SIGTERM or SIGINT arrives: saves a checkpoint, exits with 128 + signal.
 
-    A run resumed from that checkpoint trains the same model as an unbroken one; an evaluation that was due is left
-    out. Of several processes one signal is enough: all stop at the same update. A repeated signal changes nothing
-    (launchers send it on to processes that have had it from the terminal); SIGQUIT ends at once. In place of
-    transformers' `enable_jit_checkpoint`, which knows SIGTERM only, waits 3 seconds, does not ask the other processes
-    and lets the script go on as if the training had been finished.
+    A run resumed from that checkpoint trains the same model as an unbroken one; an evaluation due then is left out.
+    A signal to one process stops all processes at the same update. A repeated signal changes nothing (launchers
+    forward signals that the processes already have from the terminal); SIGQUIT ends at once. transformers'
+    `enable_jit_checkpoint` knows only SIGTERM, waits 3 seconds, does not ask the other processes, and lets the script
+    continue as if training were finished.
     """
 
     def __init__(self, trainer):
@@ -25,7 +25,7 @@ class StopOnSignal(TrainerCallback):
 
     @contextlib.contextmanager
     def listening(self):
-        """Takes over both signals; one that no update followed is delivered at the end."""
+        """Takes over both signals within the block; delivers a signal that no update followed at the end."""
         if threading.current_thread() is not threading.main_thread():
             # python delivers signals to the main thread only
             yield
@@ -40,7 +40,7 @@ class StopOnSignal(TrainerCallback):
         if received:
             signal.raise_signal(received)
 
-    # inherited by workers that load data, which must live until the process that they serve has stopped
+    # DataLoader workers inherit this handler, since they must live until their process stops
     def receive(self, number, frame):
         self.received = number
 
@@ -49,13 +49,13 @@ class StopOnSignal(TrainerCallback):
         received = torch.tensor(self.received or 0)
         if self.trainer.args.world_size > 1:
             if self.group is None:
-                # over the CPU: asking an accelerator would stall every update
+                # on the CPU: asking an accelerator would stall every update
                 self.group = torch.distributed.new_group(backend="gloo")
             torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX, group=self.group)
         return int(received)
 
     def on_step_end(self, args, state, control, **kwargs):
-        # an evaluation draws from the random state: it has to begin, or a resumed run would draw other numbers
+        # an evaluation draws from the random state: it must begin, or a resumed run would draw other numbers
         if not control.should_evaluate:
             self.save_and_exit_if_asked()
 

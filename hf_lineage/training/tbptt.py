@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time: the state goes on from block to block, the gradient does not."""
+"""Truncated backpropagation through time: blocks pass on the state, but not the gradient."""
 
 from pathlib import Path
 
@@ -29,26 +29,26 @@ class RateByLength(TrainerCallback):
             group["lr"] = rate
 
 
-# what a stream's blocks hold beside the arguments that forward names
+# fields of a stream's blocks that forward does not name as arguments
 STREAM_COLUMNS = ("shift_labels", "backward_shift_labels", "stream", "stream_step", "restarts")
 
 
 class TruncatedBPTTTrainer(LineageTrainer):
     """Trains a recurrent language model on `ParallelStreams`, carrying its state from one block to the next.
 
-    Each stream's state starts at zero with the stream, is cut from the gradient after every block, and is part of the
+    The state starts at zero with each stream, is detached from the gradient after every block, and is part of the
     checkpoint. Every process, and every slot of gradient accumulation, keeps the states of its own streams, so that
     1 process x batch 8, 2 x 4 and 4 accumulated batches of 2 train the same model. Evaluation carries states too. Rows
-    whose `restarts`, if the data have it, is true begin with empty states instead.
+    with a true `restarts` begin with empty states instead.
 
-    On `VariableStreams` the learning rate of an update is in proportion to the length of its blocks.
+    On `VariableStreams` the learning rate of an update is proportional to the length of its blocks.
 
-    With `args.sum_over_time` the gradient is that of the loss summed over a block's time steps (Zaremba et al., 2014:
-    their learning rates and clipping thresholds are meant for it); the logged loss stays the mean per token.
+    With `args.sum_over_time` the gradient is that of the loss summed over a block's time steps, as the learning rates
+    and clipping thresholds of Zaremba et al. (2014) assume; the logged loss stays the mean per token.
 
     Raises:
-        ValueError: gradient checkpointing is on, which would drop the state; in `train`, streams that the batches of
-            all processes do not hold side by side, or that would be shuffled.
+        ValueError: gradient checkpointing is on, which would drop the state; in `train`, the number of streams is no
+            multiple of the batches of all processes, or the streams would be shuffled.
     """
 
     sums_over_time = True
@@ -82,7 +82,7 @@ class TruncatedBPTTTrainer(LineageTrainer):
         inputs = dict(inputs)
         first_stream, step = inputs.pop("stream")[0].item(), inputs.pop("stream_step")[0].item()
         restarts = inputs.pop("restarts", None)  # [B]
-        # looked up in the dict, not with a default: a missing state must not silently become zeros
+        # no default here: a missing state must not silently become zeros
         inputs["cache"] = DynamicCache(config=self.model.config) if step == 0 else states[first_stream]
         if restarts is not None and step > 0:
             for layer in inputs["cache"].layers:

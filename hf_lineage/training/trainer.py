@@ -1,4 +1,4 @@
-"""Trainer whose runs survive a kill: sealed checkpoints, the right epoch after a resume, no training on NaN."""
+"""A Trainer whose runs survive a kill: sealed checkpoints, the right epoch after a resume, no training on NaN."""
 
 import logging
 import math
@@ -47,7 +47,7 @@ class StopOnNonFinite(TrainerCallback):
 
 
 def replace_files(source: Path, target: Path):
-    """Moves all files below `source` into `target`, each in one piece; weights that none of them replaces go."""
+    """Moves all files below `source` into `target`, each in one piece; removes old weights that none replaces."""
     written = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
     for path in written:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def replace_files(source: Path, target: Path):
 
 
 def number_scored(model, inputs: dict) -> torch.Tensor:
-    """How many items the mean loss of a batch is made of: tokens that are scored, or rows."""
+    """Number of items that the mean loss of a batch averages: scored tokens, or rows."""
     if "shift_labels" in inputs:
         return inputs["shift_labels"].ne(IGNORED).sum()
     labels = inputs.get("labels")
@@ -75,7 +75,7 @@ def number_scored(model, inputs: dict) -> torch.Tensor:
 
 
 def number_of_rows(inputs: dict) -> int:
-    """Of a batch, padded or packed into one row."""
+    """Number of rows of a batch, padded or packed into one row."""
     bounds = inputs.get("cu_seq_lens_q")
     return find_batch_size(inputs) if bounds is None else len(bounds) - 1
 
@@ -90,7 +90,7 @@ def first_rows(inputs: dict, rows: int) -> dict:
         if name == "cu_seq_lens_q":
             first[name] = value[: rows + 1]
         else:
-            # a row of all tokens, or a number for each text
+            # one row of all tokens, or one number per text
             first[name] = value[:, : bounds[rows]] if value.dim() == 2 and len(value) == 1 else value[:rows]
     return first
 
@@ -98,9 +98,9 @@ def first_rows(inputs: dict, rows: int) -> dict:
 class LineageTrainer(Trainer):
     """transformers' Trainer for `LineageTrainingArguments`.
 
-    Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one) and are refused by a run with other
-    settings; an `EpochDataset` is told its epoch; the schedule may decay by epoch or with time, and weights may be
-    averaged.
+    Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one), and a run with other settings
+    refuses them. The trainer tells an `EpochDataset` its epoch, can decay the learning rate by epoch or with time, and
+    can average weights.
 
     Raises:
         ValueError: a setting that this trainer or the model's loss would ignore.
@@ -110,11 +110,11 @@ class LineageTrainer(Trainer):
     args: LineageTrainingArguments
     model: PreTrainedModel
 
-    # whether `sum_over_time` means something
+    # whether the trainer supports `sum_over_time`
     sums_over_time = False
 
     def __init__(self, model, *args, **kwargs):
-        # Trainer turns the cache off for training, even of a model that has none, and would save that for good
+        # Trainer turns the cache off in training, even for a model without one, and would save that setting
         self.saved_use_cache = getattr(model.config, "use_cache", False)
         super().__init__(model, *args, **kwargs)
         if self.args.sum_over_time and not self.sums_over_time:
@@ -122,7 +122,7 @@ class LineageTrainer(Trainer):
                 f"sum_over_time is for truncated BPTT and for translation; {type(self).__name__} takes the mean"
             )
         if self.smooths_labels:
-            # Trainer's own would take the labels from the model, and with them what else is in its loss
+            # Trainer's own smoothing would take the labels from the model, and so drop the other terms of its loss
             self.label_smoother = None
         if isinstance(self.train_dataset, EpochDataset):
             self.add_callback(EpochCallback(self.train_dataset))
@@ -139,11 +139,11 @@ class LineageTrainer(Trainer):
 
     @property
     def smooths_labels(self) -> bool:
-        """Whether the model smooths labels in its own loss, as all stations do."""
+        """Whether the model's own loss smooths labels, as in all stations."""
         return self.model.config.model_type.startswith("lineage_")
 
     def evaluate(self, *args, **kwargs):
-        """Trainer.evaluate, of the averaged weights once there are any (`average_after`)."""
+        """Trainer.evaluate, with the averaged weights if there are any (`average_after`)."""
         try:
             with self.average.in_place_of() if self.average is not None else nullcontext():
                 return super().evaluate(*args, **kwargs)
@@ -158,7 +158,7 @@ class LineageTrainer(Trainer):
             raise
 
     def _get_dataloader(self, *args, is_training=False, **kwargs):
-        """Trainer's; `dataloader_drop_last` is of training alone, since an evaluation sees every example."""
+        """As in Trainer, but `dataloader_drop_last` holds only for training: an evaluation sees every example."""
         drop_last = self.args.dataloader_drop_last
         self.args.dataloader_drop_last = drop_last and is_training
         try:
@@ -177,7 +177,7 @@ class LineageTrainer(Trainer):
             self.average.load(checkpoint)
 
     def run_identity(self) -> dict:
-        """What must not change when a run is continued."""
+        """The settings that must not change when a run is continued."""
         return {
             "seed": self.args.seed,
             "processes": self.args.world_size,
@@ -249,44 +249,44 @@ class LineageTrainer(Trainer):
         )
 
     def over_processes(self, number: int, device: torch.device) -> torch.Tensor:
-        """A number of this process's batches, summed over all processes where Trainer sums that of the labels."""
+        """Sums a number of this process's batches over all processes whenever Trainer sums the labels."""
         number = torch.tensor(number, device=device)
         return self.accelerator.gather(number).sum() if self.args.average_tokens_across_devices else number
 
     def get_batch_samples(self, *args, **kwargs):
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         if num_items is not None:
-            # counted on the device, where looking would stall every update, and read when the loss is logged
+            # counted on the device, and read only when the loss is logged: reading would stall every update
             self.unlabelled_updates += (num_items == 0).any()
         return batches, num_items
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if not model.training:
-            # of one batch alone; `evaluation_loop` makes one mean of all
+            # for this batch only; `evaluation_loop` computes the mean over all batches
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
             self.evaluated.append(self.loss_parts(loss, outputs, inputs))
             return (loss, outputs) if return_outputs else loss
         if self.smooths_labels and self.args.label_smoothing_factor:
             inputs = {**inputs, "smoothing": self.label_smoothing()}
         if num_items_in_batch is not None:
-            # the sum over no label is 0, but divided by their number NaN
+            # without labels the sum is 0, but divided by their number it is NaN
             num_items_in_batch = num_items_in_batch.clamp(min=1)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def label_smoothing(self) -> float:
-        """The share ε of the probability that moves from the label to all classes alike."""
+        """The share ε of the probability that moves from the label to all classes equally."""
         return self.args.label_smoothing_factor
 
     def loss_parts(self, loss: torch.Tensor, outputs, inputs) -> torch.Tensor:
-        """Sum and number of what a batch's mean `loss` is made of, float64 [parts, 2].
+        """Sum and number of items for each part of a batch's mean `loss`, float64 [parts, 2].
 
-        The loss of an evaluation is the sum of the parts' means.
+        The evaluation loss is the sum of the parts' means.
         """
         number = number_scored(self.model, inputs).double().to(loss.device)
         return torch.stack([loss.double() * number, number])[None]
 
     def prediction_step(self, model, inputs, *args, **kwargs):
-        """Trainer's; rows that only fill up the processes' last batch are left out of the loss."""
+        """As in Trainer, but rows that only fill up the last batch do not count in the loss."""
         before = len(self.evaluated)
         result = super().prediction_step(model, inputs, *args, **kwargs)
         if result[0] is not None and len(self.evaluated) == before:
@@ -302,12 +302,12 @@ class LineageTrainer(Trainer):
         return result
 
     def real_rows(self) -> int | None:
-        """How many rows of this process's next batch are its own: the rest repeats the data's first ones.
+        """Number of rows in this process's next batch that are its own; the rest repeat the first rows of the data.
 
-        None where the data have no length, or one process reads for all.
+        None if the data have no length, or one process reads for all.
         """
         args = self.args
-        # a mapping or a file before the arguments have read it
+        # may still be a mapping or a file name, before the arguments read it
         dealing: Any = args.accelerator_config
         if self.evaluated_rows is None or dealing.split_batches or dealing.dispatch_batches:
             return None
@@ -315,7 +315,7 @@ class LineageTrainer(Trainer):
         return max(self.evaluated_rows - start, 0)
 
     def evaluation_loop(self, dataloader, *args, metric_key_prefix="eval", **kwargs):
-        """Trainer's; the loss is a mean over all that is scored, not over the batches."""
+        """As in Trainer, but the loss is a mean over all scored items, not over batches."""
         self.evaluated, self.evaluated_batches = [], 0
         self.evaluated_rows = len(dataloader.dataset) if isinstance(dataloader.dataset, Sized) else None
         output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
@@ -373,13 +373,13 @@ class LineageTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir=None, state_dict=None):
-        """Trainer._save; the files of an earlier save are replaced only once all the new ones are written."""
+        """As in Trainer, but replaces the files of an earlier save only after all new ones are written."""
         if not self.args.should_save:
             super()._save(output_dir, state_dict)
             return
         output_dir = Path(output_dir or self.args.output_dir)
         temporary = output_dir / ".saving"
-        # what a killed run left
+        # left by a killed run
         shutil.rmtree(temporary, ignore_errors=True)
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
         try:
@@ -391,7 +391,7 @@ class LineageTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         self.check_weights()
-        # older checkpoints may go only once the new one is sealed
+        # remove older checkpoints only after the new one is sealed
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         super()._save_checkpoint(model, trial)
         self.args.save_total_limit = limit

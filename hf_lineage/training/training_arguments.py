@@ -1,4 +1,4 @@
-"""TrainingArguments with the defaults that exact resume and equal process counts need."""
+"""TrainingArguments with defaults that make resumed runs exact, and results independent of the process count."""
 
 from dataclasses import dataclass, field
 
@@ -25,12 +25,12 @@ class LineageTrainingArguments(TrainingArguments):
     # the filter would log a NaN loss as a number; LineageTrainer stops instead
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
     flat_epochs: float | None = field(
-        default=None, metadata={"help": "Epochs at the full learning rate, after which `epoch_decay` sets in."}
+        default=None, metadata={"help": "Epochs at the full learning rate, before `epoch_decay` starts."}
     )
     epoch_decay: float | None = field(
         default=None, metadata={"help": "Factor on the learning rate at the start of each epoch after `flat_epochs`."}
     )
-    decay_epochs: float = field(default=1.0, metadata={"help": "Apply `epoch_decay` each so many epochs instead."})
+    decay_epochs: float = field(default=1.0, metadata={"help": "Apply `epoch_decay` every `decay_epochs` epochs."})
     inverse_time_decay: float | None = field(
         default=None,
         metadata={"help": "The r of a learning rate times 1 / (1 + r t) after t updates (Bengio et al., 2003)."},
@@ -38,16 +38,14 @@ class LineageTrainingArguments(TrainingArguments):
     sum_over_time: bool = field(
         default=False,
         metadata={
-            "help": "Sum the loss over the time steps of a block (truncated BPTT, as Zaremba et al., 2014) or of a "
-            "target sentence (translation, as Sutskever et al., 2014); their rates and clipping are meant for it."
+            "help": "Sum the loss over the time steps of a block (truncated BPTT, Zaremba et al., 2014) or of a "
+            "target sentence (translation, Sutskever et al., 2014); the papers' rates and clipping assume it."
         },
     )
 
     average_after: int | None = field(
         default=None,
-        metadata={
-            "help": "NT-ASGD: average the weights once so many evaluations were no better than the best before them."
-        },
+        metadata={"help": "NT-ASGD: average the weights after this many evaluations in a row without a new best."},
     )
 
     def __post_init__(self):
@@ -72,7 +70,7 @@ class LineageTrainingArguments(TrainingArguments):
                 f"average_after is {self.average_after}, but there are no evaluations to wait for: set eval_strategy"
             )
         if self.average_after is not None and self.load_best_model_at_end:
-            # what was scored is the mean, what its checkpoint holds as the model the raw weights
+            # evaluation scores the mean, but the checkpoint's model holds the raw weights
             raise ValueError(
                 f"average_after ({self.average_after}) and load_best_model_at_end exclude each other: the run ends "
                 "with the averaged weights; choose one"

@@ -1,4 +1,4 @@
-"""A pretrained body under a head for another task."""
+"""A pretrained body with a head for another task."""
 
 from transformers import PreTrainedModel
 
@@ -6,9 +6,8 @@ from transformers import PreTrainedModel
 def with_new_head(auto_class, name_or_path: str, **fields) -> tuple[PreTrainedModel, list[str]]:
     """A saved model, opened by `auto_class` with other `fields` of its configuration, and the names of new weights.
 
-    A head that is not saved, or is saved in another size, such as one of three classes where there are now two, begins
-    anew. In Python without this function: `from_pretrained(…, num_labels=2, ignore_mismatched_sizes=True)`, which also
-    begins anew what is not the head.
+    A head that is not saved, or is saved in another size (three classes instead of two), starts from new weights.
+    `from_pretrained(…, num_labels=2, ignore_mismatched_sizes=True)` would also give the body new weights.
 
     Raises:
         ValueError: a weight of the body has another size than the saved one.

@@ -1,4 +1,4 @@
-"""Training of encoder-decoders on batches by tokens, with label smoothing, and generation while evaluating."""
+"""Training of encoder-decoders: batches by tokens, label smoothing, and generation in evaluations."""
 
 import inspect
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ from hf_lineage.training.training_arguments import LineageTrainingArguments
 
 @dataclass
 class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArguments):
-    """LineageTrainingArguments and Hugging Face's Seq2SeqTrainingArguments together, and what the papers add.
+    """LineageTrainingArguments and Hugging Face's Seq2SeqTrainingArguments together, with the papers' additions.
 
     Raises:
-        ValueError: checkpoints are to be averaged and the best one kept too, or a number is out of its range.
+        ValueError: `average_checkpoints` and `load_best_model_at_end` are both set, or a number is out of its range.
     """
 
     predict_with_generate: bool = field(default=True, metadata={"help": "Translate while evaluating, for BLEU."})
@@ -36,13 +36,13 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
     dataloader_drop_last: bool = field(default=False, metadata={"help": "Drop the last incomplete batch."})
     tokens_per_update: int = field(
         default=4_096,
-        metadata={"help": "Source tokens, and as many target tokens, of an update of all processes together."},
+        metadata={"help": "Source tokens, and as many target tokens, per update, over all processes."},
     )
     label_smoothing_over: Literal["all", "others"] = field(
         default="all",
         metadata={
-            "help": "Who gets the mass of label_smoothing_factor: all tokens alike (Szegedy et al., 2016), or all but "
-            "the label (tensor2tensor)."
+            "help": "Where the mass of label_smoothing_factor goes: to all tokens (Szegedy et al., 2016), or to all "
+            "but the label (tensor2tensor)."
         },
     )
     noam: bool = field(
@@ -50,7 +50,7 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
         metadata={"help": "Vaswani et al.'s schedule over warmup_steps; learning_rate is its peak."},
     )
     average_checkpoints: int = field(
-        default=0, metadata={"help": "End with the mean of so many of the last checkpoints; 0: with the last weights."}
+        default=0, metadata={"help": "Number of last checkpoints whose mean ends the training; 0: the last weights."}
     )
     gnmt_length_penalty: float | None = field(
         default=None, metadata={"help": "Exponent of GNMT's length penalty in beam search; the Transformer's: 0.6."}
@@ -58,16 +58,16 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
     scheduled_sampling: Literal["linear", "exponential", "inverse_sigmoid"] | None = field(
         default=None,
         metadata={
-            "help": "How the share of true words among those that a recurrent decoder reads falls with the updates "
-            "(Bengio et al., 2015); the others are its own. Without: all are true."
+            "help": "How the share of true words that a recurrent decoder reads falls with the updates (Bengio et "
+            "al., 2015); the other words are its own. Default: all words are true."
         },
     )
     sampling_k: float = field(
         default=1.0,
         metadata={"help": "k of k - c i (linear), k^i (exponential, below 1) or k / (k + exp(i / k)), i = update."},
     )
-    sampling_c: float = field(default=0.0, metadata={"help": "c, by which the linear share falls per update."})
-    sampling_least: float = field(default=0.0, metadata={"help": "The share of true words falls no lower."})
+    sampling_c: float = field(default=0.0, metadata={"help": "c, the fall of the linear share per update."})
+    sampling_least: float = field(default=0.0, metadata={"help": "Lower bound of the share of true words."})
 
     def __post_init__(self):
         if self.scheduled_sampling is not None:
@@ -82,14 +82,14 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
         super().__post_init__()
 
     def truth_share(self, step: int) -> float:
-        """The share of true words that the decoder reads in update `step`."""
+        """The share of true words among those that the decoder reads in update `step`."""
         return truth_share(self.scheduled_sampling, step, self.sampling_k, self.sampling_c, self.sampling_least)
 
 
 def own_word_coins(seed: int, step: int, pairs: Tensor, length: int, share: float) -> Tensor:
     """Coins [B, T] of scheduled sampling, True for an own word: a pure function of (seed, step, pair, position).
 
-    `pairs` [B] are the rows' numbers in the corpus, `share` how likely a true word is. The first word is always true.
+    `pairs` [B] are the rows' numbers in the corpus, `share` the probability of a true word. The first word is true.
     """
     draws = [generator(seed, step, pair, "scheduled sampling").random(length) for pair in pairs.tolist()]
     coins = torch.from_numpy(np.stack(draws) >= share)
@@ -98,7 +98,7 @@ def own_word_coins(seed: int, step: int, pairs: Tensor, length: int, share: floa
 
 
 def num_sentences(batch) -> int:
-    """Targets of a training batch that have a label, packed or padded."""
+    """Number of targets with a label in a training batch, packed or padded."""
     if "cu_seq_lens_q" in batch:
         scored = batch["labels"].ne(IGNORED)[0]
         return sum(bool(scored[first:last].any()) for first, last in pairwise(batch["cu_seq_lens_q"].tolist()))
@@ -106,17 +106,17 @@ def num_sentences(batch) -> int:
 
 
 class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
-    """Seq2SeqTrainer that keeps LineageTrainer's promises, for `TokenBuckets`.
+    """Seq2SeqTrainer with the guarantees of LineageTrainer, for `TokenBuckets`.
 
-    The beam search of the arguments is written into the model's generation_config, and saved with it. Label smoothing
-    is of the training loss alone: evaluation gives the mean negative log-likelihood of a target token, whatever the
-    batches, and its exponential is a perplexity. With `args.sum_over_time` the gradient is that of the loss summed
-    over a sentence's tokens, a mean over the sentences; the logged loss stays the mean per token.
+    The beam search of the arguments goes into the model's generation_config, and is saved with it. Label smoothing
+    applies only to the training loss: evaluation gives the mean negative log-likelihood per target token, whatever the
+    batches, so that its exponential is a perplexity. With `args.sum_over_time` the gradient is that of the loss summed
+    over a sentence's tokens and averaged over sentences; the logged loss stays the mean per token.
 
     Raises:
-        ValueError: in `train`, the data are dealt to another number of parts than processes times accumulated
-            batches, or per_device_train_batch_size is not 1; scheduled sampling of pairs without numbers; packed pairs
-            for a model that does not take them.
+        ValueError: in `train`, the parts of the data differ from processes times accumulated batches, or
+            per_device_train_batch_size is not 1; scheduled sampling of pairs without numbers; packed pairs for a model
+            that does not take them.
     """
 
     args: TranslationTrainingArguments
@@ -157,13 +157,13 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             parts = self.args.world_size * self.args.gradient_accumulation_steps
             if self.train_dataset.parts != parts or self.args.train_batch_size != 1:
                 raise ValueError(
-                    f"the batches are dealt to {self.train_dataset.parts} parts and per_device_train_batch_size is "
+                    f"the batches have {self.train_dataset.parts} parts and per_device_train_batch_size is "
                     f"{self.args.train_batch_size}; this run needs TokenBuckets(parts={parts}), the processes times "
                     "gradient_accumulation_steps, and a batch size of 1"
                 )
 
     def evaluation_loop(self, dataloader, *args, metric_key_prefix="eval", **kwargs):
-        # Seq2SeqTrainer gathers the rows too that fill the processes' last batch, and would score them twice
+        # Seq2SeqTrainer also gathers the rows that fill up the last batch, and would score them twice
         self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
 
@@ -174,9 +174,9 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
         return batches, num_items
 
     def label_smoothing(self):
-        """(1 − ε) of the probability for the label and ε for all tokens, or for all others (Vaswani et al., 5.4)."""
+        """Probability 1 − ε for the label and ε over all tokens, or over all others (Vaswani et al., 5.4)."""
         epsilon, size = self.args.label_smoothing_factor, self.model.get_output_embeddings().weight.shape[0]
-        # among all, the label gets its own share of an equal distribution back
+        # with "all", the label gets its own share of the uniform distribution back
         return epsilon * size / (size - 1) if self.args.label_smoothing_over == "others" else epsilon
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

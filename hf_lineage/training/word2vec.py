@@ -1,4 +1,4 @@
-"""word2vec under the Trainer: callbacks, checkpoints, schedules and several processes around the fast updates."""
+"""word2vec in the Trainer: callbacks, checkpoints, schedules and several processes around the fast updates."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +15,7 @@ from hf_lineage.training.word2vec_fast import FastPath, update
 
 
 class BlockNumbers(Dataset):
-    """What the DataLoader deals out of `blocks`: their positions; the thread that trains on a block also makes it."""
+    """Gives the DataLoader only positions in `blocks`: the thread that trains on a block also makes it."""
 
     def __init__(self, blocks: WordWindows):
         self.blocks = blocks
@@ -28,7 +28,7 @@ class BlockNumbers(Dataset):
 
 
 class EpochLoss(TrainerCallback):
-    """Logs the mean loss of each whole epoch: summed losses over measured pairs, of all processes."""
+    """Logs the mean loss of each whole epoch: the summed losses by the measured pairs, over all processes."""
 
     def __init__(self, trainer):
         self.trainer, self.begun, self.sums = trainer, None, torch.zeros(2, dtype=torch.float64)
@@ -47,20 +47,20 @@ class EpochLoss(TrainerCallback):
 
 
 class Word2VecTrainer(LineageTrainer):
-    """Trains a `Word2VecForPreTraining` on `WordWindows` without autograd; a batch is so many blocks of words.
+    """Trains a `Word2VecForPreTraining` on `WordWindows` without autograd; the batch size counts blocks of words.
 
-    The learning rate and its schedule are the TrainingArguments'; no optimizer state exists. The logged `loss` is the
-    mean in nats over a fixed sixteenth of the pairs. After each epoch `epoch_loss` is logged, that of all its steps,
-    but for an epoch that a resumed run began in the middle of. Each of several processes trains its own copy on its
-    own blocks; the copies are averaged every `average_steps` steps and before each checkpoint.
+    The TrainingArguments set the learning rate and its schedule; there is no optimizer state. The logged `loss` is the
+    mean in nats over a fixed sixteenth of the pairs. After each epoch, `epoch_loss` is the mean over all its steps; a
+    resumed run logs none for the epoch that it resumes. Each of several processes trains its own copy of the model on
+    its own blocks; the copies are averaged every `average_steps` steps and before each checkpoint.
 
-    The blocks of a batch are trained on one after the other or, with `num_threads` > 1, side by side: the threads
-    change the matrices without locks (Hogwild; Niu et al., 2011), as fast as there are cores, but no two runs are
-    equal. One process and one thread give the same bits every time.
+    The blocks of a batch are trained in turn or, with `num_threads` > 1, in parallel: the threads change the matrices
+    without locks (Hogwild; Niu et al., 2011), so that speed grows with the cores, but no two runs are equal. One
+    process with one thread gives the same bits every time.
 
     Raises:
-        ValueError: gradient_accumulation_steps is not 1, there is no thread, or a batch has fewer blocks than there
-            are threads, or the data were prepared for another `path`.
+        ValueError: gradient_accumulation_steps is not 1, num_threads is below 1 or above the blocks of a batch, or the
+            data were prepared for another `path`.
     """
 
     model: Word2VecForPreTraining
@@ -86,7 +86,7 @@ class Word2VecTrainer(LineageTrainer):
             )
         if args.per_device_train_batch_size < num_threads:
             raise ValueError(
-                f"per_device_train_batch_size is {args.per_device_train_batch_size}, so many blocks a step, but "
+                f"per_device_train_batch_size is {args.per_device_train_batch_size} blocks per step, but "
                 f"num_threads is {num_threads}: set it to at least that"
             )
         self.path = path or FastPath.of(model.config)
@@ -104,7 +104,7 @@ class Word2VecTrainer(LineageTrainer):
             )
         self.blocks, self.average_steps = train_dataset, average_steps
         self.map = map if num_threads == 1 else ThreadPoolExecutor(num_threads).map
-        # a position is no argument of the model's forward; a batch of fewer blocks is as good as any
+        # keep the positions, which the model's forward does not take, and the last, smaller batch
         args.remove_unused_columns, args.dataloader_drop_last = False, False
         super().__init__(
             model, args, train_dataset=BlockNumbers(train_dataset), data_collator=default_data_collator, **kwargs
@@ -114,12 +114,12 @@ class Word2VecTrainer(LineageTrainer):
         self.add_callback(self.epoch_loss)
 
     def create_optimizer(self, *args, **kwargs):
-        """Only carries the learning rate: no parameter ever has a gradient."""
+        """Creates an optimizer that only carries the learning rate: no parameter has a gradient."""
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=self.args.learning_rate)
         return self.optimizer
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
-        """Some blocks at the schedule's learning rate -> mean loss of their pairs."""
+        """Trains on some blocks at the schedule's learning rate; returns the mean loss of their pairs."""
         rate = self.optimizer.param_groups[0]["lr"]
         positions = inputs["position"].tolist()
         sums = list(self.map(lambda position: update(self.model, self.blocks[position], self.path, rate), positions))

@@ -1,12 +1,12 @@
-"""word2vec's updates without autograd, the same rule in torch (anywhere) and in numba (on a CPU, extra `fast`).
+"""word2vec's updates without autograd: the same rule in torch (any device) and in numba (CPU, extra `fast`).
 
 `update` changes both matrices of a `Word2VecForPreTraining` in place. Skip-gram with negative sampling takes `chunk`
-centres at a time, which share their negatives; see word2vec_numba.py, which is fastest. torch takes several chunks at
-once, all from the same state of the matrices, and sums their changes.
+centres at a time, which share their negatives; word2vec_numba.py is fastest. torch takes several chunks at once, all
+from the same state of the matrices, and sums their changes.
 
-Changes that are summed from one state add up where the same words come again and again: with few words, one word that
-dominates, or a high learning rate, each step would overshoot and the matrices would grow without end. Such a block is
-gone over several times with shorter steps instead (`passes`), which in sum are as long.
+Summed changes add up for repeated words. With few words, one dominant word, or a high learning rate, each step would
+overshoot, and the matrices would grow without bound. `passes` then divides the step: it goes over the block several
+times with shorter steps of the same total length.
 """
 
 import math
@@ -23,8 +23,8 @@ from hf_lineage.models import Word2VecConfig, Word2VecForPreTraining
 
 # the loss is measured on one step in 16: a logarithm per pair would cost as much as the training
 LOSS_INTERVAL = 16
-# how long a step may be, as `step_length` estimates it. Measured on 2 to 5,000 words, uniform and by Zipf's law: from
-# 2.5 times the first (many centres) and 1.2 times the second (one by one) on, the matrices grow without end
+# longest step, in units of `step_length`. Measured on 2 to 5,000 words, uniform and by Zipf's law: the matrices grow
+# without bound from 2.5 times the first limit (many centres) and 1.2 times the second (one by one)
 MAX_SHARED_STEP, MAX_STEP = 2.0, 0.9
 # enough words to estimate how often two of a block are the same
 SAMPLED_WORDS = 1024
@@ -34,7 +34,7 @@ SAMPLED_WORDS = 1024
 class FastPath:
     """How the updates are computed: `backend` "numba" or "torch", `chunk` centres, `negatives_per_chunk`.
 
-    In torch, `chunk` · `chunks_at_once` centres see none of each other's changes: beyond 512 quality suffers.
+    In torch, `chunk` · `chunks_at_once` centres do not see each other's changes; beyond 512 quality suffers.
     """
 
     backend: str
@@ -44,7 +44,7 @@ class FastPath:
 
     @classmethod
     def of(cls, config: Word2VecConfig, backend: str | None = None) -> "FastPath":
-        """The measured best settings; `backend` None is numba if it is installed.
+        """The settings that measured best; `backend` None means numba if it is installed.
 
         Raises:
             ValueError: another backend, or numba without the package or for a full softmax.
@@ -57,7 +57,7 @@ class FastPath:
             raise ValueError("backend is 'numba', which is not installed: pip install 'hf_lineage[fast]'")
         if backend == "numba" and config.objective == "softmax":
             raise ValueError("backend is 'numba', which has no full softmax: use 'torch'")
-        # words that come often in one step would be moved too far: fewer centres for a small vocabulary
+        # frequent words in one step would move too far, so a small vocabulary has fewer centres
         at_once = max(1, min(512, config.vocab_size // 20))
         if config.objective != "negative_sampling":
             return cls(backend, 1, 0, min(64, at_once) if backend == "torch" else 1)
@@ -69,7 +69,7 @@ class FastPath:
 def update(
     model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath, rate: float
 ) -> tuple[float, int]:
-    """Learns a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, pairs it counts)."""
+    """Trains on a block (`WordWindows`) at learning rate `rate` -> (summed loss in nats, number of measured pairs)."""
     matrices = model.model.embed_tokens.weight.detach(), model.context_embeddings.detach()
     learn, count = (_numba if path.backend == "numba" else _torch), passes(model, block, path, rate)
     sums = [learn(model, *matrices, block, path, rate / count) for _ in range(count)]
@@ -78,16 +78,16 @@ def update(
 
 
 def passes(model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath, rate: float) -> int:
-    """How often to go over a block, at `rate` divided by this number, so that no step overshoots: usually 1."""
+    """Number of passes over a block, each at `rate` divided by this number, so that no step overshoots; usually 1."""
     longest = MAX_SHARED_STEP if path.chunk * path.chunks_at_once > 1 else MAX_STEP
     return max(1, math.ceil(rate * step_length(model, block, path) / longest))
 
 
 def step_length(model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath) -> float:
-    """How much vectors move each other in one step at learning rate 1: the norm of the sums of their pairs' weights.
+    """How much vectors move each other in one step at learning rate 1: the norm of their summed pair weights.
 
-    Estimated for words and negatives drawn independently: m positions that hold the same word with probability p² have
-    counts of norm √(m (1 + m p²)).
+    The estimate draws words and negatives independently: the counts of m positions, two of which hold the same word
+    with probability p², have the norm √(m (1 + m p²)).
     """
     config = model.config
     # a reach of 1 … window on each side is drawn for each word
@@ -96,13 +96,13 @@ def step_length(model: Word2VecForPreTraining, block: dict[str, np.ndarray], pat
     if config.architecture == "skip_gram" or not config.cbow_mean:
         weight = neighbours
     else:
-        # a mean moves with 1 / neighbours of each change of a neighbour, which is the whole error in the authors' code
+        # a mean moves by 1 / neighbours of each neighbour's change, which is the undivided error in the authors' code
         weight = 1 if config.cbow_grad == "corrected" else math.sqrt(neighbours)
     if path.chunk > 1:
         positions, same_noise = path.chunk + config.window, _same(block["negatives"])
         words = math.sqrt(positions * (1 + positions * same_word))
         noise = math.sqrt(1 / path.negatives_per_chunk + same_noise)
-        # of other chunks, at the same time, only words and negatives that are the same add to a chunk's
+        # chunks processed at once add up only for their common words and negatives
         others = (path.chunks_at_once - 1) * positions * math.sqrt(same_word * same_noise)
         return weight * config.num_negatives * (words * noise + others)
     # numba takes skip-gram's pairs one by one
@@ -111,13 +111,13 @@ def step_length(model: Word2VecForPreTraining, block: dict[str, np.ndarray], pat
     words = weight / neighbours * math.sqrt(pairs * (1 + pairs * same_word))
     if config.objective == "negative_sampling":
         return words * math.sqrt((1 + config.num_negatives) * (1 + config.num_negatives * _same(block["negatives"])))
-    # the nodes of one path, or the few at the root that many paths share; a full softmax is as two nodes
+    # the nodes of one path, or the few at the root that many paths share; a full softmax counts as two nodes
     depth = math.log2(config.vocab_size) if config.objective == "hierarchical_softmax" else 2
     return max(words * math.sqrt(2), math.sqrt(depth))
 
 
 def _same(ids: np.ndarray) -> float:
-    """The probability that two of `ids` [...] are the same, estimated on some of them."""
+    """The probability that two of `ids` [...] are equal, estimated on a sample."""
     ids = ids.reshape(-1)[:: ids.size // SAMPLED_WORDS + 1]
     counts = np.unique(ids, return_counts=True)[1]
     # the sum of n (n - 1) pairs, without each word's pair with itself
@@ -163,10 +163,9 @@ def _torch(model, embedding, context, block, path, rate):
 
 
 def _padded(batch, path, window):
-    """The block with a window of words before and after it, full chunks, and neighbours counted from each centre.
+    """The block, padded by a window of words on both sides and to full chunks; neighbours as distances from centres.
 
-    The words added have no neighbours, so that nothing is learned from them. Rows are taken by int64: by int32 they
-    are taken and added at half the speed.
+    The padding has no neighbours, so nothing is learned from it. Indices are int64: int32 is half as fast.
     """
     ragged = -len(batch["ids"]) % path.chunk
     position = torch.arange(len(batch["ids"]), device=batch["ids"].device)
@@ -179,7 +178,7 @@ def _padded(batch, path, window):
 
 
 def _bands(batch, path, window, start, stop):
-    """For chunks of L centres: words around each [G, R], the centres [G, L], their neighbours as bool [G, L, R]."""
+    """Per chunk of L centres: the R words around it [G, R], the centres [G, L], their neighbours as bool [G, L, R]."""
     chunks, length, width = -(-(stop - start) // path.chunk), path.chunk, path.chunk + 2 * window
     stop = start + chunks * length
     inputs = batch["ids"][start : stop + 2 * window].unfold(0, width, length)
@@ -188,7 +187,7 @@ def _bands(batch, path, window, start, stop):
     offset = torch.arange(-window, window + 1, device=inputs.device)
     near = (offset >= -before) & (offset <= after) & (offset != 0)  # [G, L, 2 window + 1]
     band = near.new_zeros(chunks, length, width)
-    # the neighbours of the next centre stand in the next row, one column further
+    # the neighbours of the next centre are in the next row, shifted by one column
     band.as_strided(near.shape, (length * width, width + 1, 1)).copy_(near)
     return inputs, targets, band
 
@@ -196,8 +195,8 @@ def _bands(batch, path, window, start, stop):
 def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
     """Negative sampling on chunks: G chunks of L centres, R words around them, N negatives shared in each.
 
-    The P vectors h that predict are the R words themselves or, for CBOW, the L means of neighbours. Each is scored
-    against the K = L + N centres and negatives at once; `weights` [G, P, K] says how many pairs a score stands for.
+    The P predicting vectors h are the R words or, for CBOW, the L means of neighbours. Each is scored against all
+    K = L + N centres and negatives; `weights` [G, P, K] counts the pairs per score.
     """
     config = model.config
     inputs, targets, band = _bands(batch, path, config.window, start, stop)
@@ -212,7 +211,7 @@ def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
         count = band.sum(2, keepdim=True)  # [G, L, 1]
         divisor = count.clamp(min=1) if config.cbow_mean else torch.ones_like(count)
         h, pairs = band @ x / divisor, (count > 0) * torch.eye(path.chunk, dtype=x.dtype, device=x.device)
-    # a pair's own centre is no negative of it
+    # a pair's centre is not its negative
     is_noise = (targets[..., None] != noise[:, None]).to(x.dtype)  # [G, L, N]
     share = config.num_negatives / path.negatives_per_chunk
     weights = torch.cat([pairs, share * (pairs @ is_noise)], 2)
@@ -231,10 +230,10 @@ def _blocks(model, embedding, context, batch, path, rate, start, stop, measure):
 
 
 def _vectors(model, embedding, context, batch, path, rate, start, stop, measure):
-    """Hierarchical and full softmax: P vectors h, each against the nodes of its centre's path or all words."""
+    """Hierarchical and full softmax: scores P vectors h against the nodes of the centre's path, or all words."""
     config = model.config
     inputs, targets, band = _bands(batch, path, config.window, start, stop)
-    band, targets = band[:, 0], targets[:, 0]  # [G, R] and [G] with one centre a chunk
+    band, targets = band[:, 0], targets[:, 0]  # [G, R] and [G] with one centre per chunk
     if config.architecture == "skip_gram":
         rows, columns = band.nonzero(as_tuple=True)
         h, targets = embedding[inputs[rows, columns]], targets[rows]

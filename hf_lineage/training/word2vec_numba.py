@@ -1,14 +1,14 @@
 """The hot loops of word2vec, compiled by numba (extra `fast`): they change both matrices in place.
 
-`skip_gram` takes the centre words L at a time. The words around them, the centres and N shared negatives are copied
-into small arrays that stay in the cache, where all negatives are scored by one matrix product; each negative counts
-k · pairs / N times, so that a pair has k of them on average (after Ji et al., 2016, arXiv:1604.04661, who share them
-too). `word_by_word` is the authors' loop, which hierarchical softmax and CBOW need.
+`skip_gram` takes L centre words at a time. It copies the words around them, the centres and N shared negatives into
+small arrays that stay in the cache, and scores all negatives by one matrix product. Each negative counts k · pairs / N
+times, so that a pair has k negatives on average (after Ji et al., 2016, arXiv:1604.04661, who also share them).
+`word_by_word` is the authors' loop, for hierarchical softmax and CBOW.
 
 Shapes: embedding [V, D] and context [V, D] float32; ids, low, high int32 [n], where centre i has the neighbours
-low[i] ... high[i] − 1 without i itself; negatives int32 [chunks, N]. Both loops release the interpreter's lock, and
-return (loss in nats, pairs it was measured on): only one chunk in `loss_interval` is measured, since a logarithm per
-pair would cost as much as the training.
+low[i] ... high[i] − 1 without i; negatives int32 [chunks, N]. Both loops release the interpreter's lock and return
+(loss in nats, measured pairs). They measure only one chunk in `loss_interval`: a logarithm per pair would cost as much
+as the training.
 """
 
 import math
@@ -20,15 +20,15 @@ from numba import njit
 HALF, ONE = np.float32(0.5), np.float32(1.0)
 
 
-# sums in any order, inner functions inlined, and rows looked up before a loop over their numbers (a store might change
-# the index, for all that the compiler knows) are what makes the loops vectorise
+# the loops vectorise because sums may have any order, inner functions are inlined, and rows are looked up before the
+# loop over their numbers (the compiler must assume that a store may change the index)
 compiled = njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 inlined = njit(fastmath=True, error_model="numpy", inline="always")
 
 
 @inlined
 def sigmoid(x):
-    """σ(x) = ½ + ½ tanh(x/2) by Lambert's continued fraction of tanh, within 3e-5: no call, so that it vectorises."""
+    """σ(x) = ½ + ½ tanh(x/2) by Lambert's continued fraction of tanh, within 3e-5; without a call, it vectorises."""
     y = min(max(HALF * x, np.float32(-4.97)), np.float32(4.97))
     q = y * y
     upper = np.float32(135135) + q * (np.float32(17325) + q * (np.float32(378) + q))
@@ -83,7 +83,7 @@ def skip_gram(embedding, context, ids, low, high, negatives, length, num_negativ
         dy[:] = np.float32(0)
         measure = (a // length) % loss_interval == 0
 
-        # how many pairs each row of x has with each negative; a pair's own centre is no negative of it
+        # pairs of each row of x with each negative; a pair's centre is not its negative
         pairs[:n] = np.float32(0)
         for i in range(a, b):
             for p in range(low[i], high[i]):
@@ -100,7 +100,7 @@ def skip_gram(embedding, context, ids, low, high, negatives, length, num_negativ
                         if p != i:
                             weights[p - first, j] -= share
 
-        # negatives: all of x against all of z
+        # negatives: all rows of x against all rows of z
         scores = all_scores[: n * shared].reshape(n, shared)
         np.dot(x[:n], z.T, scores)
         if measure:
@@ -137,7 +137,7 @@ def skip_gram(embedding, context, ids, low, high, negatives, length, num_negativ
 
 @inlined
 def learn(h, error, context, rows, signs, count, rate, measure):
-    """One vector h against `count` rows of context with labels ±1: changes the rows, sums h's gradient in `error`."""
+    """Trains one vector h against `count` rows of context with labels ±1; adds h's gradient to `error`."""
     loss = 0.0
     for j in range(count):
         row, sign, score = rows[j], signs[j], np.float32(0)
@@ -154,10 +154,10 @@ def learn(h, error, context, rows, signs, count, rate, measure):
 
 @compiled
 def word_by_word(embedding, context, ids, low, high, negatives, nodes, signs, cbow, mean, divide, rate, loss_interval):
-    """Centres one after the other, each against its negatives [n, k] or, if there are none, along its Huffman path.
+    """Trains centre by centre, each against its negatives [n, k] or, without negatives, along its Huffman path.
 
-    nodes and signs [V, depth] are the tree's (`HuffmanTree`). `mean` and `divide` are CBOW's: whether neighbours are
-    averaged, and whether the gradient is divided among them.
+    nodes and signs [V, depth] belong to the tree (`HuffmanTree`). In CBOW, `mean` averages the neighbours and `divide`
+    divides the gradient among them.
     """
     size, use_tree = embedding.shape[1], negatives.shape[1] == 0
     h, error = np.empty(size, np.float32), np.empty(size, np.float32)
