@@ -52,8 +52,9 @@ class LuongAlignment(Alignment):
         return self.window(self, query, source, positions)
 
     def read(self, vectors, mask, cache):
-        positions = token_positions(mask, 0, vectors.shape[1], vectors.device)
-        lengths = positions.new_full((1,), vectors.shape[1]) if mask is None else mask.long().sum(1)
+        batch, length, _ = vectors.shape
+        positions = token_positions(mask, 0, length, vectors.device).expand(batch, -1)
+        lengths = positions.new_full((batch,), length) if mask is None else mask.long().sum(1)
         return replace(super().read(vectors, mask, cache), positions=positions, lengths=lengths)
 
 
@@ -198,7 +199,7 @@ class LuongDecoder(AttentionalDecoder):
         length = vectors.shape[1]
         first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
         seen = 0 if cache is None else cache.get_seq_length()
-        positions = token_positions(attention_mask, seen, length, vectors.device)
+        positions = token_positions(attention_mask, seen, length, vectors.device).expand(vectors.shape[0], -1)
         run = self.run_steps if self.by_steps else self.run_at_once
         outputs, last, weights = run(vectors, source, first, positions, is_word, cache)
         last = self.dropout(last)
