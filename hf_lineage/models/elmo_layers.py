@@ -72,7 +72,7 @@ class CharacterCNN(nn.Module):
         return self.vectors(self.shortened(words))[places].view(*char_ids.shape[:2], -1)
 
     def shortened(self, words: Tensor) -> Tensor:
-        """words [W, C] without fill that no filter can tell from the fill before it: the maxima stay the same."""
+        """Trims trailing padding of words [W, C] that cannot change any max-pooled value."""
         is_letter = ((words != FILL) & (words != 0)).any(0)
         longest = int(is_letter.nonzero().max()) + 1 if is_letter.any() else 0
         return words[:, : longest + max(width for width, _ in self.config.cnn_filters)]
