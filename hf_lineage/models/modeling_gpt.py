@@ -145,6 +145,23 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         super().__init__(config)
         self.post_init()
 
+    def generate_batch(self, inputs: list[list[int]], generation_config=None, *args, **kwargs) -> dict:
+        """transformers' continuous batching: prompts of any length share each step.
+
+        Raises:
+            ValueError: a prompt and its answer are longer than `max_position_embeddings`.
+        """
+        options = self.generation_config if generation_config is None else generation_config
+        new = kwargs.get("max_new_tokens") or options.max_new_tokens or 1
+        longest, limit = max(map(len, inputs), default=0), self.config.max_position_embeddings
+        # the last token is not read
+        if longest + new - 1 > limit:
+            raise ValueError(
+                f"a prompt of {longest} tokens and {new} new ones (max_new_tokens) are more than the {limit} "
+                "positions of this model (max_position_embeddings): shorten one of them"
+            )
+        return super().generate_batch(inputs, generation_config, *args, **kwargs)
+
     @takes_cache
     @can_return_tuple
     def forward(

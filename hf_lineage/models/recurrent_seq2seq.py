@@ -89,13 +89,14 @@ class RecurrentEncoder(nn.Module):
         """
         vectors, _ = read_texts(self, input_ids, inputs_embeds, attention_mask, None, False)
         padding = Padding.of(attention_mask, vectors.shape[1])
-        order = padding.order if padding is not None else None
+        order, inverse = (padding.order, padding.inverse) if padding is not None else (None, None)
         if self.config.reverse_source:
             if padding is None:
                 order = torch.arange(vectors.shape[1], device=vectors.device).flip(0).expand(vectors.shape[:2])
+                inverse = order
             else:
-                order = order.gather(1, padding.backwards())
-        inverse = order.argsort(1) if order is not None else None
+                backwards = padding.backwards()
+                order, inverse = order.gather(1, backwards), backwards.gather(1, inverse)
 
         x = vectors if order is None else reorder_time(vectors, order)
         states, hidden_states = [], (vectors,)

@@ -112,8 +112,11 @@ class Padding:
         is_blind = is_recorded(mask)
         if not is_blind and mask.all():
             return None
-        order = mask.int().argsort(dim=1, descending=True, stable=True)
-        return cls(order, order.argsort(dim=1), mask.sum(1) if is_blind else mask.sum(1).cpu())
+        # counted, since ONNX has no stable sort
+        count, padding = mask.long().cumsum(1), (~mask).long().cumsum(1)
+        inverse = torch.where(mask, count, count[:, -1:] + padding) - 1
+        order = torch.empty_like(inverse).scatter_(1, inverse, torch.ones_like(inverse).cumsum(1) - 1)
+        return cls(order, inverse, count[:, -1] if is_blind else count[:, -1].cpu())
 
     def backwards(self) -> Tensor:
         """Index [B, T] that reverses the tokens at each row's front and leaves the padding behind them."""
