@@ -146,7 +146,7 @@ class Weights:
         self.output, self.output_bias = model.lm_head.weight.T.contiguous(), model.lm_head.bias  # [D, V]
 
     def steps(self, cache, inputs: dict, max_length: int) -> "Steps":
-        """What goes on from the model's first step."""
+        """The object that continues after the model's first step."""
         return Steps(self, cache, inputs, max_length)
 
     def lay_out(self, block) -> tuple:
@@ -262,7 +262,7 @@ class RecurrentWeights:
         self.output_bias, self.output = turned(model.lm_head)
 
     def steps(self, cache, inputs: dict, max_length: int) -> "RecurrentSteps":
-        """What goes on from the model's first step."""
+        """The object that continues after the model's first step."""
         return RecurrentSteps(self, cache)
 
 

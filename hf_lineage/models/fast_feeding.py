@@ -30,7 +30,7 @@ def words_product(cell: nn.Module, x: Tensor, state=None) -> tuple[Tensor, tuple
 
 
 def step_fed(cell: nn.Module, parts: tuple, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """W_x x_t + b [B, G·D], c_t [B, C], and what `words_product` gave beside it -> the state after the step."""
+    """W_x x_t + b [B, G·D], c_t [B, C], and the other results of `words_product` -> the state after the step."""
     projected, c, (weight, of_c) = parts
     # an offloaded or sharded weight is a new tensor in each call
     if weight is not cell.weight_ih:

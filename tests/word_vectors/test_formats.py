@@ -158,7 +158,7 @@ def test_first_rows_only(vectors, tmp_path):
         ("2 2\na inf 2\nb 3 4\n", "vectors.txt: the vector of word 0 .*'a', holds nan, inf"),
         ("2 2\na 1 2\na 3 4\n", "line 3: 'a' stands already at .*line 2"),
         ("2 2\n 1 2\nb 3 4\n", "line 2: '' is empty or has white space"),
-        ("2 2\na 1 2\nb 3 4\nc 5 6\n", "vectors.txt: goes on after the 2 words"),
+        ("2 2\na 1 2\nb 3 4\nc 5 6\n", "vectors.txt: there is more after the 2 words"),
         (b"2 2\na 1 2\n\xffb 3 4\n", r"line 3: b'\\xffb' is not UTF-8"),
         (b"\x80\x04\x95\x00\x00", "is not a header"),
     ],
@@ -178,7 +178,7 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
         (binary_file((b"a", [1, 2]), (b"a", [3, 4])), "word 2: 'a' stands already at .*word 1"),
         (binary_file((b"a", [1, 2]), (b"\xff", [3, 4])), r"word 2: b'\\xff' is not UTF-8"),
         (binary_file((b"a", [1, 2]), (b"b", [3, np.nan])), "vectors.bin: .*word 1 .*'b', holds nan"),
-        (binary_file((b"a", [1, 2]), (b"b", [3, 4]), (b"c", [5, 6])), "goes on after the 2 words"),
+        (binary_file((b"a", [1, 2]), (b"b", [3, 4]), (b"c", [5, 6])), "there is more after the 2 words"),
         (binary_file((b"a", [1, 2]), (b"b" * 20_000, [3, 4])), r"word 2: b'\\nb+' is not followed by a blank"),
         (binary_file((b"a", [1, 2, 3]), (b"b", [3, 4])), "word 2: .* holds a control character"),
         # the word before the one that cannot be is the one with a blank
