@@ -139,7 +139,7 @@ def test_first_rows_only(vectors, tmp_path):
         ("the 0.1\nof 0.3\n", "line 1: .* is not a header.*GloVe"),
         ("the 0.1 0.2\nof 0.3\n", "line 2: 1 numbers after b'of'; the first line has 2"),
         ("the 0.1 0.2\nof 0.3 0.4 0.5\n", "line 2: 3 numbers after b'of'; the first line has 2"),
-        ("the 0.1 0.2\nof 0.3 x\n", "line 2: not all after b'of' are numbers"),
+        ("the 0.1 0.2\nof 0.3 x\n", "line 2: not all fields after b'of' are numbers"),
         ("2 2\na 1 2\nb\0 3 4\n", r"line 3: 'b.x00' holds a control character"),
         ("the 0.1 0.2\nof\x7f 0.3 0.4\n", r"line 2: 'of.x7f' holds a control character"),
         ("2 2\na 1 2e20\nb 3 4\n", "line 2: .* 2e.20, beyond .*max_value"),
