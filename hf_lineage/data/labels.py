@@ -208,7 +208,7 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
                     cells[row] = cell = read(cell)
                 except ValueError:
                     raise CorpusError(
-                        f"{place}: the label is {cell!r}, where others are numbers; write a number, or leave the row out"
+                        f"{place}: the label is {cell!r}, where others are numbers; write one, or leave the row out"
                     ) from None
             if _is_missing(cell) or (isinstance(cell, list) and any(map(_is_missing, cell))):
                 raise CorpusError(f"{place}: the label is missing ({cell!r:.80}); write it, or leave the row out")
