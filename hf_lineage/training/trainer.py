@@ -28,7 +28,7 @@ from hf_lineage.training.signals import StopOnSignal
 from hf_lineage.training.training_arguments import LineageTrainingArguments
 
 
-# what a save in another number of files would leave beside the new ones
+# leftovers of a save in another number of files
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 logger = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ class LineageTrainer(Trainer):
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def finish_again(self, checkpoint: str | Path):
-        """Gives the model of a finished run, of which the last `checkpoint` is loaded, the weights it ended with."""
+        """Gives the model of a finished run, loaded from its last `checkpoint`, the run's final weights."""
         if isinstance(self.processing_class, PreTrainedTokenizerBase):
             # as Trainer.train does: without it config.json would lose the special tokens' ids
             align_special_tokens(self.model, self.processing_class)
