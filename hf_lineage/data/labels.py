@@ -196,7 +196,7 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
     if stripped and not all(_NUMBER.fullmatch(cell.strip()) for _, cell in stripped):
         place, cell = stripped[0]
         PartialState().print(
-            f"{column}: the white space around {len(stripped)} labels is left out, such as that of {cell!r} in {place}"
+            f"{column}: the white space around {len(stripped)} labels is left out, such as around {cell!r} in {place}"
         )
     found = {split: [_stripped(cell) for cell in cells] for split, cells in found.items()}
     read = _reader(found, problem_type) if are_texts else None
@@ -208,7 +208,7 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
                     cells[row] = cell = read(cell)
                 except ValueError:
                     raise CorpusError(
-                        f"{place}: the label is {cell!r}, where others are numbers; write one, or leave the row out"
+                        f"{place}: the label is {cell!r}, but others are numbers; write a number, or leave the row out"
                     ) from None
             if _is_missing(cell) or (isinstance(cell, list) and any(map(_is_missing, cell))):
                 raise CorpusError(f"{place}: the label is missing ({cell!r:.80}); write it, or leave the row out")

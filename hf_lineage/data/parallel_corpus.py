@@ -97,7 +97,7 @@ def _read_rows(files, languages, version):
         suffix = suffix_of(path)
         if suffix.startswith(".txt"):
             raise CorpusError(
-                f"{path} is a text of one language: name a folder with <split>.{languages[0]} and "
+                f"{path} is a text in one language: name a folder with <split>.{languages[0]} and "
                 f"<split>.{languages[1]}, or JSON Lines with both languages"
             )
         empty = True
