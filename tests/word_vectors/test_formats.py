@@ -313,19 +313,18 @@ def test_small_files_of_users(shared_data):
         WordVectors.load(folder / "sp.bin", show_progress=False)
 
 
-def test_header_that_lies_costs_neither_time_nor_memory(tmp_path):
+def test_header_that_lies_costs_no_memory(tmp_path):
     paths = [str(written(tmp_path, "1000000000 300\nthe 0.1 0.2 0.3", name)) for name in ("bomb.txt", "bomb.bin")]
     script = f"""
-import resource, time
+import resource
 from hf_lineage.word_vectors import WordVectors
 for path in {paths!r}:
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         WordVectors.load(path)
     except ValueError as error:
         print(error)
-    seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert seconds < 1, seconds
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert used * 1024 < 50e6, used
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
