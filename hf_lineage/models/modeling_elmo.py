@@ -28,7 +28,7 @@ from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
 from .id_checks import check_ids
 from .inputs import IGNORED, check_mask, embed_inputs, is_recorded
-from .loss_terms import check_terms
+from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recomputation import drops_cache_to_recompute
@@ -383,6 +383,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             cache = open_cache(self.config, cache, use_cache, x[0].shape[0])
             forward, backward = (outputs[-1] for outputs in self.model.read(*x, cache=cache))
         forward, backward = self.model.dropped(forward), self.model.dropped(backward)
+        check_labels(self, shift_labels, num_items_in_batch)
         directions = (forward, shift_labels), (backward, backward_shift_labels)
         is_sampled = self.config.output_layer == "sampled" and negative_ids is not None
         if smoothing and self.training and (is_sampled or self.config.output_layer == "adaptive"):
