@@ -41,6 +41,16 @@ def loop(step: Callable, state: tuple, inputs: tuple[Tensor, ...]) -> tuple[tupl
     return state, tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
 
 
+def check_onnx():
+    """For loops that read tensors made outside them.
+
+    Raises:
+        ValueError: an export to ONNX keeps gradients, with which torch's conversion fails on such a loop.
+    """
+    if torch.onnx.is_in_onnx_export() and torch.is_grad_enabled():
+        raise ValueError("gradients are kept: call torch.onnx.export within torch.no_grad()")
+
+
 def in_one_piece(state: tuple) -> tuple:
     """The same in memory of its own, as scan wants every state: one may be a part of a larger tensor."""
     return tuple(in_one_piece(s) if isinstance(s, tuple) else s.contiguous() for s in state)

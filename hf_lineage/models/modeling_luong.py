@@ -30,7 +30,7 @@ from .attentional_decoder import (
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_feeding import step_fed, words_product, worth_it
-from .fast_loops import loop
+from .fast_loops import check_onnx, loop
 from .inputs import is_recorded
 from .positions import token_positions
 from .recurrent_cells import one_step, step_on
@@ -228,6 +228,8 @@ class LuongDecoder(AttentionalDecoder):
             words, of_fed = self.layers[0].cell(words, run=words_product)
             source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
         step, states = self.recomputed(step), tuple(state_before(cache, i, first) for i in range(len(self.layers)))
+
+        check_onnx()
 
         def read_word(before, now):
             (answer, states, covered), (word, position, *is_word) = before, now

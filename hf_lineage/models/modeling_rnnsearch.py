@@ -23,7 +23,7 @@ from .attentional_decoder import (
 from .configuration_rnnsearch import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_feeding import products, worth_it
-from .fast_loops import loop
+from .fast_loops import check_onnx, loop
 from .recurrent_cells import one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOutput, keep_state, state_before
 
@@ -66,6 +66,8 @@ class BahdanauDecoder(AttentionalDecoder):
             words, source.products = self.layers[0].cell((words, source.vectors), run=products)
             step = self.step_on_products
         step, first = self.recomputed(step), state_before(cache, 0, first)
+
+        check_onnx()
 
         def read_word(before, now):
             (state, covered), (word, *is_word) = before, now
