@@ -1,6 +1,7 @@
 """Loops over time that torch.export and ONNX can record for any number of time steps."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -52,5 +53,6 @@ def check_onnx():
 
 
 def in_one_piece(state: tuple) -> tuple:
-    """The same in memory of its own, as scan wants every state: one may be a part of a larger tensor."""
-    return tuple(in_one_piece(s) if isinstance(s, tuple) else s.contiguous() for s in state)
+    """The same, each in memory of its own, as scan wants every state: they may be parts of one tensor."""
+    copy = partial(torch.clone, memory_format=torch.contiguous_format)
+    return tuple(in_one_piece(s) if isinstance(s, tuple) else copy(s) for s in state)
