@@ -119,8 +119,11 @@ def fresh_compiler():
 @pytest.mark.parametrize("padded", [False, True])
 @cases(fast=("nnlm-AutoModel", "lstm-AutoModel"), variants=False)
 def test_few_graphs(config, head, padded):
-    if "num_hidden_layers" in LAYERS.keys() & config.to_dict().keys() and config.model_type != "lineage_nnlm":
-        config = type(config)(**config.to_dict() | {"num_hidden_layers": 3})
+    values, deeper = config.to_dict(), {"num_hidden_layers", "decoder_layers"}
+    # these have one layer
+    deeper -= {"lineage_nnlm": deeper, "lineage_rnnsearch": {"decoder_layers"}}.get(config.model_type, set())
+    values |= {name: 3 for name in deeper & values.keys()}
+    config = type(config)(**values)
     explained = torch._dynamo.explain(new_model(config, head))(**new_inputs(config, head, padded))
     assert explained.graph_break_count <= 2, explained.break_reasons
 
