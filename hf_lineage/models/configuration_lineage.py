@@ -1,9 +1,11 @@
 """What every station's configuration shares: the family's `auto_map`, and limits on sizes."""
 
+import os
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .fast_paths import fast_paths_allowed
+from .inputs import SWITCH
 
 
 # a downloaded config is untrusted input: larger sizes would exhaust the machine before any weight is read
@@ -53,7 +55,7 @@ class LineageConfig(PreTrainedConfig):
     @PreTrainedConfig._attn_implementation.getter
     def _attn_implementation(self) -> str | None:
         """transformers' name for the attention in use; without fast paths "eager", the written-out equations."""
-        return self._attn_implementation_internal if fast_paths_allowed() else "eager"
+        return self._attn_implementation_internal if os.environ.get(SWITCH, "") in ("", "0") else "eager"
 
     def validate_sizes(self):
         """Refuses sizes below the least or above the limit."""

@@ -7,7 +7,7 @@ W_c c_t = Σ_s α_t(s) W_c h_s: a product per source word, not per step. A cell 
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from .fast_paths import fast_paths_allowed
+from .inputs import fast_paths_allowed
 
 
 def worth_it(length: int) -> bool:

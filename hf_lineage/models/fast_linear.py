@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .fast_paths import fast_paths_allowed
-from .inputs import can_look, is_recorded
+from .inputs import can_look, fast_paths_allowed, is_recorded
 
 
 # oneDNN's product, private to torch: where it is missing, the usual one serves

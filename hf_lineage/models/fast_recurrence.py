@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from .fast_kernels import kernel_of, name_of, run_kernel
 from .fast_linear import product, product_over_time, product_with
 from .fast_loops import is_exported
-from .fast_paths import fast_paths_allowed
+from .inputs import fast_paths_allowed
 
 
 # gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass

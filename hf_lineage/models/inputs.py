@@ -1,4 +1,11 @@
-"""What every station does with its inputs: checks them and looks up token vectors."""
+"""What every station does with its inputs: checks them, looks up token vectors, and asks whether fast paths may run.
+
+A fast path gives the same result sooner (dropout draws other random numbers), but a debugger cannot stop on the
+paper's line. `HF_LINEAGE_PLAIN=1` in the environment turns all fast paths off, `plain_equations()` for one block.
+"""
+
+import os
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +14,28 @@ from torch._subclasses import FakeTensor
 
 # the label of what is not scored, as in transformers
 IGNORED = -100
+# in the environment, because code loaded from the Hub is a second copy of this file and must see the same switch
+SWITCH = "HF_LINEAGE_PLAIN"
+
+
+def fast_paths_allowed() -> bool:
+    """Whether fast paths may replace the paper's equations; a compiled model keeps the first answer."""
+    return os.environ.get(SWITCH, "") in ("", "0")
+
+
+@contextmanager
+def plain_equations():
+    """Within the block all models run the paper's equations: cells step by step, attention and softmax written out.
+
+    The switch holds for the whole process. With gradient checkpointing, call `backward` within the block too, since it
+    runs layers again. A model made within the block keeps the written-out attention.
+    """
+    before = os.environ.get(SWITCH, "")
+    os.environ[SWITCH] = "1"
+    try:
+        yield
+    finally:
+        os.environ[SWITCH] = before
 
 
 def is_recorded(x: Tensor) -> bool:
@@ -17,6 +46,16 @@ def is_recorded(x: Tensor) -> bool:
 def can_look(x: Tensor) -> bool:
     """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a record."""
     return x.device.type == "cpu" and not is_recorded(x)
+
+
+def fast_on_cpu(x: Tensor) -> bool:
+    """Whether a fast path for the CPU may run on `x`."""
+    return can_look(x) and fast_paths_allowed()
+
+
+def recomputes(model: nn.Module) -> bool:
+    """Whether the model runs layers twice (gradient checkpointing), which would write a cache twice."""
+    return getattr(model, "gradient_checkpointing", False) and model.training and torch.is_grad_enabled()
 
 
 def widest_float(device: torch.device) -> torch.dtype:
@@ -71,6 +110,23 @@ def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
             )
 
 
+def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
+    """Ids of `name` must lie in [0, size), or be `ignored` (if `can_look` allows looking).
+
+    Raises:
+        ValueError: an id lies outside.
+    """
+    if can_look(ids) and not ids.is_floating_point():
+        outside = (ids < 0) | (ids >= size)
+        if ignored is not None:
+            outside &= ids != ignored
+        if outside.any():
+            raise ValueError(
+                f"{name} has {ids[outside][0].item()}; it must lie between 0 and {size - 1} ({size_name} {size})"
+                + (f", or be {ignored} where nothing is scored" if ignored is not None else "")
+            )
+
+
 def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int, *, padding_only: bool = False):
     """A mask [B, seen + T] must cover the tokens in the cache and the new ones.
 
@@ -91,3 +147,10 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
             f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
             + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")
         )
+
+
+def token_positions(attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
+    """Position of each new token in its row [B or 1, T]; padding in a mask [B, seen + T] does not count."""
+    if attention_mask is not None and attention_mask.dim() == 2:
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
+    return torch.arange(seen, seen + length, device=device)[None]

@@ -3,13 +3,13 @@
 from torch import Tensor
 
 
-def check_terms(labels: Tensor | None, num_items_in_batch: Tensor | int | None, **terms: float):
-    """Refuses a training step in which Trainer withholds the labels, if the loss has terms that Trainer does not know.
+def check_terms(num_items_in_batch: Tensor | int | None, **terms: float):
+    """Refuses a training step whose labels Trainer withholds, if the loss has terms that Trainer does not know.
 
     Raises:
-        ValueError: the number of items is given without labels, and one of `terms`, weights by name, is not 0.
+        ValueError: the number of items is given, and one of `terms`, weights by name, is not 0.
     """
-    if labels is None and num_items_in_batch is not None:
+    if num_items_in_batch is not None:
         for name, weight in terms.items():
             if weight:
                 raise ValueError(

@@ -21,17 +21,15 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .cache_argument import takes_cache
-from .classification_loss import classification_loss, span_loss
+from .classification import classification_loss, span_loss
 from .configuration_elmo import ELMoConfig
 from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
-from .id_checks import check_ids
-from .inputs import IGNORED, check_mask, embed_inputs, is_recorded
+from .inputs import IGNORED, check_ids, check_mask, embed_inputs, is_recorded, recomputes
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
-from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import RecurrentLayer
 from .recurrent_state import Padding, open_cache, reorder_time
@@ -274,7 +272,6 @@ class ELMoModel(ELMoPreTrainedModel):
         return x if self.is_frozen else self.dropout(x)
 
     @takes_cache
-    @drops_cache_to_recompute
     @can_return_tuple
     @merge_with_config_defaults
     def forward(
@@ -297,6 +294,8 @@ class ELMoModel(ELMoPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache of another batch or kind.
         """
+        if cache is not None and recomputes(self):
+            cache = None
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             x = {"input_ids": input_ids, "char_ids": char_ids, "inputs_embeds": inputs_embeds}
             layers, cache = self.layers_of(x, attention_mask, cache, use_cache)
@@ -543,9 +542,10 @@ class ELMoForSequenceClassification(ELMoForTask):
             input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
         )
         logits = self.score(self.summary(features, attention_mask))
-        check_terms(labels, num_items_in_batch, mix_l2=self.config.mix_l2)
         loss = None
-        if labels is not None:
+        if labels is None:
+            check_terms(num_items_in_batch, mix_l2=self.config.mix_l2)
+        else:
             loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
             # an accumulated batch bears its share of the penalty
             rows, counted = len(labels), labels.ne(IGNORED).sum()
@@ -584,9 +584,10 @@ class ELMoForTokenClassification(ELMoForTask):
             input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
         )
         logits = self.classifier(features)
-        check_terms(labels, num_items_in_batch, mix_l2=self.config.mix_l2, use_crf=self.config.use_crf)
         loss = None
-        if labels is not None:
+        if labels is None:
+            check_terms(num_items_in_batch, mix_l2=self.config.mix_l2, use_crf=self.config.use_crf)
+        else:
             check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
             scored = labels != IGNORED
             count = scored.sum()

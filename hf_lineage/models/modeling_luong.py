@@ -31,8 +31,7 @@ from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_feeding import step_fed, words_product, worth_it
 from .fast_loops import loop
-from .inputs import is_recorded
-from .positions import token_positions
+from .inputs import is_recorded, token_positions
 from .recurrent_cells import one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
 from .recurrent_state import Padding, reorder_time

@@ -13,7 +13,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_argument import cache_of, takes_cache
+from .cache_argument import CACHE_FIELD, takes_cache
 from .configuration_nnlm import NNLMConfig
 from .inputs import IGNORED
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
@@ -151,13 +151,13 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
         is_sampled = objective in ("sampled_softmax", "nce") and negative_ids is not None
         if labels is not None and self.training and (is_sampled or objective == "adaptive_softmax"):
             loss = self.loss_without_logits(x, labels, attention_mask, negative_ids, **kwargs)
-            return CausalLMOutputWithPast(loss, None, cache_of(outputs), outputs.hidden_states)
+            return CausalLMOutputWithPast(loss, None, outputs.get(CACHE_FIELD), outputs.hidden_states)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(x[:, kept])  # [B, T, V]
         loss = None
         if labels is not None:
             loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
-        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
+        return CausalLMOutputWithPast(loss, logits, outputs.get(CACHE_FIELD), outputs.hidden_states)
 
     def loss_without_logits(
         self,

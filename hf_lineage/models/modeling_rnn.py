@@ -20,16 +20,13 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_argument import cache_of, takes_cache
-from .classification_loss import classification_loss
+from .cache_argument import CACHE_FIELD, takes_cache
+from .classification import classification_loss, vectors_at_last_token
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .id_checks import check_ids
-from .inputs import IGNORED
+from .inputs import IGNORED, check_ids
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, next_token_loss, shifts_labels
 from .paged_cache import WithoutPagedCache
-from .positions import vectors_at_last_token
-from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
 from .recurrent_layers import RecurrentLayer
 from .recurrent_state import Padding, read_texts
@@ -107,7 +104,6 @@ class RNNModel(RecurrentPreTrainedModel):
         return RNNCell(input_size, hidden_size, self.config.hidden_act, weight_dropout=self.config.weight_dropout)
 
     @takes_cache
-    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -231,12 +227,9 @@ class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixi
         In training the configuration's penalties are part of the loss. This method shifts `labels`, but not
         `shift_labels` [B, T], which are already one token ahead.
         """
-        check_terms(
-            labels,
-            kwargs.get("num_items_in_batch"),
-            activation_penalty=self.config.activation_penalty,
-            change_penalty=self.config.change_penalty,
-        )
+        if labels is None:
+            penalties = ("activation_penalty", "change_penalty")
+            check_terms(kwargs.get("num_items_in_batch"), **{name: getattr(self.config, name) for name in penalties})
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -252,7 +245,7 @@ class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixi
             loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
             if outputs.penalty is not None:
                 loss = loss + outputs.penalty * share_of_update(labels, **kwargs)
-        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
+        return CausalLMOutputWithPast(loss, logits, outputs.get(CACHE_FIELD), outputs.hidden_states)
 
 
 def share_of_update(labels: Tensor, shift_labels=None, num_items_in_batch=None, **kwargs) -> Tensor | int:

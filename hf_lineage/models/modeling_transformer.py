@@ -20,16 +20,14 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention import MultiHeadAttention
-from .cache_argument import cache_of, takes_cache
+from .cache_argument import CACHE_FIELD, takes_cache
 from .configuration_transformer import TransformerConfig
 from .encoder_decoder import ConditionalGeneration, EncoderDecoder
 from .fast_dropout import Dropout
 from .inputs import embed_inputs, widest_float
 from .packed_texts import check_pairs, cross_options
 from .reading import Texts, read_texts, read_vectors
-from .recomputation import drops_cache_to_recompute
-from .transformer_layers import FeedForward, SelfAttentionBlock
+from .transformer_layers import FeedForward, MultiHeadAttention, SelfAttentionBlock
 
 
 def sinusoidal_positions(position_ids: Tensor, hidden_size: int, layout: str = "interleaved") -> Tensor:
@@ -192,7 +190,6 @@ class TransformerDecoder(TransformerPreTrainedModel):
         self.post_init()
 
     @takes_cache
-    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -268,7 +265,7 @@ class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
         )
         return Seq2SeqModelOutput(
             decoded.last_hidden_state,
-            cache_of(decoded),
+            decoded.get(CACHE_FIELD),
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
