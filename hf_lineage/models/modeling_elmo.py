@@ -324,6 +324,8 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         else:
             self.lm_head = nn.Linear(config.projection_size, config.vocab_size)
         self.post_init()
+        # by it Trainer counts the labels: all but the first of a row, as many as either direction predicts
+        self.loss_type = "ForCausalLM"
 
     def set_learning(self):
         super().set_learning()
@@ -371,7 +373,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             cache, hidden_states = outputs[1] if use_cache or cache is not None else None, outputs.hidden_states
             forward, backward = hidden_states[-1].chunk(2, dim=2)
             shift_labels, backward_shift_labels = self.targets_in(labels, attention_mask)
-            counted = None if labels is None else labels.ne(IGNORED).sum()
+            counted = None if labels is None else labels[:, 1:].ne(IGNORED).sum()
         else:
             hidden_states, counted = None, None
             # not named: Trainer expects every argument with "label" in its name in each batch
