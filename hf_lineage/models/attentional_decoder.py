@@ -186,13 +186,6 @@ class AttentionalDecoder(nn.Module):
         return step
 
 
-def after_word(is_word: list[Tensor], new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """States after a step; rows without a word there keep the old ones. `is_word` is [] or one tensor [B]."""
-    for here in is_word:
-        new = tuple(torch.where(here[:, None], n, o) for n, o in zip(new, old, strict=True))
-    return new
-
-
 def covering(source: Source, covered: tuple[Tensor, ...]) -> Source:
     """The source before a step: with coverage, `covered` is the weights [B, S] that its words got so far."""
     return replace(source, covered=covered[0]) if covered else source

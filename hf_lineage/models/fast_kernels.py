@@ -1,16 +1,54 @@
-"""torch's fused kernels for whole sequences: which cells they serve, and the weights in the form that they take."""
+"""Which fast path runs a cell: torch's fused kernels for whole sequences, `fast_recurrence.py`, or products made once.
+
+A decoder's layer reads two parts, [x_t; c_t], through products that are made once, to the same result:
+W [x_t; c_t] + b = (W_x x_t + b) + W_c c_t, the first for all target words in one product. And if c_t = Σ_s α_t(s) h_s,
+W_c c_t = Σ_s α_t(s) W_c h_s: a product per source word, not per step. A cell runs these functions on its weights.
+"""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from .fast_recurrence import EQUATIONS, run_equations
+from .inputs import fast_paths_allowed, fast_unless_exported, is_recorded
 
 
 def name_of(cell: nn.Module) -> str:
     """ "RNNCell", "LSTMCell" or "GRUCell", or a class of a user's own, whose equation may differ."""
     # by name: the module of the cells imports this one
     return type(cell).__name__
+
+
+def path_for(cell: nn.Module, x: Tensor) -> Callable | None:
+    """What runs the cell over x [B, T, E] faster than step by step, to the same result; None where nothing does.
+
+    It takes what `step_by_step` takes. A single time step is one call of `step` in any case, and an export records
+    the steps: kernels need the lengths in Python.
+    """
+    if x.shape[1] == 1 or name_of(cell) not in EQUATIONS or not fast_unless_exported(x):
+        return None
+    kernel = kernel_of(cell)
+    return run_equations if kernel is None else partial(run_kernel, kernel)
+
+
+def for_one_row(cell: nn.Module, state: Tensor) -> nn.Module:
+    """The cell for a call on one row, as in generation; `state` is the row's [1, D]."""
+    if not fast_paths_allowed() or is_recorded(state):
+        return cell
+    faster = type(cell).__new__(type(cell))
+    faster.__dict__.update(cell.__dict__, linear=linear_of_row)
+    return faster
+
+
+def linear_of_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """torch's linear of x [1, K]: matrix times vector takes half the time of the general product."""
+    if x.shape[0] > 1 or x.dtype is not weight.dtype:
+        return linear(x, weight, bias)
+    return (torch.mv(weight, x[0]) if bias is None else torch.addmv(bias, weight, x[0]))[None]
 
 
 def why_no_kernel(cell: nn.Module) -> str | None:
@@ -105,3 +143,30 @@ def run_kernel(
         outputs = outputs * has_token[..., None]
         new_state = tuple(torch.where(has_token, new, old) for new, old in zip(new_state, state, strict=True))
     return outputs, new_state
+
+
+def worth_it(length: int) -> bool:
+    """Whether a target of so many words shares products. The one place that decides."""
+    return length > 1 and fast_paths_allowed()
+
+
+def products(cell: nn.Module, parts: tuple[Tensor, Tensor], state=None) -> tuple[Tensor, Tensor]:
+    """x [B, T, E] and c [B, S, C] -> W_x x + b [B, T, G·D] and W_c c [B, S, G·D]."""
+    x, c = parts
+    of_x, of_c = cell.weight_ih.split([x.shape[2], c.shape[2]], dim=1)
+    return linear(x, of_x, cell.bias), linear(c, of_c)
+
+
+def words_product(cell: nn.Module, x: Tensor, state=None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """x [B, T, E] -> W_x x + b [B, T, G·D]; the weight, and W_c of it."""
+    of_x, of_c = cell.weight_ih.split([x.shape[2], cell.weight_ih.shape[1] - x.shape[2]], dim=1)
+    return linear(x, of_x, cell.bias), (cell.weight_ih, of_c)
+
+
+def step_fed(cell: nn.Module, parts: tuple, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """W_x x_t + b [B, G·D], c_t [B, C], and what `words_product` gave beside it -> the state after the step."""
+    projected, c, (weight, of_c) = parts
+    # an offloaded or sharded weight is another one in each call
+    if weight is not cell.weight_ih:
+        of_c = cell.weight_ih[:, -c.shape[1] :]
+    return cell.step(projected + linear(c, of_c), state)

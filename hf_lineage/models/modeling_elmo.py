@@ -30,8 +30,7 @@ from .inputs import IGNORED, check_ids, check_mask, embed_inputs, is_recorded, r
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
-from .recurrent_cells import LSTMCell
-from .recurrent_layers import RecurrentLayer
+from .recurrent_cells import LSTMCell, RecurrentLayer
 from .recurrent_state import Padding, open_cache, reorder_time
 
 

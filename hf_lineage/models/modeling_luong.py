@@ -23,16 +23,14 @@ from .attentional_decoder import (
     CoverageLoss,
     Source,
     StepLayer,
-    after_word,
     carried_beside,
     covering,
 )
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_feeding import step_fed, words_product, worth_it
-from .fast_loops import loop
+from .fast_kernels import step_fed, words_product, worth_it
 from .inputs import is_recorded, token_positions
-from .recurrent_cells import one_step, step_on
+from .recurrent_cells import loop, one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
 from .recurrent_state import Padding, reorder_time
 
@@ -227,14 +225,15 @@ class LuongDecoder(AttentionalDecoder):
             source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
         step, states = self.recomputed(step), tuple(state_before(cache, i, first) for i in range(len(self.layers)))
 
-        def read_word(before, now):
-            (answer, states, covered), (word, position, *is_word) = before, now
-            new = step(word, answer, states, covering(source, covered), position[:, None])
-            (answer,) = after_word(is_word, new[:1], (answer,))
-            states = tuple(after_word(is_word, *both) for both in zip(new[1], states, strict=True))
-            seen = new[2][:, 0]
-            covered = after_word(is_word, tuple(c + seen for c in covered), covered)
-            return (answer, states, covered), (*(state[0] for state in states), answer, seen)
+        def read_word(carried, now):
+            (answer, states, covered), (word, position, *is_word) = carried, now
+            source_now = covering(source, covered) if covered else source
+            answer, states, weights = step(word, answer, states, source_now, position[:, None])
+            seen = weights[:, 0]
+            new = (answer, tuple(states), tuple(c + seen for c in covered))
+            for here in is_word:
+                new = where_word(here[:, None], new, carried)
+            return new, (*(state[0] for state in new[1]), new[0], seen)
 
         covered = (source.vectors.shape[1],) if self.config.coverage else ()
         answer, *covered = carried_beside(cache, states[0][0], size, *covered)
@@ -246,6 +245,13 @@ class LuongDecoder(AttentionalDecoder):
                 keep_state(cache, i, state, length, None if i else beside)
         *outputs, last, weights = steps
         return outputs, last, weights
+
+
+def where_word(is_word: Tensor, new, old):
+    """What a step carries on, tuples of tensors [B, D]: rows without a word keep the old ones; is_word [B, 1]."""
+    if isinstance(new, Tensor):
+        return torch.where(is_word, new, old)
+    return tuple(where_word(is_word, *pair) for pair in zip(new, old, strict=True))
 
 
 class LuongPreTrainedModel(AttentionalPreTrainedModel):

@@ -27,8 +27,7 @@ from .inputs import IGNORED, check_ids
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, next_token_loss, shifts_labels
 from .paged_cache import WithoutPagedCache
-from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
-from .recurrent_layers import RecurrentLayer
+from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RecurrentLayer, RNNCell
 from .recurrent_state import Padding, read_texts
 
 

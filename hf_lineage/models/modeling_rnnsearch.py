@@ -16,15 +16,13 @@ from .attentional_decoder import (
     CoverageAlignment,
     CoverageLoss,
     Source,
-    after_word,
     carried_beside,
     covering,
 )
 from .configuration_rnnsearch import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_feeding import products, worth_it
-from .fast_loops import loop
-from .recurrent_cells import one_step, step_on
+from .fast_kernels import products, worth_it
+from .recurrent_cells import loop, one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOutput, keep_state, state_before
 
 
@@ -67,22 +65,25 @@ class BahdanauDecoder(AttentionalDecoder):
             step = self.step_on_products
         step, first = self.recomputed(step), state_before(cache, 0, first)
 
-        def read_word(before, now):
-            (state, covered), (word, *is_word) = before, now
-            new, seen = step(word, state, covering(source, covered))
-            covered_now = tuple(c + seen[:, 0] for c in covered)
-            state, covered = after_word(is_word, new, state), after_word(is_word, covered_now, covered)
-            return (state, covered), (state[0], seen[:, 0])
+        def read_word(carried, now):
+            word, *is_word = now
+            state, covered = carried[: len(first)], carried[len(first) :]
+            new, seen = step(word, state, covering(source, covered) if covered else source)
+            new = (*new, *(c + seen[:, 0] for c in covered))
+            for here in is_word:
+                # a row without a word keeps what it carried
+                new = tuple(torch.where(here[:, None], n, old) for n, old in zip(new, carried, strict=True))
+            return new, (new[0], seen[:, 0])
 
         covered = carried_beside(cache, first[0], source.vectors.shape[1]) if self.config.coverage else ()
         inputs = (words,) if is_word is None else (words, is_word)
-        (state, covered), (states, weights) = loop(read_word, (first, covered), inputs)  # [B, T, D], [B, T, S]
+        last, (states, weights) = loop(read_word, (*first, *covered), inputs)  # [B, T, D], [B, T, S]
 
         if cache is not None:
-            keep_state(cache, 0, state, length, *covered)
+            keep_state(cache, 0, last[: len(first)], length, *last[len(first) :])
         before = torch.cat([first[0][:, None], states], dim=1)[:, :-1]
-        last = self.dropout(self.readout(before, vectors, weights @ source.vectors))
-        return DecoderOutput(last, (vectors, states, last), weights)
+        answers = self.dropout(self.readout(before, vectors, weights @ source.vectors))
+        return DecoderOutput(answers, (vectors, states, answers), weights)
 
 
 class RNNSearchPreTrainedModel(AttentionalPreTrainedModel):

@@ -4,14 +4,15 @@
 Weights are stacked gate by gate in torch's order, with one bias instead of torch.nn's two redundant ones.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.nn.functional import dropout, linear
 from torch.nn.utils.parametrize import type_before_parametrizations
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .fast_linear import linear
-from .fast_loops import loop
-from .fast_recurrence import path_for
+from .fast_kernels import for_one_row, path_for
 from .recurrent_state import Padding, reorder_time
 
 
@@ -23,6 +24,8 @@ class RecurrentCell(nn.Module):
     """
 
     num_states = 1
+    # x weight.T + bias; `for_one_row` has a faster one
+    linear = staticmethod(linear)
 
     def __init__(
         self,
@@ -64,12 +67,15 @@ class RecurrentCell(nn.Module):
         A fast path gives the same result. With `run` it returns run(self, x, state), because offloaded and sharded
         weights are loaded only during this call.
         """
+        if run is None and state is None:
+            state = self.initial_state(x)
+        cell = for_one_row(self, state[0]) if state and state[0].shape[0] == 1 else self
         if run is not None:
-            return run(self, x, state)
-        state = self.initial_state(x) if state is None else state
+            return run(cell, x, state)
         if x.numel() == 0:
             return x.new_zeros(*x.shape[:2], self.output_size), state
-        cell = with_fewer_weights(self) if self.training and self.weight_dropout > 0 else self
+        if self.training and self.weight_dropout > 0:
+            cell = with_fewer_weights(cell)
         return (path_for(cell, x) or step_by_step)(cell, x, state, lengths)
 
 
@@ -77,7 +83,7 @@ def step_by_step(
     cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The recurrence written out: W x + b for all time steps at once, then step by step."""
-    projected = linear(x.flatten(0, 1), cell.weight_ih, cell.bias).unflatten(0, x.shape[:2])  # [B, T, G·D]
+    projected = cell.linear(x.flatten(0, 1), cell.weight_ih, cell.bias).unflatten(0, x.shape[:2])  # [B, T, G·D]
     inputs = (projected,)
     if lengths is not None:
         time = torch.arange(x.shape[1], device=lengths.device)
@@ -93,6 +99,39 @@ def step_by_step(
 
     state, (outputs,) = loop(step, state, inputs)
     return outputs, state
+
+
+def loop(step: Callable, state: tuple, inputs: tuple[Tensor, ...]) -> tuple[tuple, tuple[Tensor, ...]]:
+    """Inputs [B, T, …] -> the last state and outputs [B, T, …], by step(state, inputs at t) -> (state, outputs at t).
+
+    The state is a tuple of tensors, or of such tuples, and keeps its form. An export records the step once, for any T;
+    a trace (torch.jit) holds for its own T only.
+    """
+    if torch.compiler.is_exporting():
+        # experimental in torch: imported where it is needed only
+        from torch._higher_order_ops.scan import scan
+
+        def step_apart(state, now):
+            state, outputs = step(state, now)
+            # scan refuses an output that is a state
+            return in_one_piece(state), tuple(output.clone() for output in outputs)
+
+        return scan(step_apart, in_one_piece(state), inputs, dim=1)
+    if inputs[0].shape[1] == 0:
+        # one step over nothing says what the outputs look like
+        _, outputs = step(state, tuple(x.new_zeros(x.shape[0], *x.shape[2:]) for x in inputs))
+        return state, tuple(output[:, None][:, :0] for output in outputs)
+    # unbound at once: each index by itself would have a gradient of the whole length
+    steps = []
+    for now in zip(*(x.unbind(1) for x in inputs), strict=True):
+        state, outputs = step(state, now)
+        steps.append(outputs)
+    return state, tuple(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
+
+
+def in_one_piece(state: tuple) -> tuple:
+    """The same in memory of its own, as scan wants every state: one may be a part of a larger tensor."""
+    return tuple(in_one_piece(s) if isinstance(s, tuple) else s.contiguous() for s in state)
 
 
 def run_both_ways(
@@ -116,6 +155,31 @@ def run_both_ways(
     return torch.cat([outputs, reverse(reversed_outputs)], dim=2), last, reversed_last
 
 
+class RecurrentLayer(GradientCheckpointingLayer):
+    """One cell run over time from left to right; with `backward_cell`, a second one from right to left.
+
+    Padding on any side is skipped: it does not change the state, and the outputs over it are zero.
+    """
+
+    def __init__(self, cell: RecurrentCell, layer_idx: int, backward_cell: RecurrentCell | None = None):
+        super().__init__()
+        self.layer_idx = layer_idx
+        self.cell = cell
+        self.backward_cell = backward_cell
+
+    def forward(self, x: Tensor, padding: Padding | None = None, cache=None) -> Tensor:
+        """x [B, T, E] -> [B, T, P], or [B, T, 2·P] with both directions."""
+        length = x.shape[1]
+        if padding is not None:
+            x = reorder_time(x, padding.order)
+        state = cache.layers[self.layer_idx].state() if cache is not None else None
+        outputs, state, _ = run_both_ways(self.cell, self.backward_cell, x, state, padding)
+        if cache is not None:
+            h, c = state if len(state) == 2 else (*state, state[0].new_zeros(x.shape[0], 0))
+            cache.layers[self.layer_idx].update(h, c, length)
+        return outputs if padding is None else reorder_time(outputs, padding.inverse)
+
+
 def step_on(cell: RecurrentCell, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """`cell(projected, state, run=step_on)` is cell.step(projected, state)."""
     return cell.step(projected, state)
@@ -123,7 +187,7 @@ def step_on(cell: RecurrentCell, projected: Tensor, state: tuple[Tensor, ...]) -
 
 def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """`cell(x, state, run=one_step)`: x [B, E] and the state before it -> the state after it."""
-    return cell.step(linear(x, cell.weight_ih, cell.bias), state)
+    return cell.step(cell.linear(x, cell.weight_ih, cell.bias), state)
 
 
 # a copy of a module cannot be traced
@@ -150,7 +214,7 @@ class RNNCell(RecurrentCell):
 
     def step(self, projected, state):
         activation = getattr(torch, self.hidden_act)
-        return (activation(projected + linear(state[0], self.weight_hh)),)
+        return (activation(projected + self.linear(state[0], self.weight_hh)),)
 
 
 class LSTMCell(RecurrentCell):
@@ -208,12 +272,12 @@ class LSTMCell(RecurrentCell):
         """What gates `first` to `last` (excluded) of [i, f, o], or of [coupled gate, o], read from c [B, D]."""
         if self.peephole == "diagonal":
             return (c[:, None] * self.weight_ch[first:last]).flatten(1)
-        return linear(c, self.weight_ch[first * self.hidden_size : last * self.hidden_size])
+        return self.linear(c, self.weight_ch[first * self.hidden_size : last * self.hidden_size])
 
     def step(self, projected, state):
         h, c = state
         size, num_updates = self.hidden_size, self.num_gates - 2
-        update, g, o = (projected + linear(h, self.weight_hh)).split([num_updates * size, size, size], dim=1)
+        update, g, o = (projected + self.linear(h, self.weight_hh)).split([num_updates * size, size, size], dim=1)
         if self.peephole:
             update = update + self.seen_through_peepholes(c, 0, num_updates)
         update, g = torch.sigmoid(update), torch.tanh(g)
@@ -230,7 +294,7 @@ class LSTMCell(RecurrentCell):
             o = o + self.seen_through_peepholes(c, num_updates, num_updates + 1)
         h = torch.sigmoid(o) * torch.tanh(c)
         if self.weight_hr is not None:
-            h = linear(h, self.weight_hr)
+            h = self.linear(h, self.weight_hr)
             if self.projection_clip is not None:
                 h = h.clamp(-self.projection_clip, self.projection_clip)
         return h, c
@@ -264,13 +328,13 @@ class GRUCell(RecurrentCell):
         h = state[0]
         x_gates, x_n = projected.split([2 * self.hidden_size, self.hidden_size], dim=1)
         if self.reset_mode == "after":
-            h_gates, h_n = linear(h, self.weight_hh).split([2 * self.hidden_size, self.hidden_size], dim=1)
+            h_gates, h_n = self.linear(h, self.weight_hh).split([2 * self.hidden_size, self.hidden_size], dim=1)
             r, z = torch.sigmoid(x_gates + h_gates).chunk(2, dim=1)
             candidate = torch.tanh(x_n + r * (h_n + self.bias_hn))
         else:
             weight_gates, weight_n = self.weight_hh.split([2 * self.hidden_size, self.hidden_size])
-            r, z = torch.sigmoid(x_gates + linear(h, weight_gates)).chunk(2, dim=1)
-            candidate = torch.tanh(x_n + linear(r * h, weight_n))
+            r, z = torch.sigmoid(x_gates + self.linear(h, weight_gates)).chunk(2, dim=1)
+            candidate = torch.tanh(x_n + self.linear(r * h, weight_n))
         if self.update_convention == "replace":
             return ((1 - z) * h + z * candidate,)
         return (z * h + (1 - z) * candidate,)

@@ -11,8 +11,7 @@ from torch.testing import assert_close
 
 from hf_lineage.models.fast_kernels import hidden_bias, kernel_of, run_kernel
 from hf_lineage.models.fast_recurrence import run_equations
-from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell, step_by_step
-from hf_lineage.models.recurrent_layers import RecurrentLayer
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RecurrentLayer, RNNCell, step_by_step
 from hf_lineage.models.recurrent_state import Padding
 
 

@@ -12,8 +12,7 @@ from transformers import AutoModel, DynamicCache
 from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
 from hf_lineage.models.cache_argument import cache_of
 from hf_lineage.models.fast_kernels import run_kernel
-from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell, step_by_step
-from hf_lineage.models.recurrent_layers import RecurrentLayer
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RecurrentLayer, RNNCell, step_by_step
 from hf_lineage.models.recurrent_state import Padding
 
 
