@@ -60,6 +60,17 @@ class ELMoTests(ModelTests):
         ids[:, -1:] = (torch.arange(batch)[:, None] + 7) % 60
         return {"input_ids": ids}
 
+    def test_accumulated_gradients_are_those_of_the_whole_batch(self, trained_head, tmp_path):
+        if trained_head != "AutoModelForPreTraining":
+            super().test_accumulated_gradients_are_those_of_the_whole_batch(trained_head, tmp_path)
+            return
+        # sentences of one to seven words: each direction predicts all but one of them
+        inputs = self.inputs(trained_head, batch=16)
+        is_word = torch.arange(7) <= torch.arange(16)[:, None] % 7
+        labels = self.labels(trained_head, inputs)["labels"].masked_fill(~is_word, -100)
+        data = {**inputs, "attention_mask": is_word.long(), "labels": labels}
+        self.check_accumulation(lambda: self.model(trained_head), data, tmp_path)
+
     def word_ids(self, inputs):
         return inputs["input_ids"]
 
