@@ -1,11 +1,7 @@
 """What every station's configuration shares: the family's `auto_map`, and limits on sizes."""
 
-import os
-
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
-
-from .inputs import SWITCH
 
 
 # a downloaded config is untrusted input: larger sizes would exhaust the machine before any weight is read
@@ -51,11 +47,6 @@ class LineageConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         module = type(self).__module__.rpartition(".")[2]
         self.auto_map = {"AutoConfig": f"{module}.{type(self).__name__}", **self.auto_classes}
-
-    @PreTrainedConfig._attn_implementation.getter
-    def _attn_implementation(self) -> str | None:
-        """transformers' name for the attention in use; without fast paths "eager", the written-out equations."""
-        return self._attn_implementation_internal if os.environ.get(SWITCH, "") in ("", "0") else "eager"
 
     def validate_sizes(self):
         """Refuses sizes below the least or above the limit."""

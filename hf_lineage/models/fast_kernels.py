@@ -145,11 +145,6 @@ def run_kernel(
     return outputs, new_state
 
 
-def worth_it(length: int) -> bool:
-    """Whether a target of so many words shares products. The one place that decides."""
-    return length > 1 and fast_paths_allowed()
-
-
 def products(cell: nn.Module, parts: tuple[Tensor, Tensor], state=None) -> tuple[Tensor, Tensor]:
     """x [B, T, E] and c [B, S, C] -> W_x x + b [B, T, G·D] and W_c c [B, S, G·D]."""
     x, c = parts

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from .inputs import can_look
-
 
 # gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass
 sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
@@ -31,7 +29,7 @@ has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, 
 
 
 def onednn_serves(weight: Tensor) -> bool:
-    return has_onednn and weight.dtype is torch.float32 and can_look(weight)
+    return has_onednn and weight.dtype is torch.float32 and weight.device.type == "cpu"
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -28,7 +28,7 @@ def plain_equations():
     """Within the block all models run the paper's equations: cells step by step, attention and softmax written out.
 
     The switch holds for the whole process. With gradient checkpointing, call `backward` within the block too, since it
-    runs layers again. A model made within the block keeps the written-out attention.
+    runs layers again.
     """
     before = os.environ.get(SWITCH, "")
     os.environ[SWITCH] = "1"

@@ -1,7 +1,6 @@
 """Luong's attentional encoder-decoder (Luong et al., 2015): the state after each step asks where to look.
 
-What changes from RNNsearch: the query is the new state, scores are as simple as a product, a window may bound them;
-the answer, which joins state and context, is what the output layer and the next step read.
+What changes from RNNsearch: the new state asks, scores are as simple as a product; the next step reads the answer.
 input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> [B, T, D] -> weights [B, T, S] -> answers [B, T, D]
 """
 
@@ -28,8 +27,8 @@ from .attentional_decoder import (
 )
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_kernels import step_fed, words_product, worth_it
-from .inputs import is_recorded, token_positions
+from .fast_kernels import step_fed, words_product
+from .inputs import fast_paths_allowed, is_recorded, token_positions
 from .recurrent_cells import loop, one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
 from .recurrent_state import Padding, reorder_time
@@ -220,7 +219,7 @@ class LuongDecoder(AttentionalDecoder):
         """One step after the other, since each reads the answer or the coverage of the one before."""
         length, size = vectors.shape[1], self.config.hidden_size
         words, step = self.dropout(vectors), self.step
-        if worth_it(length):
+        if length > 1 and fast_paths_allowed():
             words, of_fed = self.layers[0].cell(words, run=words_product)
             source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
         step, states = self.recomputed(step), tuple(state_before(cache, i, first) for i in range(len(self.layers)))

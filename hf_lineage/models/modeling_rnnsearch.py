@@ -21,7 +21,8 @@ from .attentional_decoder import (
 )
 from .configuration_rnnsearch import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_kernels import products, worth_it
+from .fast_kernels import products
+from .inputs import fast_paths_allowed
 from .recurrent_cells import loop, one_step, step_on
 from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOutput, keep_state, state_before
 
@@ -60,7 +61,7 @@ class BahdanauDecoder(AttentionalDecoder):
         length = vectors.shape[1]
         first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
         words, step = self.dropout(vectors), self.step
-        if worth_it(length):
+        if length > 1 and fast_paths_allowed():
             words, source.products = self.layers[0].cell((words, source.vectors), run=products)
             step = self.step_on_products
         step, first = self.recomputed(step), state_before(cache, 0, first)

@@ -223,7 +223,7 @@ class TransformerDecoder(TransformerPreTrainedModel):
         """The mask over the source [B, S, D], and the options of the attention to it."""
         if cu_seq_lens_k is not None:
             return None, cross_options(text.options, cu_seq_lens_k, *source.shape[:2], attention_mask)
-        mask = create_bidirectional_mask(self.config, text.vectors, attention_mask, encoder_hidden_states=source)
+        mask = create_bidirectional_mask(text.config, text.vectors, attention_mask, encoder_hidden_states=source)
         return mask, text.options
 
 
@@ -249,11 +249,14 @@ class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
         self.encoder.embed_tokens = embeddings
 
     def encode(self, input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=None, cu_seq_lens_k=None, **options):
-        check_pairs(cu_seq_lens_q, cu_seq_lens_k)
+        if cu_seq_lens_q is not None or cu_seq_lens_k is not None:
+            check_pairs(cu_seq_lens_q, cu_seq_lens_k)
         return self.encoder(input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=cu_seq_lens_k, **options)
 
     def decode(self, source, attention_mask, input_ids, inputs_embeds, target_mask, cache, use_cache, **options):
-        check_pairs(options.get("cu_seq_lens_q"), options.get("cu_seq_lens_k"))
+        targets, sources = options.get("cu_seq_lens_q"), options.get("cu_seq_lens_k")
+        if targets is not None or sources is not None:
+            check_pairs(targets, sources)
         decoded = self.decoder(
             embed_inputs(self.encoder.embed_tokens, input_ids, inputs_embeds),  # [B, T, D]
             source.last_hidden_state,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .fast_segments import SegmentAttention, has_fast_form, segments_beat_mask
-from .inputs import can_look
+from .inputs import can_look, fast_paths_allowed
 
 
 def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
@@ -111,7 +111,8 @@ def attend_by_segment(
     rows = len(query)
     if rows > 1:
         query, key, value = (x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value))  # [1, H, B · T, D/H]
-    if attention_mask is None and module.is_causal and module.config._attn_implementation != "sdpa":
+    is_sdpa = module.config._attn_implementation == "sdpa" and fast_paths_allowed()
+    if attention_mask is None and module.is_causal and not is_sdpa:
         # eager and flex attention are causal only by their mask
         future = query.new_full((1, 1, *(max(lengths),) * 2), -torch.inf).triu_(1)
         masks = [future[..., :length, :length] for length in lengths]

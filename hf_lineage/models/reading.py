@@ -1,14 +1,15 @@
 """How GPT, BERT and both halves of the Transformer read: token vectors, positions, masks, packed rows and caches."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedConfig
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from .inputs import can_look, check_mask, embed_inputs, recomputes, token_positions
+from .inputs import can_look, check_mask, embed_inputs, fast_paths_allowed, recomputes, token_positions
 from .packed_texts import document_options, segment_options, segment_positions
 
 
@@ -26,6 +27,8 @@ class Texts:
     options: dict
     # the caller's cache, or a new one
     cache: DynamicCache | EncoderDecoderCache | None
+    # the model's configuration, with the attention that runs
+    config: PreTrainedConfig
 
 
 def read_texts(model, input_ids: Tensor | None, inputs_embeds: Tensor | None, *arguments, **options) -> Texts:
@@ -63,7 +66,8 @@ def read_vectors(
         # continuous batching gives the positions, the mask and the bounds of its requests
         check_positions(position_ids, model.config.max_position_embeddings)
         options = {**options, "cu_seq_lens_q": cu_seq_lens_q}
-        return Texts(vectors, position_ids, attention_mask, options, cache)
+        return Texts(vectors, position_ids, attention_mask, options, cache, model.config)
+    config = model.config if fast_paths_allowed() else written_out(model.config)
     batch, length, _ = vectors.shape
     if causal and use_cache and cache is None:
         cache = new_cache(model.config)
@@ -75,15 +79,15 @@ def read_vectors(
         position_ids = segment_positions(cu_seq_lens_q, length) if position_ids is None else position_ids
     elif causal and position_ids is not None and attention_mask is None and cache is None:
         # from positions that the caller gave, never from those computed here
-        packed = document_options(position_ids, vectors, model.config)
+        packed = document_options(position_ids, vectors, config)
     if not packed:
-        mask = visible_tokens(model.config, vectors, attention_mask, position_ids, cache, causal)
+        mask = visible_tokens(config, vectors, attention_mask, position_ids, cache, causal)
     if position_ids is None:
         position_ids = positions(attention_mask, seen, length, vectors.device)
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None:
         check_positions(position_ids, limit)
-    return Texts(vectors, position_ids, mask, options | packed, cache)
+    return Texts(vectors, position_ids, mask, options | packed, cache, config)
 
 
 def new_cache(config) -> DynamicCache | EncoderDecoderCache:
@@ -91,6 +95,13 @@ def new_cache(config) -> DynamicCache | EncoderDecoderCache:
     if config.is_encoder_decoder:
         return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
     return DynamicCache(config=config)
+
+
+def written_out(config):
+    """The configuration with attention written out, without fast paths."""
+    config = copy(config)
+    config._attn_implementation = "eager"
+    return config
 
 
 def visible_tokens(config, vectors, attention_mask, position_ids, cache, causal: bool) -> Tensor | None:

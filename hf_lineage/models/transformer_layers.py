@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .fast_dropout import Dropout
+from .inputs import fast_paths_allowed
 from .packed_texts import attend_by_segment
 
 
@@ -78,10 +79,11 @@ class MultiHeadAttention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs
     ) -> tuple[Tensor, Tensor | None]:
         """query [B, H, T, D/H], key and value [B, H, S, D/H] -> mixed vectors [B, T, D] and weights, as `forward`."""
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        implementation = self.config._attn_implementation if fast_paths_allowed() else "eager"
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         # with a paged cache, attention that is not flash has a mask of the requests
         packed = kwargs.get("cu_seq_lens_q") is not None and "read_index" not in kwargs
-        if packed and "flash" not in self.config._attn_implementation:
+        if packed and "flash" not in implementation:
             attend = partial(attend_by_segment, attend)
         mixed, weights = attend(
             self,
