@@ -1,8 +1,9 @@
-"""Which fast path runs a cell: torch's fused kernels for whole sequences, `fast_recurrence.py`, or products made once.
+"""Which fast path runs a cell: torch's fused kernels for whole sequences, `fast_recurrence.py`, or shared products.
 
-A decoder's layer reads two parts, [x_t; c_t], through products that are made once, to the same result:
-W [x_t; c_t] + b = (W_x x_t + b) + W_c c_t, the first for all target words in one product. And if c_t = Σ_s α_t(s) h_s,
-W_c c_t = Σ_s α_t(s) W_c h_s: a product per source word, not per step. A cell runs these functions on its weights.
+A decoder's layer reads two parts, [x_t; c_t], through products computed once; the result is the same:
+W [x_t; c_t] + b = (W_x x_t + b) + W_c c_t: one product gives the first term for all target words. If c_t =
+Σ_s α_t(s) h_s, then W_c c_t = Σ_s α_t(s) W_c h_s: one product per source word, not per step. A cell runs these
+functions on its weights.
 """
 
 from collections.abc import Callable
@@ -18,16 +19,16 @@ from .inputs import fast_paths_allowed, fast_unless_exported, is_recorded
 
 
 def name_of(cell: nn.Module) -> str:
-    """ "RNNCell", "LSTMCell" or "GRUCell", or a class of a user's own, whose equation may differ."""
-    # by name: the module of the cells imports this one
+    """ "RNNCell", "LSTMCell" or "GRUCell", or a user's own class, whose equation may differ."""
+    # by name, since the module of the cells imports this one
     return type(cell).__name__
 
 
 def path_for(cell: nn.Module, x: Tensor) -> Callable | None:
-    """What runs the cell over x [B, T, E] faster than step by step, to the same result; None where nothing does.
+    """A function that runs the cell over x [B, T, E] faster than `step_by_step`, with the same result, or None.
 
-    It takes what `step_by_step` takes. A single time step is one call of `step` in any case, and an export records
-    the steps: kernels need the lengths in Python.
+    Its arguments are those of `step_by_step`. A single time step is always one call of `step`. An export records the
+    steps, since kernels need the lengths in Python.
     """
     if x.shape[1] == 1 or name_of(cell) not in EQUATIONS or not fast_unless_exported(x):
         return None
@@ -52,7 +53,7 @@ def linear_of_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def why_no_kernel(cell: nn.Module) -> str | None:
-    """What keeps torch's kernels from computing this cell; None if nothing does."""
+    """Why torch's kernels cannot compute this cell, or None if they can."""
     return {"RNNCell": why_not_rnn, "LSTMCell": why_not_lstm, "GRUCell": why_not_gru}.get(name_of(cell), name_of)(cell)
 
 
@@ -66,7 +67,7 @@ def why_not_lstm(cell: nn.Module) -> str | None:
     if cell.cell_clip is not None or cell.projection_clip is not None:
         return f"cell_clip {cell.cell_clip}, projection_clip {cell.projection_clip}"
     if cell.weight_hr is not None and cell.output_size == cell.hidden_size:
-        # torch tells a projection by the states' lengths
+        # torch recognises a projection by the lengths of the states
         return f"projection_size {cell.output_size}, the same as hidden_size"
     return None
 
@@ -76,7 +77,7 @@ def why_not_gru(cell: nn.Module) -> str | None:
 
 
 def kernel_of(cell: nn.Module) -> Callable | None:
-    """torch's kernel for a whole sequence, or None where there is none, or a slower one."""
+    """torch's kernel for a whole sequence, or None if there is none or it is slower."""
     if why_no_kernel(cell):
         return None
     if name_of(cell) == "RNNCell":
@@ -96,10 +97,10 @@ def hidden_bias(cell: nn.Module) -> Tensor:
 
 
 def kernel_weights(cell: nn.Module) -> list[Tensor]:
-    """The cell's weights as torch's kernels and modules hold them: W, U, two biases and, if there is one, R."""
+    """The cell's weights in the form of torch's kernels and modules: W, U, two biases and, if any, R."""
     weights = [cell.weight_ih, cell.weight_hh, cell.bias, hidden_bias(cell)]
     if name_of(cell) == "GRUCell" and cell.update_convention == "replace":
-        # 1 − σ(a) = σ(−a): the other convention is the update gate with its signs turned
+        # 1 − σ(a) = σ(−a): the other convention negates the update gate's input
         reset, update, candidate = zip(*(w.chunk(3) for w in weights), strict=True)
         return [torch.cat([r, -z, n]) for r, z, n in zip(reset, update, candidate, strict=True)]
     if name_of(cell) == "LSTMCell" and cell.coupled_gates is not None:
@@ -110,7 +111,7 @@ def kernel_weights(cell: nn.Module) -> list[Tensor]:
 
 
 def uncoupled(cell: nn.Module, stacked: Tensor) -> Tensor:
-    """The four gates i, f, g, o that the three of an LSTM stand for, since 1 − σ(a) = σ(−a)."""
+    """The four gates i, f, g, o of an LSTM with coupled gates, since 1 − σ(a) = σ(−a)."""
     gate, rest = stacked[: cell.hidden_size], stacked[cell.hidden_size :]
     both = (gate, -gate) if cell.coupled_gates == "input" else (-gate, gate)
     return torch.cat([*both, rest])
@@ -121,7 +122,7 @@ def uncoupled(cell: nn.Module, stacked: Tensor) -> Tensor:
 def run_kernel(
     kernel: Callable, cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The cell's forward through one call of `kernel`, on a packed sequence where rows differ in length."""
+    """The cell's forward through one call of `kernel`, on a packed sequence if rows differ in length."""
     weights = kernel_weights(cell)
     options = (True, 1, 0.0, torch.is_grad_enabled(), False)  # biases, layers, dropout, train, bidirectional
     if lengths is None:
@@ -138,7 +139,7 @@ def run_kernel(
     outputs, _ = pad_packed_sequence(packed._replace(data=data), batch_first=True, total_length=x.shape[1])
     new_state = tuple(s[0][packed.unsorted_indices] for s in states)
     if lengths.min() == 0:
-        # packing knows no empty rows: such a row was run over one padding token, which is undone here
+        # packing allows no empty rows: such a row ran over one padding token, which is undone here
         has_token = (lengths > 0).to(x.device)[:, None]
         outputs = outputs * has_token[..., None]
         new_state = tuple(torch.where(has_token, new, old) for new, old in zip(new_state, state, strict=True))
@@ -159,9 +160,9 @@ def words_product(cell: nn.Module, x: Tensor, state=None) -> tuple[Tensor, tuple
 
 
 def step_fed(cell: nn.Module, parts: tuple, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """W_x x_t + b [B, G·D], c_t [B, C], and what `words_product` gave beside it -> the state after the step."""
+    """W_x x_t + b [B, G·D], c_t [B, C], and the other results of `words_product` -> the state after the step."""
     projected, c, (weight, of_c) = parts
-    # an offloaded or sharded weight is another one in each call
+    # an offloaded or sharded weight is a new tensor in each call
     if weight is not cell.weight_ih:
         of_c = cell.weight_ih[:, -c.shape[1] :]
     return cell.step(projected + linear(c, of_c), state)

@@ -27,6 +27,7 @@ from .classification import classification_loss, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
 from .inputs import IGNORED, check_ids
+from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
@@ -212,6 +213,8 @@ class BERTForPreTraining(BERTWithMaskedWords):
         `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`BERTPretrainingTrainer`). Without
         the latter, each batch's next-sentence mean is weighed by its share of the labels.
         """
+        if labels is None:
+            check_labels(self, num_items_in_batch)
         outputs = self.bert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
@@ -220,7 +223,7 @@ class BERTForPreTraining(BERTWithMaskedWords):
         )
         relationship = self.cls.seq_relationship(outputs.pooler_output)
         if next_sentence_label is not None:
-            check_ids("next_sentence_label", next_sentence_label, 2, "0 = is next, 1 = is random; classes")
+            check_ids("next_sentence_label", next_sentence_label, 2, "0 = is next, 1 = is random; classes", IGNORED)
             next_loss = mean_cross_entropy(relationship, next_sentence_label, num_pairs_in_batch, smoothing)
             if labels is not None and num_items_in_batch is not None and num_pairs_in_batch is None:
                 next_loss = next_loss * (labels != IGNORED).sum() / num_items_in_batch
@@ -290,7 +293,7 @@ class BERTForNextSentencePrediction(BERTPreTrainedModel):
         )
         logits, loss = self.cls.seq_relationship(outputs.pooler_output), None
         if labels is not None:
-            check_ids("labels", labels, 2, "0 = is next, 1 = is random; classes")
+            check_ids("labels", labels, 2, "0 = is next, 1 = is random; classes", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return NextSentencePredictorOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
@@ -450,6 +453,6 @@ class BERTForMultipleChoice(BERTPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(given.shape[:2])
         loss = None
         if labels is not None:
-            check_ids("labels", labels, logits.shape[1], "choices")
+            check_ids("labels", labels, logits.shape[1], "choices", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)

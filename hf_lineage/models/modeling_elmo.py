@@ -27,7 +27,7 @@ from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
 from .inputs import IGNORED, check_ids, check_mask, embed_inputs, is_recorded, recomputes
-from .loss_terms import check_terms
+from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recurrent_cells import LSTMCell, RecurrentLayer
@@ -381,6 +381,8 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             cache = open_cache(self.config, cache, use_cache, x[0].shape[0])
             forward, backward = (outputs[-1] for outputs in self.model.read(*x, cache=cache))
         forward, backward = self.model.dropped(forward), self.model.dropped(backward)
+        if shift_labels is None:
+            check_labels(self, num_items_in_batch)
         directions = (forward, shift_labels), (backward, backward_shift_labels)
         is_sampled = self.config.output_layer == "sampled" and negative_ids is not None
         if smoothing and self.training and (is_sampled or self.config.output_layer == "adaptive"):

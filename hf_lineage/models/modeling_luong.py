@@ -48,8 +48,9 @@ class LuongAlignment(Alignment):
         return self.window(self, query, source, positions)
 
     def read(self, vectors, mask, cache):
-        positions = token_positions(mask, 0, vectors.shape[1], vectors.device)
-        lengths = positions.new_full((1,), vectors.shape[1]) if mask is None else mask.long().sum(1)
+        batch, length, _ = vectors.shape
+        positions = token_positions(mask, 0, length, vectors.device).expand(batch, -1)
+        lengths = positions.new_full((batch,), length) if mask is None else mask.long().sum(1)
         return replace(super().read(vectors, mask, cache), positions=positions, lengths=lengths)
 
 
@@ -72,7 +73,7 @@ class GeneralAlignment(DotAlignment):
 
 
 class ConcatAlignment(LuongAlignment, AdditiveAlignment):
-    """score(s, h) = v · tanh(W [s; h]): Bahdanau's, the two parts of W being his W and U"""
+    """score(s, h) = v · tanh(W [s; h]): Bahdanau's score, where the two parts of W are his W and U"""
 
 
 class ConcatCoverageAlignment(LuongAlignment, CoverageAlignment):
@@ -80,7 +81,7 @@ class ConcatCoverageAlignment(LuongAlignment, CoverageAlignment):
 
 
 class LocationAlignment(LuongAlignment):
-    """score(s) = (W s)_j for the word at position j, whatever it is"""
+    """score(s) = (W s)_j for any word at position j"""
 
     def __init__(self, config: LuongConfig):
         super().__init__(config)
@@ -93,7 +94,7 @@ class LocationAlignment(LuongAlignment):
 
     def read(self, vectors, mask, cache):
         source, limit = super().read(vectors, mask, cache), self.weight_query.shape[0]
-        # where lengths are recorded, not seen, padding counts
+        # if lengths are recorded and not seen, padding counts
         if vectors.shape[1] > limit and (is_recorded(vectors) or source.lengths.max() > limit):
             longest = vectors.shape[1] if is_recorded(vectors) else source.lengths.max().item()
             raise ValueError(
@@ -134,9 +135,9 @@ SCORES = {
 
 
 class LuongDecoder(AttentionalDecoder):
-    """The state after each step asks where to look, and is joined with what was seen (Luong et al., 2015, section 3).
+    """The state after each step asks where to look, and is joined with the context (Luong et al., 2015, section 3).
 
-    With input feeding (section 3.3) the first layer reads the last answer beside the word.
+    With input feeding (section 3.3) the first layer reads the word and the last answer.
     """
 
     def __init__(self, config: LuongConfig):
@@ -165,7 +166,7 @@ class LuongDecoder(AttentionalDecoder):
         return torch.tanh(self.from_context(context) + self.from_state(top)), states, weights
 
     def step_on_products(self, of_fed, word, answer, states, source, position):
-        """`step` from the products that are made once: W e(y_{t−1}) + b [B, G·D], and W_c h̄ of the source."""
+        """`step` from products computed once: W e(y_{t−1}) + b [B, G·D], and W_c h̄ of the source."""
         if self.config.input_feeding:
             first = self.layers[0].cell((word, answer, of_fed), states[0], run=step_fed)
         else:
@@ -176,7 +177,7 @@ class LuongDecoder(AttentionalDecoder):
         return torch.tanh((weights @ source.products)[:, 0] + self.from_state(top)), states, weights
 
     def run_layers(self, first: tuple[Tensor, ...], states: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-        """The first layer's new state and the old ones of all -> the new ones of all."""
+        """The first layer's new state and all old states -> all new states."""
         new = [first]
         for layer, state in zip(self.layers[1:], states[1:], strict=True):
             new.append(layer.cell(self.dropout(new[-1][0]), state, run=one_step))
@@ -194,14 +195,14 @@ class LuongDecoder(AttentionalDecoder):
         length = vectors.shape[1]
         first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
         seen = 0 if cache is None else cache.get_seq_length()
-        positions = token_positions(attention_mask, seen, length, vectors.device)
+        positions = token_positions(attention_mask, seen, length, vectors.device).expand(vectors.shape[0], -1)
         run = self.run_steps if self.by_steps else self.run_at_once
         outputs, last, weights = run(vectors, source, first, positions, is_word, cache)
         last = self.dropout(last)
         return DecoderOutput(last, (vectors, *outputs, last), weights)
 
     def run_at_once(self, vectors, source, first, positions, is_word, cache):
-        """Every layer over the whole target, then all steps' attention: nothing flows back from the answers."""
+        """Runs every layer over the whole target, then the attention of all steps: no layer reads an answer."""
         length, x, outputs = vectors.shape[1], vectors, ()
         padding = Padding.of(is_word, length)
         if padding is not None:
@@ -216,7 +217,7 @@ class LuongDecoder(AttentionalDecoder):
         return outputs, torch.tanh(self.from_context(weights @ source.vectors) + self.from_state(top)), weights
 
     def run_steps(self, vectors, source, first, positions, is_word, cache):
-        """One step after the other, since each reads the answer or the coverage of the one before."""
+        """Runs step by step, since each step reads the answer or the coverage of the step before."""
         length, size = vectors.shape[1], self.config.hidden_size
         words, step = self.dropout(vectors), self.step
         if length > 1 and fast_paths_allowed():

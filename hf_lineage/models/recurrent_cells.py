@@ -194,7 +194,7 @@ def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple
 @torch.compiler.disable
 def with_fewer_weights(cell: RecurrentCell) -> RecurrentCell:
     """The cell for one call, with entries of its recurrent weights dropped (DropConnect; Merity et al., 2017)."""
-    # a parametrization (an adapter, say) forbids copy, and would compute the whole weight again
+    # a parametrization (such as an adapter) forbids copy, and would compute the whole weight again
     cell_class = type_before_parametrizations(cell)
     fewer = cell_class.__new__(cell_class)
     fewer.__dict__.update(cell.__dict__)

@@ -135,6 +135,7 @@ def test_exported_is_eager(config, head, padded):
 
 @pytest.mark.parametrize("padded", [pytest.param(False, marks=pytest.mark.slow), True])
 @cases(fast=("nnlm-AutoModel", "rnn-AutoModel"))
+@torch.no_grad()
 def test_exported_for_any_size_is_eager(config, head, padded):
     model, inputs = new_model(config, head), new_inputs(config, head, padded)
     exported = torch.export.export(model, (), inputs, strict=False, dynamic_shapes=dynamic(inputs)).module()
@@ -145,6 +146,8 @@ def test_exported_for_any_size_is_eager(config, head, padded):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("padded", [False, True])
 @cases()
+# with gradients torch 2.13 fails to convert a scan that reads what lies outside it, as a decoder does its source
+@torch.no_grad()
 def test_onnx_is_eager(config, head, padded, tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
