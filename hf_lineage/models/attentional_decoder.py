@@ -186,6 +186,16 @@ class AttentionalDecoder(nn.Module):
         return step
 
 
+def check_onnx():
+    """For loops of decoders, which read the source, a tensor made outside them.
+
+    Raises:
+        ValueError: an export to ONNX keeps gradients, with which torch's conversion fails on such a loop.
+    """
+    if torch.onnx.is_in_onnx_export() and torch.is_grad_enabled():
+        raise ValueError("gradients are kept: call torch.onnx.export within torch.no_grad()")
+
+
 def covering(source: Source, covered: tuple[Tensor, ...]) -> Source:
     """The source before a step; with coverage, `covered` are the weights [B, S] that its words got so far."""
     return replace(source, covered=covered[0]) if covered else source

@@ -23,6 +23,7 @@ from .attentional_decoder import (
     Source,
     StepLayer,
     carried_beside,
+    check_onnx,
     covering,
 )
 from .configuration_luong import LuongConfig
@@ -224,6 +225,8 @@ class LuongDecoder(AttentionalDecoder):
             words, of_fed = self.layers[0].cell(words, run=words_product)
             source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
         step, states = self.recomputed(step), tuple(state_before(cache, i, first) for i in range(len(self.layers)))
+
+        check_onnx()
 
         def read_word(carried, now):
             (answer, states, covered), (word, position, *is_word) = carried, now

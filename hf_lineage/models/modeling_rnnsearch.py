@@ -17,6 +17,7 @@ from .attentional_decoder import (
     CoverageLoss,
     Source,
     carried_beside,
+    check_onnx,
     covering,
 )
 from .configuration_rnnsearch import RNNSearchConfig
@@ -65,6 +66,8 @@ class BahdanauDecoder(AttentionalDecoder):
             words, source.products = self.layers[0].cell((words, source.vectors), run=products)
             step = self.step_on_products
         step, first = self.recomputed(step), state_before(cache, 0, first)
+
+        check_onnx()
 
         def read_word(carried, now):
             word, *is_word = now

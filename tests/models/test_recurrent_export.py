@@ -146,7 +146,7 @@ def test_exported_for_any_size_is_eager(config, head, padded):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("padded", [False, True])
 @cases()
-# with gradients torch 2.13 fails to convert a scan that reads what lies outside it, as a decoder does its source
+# with gradients torch 2.13 cannot convert a decoder that reads its source in each step
 @torch.no_grad()
 def test_onnx_is_eager(config, head, padded, tmp_path):
     pytest.importorskip("onnxscript")
@@ -159,3 +159,20 @@ def test_onnx_is_eager(config, head, padded, tmp_path):
         arrays = {name: value.numpy() for name, value in given.items() if isinstance(value, torch.Tensor)}
         found = torch.from_numpy(session.run(None, arrays)[0])
         torch.testing.assert_close(found, model(**given)[0].detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rnnsearch", "luong"])
+def test_onnx_of_a_decoder_with_gradients_is_refused(name, tmp_path):
+    pytest.importorskip("onnxscript")
+    model, inputs = new_model(CONFIGS[name], "AutoModel"), new_inputs(CONFIGS[name], "AutoModel", False)
+    with pytest.raises(torch.onnx.errors.OnnxExporterError, match="torch.no_grad"):
+        torch.onnx.export(model, (), str(tmp_path / "model.onnx"), kwargs=inputs, dynamo=True, verbose=False)
+
+
+@pytest.mark.slow
+def test_export_of_a_tree_that_is_not_built_is_refused():
+    config = VARIANTS["word2vec-tree"][0]
+    model = transformers.AutoModelForPreTraining.from_config(config).eval()
+    with pytest.raises(ValueError, match="huffman_tree"):
+        torch.export.export(model, (), new_inputs(config, "AutoModelForPreTraining", False), strict=False)
