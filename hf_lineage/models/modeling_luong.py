@@ -1,6 +1,6 @@
 """Luong's attentional encoder-decoder (Luong et al., 2015): the state after each step asks where to look.
 
-What changes from RNNsearch: the new state asks, scores are as simple as a product; the next step reads the answer.
+What changes from RNNsearch: the new state asks, by scores as simple as a product; the answer joins state and context.
 input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> [B, T, D] -> weights [B, T, S] -> answers [B, T, D]
 """
 

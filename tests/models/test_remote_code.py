@@ -78,6 +78,7 @@ def test_models_import_only_siblings(path):
             importer, imported = path.stem.split("_")[0], node.module.split("_")[0]
             assert imported != "modeling", "a station never imports another station"
             if importer == "configuration":
+                # the second is what the recurrent encoder-decoders share
                 assert node.module in ("configuration_lineage", "configuration_recurrent_seq2seq")
             elif importer != "modeling":
                 assert imported != "configuration", "a brick takes the config as an argument"
