@@ -130,7 +130,7 @@ def loop(step: Callable, state: tuple, inputs: tuple[Tensor, ...]) -> tuple[tupl
 
 
 def in_one_piece(state: tuple) -> tuple:
-    """The same in memory of its own, as scan wants every state: one may be a part of a larger tensor."""
+    """The same, each in memory of its own, as scan wants every state: they may be parts of one tensor."""
     return tuple(
         in_one_piece(s) if isinstance(s, tuple) else s.clone(memory_format=torch.contiguous_format) for s in state
     )
