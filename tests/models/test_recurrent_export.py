@@ -122,7 +122,7 @@ def test_few_graphs(config, head, padded):
     values, deeper = config.to_dict(), {"num_hidden_layers", "decoder_layers"}
     # these have one layer
     deeper -= {"lineage_nnlm": deeper, "lineage_rnnsearch": {"decoder_layers"}}.get(config.model_type, set())
-    values |= {name: 3 for name in deeper & values.keys()}
+    values |= dict.fromkeys(deeper & values.keys(), 3)
     config = type(config)(**values)
     explained = torch._dynamo.explain(new_model(config, head))(**new_inputs(config, head, padded))
     assert explained.graph_break_count <= 2, explained.break_reasons
