@@ -1,7 +1,7 @@
 """hf_lineage: the lineage of neural language models, each a Hugging Face model.
 
 Importing the package registers every station with the Auto classes of transformers, and our tasks with `pipeline`. The
-sub-packages are imported when they are first asked for: `hf_lineage.data`, `hf_lineage.training`, …
+sub-packages are imported on first use: `hf_lineage.data`, `hf_lineage.training`, …
 """
 
 from importlib import import_module
@@ -161,7 +161,7 @@ if TYPE_CHECKING:
     from hf_lineage import training as training
     from hf_lineage import word_vectors as word_vectors
 else:
-    # hidden from type checkers, to which it would say that every name exists
+    # hidden from type checkers, since it would tell them that every name exists
     def __getattr__(name: str):
         if name in ON_DEMAND:
             return import_module(f"{__name__}.{name}")

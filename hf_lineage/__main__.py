@@ -22,7 +22,7 @@ PAPERS = {
 
 
 def lineage_table() -> str:
-    """Markdown rows of all stations, read off their configurations: type, name and paper, the new idea, heads."""
+    """Markdown rows of all stations from their configurations: type, name and paper, the new idea, heads."""
     rows = ["| `model_type` | station | new | heads (`AutoModel…`) |", "|---|---|---|---|"]
     for config_class in LINEAGE:
         name, idea = name_and_idea(config_class)

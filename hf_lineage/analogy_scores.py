@@ -1,6 +1,6 @@
-"""How candidates for the answer of a word analogy are scored, for arrays and tensors alike.
+"""Scores of candidate answers to a word analogy, for arrays and tensors.
 
-It travels to the Hub with the pipeline that uses it, so it needs nothing of this package.
+The file is sent to the Hub with the pipeline that uses it, so it needs nothing from this package.
 """
 
 ANALOGY_METHODS = ("3CosAdd", "3CosMul")
@@ -13,7 +13,7 @@ def analogy_scores(a, b, c, method: str):
     (Levy and Goldberg, 2014, eq. 4 and its footnote).
 
     Raises:
-        ValueError: another method.
+        ValueError: the method is unknown.
     """
     if method not in ANALOGY_METHODS:
         raise ValueError(f"method is {method!r}; it must be one of {', '.join(ANALOGY_METHODS)}")

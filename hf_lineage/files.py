@@ -1,7 +1,7 @@
 """Text files read line by line, and files written whole or not at all.
 
-All text is read by `read_lines`, so that byte order marks, gzip, NULs and other encodings are met in one place. A
-killed run or a full disk leaves the older file as it was.
+All text is read by `read_lines`, so that one place handles byte order marks, gzip, NULs and other encodings. A killed
+run or a full disk leaves the older file unchanged.
 """
 
 import codecs

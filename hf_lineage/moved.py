@@ -37,14 +37,14 @@ class MovedModules(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         new_name = MOVED[spec.name]
-        # of the line that imports: warnings count no frame of the import machinery
+        # the level of the importing line: warnings do not count frames of the import machinery
         warnings.warn(f"{spec.name} has moved to {new_name}", DeprecationWarning, stacklevel=2)
         module = import_module(new_name)
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType):
-        """The module has run under its new name, and keeps it."""
+        """Does nothing: the module has run under its new name, and keeps it."""
         spec = module.__spec__
         module.__spec__ = spec and spec.loader_state
 

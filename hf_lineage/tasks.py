@@ -1,4 +1,4 @@
-"""Our tasks join `transformers.pipeline` when it is imported: with it come processors of images and sound."""
+"""Registers our tasks when `transformers.pipeline` is imported, since that loads image and sound processors."""
 
 import sys
 from importlib import import_module
@@ -28,7 +28,7 @@ class PipelineTasks(MetaPathFinder):
 
 
 def register():
-    """Registers the tasks now if `transformers.pipelines` is imported already, else when it is."""
+    """Registers the tasks now if `transformers.pipelines` is imported already, otherwise when it is imported."""
     if "transformers.pipelines" in sys.modules:
         import_module("hf_lineage.pipelines")
     else:

@@ -1,26 +1,26 @@
-"""Long texts in parts, so that a text of one line, such as text8, takes no more memory than one of many lines."""
+"""Long texts in parts, so that a text of one line, such as text8, needs no more memory than one of many lines."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 # characters (bytes, while reading): some thousands of words
 LONGEST = 2**14
-# the places of cuts: white space to all tokenizers
+# cuts are made after these, which are white space in all tokenizers
 BLANKS = " \t\n"
 # characters on both sides of a cut that show whether it changes what is encoded
 _NEAR = 64
 
 
 class Part(str):
-    """A part of a text that the next string goes on with; the last part of a text is a plain str."""
+    """A part of a text that continues in the next string; the last part of a text is a plain str."""
 
     __slots__ = ()
 
 
 def in_parts(texts: Iterable[str], longest: int = LONGEST) -> Iterator[str]:
-    """The texts, those of more than `longest` characters as several `Part`s, each cut behind a blank.
+    """The texts; those of more than `longest` characters come as several `Part`s, each cut after a blank.
 
-    Put end to end, the parts are the text. A word that is longer stays whole.
+    Joined, the parts are the text. A longer word stays whole.
     """
     for text in texts:
         start = 0
@@ -33,12 +33,12 @@ def in_parts(texts: Iterable[str], longest: int = LONGEST) -> Iterator[str]:
                 break
             yield Part(text[start:cut])
             start = cut
-        # of a part, the last one is a part too
+        # the last piece of a Part is also a Part
         yield text if start == 0 else type(text)(text[start:])
 
 
 def parts_by_text(texts: Iterable[str]) -> Iterator[Iterator[str]]:
-    """The parts of each text, to be read before the next text's."""
+    """The parts of each text; read them before those of the next text."""
     texts = iter(texts)
     for first in texts:
         yield _with_the_rest(first, texts)
@@ -52,14 +52,14 @@ def _with_the_rest(part, texts):
 
 
 def whole_texts(texts: Iterable[str]) -> Iterator[str]:
-    """The texts with their parts put together again."""
+    """The texts with their parts joined."""
     return map("".join, parts_by_text(texts))
 
 
 def encodable_parts(texts: Iterable[str], encode: Callable[[list[str]], list[Sequence[int]]]) -> Iterator[str]:
-    """The texts in parts whose ids, end to end, are those of the text: where `encode` looks across a cut, it goes.
+    """The texts in parts whose ids, end to end, are those of the text: a cut that `encode` looks across is removed.
 
-    Each cut is tried out on the characters next to it.
+    Each cut is tested on the characters next to it.
     """
     held = []
     for text in in_parts(texts):

@@ -1,7 +1,7 @@
-"""Foreign file formats, read strictly and without running anything they hold, and written back.
+"""Reads foreign file formats strictly, without running anything in them, and writes them.
 
-`from_x` gives a model (tokenizer, vectors) of ours, `to_x` one of theirs. Vectors in the formats of word2vec, GloVe or
-fastText are read and written by `WordVectors.load` and `save` (`hf_lineage.word_vectors`).
+`from_x` gives our model (tokenizer, vectors), `to_x` theirs. `WordVectors.load` and `save` (`hf_lineage.word_vectors`)
+read and write vectors in the formats of word2vec, GloVe and fastText.
 """
 
 import warnings
@@ -41,7 +41,7 @@ __all__ = [
     "to_torch",
 ]
 
-# old name -> today's, and what it does
+# old name -> present name
 RENAMED = {
     "read_elmo": ("from_elmo", from_elmo),
     "read_openai_bpe": ("from_openai_bpe", from_openai_bpe),
@@ -54,7 +54,7 @@ RENAMED = {
 
 
 if not TYPE_CHECKING:
-    # hidden from type checkers, to which it would say that every name exists
+    # hidden from type checkers, since it would tell them that every name exists
     def __getattr__(name: str):
         if name not in RENAMED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

@@ -1,10 +1,10 @@
 """Language models of awd-lstm-lm, the code of Merity et al. (2017): its state dict, to and from `LSTMForCausalLM`.
 
-Those of fastai (ULMFiT; Howard and Ruder, 2018) are read too: the same model under other names.
+It also reads the models of fastai (ULMFiT; Howard and Ruder, 2018), which have other names.
 
-Their own checkpoints are pickles, which may run anything, and are not opened here. Turn one that you trust into
-safetensors where its own code has loaded the `model` (fastai: `learn.model`); safetensors holds no shared tensors, so
-that tied weights are copied:
+Their own checkpoints are pickles, which may run any code, and are not opened here. Convert one that you trust to
+safetensors, where its own code has loaded the `model` (fastai: `learn.model`). safetensors holds no shared tensors, so
+tied weights are copied:
 
     from safetensors.torch import save_file
 
@@ -29,18 +29,18 @@ from hf_lineage.models.modeling_rnn import LSTMForCausalLM
 WEIGHT = re.compile(r"rnns\.(\d+)\.(?:module\.)?(weight_ih|weight_hh|bias_ih|bias_hh)_l0(_raw)?")
 # fastai's model is a sequence of two: 0. the encoder and the LSTMs, 1. the decoder
 FASTAI = re.compile(r"0\.(?=encoder\.|rnns\.)|1\.(?=decoder\.)")
-# the module that drops embeddings holds them a second time: fastai 1 and 2, and before
+# the module that drops embeddings holds a second copy of them: fastai 1 and 2, and before
 FASTAI_COPIES = {"0.encoder_dp.emb.weight", "0.encoder_with_dropout.embed.weight"}
 
 
 def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMForCausalLM:
-    """The model of a state dict, or of a safetensors file of it; `fields` complete its configuration (dropouts, …).
+    """The model of a state dict, or of its safetensors file; `fields` complete its configuration (dropouts, …).
 
-    The state dict may be that of a fastai language model. The token ids are those of its vocabulary (fastai: `vocab`
-    of the data, or `itos` in older versions), which the weights do not hold.
+    The state dict may come from a fastai language model. The token ids follow its vocabulary (fastai: `vocab` of the
+    data, or `itos` in older versions), which the weights do not contain.
 
     Raises:
-        ValueError: a weight is missing, has no place, or is of a shape that no LSTM of this code has (GRU, QRNN and
+        ValueError: a weight is missing, has no place, or has a shape that no LSTM of this code has (GRU, QRNN and
             backward layers are not read); or the file is not in safetensors.
     """
     if isinstance(state, str | Path):
@@ -56,7 +56,7 @@ def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMFor
             f"the state dict has {', '.join(sorted(unread)[:5])}, which a model of LSTMs has no place for"
         )
     layers = {}
-    # the raw weights last: beside them may stand what a weight dropout left of them
+    # the raw weights last: the state may also hold copies after weight dropout
     for name in sorted(state, key=lambda name: name.endswith("_raw")):
         if match := WEIGHT.fullmatch(name):
             layers.setdefault(int(match[1]), {})[match[2]] = state[name]
@@ -98,7 +98,7 @@ def to_awd_lstm_lm(model: LSTMForCausalLM) -> dict[str, Tensor]:
     """The state dict that awd-lstm-lm loads (`--model LSTM`, with weight dropout as in `config.weight_dropout`).
 
     Raises:
-        ValueError: the cells are of a kind that it does not have.
+        ValueError: awd-lstm-lm has no such cells.
     """
     state = {
         "encoder.weight": model.model.embed_tokens.weight,

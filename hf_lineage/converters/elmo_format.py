@@ -1,12 +1,11 @@
-"""ELMo's published files: options.json, the sizes, and an hdf5 file of weights.
+"""ELMo's published files: options.json with the sizes, and an hdf5 file with the weights.
 
 The layout is that of the authors' TensorFlow program: matrices [in, out]; `char_embed` without the row of padding;
 the gates i, g, f, o of one LSTM matrix over [x; h]; a forget bias to which 1 is added when the network runs. The
 softmax is not part of it.
 
-Nothing of a file is believed before it is checked: every array must have the shape that options.json gives it and be
-stored as it is, neither compressed, nor in pieces, nor in another file, so that what is read is never larger than the
-file.
+Every array is checked before it is read: it must have the shape that options.json gives it, and be stored
+uncompressed, in one piece and in this file, so that reading never takes more memory than the file's size.
 """
 
 import json
@@ -22,7 +21,7 @@ from hf_lineage.models.configuration_elmo import ELMoConfig
 from hf_lineage.models.modeling_elmo import ELMoModel
 
 
-# the published options take a few hundred bytes
+# the published options have a few hundred bytes
 MAX_OPTIONS_BYTES = 1_000_000
 # the published program's order of the gates, as torch's i, f, g, o
 TO_TORCH = (0, 2, 1, 3)
@@ -33,14 +32,14 @@ def from_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
     """The published bidirectional language model as an `ELMoModel`, whose mix starts as the mean of its layers.
 
     Raises:
-        ValueError: the options are not those of an ELMo model, or the weights are not these options' (says which).
+        ValueError: the options do not describe an ELMo model, or the weights do not fit them (the error names which).
         OSError: a file cannot be read, or is no hdf5 file.
     """
     config = _read_options(Path(options_file))
     path = Path(weight_file)
     with _hdf5().File(path, "r") as file:
         datasets = {name: _checked(path, file, name, shape) for name, shape in _shapes(config).items()}
-        # memory is reserved only now that every array is there and has its size
+        # reserve memory only after every array was found with its size
         model = ELMoModel(config)
         with torch.no_grad():
             for name, parameters in _parameters(model).items():
@@ -51,10 +50,10 @@ def from_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
 def to_elmo(model: ELMoModel, folder: str | Path):
     """Writes `options.json` and `lm_weights.hdf5` into `folder`; `from_elmo` gives back the same weights, bit by bit.
 
-    A forget bias is stored less 1. Where 32 bits cannot hold the difference exactly the bias is stored in 64.
+    A forget bias is stored minus 1, in 64 bits if 32 cannot hold the difference exactly.
 
     Raises:
-        ValueError: the token layer is not of characters, which is all that the layout knows.
+        ValueError: token_layer is not "characters", the only one that the layout has.
     """
     config = model.config
     if config.token_layer != "characters":
@@ -153,7 +152,7 @@ def _shapes(config: ELMoConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _parameters(model: ELMoModel) -> dict[str, tuple[nn.Parameter, ...]]:
-    """Every array of the file with the parameters that it holds."""
+    """Every array of the file with its parameters."""
     characters = model.token_layer
     parameters = {"char_embed": (characters.embed_characters.weight,)}
     for i, convolution in enumerate(characters.convolutions):
@@ -183,7 +182,7 @@ def _set(name: str, parameters: tuple[nn.Parameter, ...], values: np.ndarray):
     elif "W_cnn" in name:
         parameters[0].copy_(torch.from_numpy(values[0].transpose(2, 1, 0)))
     elif name.endswith("/B"):
-        # exact in 64 bits, and then rounded as the published program rounds it
+        # exact in 64 bits, then rounded as in the published program
         gates = values.astype(np.float64).reshape(4, -1)[list(TO_TORCH)]
         gates[1] += 1
         parameters[0].copy_(torch.from_numpy(gates.reshape(-1)))
@@ -225,7 +224,7 @@ def _hdf5():
 
 
 def _checked(path: Path, file, name: str, shape: tuple[int, ...]):
-    """The array `name` of an open file, if it has this shape and its numbers stand in the file itself."""
+    """The array `name` of an open file, checked for its shape and for storage in the file itself."""
     h5py, group = _hdf5(), file
     for part in name.split("/"):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None

@@ -1,8 +1,8 @@
 """fairseq's Transformer: its state dict, as a mapping or in a safetensors file, and back.
 
-fairseq's own .pt files are pickles, which run what they hold, and are not opened here. Turn one that you trust into
-safetensors where fairseq has loaded the `checkpoint`; safetensors holds no shared tensors, so that the embeddings,
-shared as they are, are copied:
+fairseq's own .pt files are pickles, which may run any code, and are not opened here. Convert one that you trust to
+safetensors, where fairseq has loaded the `checkpoint`. safetensors holds no shared tensors, so the shared embeddings
+are copied:
 
     from safetensors.torch import save_file
 
@@ -22,7 +22,7 @@ from hf_lineage.files import replacing
 from hf_lineage.models import TransformerConfig, TransformerForConditionalGeneration
 
 
-# ours -> fairseq's, within a layer; transformers' Bart and Marian took fairseq's names over
+# ours -> fairseq's, within a layer; transformers' Bart and Marian use fairseq's names
 LAYER_NAMES = {
     "attention": "self_attn",
     "attention_norm": "self_attn_layer_norm",
@@ -56,7 +56,7 @@ def fill(model: TransformerForConditionalGeneration, weights: Mapping[str, Tenso
     """Copies fairseq-named `weights` of the blocks, and `embeddings` and `output_bias`, into the model.
 
     Raises:
-        ValueError: a weight is missing, has another shape, or has no place in the model; `source` is named.
+        ValueError: a weight is missing, has another shape, or has no place in the model; the error names `source`.
     """
     names = {"model.encoder.embed_tokens.weight": "embeddings"}
     names |= {f"model.{ours}": theirs for ours, theirs in layer_names(model.config)}
@@ -82,13 +82,13 @@ def from_fairseq(
 ) -> TransformerForConditionalGeneration:
     """A `TransformerForConditionalGeneration` with the weights of a fairseq `transformer` (post-norm, all shared).
 
-    `weights` is the state dict, or a safetensors file of it. All sizes are read off it but the number of heads, 8 in
-    the base model. Special tokens are fairseq's (<s> 0, <pad> 1, </s> 2, which also starts the target), unless
-    `settings`, fields of `TransformerConfig`, say otherwise.
+    `weights` is the state dict, or its safetensors file. It gives all sizes except the number of heads, 8 in the base
+    model. Special tokens are fairseq's (<s> 0, <pad> 1, </s> 2, which also starts the target), unless `settings`,
+    fields of `TransformerConfig`, say otherwise.
 
     Raises:
-        ValueError: the weights are those of another architecture (pre-norm, learned positions, separate embeddings),
-            or are not whole, or the file is not in safetensors.
+        ValueError: the weights belong to another architecture (pre-norm, learned positions, separate embeddings), are
+            incomplete, or the file is not in safetensors.
     """
     source = "the state dict"
     if isinstance(weights, str | Path):
@@ -139,7 +139,7 @@ def to_fairseq(model: TransformerForConditionalGeneration, path: str | Path | No
     """The model's weights under fairseq's names, also written to `path` (safetensors, in one piece) if given.
 
     Raises:
-        ValueError: the model is not what fairseq can hold: other positions, or a bias on the output layer.
+        ValueError: fairseq cannot hold the model: it has other positions, or a bias on the output layer.
     """
     config = model.config
     for name, wanted in (("position_layout", "tensor2tensor"), ("output_bias", False)):
@@ -152,7 +152,7 @@ def to_fairseq(model: TransformerForConditionalGeneration, path: str | Path | No
         )
     parameters = dict(model.model.named_parameters())
     weights = {theirs: parameters[ours].detach().clone() for ours, theirs in layer_names(config)}
-    # a copy each: safetensors holds no shared tensors
+    # copies, since safetensors holds no shared tensors
     weights |= {name: model.get_input_embeddings().weight.detach().clone() for name in EMBEDDINGS}
     if path is not None:
         with replacing(path) as temporary:

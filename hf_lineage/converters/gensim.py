@@ -1,4 +1,4 @@
-"""gensim's KeyedVectors, from and to."""
+"""From and to gensim's KeyedVectors."""
 
 from hf_lineage.word_vectors import WordVectors
 

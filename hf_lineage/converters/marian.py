@@ -1,4 +1,4 @@
-"""Marian's Transformer in transformers' layout (MarianMTModel, as the OPUS-MT models are), and back."""
+"""From and to Marian's Transformer in transformers' layout (MarianMTModel, such as the OPUS-MT models)."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ EMBEDDINGS = ("shared", "encoder.embed_tokens", "decoder.embed_tokens")
 def from_marian(folder: str | Path) -> TransformerForConditionalGeneration:
     """A `TransformerForConditionalGeneration` with configuration and weights of a MarianMTModel's folder.
 
-    The folder holds config.json and model.safetensors; generation_config.json is taken over where there is one.
+    The folder holds config.json and model.safetensors, and optionally generation_config.json.
 
     Raises:
-        ValueError: the model shares no vocabulary, does not scale its embeddings, or is not whole.
+        ValueError: the model shares no vocabulary, does not scale its embeddings, or is incomplete.
         OSError: a file is missing.
     """
     folder = Path(folder)

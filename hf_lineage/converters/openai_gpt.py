@@ -1,8 +1,8 @@
 """GPT's published weights and tokenizer: OpenAI's numpy shards, and transformers' `openai-gpt` folders.
 
-OpenAI's folder holds `params_0.npy`, ..., which end to end are all the tensors of `params_shapes.json`,
-`encoder_bpe_40000.json` (token -> id) and `vocab_40000.bpe` (the merges). Layers are stored [in, out] in both layouts,
-query, key and value in one. Nothing is unpickled, and no file is read that promises more than it holds.
+OpenAI's folder holds `params_0.npy`, ... (end to end, all tensors of `params_shapes.json`), `encoder_bpe_40000.json`
+(token -> id) and `vocab_40000.bpe` (the merges). Both layouts store layers [in, out], with query, key and value in
+one. Nothing is unpickled, and a file whose header announces more than it holds is refused.
 """
 
 import json
@@ -21,7 +21,7 @@ from hf_lineage.files import read_text
 from hf_lineage.models import GPTConfig, GPTForCausalLM
 
 
-# the tensors of a block in the order of the shards, by transformers' names, and where ours come from
+# the tensors of a block in the order of the shards: transformers' names, and ours
 BLOCK = {
     "attn.c_attn": ("attention.q_proj", "attention.k_proj", "attention.v_proj"),
     "attn.c_proj": ("attention.out_proj",),
@@ -39,7 +39,7 @@ STANDARD_MARKS = {"[—―–]": "-", "…": "...", "[´‘’]": "'", "[“”]
 WORDS = (
     # runs of one mark
     r"\n|-+|~+|!+|\"+|;+|\?+|,+|\)+|\(+|\\+|/+|\*+|\[+|\]+|\}+|\{+|\|+|_+|\++",
-    # a full stop ends a word but divides no number
+    # a full stop ends a word, but not within a number
     r"\.+(?!\w)|(?<![\w.])\.+",
     # marks, but @name is one word
     r"@(?!\w)|[#$%&:<=>^`]",
@@ -51,10 +51,10 @@ WORDS = (
 def from_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = None) -> GPTForCausalLM:
     """The language model of a folder in OpenAI's layout (`params_*.npy`) or transformers' (`openai-gpt`, safetensors).
 
-    The shards do not say how many heads there are: by default one for each 64 units, as published.
+    The shards do not say how many heads there are; the default is one per 64 units, as published.
 
     Raises:
-        ValueError: files contradict each other, are cut short or hold something else than float32 numbers.
+        ValueError: files contradict each other, are cut short, or hold other data than float32 numbers.
         OSError: a file is missing or cannot be read.
     """
     folder = Path(folder)
@@ -85,7 +85,7 @@ def to_openai_gpt(model: GPTForCausalLM) -> OpenAIGPTLMHeadModel:
     """The same model as transformers' own `OpenAIGPTLMHeadModel`, with copied weights.
 
     Raises:
-        ValueError: its activation, its epsilon or its untied output layer has no place there.
+        ValueError: openai-gpt does not have its activation, its epsilon or its untied output layer.
     """
     config = model.config
     activations = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
@@ -120,14 +120,14 @@ def to_openai_gpt(model: GPTForCausalLM) -> OpenAIGPTLMHeadModel:
 def from_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokenizerFast:
     """GPT's tokenizer from `encoder_bpe_40000.json` and `vocab_40000.bpe`: lower-cased BPE whose words end in `</w>`.
 
-    The text is standardised as the released code does (runs of marks stand alone, typographic quotes and dashes become
-    plain ones; ftfy's mending of broken encodings is left to the caller) and cut into words, marks and English
-    contractions ("has n't"), which is what spaCy made of nearly all of BooksCorpus; its list of abbreviations
-    ("Mr.") is not reproduced. A line end is a token.
+    The text is standardised as in the released code: runs of marks stand alone, typographic quotes and dashes become
+    plain ones; repairing broken encodings, as ftfy does, is left to the caller. It is cut into words, marks and
+    English contractions ("has n't"), which agrees with spaCy on nearly all of BooksCorpus; spaCy's list of
+    abbreviations ("Mr.") is not reproduced. A line end is a token.
 
     Raises:
-        ValueError: a file is not of this kind: not JSON, not text, ids that are not 0, 1, 2, ..., a merge that is not
-            two tokens, or whose result has no id.
+        ValueError: a file is not of this kind: not JSON, not text, the ids are not 0, 1, 2, ..., a merge is not two
+            tokens, or its result has no id.
         OSError: a file cannot be read.
     """
     vocabulary = _read_json(Path(encoder))
@@ -174,7 +174,7 @@ def from_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokeni
 
 
 def _correspondence(config: GPTConfig) -> Iterator[tuple[str, list[str]]]:
-    """transformers' name of each tensor, in the order of the shards, and the names of ours, end to end."""
+    """transformers' name of each tensor, in the order of the shards, and our names, end to end."""
     yield "positions_embed.weight", ["embed_positions.weight"]
     yield "tokens_embed.weight", ["embed_tokens.weight"]
     for layer in range(config.num_hidden_layers):
@@ -184,7 +184,7 @@ def _correspondence(config: GPTConfig) -> Iterator[tuple[str, list[str]]]:
 
 
 def _turned(name: str, tensor: Tensor) -> Tensor:
-    """[in, out] <-> [out, in], for the layers that are stored the other way round there."""
+    """[in, out] <-> [out, in], for the layers that their layout transposes."""
     return tensor.T if ".c_" in name and name.endswith("weight") else tensor
 
 
@@ -237,7 +237,7 @@ def _from_transformers(folder: Path) -> GPTForCausalLM:
 
 
 def _read_shards(folder: Path) -> list[np.ndarray]:
-    """All tensors, [positions, D], [tokens, D], then those of the blocks; views of one array."""
+    """All tensors: [positions, D], [tokens, D], then those of the blocks; views of one array."""
     path = folder / "params_shapes.json"
     shapes = _read_json(path)
     if not isinstance(shapes, list) or not all(
@@ -271,7 +271,7 @@ def _read_shards(folder: Path) -> list[np.ndarray]:
 
 def _map_shard(path: Path) -> np.ndarray:
     try:
-        # mapped, so that the header cannot promise more than the file holds; numpy unpickles nothing unless told to
+        # mapped, so that the header cannot announce more than the file holds; numpy unpickles nothing by default
         shard = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a whole file of numbers in numpy's format: {error}") from error

@@ -1,8 +1,8 @@
 """OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `LuongForConditionalGeneration`.
 
-Their own checkpoints are pickles, which may run anything, and are not opened here. Turn one that you trust into
-safetensors where their own code has loaded the `checkpoint`; safetensors holds no shared tensors, so that tied weights
-are copied. OpenNMT-py keeps the output layer apart, JoeyNMT has all in one:
+Their own checkpoints are pickles, which may run any code, and are not opened here. Convert one that you trust to
+safetensors, where their own code has loaded the `checkpoint`. safetensors holds no shared tensors, so tied weights are
+copied. OpenNMT-py keeps the output layer separate, JoeyNMT has everything in one:
 
     from safetensors.torch import save_file
 
@@ -28,7 +28,7 @@ from hf_lineage.models.modeling_luong import LuongForConditionalGeneration
 
 
 CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-# both projects number <unk>, padding, start and end alike
+# both projects have the same ids for <unk>, padding, start and end
 SPECIAL_TOKENS = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 2}
 OPENNMT = {
     "source": "encoder.embeddings.make_embedding.emb_luts.0.weight",
@@ -92,7 +92,7 @@ def matrices(model: LuongForConditionalGeneration) -> dict[str, Tensor]:
 
 
 def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) -> LuongForConditionalGeneration:
-    """A model of the sizes that the weights have, filled; `found` has our keys for matrices, theirs for cells."""
+    """A model with the sizes of the weights, filled; `found` has our keys for matrices, theirs for cells."""
     for name in ("source", "target", "output", "context_part", "encoder.rnn.weight_hh_l0"):
         if name not in found:
             raise ValueError(f"{source} has no weight for {name}: it is no recurrent model with attention")
@@ -108,7 +108,7 @@ def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) 
     if found["target"].shape[1] != embedding_size:
         raise ValueError(
             f"{source} has word vectors of {embedding_size} and {found['target'].shape[1]} numbers for source and "
-            "target, which must be alike"
+            "target; the sizes must be equal"
         )
     first = found["decoder.rnn.layers.0.weight_ih" if stacked else "decoder.rnn.weight_ih_l0"]
     model = LuongForConditionalGeneration(
@@ -162,12 +162,12 @@ def renamed(weights: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
 def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> LuongForConditionalGeneration:
     """The model of OpenNMT-py's `rnn` or `brnn` encoder and `rnn` decoder (LSTM or GRU, attention general or dot).
 
-    `weights`: see above, or a safetensors file of it. `settings` are fields of `LuongConfig` (dropout, tokens, …).
+    `weights`: see above, or their safetensors file. `settings` are fields of `LuongConfig` (dropout, tokens, …).
 
     Raises:
         ValueError: it is another architecture (mlp or copy attention, bridge, context gate, features, no attention),
-            or the file is not in safetensors. The mlp attention, vᵀ tanh(W s + b + U h), has a bias, which the
-            additive scores of Bahdanau, Luong and JoeyNMT have not.
+            or the file is not in safetensors. The mlp attention, vᵀ tanh(W s + b + U h), has a bias; the additive
+            scores of Bahdanau, Luong and JoeyNMT have none.
     """
     weights, source = read(weights)
     found = renamed(weights, OPENNMT)
@@ -185,9 +185,9 @@ def from_joeynmt(
 ) -> LuongForConditionalGeneration:
     """The model of JoeyNMT's recurrent encoder and decoder (LSTM or GRU, attention luong or bahdanau, its bridge).
 
-    `weights`: see above, or a safetensors file of it. `settings` are fields of `LuongConfig` (dropout, tokens, …).
-    `scaled_embeddings`: its YAML says `embeddings: scale: True`, which the weights do not tell: it then multiplies the
-    vectors of E numbers by √E as it reads them; here they are stored multiplied.
+    `weights`: see above, or their safetensors file. `settings` are fields of `LuongConfig` (dropout, tokens, …). Set
+    `scaled_embeddings` if JoeyNMT's YAML says `embeddings: scale: True`, which the weights do not show: JoeyNMT then
+    multiplies vectors of E numbers by √E when it reads them; here they are stored multiplied.
 
     Raises:
         ValueError: it is another architecture (`init_hidden` other than bridge, a Transformer), or the file is not in
@@ -207,7 +207,7 @@ def from_joeynmt(
 
 
 def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool, path, wanted: dict):
-    """`found` and the cells under their names, also as a safetensors file; refuses what they cannot hold."""
+    """`found` and the cells under their names, also as a safetensors file; refuses what their format cannot hold."""
     config = model.config
     wanted = wanted | {"reverse_source": False, "attention_window": "global", "coverage": False}
     wanted |= {"peephole": None, "coupled_gates": None, "hidden_size": model.model.decoder.layers[0].cell.hidden_size}
@@ -237,7 +237,7 @@ def to_opennmt(model: LuongForConditionalGeneration, path: str | Path | None = N
     """The model's weights under OpenNMT-py's names, the output layer's under "generator.", also written to `path`.
 
     Raises:
-        ValueError: the model has what OpenNMT-py has not.
+        ValueError: OpenNMT-py does not have a feature of the model.
     """
     if model.config.attention not in ("general", "dot"):
         raise ValueError(f"attention is {model.config.attention!r}; OpenNMT-py's is read as general or dot")
@@ -250,10 +250,11 @@ def to_opennmt(model: LuongForConditionalGeneration, path: str | Path | None = N
 
 
 def to_joeynmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
-    """The model's weights under JoeyNMT's names, also written to `path`; they belong to `embeddings: scale: False`.
+    """The model's weights under JoeyNMT's names, also written to `path`, for `embeddings: scale: False`.
 
     Raises:
-        ValueError: the model has what JoeyNMT has not, or lacks what it has (a bridge, answer_bias).
+        ValueError: JoeyNMT does not have a feature of the model, or needs one that the model lacks (a bridge,
+            answer_bias).
     """
     if model.config.attention not in ("general", "concat"):
         raise ValueError(f"attention is {model.config.attention!r}; JoeyNMT has general (luong) and concat (bahdanau)")

@@ -1,4 +1,4 @@
-"""Weights in safetensors, the one file format for them that runs nothing; pickles are named, never opened."""
+"""Weights in safetensors, the file format that runs no code; pickles are refused, never opened."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of the file by name.
 
     Raises:
-        ValueError: it is not a whole safetensors file, but a pickle, say; the message tells how to make one.
+        ValueError: it is not a whole safetensors file, but for example a pickle; the error says how to make one.
         OSError: it cannot be read.
     """
     try:
@@ -19,7 +19,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}). What torch.save wrote (.pt, .pth, .bin) may run "
-            "anything when loaded and is not opened here. Turn it into safetensors where you trust it: "
+            "any code when loaded, and is not opened here. If you trust it, convert it to safetensors: "
             "safetensors.torch.save_file({name: tensor.clone().contiguous() for name, tensor in state_dict.items()}, "
             "'model.safetensors')"
         ) from error

@@ -23,7 +23,7 @@ def cells_of(model: RNNModel) -> dict[str, RecurrentCell]:
 def fill_cell(cell: RecurrentCell, weights: dict[str, Tensor]):
     """Copies torch's weight_ih, weight_hh, weight_hr and biases, by these names, into a plain cell.
 
-    torch's two biases become their sum, but for the GRU's candidate, of which the reset gate sees only the second.
+    torch's two biases become their sum, except for the GRU's candidate, whose reset gate acts only on the second.
     """
     size = cell.hidden_size
     zeros = torch.zeros_like(cell.bias)
@@ -44,12 +44,12 @@ def fill_cell(cell: RecurrentCell, weights: dict[str, Tensor]):
 
 
 def from_torch(module: nn.RNN | nn.LSTM | nn.GRU, **fields) -> RNNModel:
-    """The base model whose layers compute what `module` does; `fields` complete its configuration (vocab_size, …).
+    """The base model whose layers compute the same as `module`; `fields` complete its configuration (vocab_size, …).
 
-    Its embeddings, which the module has none of, are as new.
+    The module has no embeddings, so those of the model are newly drawn.
 
     Raises:
-        ValueError: it is none of the three modules.
+        ValueError: `module` is none of the three modules.
     """
     if not isinstance(module, nn.RNN | nn.LSTM | nn.GRU):
         raise ValueError(f"module is a {type(module).__name__}; it must be an nn.RNN, nn.LSTM or nn.GRU")
@@ -75,10 +75,10 @@ def from_torch(module: nn.RNN | nn.LSTM | nn.GRU, **fields) -> RNNModel:
 
 
 def to_torch(model: RNNModel) -> nn.RNN | nn.LSTM | nn.GRU:
-    """torch's module with `batch_first` that computes what the model's layers do, on vectors in place of words.
+    """torch's module with `batch_first` that computes the same as the model's layers, on vectors instead of words.
 
-    Coupled gates are written out as two, the update convention "replace" as its opposite. Dropout between the layers
-    comes along; that of embeddings and of the output is outside of the layers.
+    Coupled gates become two gates, and the update convention "replace" becomes "keep". Dropout between the layers is
+    kept; dropout of embeddings and output is outside the layers.
 
     Raises:
         ValueError: torch has no such cell (peepholes, clips, σ, the reset gate before the product) or dropout (of
@@ -86,7 +86,7 @@ def to_torch(model: RNNModel) -> nn.RNN | nn.LSTM | nn.GRU:
     """
     config, cells = model.config, cells_of(model)
     dropout = config.dropout if config.hidden_dropout is None else config.hidden_dropout
-    # a single layer has nothing behind it to drop from
+    # a single layer has no dropout after it
     dropout = float(dropout) if config.num_hidden_layers > 1 else 0.0
     if config.weight_dropout:
         raise ValueError(
@@ -95,7 +95,7 @@ def to_torch(model: RNNModel) -> nn.RNN | nn.LSTM | nn.GRU:
         )
     if dropout and config.dropout_mask == "locked":
         raise ValueError(
-            f'torch\'s modules draw a mask for each time step, but dropout_mask is "locked" and hidden_dropout '
+            f'torch\'s modules draw one mask per time step, but dropout_mask is "locked" and hidden_dropout '
             f"{dropout}: load the model with hidden_dropout=0.0 for the same outputs in evaluation"
         )
     cell = cells["l0"]

@@ -26,8 +26,8 @@ class StreamedBlocks(torch.utils.data.IterableDataset):
     `context_size` is that of `ContiguousBlocks`.
 
     `corpus` has a column "text", and "continues" if `load_corpus` had `longest`. The tokens at the end of a pass that
-    do not fill a block are dropped. Blocks come in the order of the corpus; with a `shuffle_buffer` of so many blocks
-    in memory, the next one is drawn from these as a function of (seed, pass). The order is reproducible, so that the
+    do not fill a block are dropped. Blocks come in the order of the corpus; with `shuffle_buffer` > 0, memory holds
+    that many blocks, and the next one is drawn from them by (seed, pass). The order is reproducible, so that the
     Trainer's skipping on resume is exact, but only within one of its epochs: train with `passes=None` (without end)
     and `max_steps`; `passes=1` suits evaluation.
 

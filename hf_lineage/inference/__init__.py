@@ -1,4 +1,4 @@
-"""What trained models are asked for: faster decoding, vectors of texts, alignments, words in context."""
+"""What to do with trained models: faster decoding, vectors of texts, alignments, words in context."""
 
 from hf_lineage.inference.fast_decoding import PreparedDecoding, fast_decoding
 from hf_lineage.inference.generated_alignment import generated_alignments, replace_unknown_words

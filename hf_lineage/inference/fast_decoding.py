@@ -1,8 +1,8 @@
 """Fast decoding: `model.generate(..., custom_generate=fast_decoding)` gives generate()'s tokens in less time.
 
-A step of a small model is short, and much of it is not arithmetic: modules are called, masks made, a cache copied to
-grow by one token. Here the prompt is read by the model itself, and then each token goes through a few matrix products
-on weights laid out once, with keys and values in memory reserved once.
+A step of a small model is short, and much of it is not arithmetic: module calls, masks, a cache that is copied to grow
+by one token. Here the model itself reads the prompt; then each token takes a few matrix products on weights laid out
+once, with keys and values in memory reserved once.
 """
 
 import copy
@@ -31,11 +31,11 @@ def fast_decoding(
     """The loop for `generate(custom_generate=fast_decoding)`, which gives it these arguments; tokens [B, T].
 
     Greedy decoding and sampling of `GPTForCausalLM`, `TransformerForConditionalGeneration` and the recurrent language
-    models are fast; whatever else is asked for (beams, scores, another station, plain equations) is left to
-    generate()'s own loop, so that the answer is the same in any case. But transformers gives no such function the
-    streamer or the assistant model: with these, call generate() without it.
+    models are fast. For everything else (beams, scores, another station, plain equations) it calls generate()'s own
+    loop, so that the result is always the same. transformers does not pass the streamer or the assistant model to such
+    a function: with these, call generate() without it.
 
-    The weights are laid out anew in each call; `PreparedDecoding` does so once.
+    Each call lays out the weights again; `PreparedDecoding` does so once.
     """
     return decode(model, None, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
 
@@ -43,7 +43,7 @@ def fast_decoding(
 class PreparedDecoding:
     """`fast_decoding` for many calls: `fast = PreparedDecoding(model)`, then `model.generate(custom_generate=fast)`.
 
-    Holds a second copy of the decoder's weights, laid out for decoding. Prepare anew after the weights have changed.
+    Holds a second copy of the decoder's weights, laid out for decoding. Prepare again after the weights have changed.
 
     Raises:
         ValueError: the model has no fast path, or another model is decoded with it.
@@ -67,7 +67,7 @@ class PreparedDecoding:
 
 
 def decode(model, weights, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs) -> Tensor:
-    """generate()'s loop for greedy decoding and sampling, with `weights` laid out here if they are None."""
+    """generate()'s loop for greedy decoding and sampling; lays out the weights if `weights` is None."""
     mode = generation_config.get_generation_mode()
     cache = model_kwargs.get(CACHE_FIELD)
     if (
@@ -92,7 +92,7 @@ def decode(model, weights, input_ids, logits_processor, stopping_criteria, gener
             **model_kwargs,
         )
 
-    # generate() has its own names for what it gives: these are the arguments of its first step
+    # the arguments of generate()'s first step, by generate()'s names
     inputs = model.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **model_kwargs)
     outputs = model(**inputs, return_dict=True)
     logits, steps = outputs.logits[:, -1], None
@@ -119,7 +119,7 @@ def decode(model, weights, input_ids, logits_processor, stopping_criteria, gener
 
 
 def turned(*layers) -> tuple[Tensor, Tensor]:
-    """Bias and weight [in, out] of layers side by side: for few rows x, x @ weight is several times faster so."""
+    """Biases and weights [in, out] of layers, concatenated: for few rows x, x @ weight is several times faster."""
     weight = torch.cat([layer.weight for layer in layers])
     return torch.cat([layer.bias for layer in layers]), weight.T.contiguous()
 
@@ -129,10 +129,10 @@ def of_norm(norm) -> tuple:
 
 
 class Weights:
-    """The weights of a decoder of post-norm blocks, by what a step does with them.
+    """The weights of a decoder of post-norm blocks, in the order in which a step uses them.
 
-    blocks: of each block query, key and value in one, output layer and norm of the attention to what was decoded; the
-    same of the attention to the source, but only its query, or None without a source; the feed-forward's two and norm.
+    blocks: per block, for self-attention query, key and value in one matrix, output layer and norm; for attention to
+    the source query, output layer and norm, or None without a source; for the feed-forward both layers and norm.
     """
 
     def __init__(self, model, blocks):
@@ -146,7 +146,7 @@ class Weights:
         self.output, self.output_bias = model.lm_head.weight.T.contiguous(), model.lm_head.bias  # [D, V]
 
     def steps(self, cache, inputs: dict, max_length: int) -> "Steps":
-        """What goes on from the model's first step."""
+        """The object that continues after the model's first step."""
         return Steps(self, cache, inputs, max_length)
 
     def lay_out(self, block) -> tuple:
@@ -164,7 +164,7 @@ class Weights:
 
 
 class GPTWeights(Weights):
-    """GPT's: learned positions, and prompts that may be padded."""
+    """GPT's weights: learned positions, and prompts that may be padded."""
 
     def __init__(self, model):
         super().__init__(model, model.model.blocks)
@@ -177,7 +177,7 @@ class GPTWeights(Weights):
 
 
 class TransformerWeights(Weights):
-    """The Transformer's decoder: token vectors times √D, positions by sines."""
+    """The Transformer's decoder: token vectors times √D, sinusoidal positions."""
 
     def __init__(self, model):
         super().__init__(model, model.model.decoder.blocks)
@@ -191,13 +191,13 @@ class TransformerWeights(Weights):
 
 
 class Steps:
-    """One token a row after another, through the same arithmetic as the model's without its modules.
+    """Decodes one token per row at a time, with the model's arithmetic but without its modules.
 
     Args:
-        weights: the decoder's.
-        cache: what the model kept of the first step.
+        weights: the decoder's weights.
+        cache: the cache of the model's first step.
         inputs: the model's arguments in that step.
-        max_length: as many tokens as a row may have in the end.
+        max_length: most tokens of a row at the end.
     """
 
     def __init__(self, weights: Weights, cache, inputs: dict, max_length: int):
@@ -218,7 +218,7 @@ class Steps:
         self.memories = [self.reserve(layer.keys, layer.values, max_length) for layer in own]
 
     def reserve(self, keys: Tensor, values: Tensor, max_length: int) -> Tensor:
-        """Room for the keys and values of all tokens [2, B, H, S, D/H], with those so far."""
+        """Memory for the keys and values of all tokens [2, B, H, S, D/H], filled with those so far."""
         batch, heads, _, size = keys.shape
         memory = keys.new_empty(2, batch, heads, max_length, size)
         memory[:, :, :, : self.length] = torch.stack([keys, values])
@@ -251,7 +251,7 @@ class Steps:
 
 
 class RecurrentWeights:
-    """Those of a recurrent language model: its cells, with each matrix stored column by column."""
+    """The weights of a recurrent language model: its cells, with each matrix stored column by column."""
 
     def __init__(self, model):
         self.tokens, self.cells = model.model.embed_tokens, [copy.deepcopy(layer.cell) for layer in model.model.layers]
@@ -262,12 +262,12 @@ class RecurrentWeights:
         self.output_bias, self.output = turned(model.lm_head)
 
     def steps(self, cache, inputs: dict, max_length: int) -> "RecurrentSteps":
-        """What goes on from the model's first step."""
+        """The object that continues after the model's first step."""
         return RecurrentSteps(self, cache)
 
 
 class RecurrentSteps:
-    """One token a row after another: a state a layer is all that is kept."""
+    """Decodes one token per row at a time, keeping only one state per layer."""
 
     def __init__(self, weights: RecurrentWeights, cache):
         self.weights = weights

@@ -1,4 +1,4 @@
-"""Which source word a model looked at for each word it wrote: alignments of generate()'s answers, and their use."""
+"""Alignments of generate()'s outputs: which source word the model attended to for each word, and their use."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +10,14 @@ from hf_lineage.data.cjk import CJK
 
 
 def generated_alignments(outputs, eos_token_id: int | list[int] | None = None, layer: int = -1) -> Tensor:
-    """Attention to the source of generate()'s answers [B·n, T, S], one row a token written, all heads averaged.
+    """Attention of generate()'s answers to the source [B·n, T, S], one row per generated token, mean over heads.
 
-    `outputs` come from `generate(..., return_dict_in_generate=True, output_attentions=True)`. Each answer of a beam
-    search is followed through the beams that it passed. Rows after an answer's end are zero; without beams that end is
-    the first `eos_token_id`, if given.
+    `outputs` come from `generate(..., return_dict_in_generate=True, output_attentions=True)`. For a beam search, each
+    answer is followed back through its beams. Rows after an answer's end are zero; without beams the end is the first
+    `eos_token_id`, if given.
 
     Raises:
-        ValueError: they hold no attention to the source.
+        ValueError: the outputs hold no attention to the source.
     """
     if not outputs.get("cross_attentions") or not outputs.cross_attentions[0]:
         raise ValueError(
@@ -48,15 +48,15 @@ def replace_unknown_words(
     alignments: Tensor,
     lexicon: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """The texts of generate()'s answers, each unknown word replaced by the source word it was aligned with.
+    """The texts of generate()'s answers, with each unknown word replaced by the source word aligned with it.
 
-    The source word is looked up in `lexicon`, or copied where that lacks it: names and numbers are often the same. Of
-    a source cut into pieces, the whole word is taken that the piece belongs to; of writing without blanks, the piece.
+    The source word is looked up in `lexicon`, or copied if it is not there: names and numbers are often the same. If
+    the source is cut into pieces, the piece's whole word is taken; in writing without blanks, only the piece.
     (Luong et al., 2015, "Addressing the rare word problem in neural machine translation"; Jean et al., 2015)
 
     Args:
-        tokenizer: the one that read the sources; it must know a word for unknown ones (`unk_token`).
-        sources: B texts, as they were given to the tokenizer.
+        tokenizer: the tokenizer that read the sources; it must have an `unk_token`.
+        sources: B texts, as given to the tokenizer.
         sequences: generate()'s ids [B·n, 1 + T].
         alignments: weights [B·n, T, S] over the sources' tokens, from `generated_alignments`.
         lexicon: translations of source words.
@@ -68,8 +68,8 @@ def replace_unknown_words(
         raise ValueError("the tokenizer has no unk_token: no word of an answer can be unknown")
     if len(sequences) != len(alignments) or not sources or len(sequences) % len(sources):
         raise ValueError(
-            f"{len(sources)} sources, {len(sequences)} answers and {len(alignments)} alignments do not fit: an answer "
-            "has one alignment, and each source equally many answers"
+            f"{len(sources)} sources, {len(sequences)} answers and {len(alignments)} alignments do not fit: each "
+            "answer has one alignment, and each source the same number of answers"
         )
     length = alignments.shape[2]
     encoded = tokenizer(
@@ -99,6 +99,6 @@ def source_word(encoded: BatchEncoding, text: str, row: int, token: int) -> str:
     """The word of `text`, row `row` of `encoded`, that a token is a piece of."""
     start, end = encoded.word_to_chars(row, encoded.token_to_word(row, token))
     if CJK.search(text, start, end):
-        # a "word" would be all that stands between two blanks
+        # a "word" would be everything between two blanks
         start, end = encoded.token_to_chars(row, token)
     return text[start:end].strip()

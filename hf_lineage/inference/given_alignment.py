@@ -1,4 +1,4 @@
-"""What a translation model attends to: the weights between the words of a sentence and its translation."""
+"""A translation model's attention between the words of a sentence and those of a given translation."""
 
 import contextlib
 import re
@@ -17,7 +17,7 @@ class NoAttentionError(ValueError):
 
 @dataclass(frozen=True)
 class Alignment:
-    """Words of both sentences, and how much each target word attends to each source word, [T, S]."""
+    """Words of both sentences, and the attention of each target word to each source word, [T, S]."""
 
     source: list[str]
     target: list[str]
@@ -32,7 +32,7 @@ class Alignment:
 
 @contextlib.contextmanager
 def eager_attention(model: PreTrainedModel):
-    """The one implementation of attention that gives its weights."""
+    """Uses eager attention, the only implementation that returns its weights, within the block."""
     implementation = model.config._attn_implementation
     if implementation != "eager":
         model.set_attn_implementation("eager")
@@ -54,12 +54,12 @@ def align(
     by_token: bool = False,
     batch_size: int = 32,
 ) -> list[Alignment]:
-    """Attention of an encoder-decoder from each word of `targets` to the words of `sources`, the targets being given.
+    """Attention of an encoder-decoder from each word of the given `targets` to the words of `sources`.
 
-    Words are what stands between blanks: weights are summed over the pieces of a source word and averaged over those
-    of a target word; what goes to the end mark belongs to no word. With `by_token` each token stands for itself, as
-    languages without blanks need it. Heads are averaged. The last layer is taken, of six or more the last but one,
-    where a Transformer's attention is most like an alignment (Garg et al., 2019, section 4.1), or `layer`.
+    Words stand between blanks. Weights are summed over the pieces of a source word and averaged over those of a target
+    word; the weight of the end mark belongs to no word. `by_token` keeps single tokens, for languages without blanks.
+    The result is the mean over the heads of `layer`. By default that is the last layer, or the last but one of six or
+    more, where a Transformer's attention is most like an alignment (Garg et al., 2019, section 4.1).
 
     Raises:
         NoAttentionError: the model has no attention between target and source.
@@ -125,7 +125,7 @@ def _words(text: str, encoding, row: int) -> tuple[list[str], Tensor]:
 
 
 def _tokens(tokenizer, encoding, row: int) -> tuple[list[str], Tensor]:
-    """The W tokens of a text that are no special ones, and 1 where each stands, float [W, T]."""
+    """The W tokens of a text that are not special, and 1 at each one's place, float [W, T]."""
     kept = (encoding.special_tokens_mask[row] == 0).nonzero()[:, 0]
     names = tokenizer.convert_ids_to_tokens(encoding.input_ids[row, kept].tolist())
     return names, torch.eye(encoding.input_ids.shape[1])[kept]

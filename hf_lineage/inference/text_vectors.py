@@ -24,11 +24,11 @@ def embed_texts(
     tokens_per_row: int = 1_024,
     show_progress: bool = False,
 ) -> Tensor | list[Tensor]:
-    """One vector a text, [texts, D], in the order of the texts; with `pooling=None` one a token, a list of [T, D].
+    """One vector per text, [texts, D], in the order of the texts; with `pooling=None` one per token, a list of [T, D].
 
-    What transformers' feature-extraction pipeline gives, faster: texts of like length lie one after the other in rows
-    of about `tokens_per_row` tokens, none of which is padding, and do not see each other. `pooling` is "mean" (over
-    all tokens), "first" (that of [CLS]) or "pooler" (the model's own). A text longer than the tokenizer's
+    The result is that of transformers' feature-extraction pipeline, but faster: texts of similar length are packed
+    into rows of about `tokens_per_row` tokens without padding, and do not see each other. `pooling` is "mean" (over
+    all tokens), "first" (the vector of [CLS]) or "pooler" (the model's own). A text longer than the tokenizer's
     model_max_length is cut. The model must read packed texts: `BERTModel`.
 
     Raises:
@@ -57,7 +57,7 @@ def embed_texts(
             else:
                 found = outputs.last_hidden_state[0].split([lengths[text] for text in row])
             for text, vector in zip(row, found, strict=True):
-                # copies: a part would keep the whole row alive
+                # copies, since a view would keep the whole row in memory
                 vectors[text] = {"mean": lambda v: v.mean(0), "first": lambda v: v[0].clone()}.get(
                     pooling, torch.clone
                 )(vector)
@@ -69,7 +69,7 @@ def embed_texts(
 
 
 def _rows(lengths: list[int], tokens_per_row: int) -> Iterator[list[int]]:
-    """The texts, longest first, so many together that a row has `tokens_per_row` tokens or is one text."""
+    """Groups of texts, longest first: a row has up to `tokens_per_row` tokens or a single text."""
     row, used = [], 0
     for text in sorted(range(len(lengths)), key=lambda text: -lengths[text]):
         if row and used + lengths[text] > tokens_per_row:

@@ -1,4 +1,4 @@
-"""What a word's vector owes to its sentence: the same word in two sentences, compared at every layer of a model."""
+"""How a word's vector depends on its sentence: the same word in two sentences, compared at every layer of a model."""
 
 import re
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class WordNotFoundError(ValueError):
-    """The word does not stand in the text, or the model does not know it."""
+    """The word is not in the text, or the model does not know it."""
 
 
 @torch.no_grad()
 def word_layers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, word: str) -> Tensor:
-    """The vectors [layers, D] of the first `word` of `text`, token vectors first; of several pieces their mean.
+    """The vectors [layers, D] of the first `word` in `text`, token vectors first; the mean over several pieces.
 
     Raises:
-        WordNotFoundError: the text does not hold the word, or it is unknown to a model that reads whole words.
+        WordNotFoundError: the word is not in the text, or a model that reads whole words does not know it.
     """
     place = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
     if place is None:
@@ -25,7 +25,7 @@ def word_layers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text
     inputs = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
     offsets = inputs.pop("offset_mapping")[0].tolist()
     pieces = [i for i, (start, end) in enumerate(offsets) if start < min(end, place.end()) and end > place.start()]
-    # ELMo reads the letters of words that it could not predict
+    # ELMo reads the letters of words outside its vocabulary
     unknown = "char_ids" not in inputs and tokenizer.unk_token_id in inputs["input_ids"][0, pieces].tolist()
     if not pieces or unknown:
         raise WordNotFoundError(f"{type(model).__name__} does not know the word {word!r}")
@@ -39,14 +39,14 @@ def word_layers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text
 def context_similarities(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, word: str, sentences: Sequence[str]
 ) -> list[float]:
-    """Cosine of the vectors of `word` in two sentences, one a layer, token vectors first, to 6 decimal places.
+    """Cosine of the vectors of `word` in two sentences, one per layer, token vectors first, to 6 decimal places.
 
-    1.0 where the vector is the word's alone, as word2vec's is (compare Peters et al., 2018, table 4).
+    It is 1.0 if the vector depends only on the word, as in word2vec (compare Peters et al., 2018, table 4).
 
     Raises:
         WordNotFoundError: see `word_layers`.
     """
     first, second = (word_layers(model, tokenizer, text, word).double() for text in sentences)
     first, second = (vectors / vectors.norm(dim=1, keepdim=True) for vectors in (first, second))
-    # the distance of equal vectors is exactly 0, while their scalar product may be rounded
+    # by the distance, which is exactly 0 for equal vectors; a scalar product would be rounded
     return [round(value, 6) for value in (1 - (first - second).square().sum(1) / 2).tolist()]

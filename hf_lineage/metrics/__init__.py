@@ -1,4 +1,4 @@
-"""Metrics: translations and alignments, perplexities across vocabularies, and what word vectors know of words."""
+"""Metrics: translations and alignments, perplexities across vocabularies, tests of word vectors."""
 
 from hf_lineage.metrics.adaptive import dynamic_log_probabilities, neural_cache_log_probabilities
 from hf_lineage.metrics.alignment_error_rate import AlignmentErrorRate, parse_links

@@ -1,6 +1,6 @@
-"""Language models that adapt to the text they read: the neural cache and dynamic evaluation, for recurrent models.
+"""Recurrent language models that adapt to the text they read: the neural cache and dynamic evaluation.
 
-Both give log p of every token of a stream but the first, in order, so that they mix and compare with other models.
+Both give log p of every token of a stream except the first, in order, so that they mix and compare with other models.
 """
 
 import math
@@ -15,7 +15,7 @@ from hf_lineage.data.token_stream import TokenStream
 
 
 def blocks_of(stream: TokenStream, block_size: int, show_progress: bool, title: str):
-    """Inputs and targets [1, T], up to `block_size` tokens at a time."""
+    """Inputs and targets [1, T], in blocks of up to `block_size` tokens."""
     tokens = torch.from_numpy(stream.tokens).long()
     with tqdm(total=len(tokens) - 1, desc=title, unit="tok", disable=not show_progress) as progress:
         for start in range(0, len(tokens) - 1, block_size):
@@ -43,7 +43,7 @@ def neural_cache_log_probabilities(
     """log p [N − 1] of (1 − λ) p_model + λ p_cache (Grave, Joulin & Usunier, 2017, equations 3 and 4).
 
     p_cache(w) is proportional to the sum of exp(θ h_t · h_i) over the last `window` positions i whose next token was
-    w. λ is `share`, θ `sharpness`; both are for the validation text to choose.
+    w. λ is `share`, θ `sharpness`; choose both on the validation text.
 
     Raises:
         ValueError: the model carries no state, or an argument lies outside its range.
@@ -70,7 +70,7 @@ def neural_cache_log_probabilities(
         scores = sharpness * (hidden[0] @ keys.T).double()  # [T, S]
         attention = scores.masked_fill(~remembered, -math.inf).softmax(1).nan_to_num(0)
         cache_p = (attention * (values == targets[0][:, None]).to(model.device)).sum(1)
-        # nothing to remember yet: the model alone
+        # the cache is still empty: use the model alone
         weight = share * remembered.any(1).double()
         log_p.append(torch.log((1 - weight) * model_log_p.exp() + weight * cache_p).cpu().numpy())
         keys, values = keys[-window:], values[-window:]
@@ -88,10 +88,10 @@ def dynamic_log_probabilities(
     max_grad_norm: float | None = None,
     show_progress: bool = True,
 ) -> np.ndarray:
-    """log p [N − 1] of a model that learns from each block once it has been scored (Krause et al., 2018, section 4).
+    """log p [N − 1] of a model that learns from each block after scoring it (Krause et al., 2018, section 4).
 
-    After a block: θ ← θ − η ∇L + λ (θ₀ − θ), with L the block's mean loss, η `learning_rate`, λ `decay`, θ₀ the
-    weights as given, which the model has again afterwards.
+    After a block: θ ← θ − η ∇L + λ (θ₀ − θ), with L the block's mean loss, η `learning_rate`, λ `decay`, θ₀ the given
+    weights. At the end the model has its given weights again.
 
     Raises:
         ValueError: the model carries no state, or an argument lies outside its range.

@@ -1,4 +1,4 @@
-"""Alignment error rate (Och and Ney, 2003, section 5): how well the links between two sentences' words are found."""
+"""Alignment error rate (Och and Ney, 2003, section 5): the quality of links between the words of two sentences."""
 
 import re
 
@@ -10,16 +10,16 @@ LINK = re.compile(r"(\d+)([-?])(\d+)")
 
 
 def parse_links(text: str) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Links in the Pharaoh format, "0-0 1?2", counted from 0 -> (sure, possible); possible ones include the sure.
+    """Links in the Pharaoh format, "0-0 1?2", counted from 0 -> (sure, possible); possible links include sure ones.
 
     Raises:
-        ValueError: something is no link.
+        ValueError: an item is no link.
     """
     sure, possible = set(), set()
     for item in text.split():
         link = LINK.fullmatch(item)
         if link is None:
-            raise ValueError(f"{item!r} in {text!r} is no link; one is written 3-5, or 3?5 if it is only possible")
+            raise ValueError(f"{item!r} in {text!r} is no link; write a link as 3-5, or as 3?5 if it is only possible")
         pair = int(link[1]), int(link[3])
         possible.add(pair)
         if link[2] == "-":
@@ -30,9 +30,9 @@ def parse_links(text: str) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
 class AlignmentErrorRate(evaluate.Metric):
     """AER = 1 − (|A ∩ S| + |A ∩ P|) / (|A| + |S|) of the found links A, with sure links S and possible links P ⊇ S.
 
-    Predictions and references hold the links of a sentence pair each, in the Pharaoh format, "0-0 1-2"; in references,
-    "1?2" is a link that may be drawn but need not be. Links are summed over all sentences. Gives aer, precision
-    |A ∩ P| / |A| and recall |A ∩ S| / |S|, all in 0 to 1, NaN where there is nothing to divide by.
+    Each prediction and reference holds the links of a sentence pair in the Pharaoh format, "0-0 1-2"; in references,
+    "1?2" is a possible link. Links are summed over all sentences. Gives aer, precision |A ∩ P| / |A| and recall
+    |A ∩ S| / |S|, all from 0 to 1, or NaN if the divisor is 0.
     """
 
     def _info(self):

@@ -17,9 +17,9 @@ from hf_lineage.metrics.perplexity import exponential
 
 @dataclass(frozen=True)
 class BERTPretraining:
-    """Sums over the examples: negative log-likelihoods in nats, right answers, and what they are divided by.
+    """Sums over the examples: negative log-likelihoods in nats, right answers, and the counts to divide them by.
 
-    frequency_nll: of the masked words by their own frequencies, the best that a guess without context can do;
+    frequency_nll: of the masked words under their own frequencies, the best guess without context;
     num_most_frequent: how often the most frequent masked word was masked.
     """
 
@@ -51,7 +51,7 @@ class BERTPretraining:
 
     @property
     def majority_accuracy(self) -> float:
-        """What the more frequent answer alone would reach: short documents have more random pairs than others."""
+        """Accuracy of always giving the more frequent answer; short documents have more random pairs than others."""
         return max(self.num_random, self.num_sentences - self.num_random) / self.num_sentences
 
     def as_dict(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Perplexity of a bidirectional language model, each direction by itself."""
+"""Perplexity of a bidirectional language model, per direction."""
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -16,7 +16,7 @@ def measure_bilm_perplexity(
     """Scores every word and end mark of `stream` once in each direction, by the full softmax, with states carried on.
 
     Returns forward_perplexity, backward_perplexity, their geometric mean `perplexity` (that of the mean loss), and the
-    counts num_predictions (of each direction) and num_unknown (words scored as the unknown word, which flatters).
+    counts num_predictions (per direction) and num_unknown (words scored as the unknown word, which lowers perplexity).
     """
     was_training = model.training
     model.eval()

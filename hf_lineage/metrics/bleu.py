@@ -13,11 +13,11 @@ from hf_lineage.tokenization.spacing import UNKNOWN
 
 
 class BLEU(evaluate.Metric):
-    """Corpus BLEU of translations (`predictions`) against one reference each, untokenized text both.
+    """Corpus BLEU of translations (`predictions`) against one reference each; both are untokenized text.
 
-    `tokenize` is sacrebleu's: "13a" (as the WMT campaigns), "zh", "char", "none", …, which `bleu_tokenizer` chooses by
-    language; `lowercase` folds the case of both sides ("case:lc" in the signature). Gives bleu (0 to 100),
-    brevity_penalty, and sacrebleu's `signature`, which belongs beside any number that is published.
+    `tokenize` is sacrebleu's: "13a" (as in the WMT campaigns), "zh", "char", "none", …; `bleu_tokenizer` chooses by
+    language. `lowercase` folds the case of both sides ("case:lc" in the signature). Gives bleu (0 to 100),
+    brevity_penalty, and sacrebleu's `signature`, which every published number should name.
     """
 
     def _info(self):
@@ -28,7 +28,7 @@ class BLEU(evaluate.Metric):
     def _compute(self, predictions, references, tokenize="13a", lowercase=False):
         from sacrebleu.metrics import BLEU as SacreBLEU
 
-        # force: no warning that a text looks tokenized, as those of models of whole words do
+        # force: no warning that a text looks tokenized, as the output of word-level models does
         metric = SacreBLEU(tokenize=tokenize, lowercase=lowercase, force=True)
         score = metric.corpus_score(predictions, [references])
         return {"bleu": score.score, "brevity_penalty": score.bp, "signature": str(metric.get_signature())}
@@ -37,8 +37,8 @@ class BLEU(evaluate.Metric):
 def bleu_tokenizer(language: str) -> str:
     """sacrebleu's tokenizer for texts of a language, such as "en", "zh", "zh-CN" or "zho_Hans".
 
-    "zh" for Chinese; for Japanese and Korean "ja-mecab" and "ko-mecab", or "char" where what these need is not
-    installed (sacrebleu's extras `ja` and `ko`); "char" for other languages written without blanks; else "13a".
+    "zh" for Chinese; "ja-mecab" and "ko-mecab" for Japanese and Korean, or "char" if sacrebleu's extras `ja` and `ko`
+    are not installed; "char" for other languages written without blanks; otherwise "13a".
     """
     language = re.split("[-_]", language.lower())[0]
     if language in ("zh", "zho", "chi", "cmn", "yue", "wuu", "lzh"):
@@ -53,7 +53,7 @@ def bleu_tokenizer(language: str) -> str:
 
 
 def is_lowercasing(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether texts lose their upper case in it, so that translations can be compared only without."""
+    """Whether the tokenizer lower-cases texts, so that BLEU must ignore case."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     return normalizer is not None and "A" not in normalizer.normalize_str("A")
 
@@ -61,7 +61,7 @@ def is_lowercasing(tokenizer: PreTrainedTokenizerFast) -> bool:
 def generated_texts(tokenizer: PreTrainedTokenizerFast, predictions: np.ndarray) -> list[str]:
     """The texts of generated ids [N, T], padded with -100 or the tokenizer's padding; an unknown word is ⁇.
 
-    Left out, as `decode` does it, unknown words would make a translation better than it is.
+    Leaving unknown words out, as `decode` does, would make a translation score too high.
     """
     unknown = tokenizer.unk_token_id
     dropped = set(tokenizer.all_special_ids) - {unknown}
@@ -77,7 +77,7 @@ def generated_texts(tokenizer: PreTrainedTokenizerFast, predictions: np.ndarray)
 def bleu_of_generated(
     tokenizer: PreTrainedTokenizerFast, references: Sequence[str], tokenize: str = "13a", lowercase: bool = False
 ) -> Callable[[EvalPrediction], dict[str, float]]:
-    """A `compute_metrics` for Seq2SeqTrainer: {"bleu": …} of what the model generated, against the plain texts."""
+    """A `compute_metrics` for Seq2SeqTrainer: {"bleu": …} of the generated texts against the plain references."""
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         texts = generated_texts(tokenizer, prediction.predictions)

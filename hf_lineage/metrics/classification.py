@@ -1,4 +1,4 @@
-"""Scores of text classifiers, as GLUE reports them: accuracy, F1 and Matthews correlation, or of numbers."""
+"""Scores of text classifiers as in GLUE: accuracy, F1 and Matthews correlation; correlations for numbers."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ import numpy as np
 def score_classification(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Predictions [N, classes] (or [N, 1], numbers) and labels [N], or [N, classes] of 0 and 1 -> scores by name.
 
-    Classes: accuracy, F1 (of class 1 where there are two, else the mean over the classes) and Matthews correlation.
-    Several classes per row, those with a score above 0: the share of rows with all of them right, F1 over all
-    decisions (micro) and its mean over the classes (macro). Numbers: Pearson and Spearman correlation. Needs
-    scikit-learn and scipy (extra `finetune`).
+    Classes: accuracy, F1 (of class 1 out of two, else the mean over the classes) and Matthews correlation.
+    Several classes per row (scores above 0): the share of rows that are all right, F1 over all decisions (micro) and
+    its mean over the classes (macro). Numbers: Pearson and Spearman correlation. Needs scikit-learn and scipy (extra
+    `finetune`).
     """
-    # at first use: an extra
+    # imported here, since they are an extra
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 

@@ -1,4 +1,4 @@
-"""How likely a model finds texts: token by token from the left, or each token from all the others."""
+"""The likelihood of texts under a model: token by token from the left, or each token given all others."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,10 @@ def continuation_log_probabilities(
     batch_size: int = 64,
     show_progress: bool = True,
 ) -> list[Tensor]:
-    """Natural log-probability of each token of (context, continuation)'s continuation, given what is before it: [T].
+    """For each (context, continuation), the natural log-probabilities [T] of the continuation's tokens.
 
-    A causal language model reads bos_token, or eos_token if there is none, then the context, which may be empty, then
-    the continuation. Without either token, a first token that nothing stands before has no probability: it is left
-    out.
+    A causal language model reads bos_token (eos_token if there is none), then the context, which may be empty, then
+    the continuation. Without either token, the first token of an empty context has no probability and is left out.
 
     Raises:
         ValueError: a text is longer than the model can read, or batch_size is below 1.
@@ -59,10 +58,10 @@ def pseudo_log_probabilities(
     batch_size: int = 64,
     show_progress: bool = True,
 ) -> list[Tensor]:
-    """Natural log-probability of each token given all the others, itself masked: one [T] a text.
+    """Natural log-probability of each token, masked, given all others: one [T] per text.
 
-    For masked language models; their sum is the pseudo-log-likelihood of Salazar et al. (2020). Special tokens that
-    the tokenizer puts around a text are read but not scored.
+    For masked language models; the sum is the pseudo-log-likelihood of Salazar et al. (2020). Special tokens that the
+    tokenizer puts around a text are read but not scored.
 
     Raises:
         ValueError: the tokenizer has no mask_token, a text is longer than the model can read, or batch_size is below
@@ -98,7 +97,7 @@ def _guessed(model, ids: Tensor, mask: Tensor, column: Tensor, targets: Tensor) 
     """Log-probability [B] of `targets` [B, 1] at `column` [B, 1] of `ids` [B, T]."""
     with _evaluating(model):
         if "cu_seq_lens_q" in inspect.signature(model.forward).parameters:
-            # packed texts: the output layer, the larger part of a small model, sees the hidden tokens only
+            # packed texts: the output layer, most of a small model's work, reads only the hidden tokens
             is_token = mask.bool()
             labels = torch.full_like(ids, IGNORED).scatter(1, column, targets)
             bounds = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0)).int()
@@ -114,7 +113,7 @@ def _token_ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _batches(lengths: list[int], batch_size: int, description: str, show_progress: bool) -> Iterator[list[int]]:
-    """Indices of texts of about equal lengths, the longest first, so that what does not fit shows at once."""
+    """Indices of texts of similar length, the longest first, so that an error of memory shows at once."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])

@@ -1,4 +1,4 @@
-"""Minimal pairs: of two sentences that differ in one point, does the model find the grammatical one more likely?"""
+"""Minimal pairs: two sentences differ in one point; is the grammatical one more likely under the model?"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo
 
 @dataclass(frozen=True)
 class MinimalPairs:
-    """How many pairs of each phenomenon are judged right, and of how many."""
+    """Right judgements and pairs per phenomenon."""
 
     right: dict[str, int]
     pairs: dict[str, int]
@@ -37,10 +37,10 @@ def measure_minimal_pairs(
     batch_size: int = 64,
     show_progress: bool = True,
 ) -> MinimalPairs:
-    """Judges rows of {"sentence_good", "sentence_bad", `group_by`}, as those of BLiMP (Warstadt et al., 2020).
+    """Judges rows of {"sentence_good", "sentence_bad", `group_by`}, as in BLiMP (Warstadt et al., 2020).
 
     A causal language model judges by the sum of its log-probabilities, a masked one (which cannot generate) by the
-    pseudo-log-likelihood of Salazar et al. (2020). Equal scores are wrong.
+    pseudo-log-likelihood of Salazar et al. (2020). Equal scores count as wrong.
 
     Raises:
         ValueError: there are no rows, one lacks a field, or a sentence is longer than the model can read.

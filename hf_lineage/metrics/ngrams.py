@@ -1,7 +1,7 @@
-"""What a neural language model has to beat, and to be mixed with: n-gram models, counted and smoothed exactly.
+"""N-gram models, counted and smoothed exactly: baselines for neural language models, and partners for mixtures.
 
-Each word of a stream has a probability given the words before it, as with `measure_perplexity`: the stream begins
-with a token that is only read. Words are numbers below `vocab_size`; documents are not kept apart.
+Each word of a stream has a probability given the words before it, as in `measure_perplexity`: the stream begins with
+a token that is only read. Words are numbers below `vocab_size`; documents are not kept apart.
 
 tokens [N] -> number of the k-gram that ends at each token, for k = 1 … n -> its counts -> log-probabilities [N − 1]
 """
@@ -12,8 +12,8 @@ import numpy as np
 class NGramTable:
     """All k-grams of a text up to order n, numbered: k-gram i of order k is `keys[k - 1][i]`.
 
-    A key is the number of the first k − 1 words, a (k − 1)-gram, times `vocab_size`, plus the last word. `counts` has
-    how often each occurs, `suffixes` the number of the (k − 1)-gram of its last words.
+    A key is the number of the (k − 1)-gram of the first words, times `vocab_size`, plus the last word. `counts` holds
+    how often each k-gram occurs, `suffixes` the number of the (k − 1)-gram of its last words.
 
     Raises:
         ValueError: order is below 1, or a token lies outside the vocabulary.
@@ -27,7 +27,7 @@ class NGramTable:
         # a text has no k-grams longer than itself
         self.order = min(order, len(words))
         self.keys, self.counts, self.suffixes, self.first = [], [], [], []
-        # of the (k − 1)-gram that starts at each token; the empty one starts behind the last token too
+        # number of the (k − 1)-gram that starts at each token; the empty one also starts after the last token
         shorter = np.zeros(len(words) + 1, dtype=np.int64)
         for k in range(1, self.order + 1):
             keys, places, numbers, counts = np.unique(
@@ -36,7 +36,7 @@ class NGramTable:
             self.keys.append(keys)
             self.counts.append(counts)
             self.suffixes.append(shorter[1:][places])
-            # the k-gram at the start of the text, which nothing precedes
+            # the k-gram at the start of the text has no word before it
             self.first.append(numbers[0])
             shorter = numbers
 
@@ -68,9 +68,9 @@ def _checked(tokens, vocab_size):
 class KneserNey:
     """Interpolated modified Kneser-Ney smoothing of order n (Chen and Goodman, 1999, sections 3 and 4.1.6).
 
-    p(w | h) = max(c(h w) − D(c), 0) / c(h •) + γ(h) p(w | h without its first word), where below the highest order c
-    counts the different words before an n-gram, and D has a value each for the counts 1, 2 and from 3 on. Words that
-    the text never had share what the unigrams give up.
+    p(w | h) = max(c(h w) − D(c), 0) / c(h •) + γ(h) p(w | h without its first word). Below the highest order, c counts
+    the distinct words before an n-gram. D has one value each for the counts 1, 2, and 3 or more. Words that are not in
+    the text share the probability that the discount takes from the unigrams.
     """
 
     def __init__(self, tokens: np.ndarray, vocab_size: int, order: int = 5):
@@ -88,12 +88,12 @@ class KneserNey:
             self.backoffs.append(np.divide(given_up, totals, where=totals > 0, out=np.ones(num_contexts)))
 
     def _adjusted_counts(self, k):
-        """How often each (k + 1)-gram occurs; below the highest order after how many different words."""
+        """How often each (k + 1)-gram occurs; below the highest order, after how many distinct words."""
         table = self.table
         if k == table.order - 1:
             return table.counts[k]
         counts = np.bincount(table.suffixes[k + 1], minlength=len(table.keys[k]))
-        # the start of the text stands for one word more
+        # the start of the text counts as one more word
         counts[table.first[k]] += 1
         return counts
 
@@ -105,7 +105,7 @@ class KneserNey:
             zip(self.discounted, self.totals, self.backoffs, strict=True)
         ):
             context, gram = numbers[k][:-1], numbers[k + 1][1:]
-            # a context that was never followed by anything has nothing to say
+            # a context without a following word does not count
             known = (context >= 0) & (totals[context] > 0)
             seen = np.where(gram >= 0, discounted[gram], 0.0)
             p = np.where(known, seen / np.where(known, totals[context], 1.0) + backoffs[context] * p, p)
@@ -113,9 +113,9 @@ class KneserNey:
 
 
 def modified_discounts(counts: np.ndarray) -> np.ndarray:
-    """D for the counts 1, 2, and 3 or more, from how many n-grams occur once to four times (Chen and Goodman, eq. 26).
+    """D for the counts 1, 2, and 3 or more, from how many n-grams occur 1 to 4 times (Chen and Goodman, eq. 26).
 
-    A text too small to tell (or one without Zipf's law) gets 1/2, 1 and 3/2.
+    A text that is too small (or does not follow Zipf's law) gets 1/2, 1 and 3/2.
     """
     n1, n2, n3, n4 = np.bincount(counts, minlength=5)[1:5].astype(float)
     if min(n1, n2, n3, n4) > 0:
@@ -129,8 +129,8 @@ def modified_discounts(counts: np.ndarray) -> np.ndarray:
 class InterpolatedTrigram:
     """Deleted interpolation of uniform, unigram, bigram and trigram frequencies (Jelinek and Mercer, 1980).
 
-    As in Bengio et al. (2003), section 4.1: the four weights depend on how often the two words before were seen, in
-    bins ⌈−log((1 + count) / N)⌉, and are fitted to `held_out` tokens by EM.
+    As in Bengio et al. (2003), section 4.1, the four weights depend on the count of the two words before, in bins
+    ⌈−log((1 + count) / N)⌉, and EM fits them to `held_out` tokens.
     """
 
     def __init__(self, tokens: np.ndarray, vocab_size: int, held_out: np.ndarray, iterations: int = 20):
@@ -147,7 +147,7 @@ class InterpolatedTrigram:
             shares = self.weights[bins] * components
             shares /= shares.sum(1, keepdims=True)
             sums = np.stack([np.bincount(bins, column, num_bins) for column in shares.T], axis=1)
-            # a bin that the held-out text does not have keeps its weights
+            # a bin without held-out tokens keeps its weights
             fitted = sums.sum(1) > 0
             self.weights[fitted] = sums[fitted] / sums[fitted].sum(1, keepdims=True)
 
@@ -158,7 +158,7 @@ class InterpolatedTrigram:
         for k, (counts, followed) in enumerate(zip(self.table.counts, self.followed, strict=True)):
             context, gram = numbers[k][:-1], numbers[k + 1][1:]
             count, total = np.where(gram >= 0, counts[gram], 0), np.where(context >= 0, followed[context], 0)
-            # where the words before were never seen, the shorter context stands in
+            # if the words before were never seen, use the shorter context
             components.append(np.where(total > 0, count / np.maximum(total, 1), components[-1]))
         pair = numbers[min(2, self.table.order)][:-1]
         seen = np.where(pair >= 0, self.table.counts[min(2, self.table.order) - 1][pair], 0)
@@ -172,7 +172,7 @@ class InterpolatedTrigram:
 
 
 def mixture_weight(log_p: np.ndarray, log_q: np.ndarray, iterations: int = 50) -> float:
-    """The w that makes w p + (1 − w) q most likely, by EM on the same held-out text."""
+    """The w that maximises the likelihood of w p + (1 − w) q, by EM on the same held-out text."""
     weight = 0.5
     for _ in range(iterations):
         weight = float(np.mean(np.exp(np.log(weight) + log_p - mixture(log_p, log_q, weight))))

@@ -1,4 +1,4 @@
-"""Perplexity of a causal language model over a whole text, per token and in units that need no common vocabulary."""
+"""Perplexity of a causal language model on a whole text, per token and in units that need no common vocabulary."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -23,13 +23,13 @@ def exponential(nats: float) -> float:
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Negative log-likelihood of a text (in nats, summed) and what it may be divided by.
+    """Negative log-likelihood of a text (in nats, summed) and the counts to divide it by.
 
-    Words and characters are counted on the raw text, an end mark per document included: models that cut the text into
-    different tokens compare by `per_word` and `bits_per_character`, not by `per_token`. In a text written without
-    blanks a Chinese or Japanese character is a word. A perplexity too large for a float is infinite, and null in a
-    results.json, where `nll` and `bits_per_character` tell it still. Text that the tokenizer maps
-    to its unknown token is scored as that token, which flatters the model: see `num_unknown`.
+    Words and characters are counted on the raw text, with one end mark per document. Compare models with different
+    tokens by `per_word` and `bits_per_character`, not by `per_token`. In a text written without blanks, each Chinese
+    or Japanese character is a word. A perplexity too large for a float is infinite, and null in results.json, which
+    still has `nll` and `bits_per_character`. Text that the tokenizer maps to its unknown token is scored as that
+    token, which lowers the perplexity: see `num_unknown`.
     """
 
     nll: float
@@ -68,9 +68,9 @@ def measure_perplexity(
     batch_size: int = 8,
     show_progress: bool = True,
 ) -> Perplexity:
-    """Scores every token of `stream` once, each given as much of the text before it as the model can use.
+    """Scores every token of `stream` once, given as much of the text before it as the model can use.
 
-    See `log_probabilities` for how, and for the errors raised.
+    See `log_probabilities` for details and errors.
     """
     log_p = log_probabilities(
         model, stream, block_size=block_size, stride=stride, batch_size=batch_size, show_progress=show_progress
@@ -79,7 +79,7 @@ def measure_perplexity(
 
 
 def perplexity_of(log_p: np.ndarray, stream: TokenStream) -> Perplexity:
-    """The perplexity of any model that gives the tokens of `stream` but the first these log-probabilities [N − 1]."""
+    """The perplexity for log-probabilities [N − 1], from any model, of the tokens of `stream` except the first."""
     return Perplexity(-float(log_p.sum()), len(log_p), stream.num_words, stream.num_characters, stream.num_unknown)
 
 
@@ -93,10 +93,10 @@ def log_probabilities(
     batch_size: int = 8,
     show_progress: bool = True,
 ) -> np.ndarray:
-    """log p of every token of `stream` but the first, in order: float64 [N − 1].
+    """log p of every token of `stream` except the first, in order: float64 [N − 1].
 
     A model that carries a state reads the text as one stream. Any other model reads windows of `block_size` tokens
-    that advance by `stride` (default: half a window), of which only the new predictions count.
+    that advance by `stride` (default: half a window); only the new predictions of a window count.
 
     Raises:
         ValueError: stride is not in 1..block_size.

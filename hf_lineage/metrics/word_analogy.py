@@ -23,7 +23,7 @@ def measure_word_analogy(
     options = {"restrict_vocab": restrict_vocab, "case_insensitive": case_insensitive}
     answers = answer_analogies(vectors, analogies, method=method, **options)
     spellings = vectors.spellings(restrict_vocab, case_insensitive)
-    # as the vocabulary spells it, which may be further from the question's than a change of case
+    # in the vocabulary's spelling, which may differ from the question's by more than case
     found = [spellings.find(analogy.answer) for analogy in analogies]
     gold = [q.answer if i is None else vectors.words[i] for q, i in zip(analogies, found, strict=True)]
     sections = [analogy.section for analogy in analogies]
@@ -31,12 +31,12 @@ def measure_word_analogy(
 
 
 class WordAnalogy(evaluate.Metric):
-    """Share of analogies answered rightly. predictions: answers, "" where a word is unknown; references: gold words.
+    """Share of right answers to analogies. predictions: answers, "" if a word is unknown; references: gold words.
 
     `compute` also takes `sections`, one name per question, `case_insensitive` (default True: words are equal if their
     lower case is) and `dummy4unknown`: count questions with unknown words as wrong (default: leave them out). It
-    returns accuracy, correct, total (the questions that count), out_of_vocabulary, and these four for each of the
-    sections. Without a question that counts the accuracy is nan.
+    returns accuracy, correct, total (the questions that count), out_of_vocabulary, and these four per section. If no
+    question counts, the accuracy is nan.
     """
 
     def _info(self):
@@ -52,7 +52,7 @@ class WordAnalogy(evaluate.Metric):
 def _score(answers, gold, sections, case_insensitive, dummy4unknown):
     sections = [""] * len(gold) if sections is None else sections
     if len(sections) != len(gold):
-        raise ValueError(f"sections has {len(sections)} names for {len(gold)} questions; it needs one for each")
+        raise ValueError(f"sections has {len(sections)} names for {len(gold)} questions; it needs one per question")
     marks = {section: [] for section in sections}  # right, wrong, or None: not asked
     for answer, right, section in zip(answers, gold, sections, strict=True):
         is_right = None if answer == "" else is_same_word(answer, right, case_insensitive)

@@ -1,4 +1,4 @@
-"""Word similarity: do cosines of word vectors rank pairs of words as people do (Finkelstein et al., 2002: WS-353)."""
+"""Word similarity: do cosines of word vectors rank pairs of words as people do? (Finkelstein et al., 2002: WS-353)"""
 
 from collections.abc import Sequence
 
@@ -24,11 +24,11 @@ def measure_word_similarity(
 
 
 class WordSimilarity(evaluate.Metric):
-    """Rank correlation with people. predictions: cosines, None where a word is unknown; references: people's scores.
+    """Rank correlation with people. predictions: cosines, None if a word is unknown; references: people's scores.
 
-    `compute` also takes `dummy4unknown`: count pairs with unknown words as of similarity 0 (default: leave them out).
-    It returns spearman, pearson (nan for fewer than two pairs, or where all are equal), total (the pairs that count),
-    out_of_vocabulary and oov_rate, the share of unknown pairs among all.
+    `compute` also takes `dummy4unknown`: give pairs with unknown words the similarity 0 (default: leave them out). It
+    returns spearman, pearson (nan for fewer than two pairs, or if all are equal), total (the pairs that count),
+    out_of_vocabulary and oov_rate, the share of unknown pairs.
     """
 
     def _info(self):
@@ -58,7 +58,7 @@ def _score(cosines, scores, dummy4unknown):
 
 
 def _ranks(values):
-    """Ranks from 1, equal values sharing the mean of theirs."""
+    """Ranks from 1; equal values get the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (counts.cumsum() - (counts - 1) / 2)[inverse]
 

@@ -1,4 +1,4 @@
-"""Tasks that a language model was never trained for, answered by what it finds likely (Radford et al., 2018, §5)."""
+"""Tasks without training: the language model chooses the more likely answer (Radford et al., 2018, §5)."""
 
 from collections.abc import Sequence
 
@@ -17,16 +17,16 @@ def acceptability(
 
 
 def best_threshold(scores: Tensor, labels: Sequence[int]) -> float:
-    """The threshold between two scores above which most of the `labels` (0 or 1) are 1, the lowest of several.
+    """The threshold between two scores with the best accuracy for `labels` (0 or 1), the lowest of several.
 
     Raises:
-        ValueError: there are no scores, or not as many labels.
+        ValueError: there are no scores, or the number of labels differs.
     """
     labels = torch.as_tensor(labels)
     if not len(scores) or len(scores) != len(labels):
-        raise ValueError(f"{len(scores)} scores and {len(labels)} labels; there must be equally many, and some")
+        raise ValueError(f"{len(scores)} scores and {len(labels)} labels; the numbers must be equal and above 0")
     scores, order = scores.double().sort()
-    # with the k lowest called 0: the zeros among them, and the ones among the others
+    # right answers if the k lowest are called 0: the zeros among them, and the ones among the others
     ones = torch.nn.functional.pad(labels[order].cumsum(0), (1, 0))
     right = torch.arange(len(ones)) - ones + ones[-1] - ones
     right[1:-1][scores[1:] == scores[:-1]] = -1
@@ -43,7 +43,7 @@ def sentiment(
     words: tuple[str, str] = ("negative", "positive"),
     **options,
 ) -> Tensor:
-    """Which of two words is likelier after "<text> very" [B]: 0 for negative, 1 for positive (SST-2)."""
+    """Which of two words is more likely after "<text> very" [B]: 0 for negative, 1 for positive (SST-2)."""
     return _best(model, tokenizer, [[(text + prompt, f" {word}") for word in words] for text in texts], sum, options)
 
 
@@ -54,10 +54,10 @@ def answers(
     choices: Sequence[Sequence[str]],
     **options,
 ) -> Tensor:
-    """The answer [B] whose tokens are the likeliest on average after the document and its question (RACE).
+    """The answer [B] whose tokens are most likely on average after the document and its question (RACE).
 
     Raises:
-        ValueError: there are not as many lists of choices as questions, or a list is empty.
+        ValueError: the numbers of questions and lists of choices differ, or a list is empty.
     """
     pairs = [[(question, f" {choice}") for choice in each] for question, each in zip(questions, choices, strict=True)]
     return _best(model, tokenizer, pairs, torch.mean, options)
@@ -72,7 +72,7 @@ def referents(
     pronoun: str = "_",
     **options,
 ) -> Tensor:
-    """Which candidate [B], put for the first `pronoun` of a text, makes the rest likeliest on average (Winograd).
+    """Which candidate [B], in place of the first `pronoun` of a text, makes the rest most likely (Winograd).
 
     Raises:
         ValueError: a text has no `pronoun`, or nothing after it.
@@ -91,7 +91,7 @@ def _means(model, tokenizer, pairs, options) -> Tensor:
 
 
 def _best(model, tokenizer, pairs: list[list[tuple[str, str]]], summarise, options) -> Tensor:
-    """For each list of alternatives the one with the highest score [B]."""
+    """The alternative with the highest score in each list [B]."""
     if empty := [index for index, each in enumerate(pairs) if not each]:
         raise ValueError(f"example {empty[0]} has no alternatives to choose from")
     flat = [pair for each in pairs for pair in each]

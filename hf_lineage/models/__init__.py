@@ -64,7 +64,7 @@ from .modeling_word2vec import Word2VecForPreTraining, Word2VecForSequenceClassi
 from .tokenization_elmo import ELMoTokenizer
 
 
-# a station joins the lineage (Auto classes, README table, common tests, lineage run) by its name here
+# a station listed here joins the lineage: Auto classes, README table, common tests, lineage run
 LINEAGE = (
     NNLMConfig,
     Word2VecConfig,

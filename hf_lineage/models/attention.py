@@ -20,7 +20,7 @@ def eager_attention_forward(
 ) -> tuple[Tensor, Tensor]:
     """softmax(QKᵀ · scaling + mask) V, written out.
 
-    query [B, H, T, D/H], key and value [B, H, S, D/H], mask [B, 1, T, S] with −∞ where looking is forbidden.
+    query [B, H, T, D/H], key and value [B, H, S, D/H], mask [B, 1, T, S] with −∞ at hidden positions.
     Returns the mixed values [B, T, H, D/H] and the weights [B, H, T, S].
     """
     scores = query @ key.transpose(2, 3) * scaling  # [B, H, T, S]
@@ -32,7 +32,7 @@ def eager_attention_forward(
 
 
 class MultiHeadAttention(nn.Module):
-    """Every token looks at the others through `num_attention_heads` independent views."""
+    """Every token attends to the others through `num_attention_heads` independent heads."""
 
     def __init__(self, config, layer_idx: int, is_causal: bool):
         super().__init__()
@@ -55,10 +55,10 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """hidden_states [B, T, D] -> mixed vectors [B, T, D], and the weights [B, H, T, S] when attention is eager.
 
-        `cu_seq_lens_q` in `kwargs` packs several texts into one row (`packed_texts.py`).
+        `cu_seq_lens_q` in `kwargs` are the bounds of texts packed into one row (`packed_texts.py`).
         """
         if hidden_states.numel() == 0:
-            # no rows, or no tokens: transformers' sdpa cannot shape that
+            # without rows or tokens transformers' sdpa fails
             return hidden_states, None
         query = self.split_heads(self.q_proj(hidden_states))
         key = self.split_heads(self.k_proj(hidden_states))
@@ -73,7 +73,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """query [B, H, T, D/H], key and value [B, H, S, D/H] -> mixed vectors [B, T, D] and weights, as `forward`."""
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        # with a paged cache, attention that is not flash has a mask of the requests
+        # with a paged cache, all attentions except flash get a mask of the requests
         packed = kwargs.get("cu_seq_lens_q") is not None and "read_index" not in kwargs
         if packed and "flash" not in self.config._attn_implementation:
             attend = partial(attend_by_segment, attend)

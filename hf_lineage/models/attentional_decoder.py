@@ -1,4 +1,4 @@
-"""What recurrent decoders that look back at the source share: the source as they read it, scores, coverage, steps.
+"""What recurrent decoders with attention share: the source as they read it, scores, coverage, steps.
 
 source [B, S, C], queries [B, T, D] -> weights over the source's words [B, T, S]
 """
@@ -25,10 +25,10 @@ from .recurrent_seq2seq import (
 
 @dataclass
 class Source:
-    """A source as the attention reads it."""
+    """The source as the attention reads it."""
 
     vectors: Tensor  # [B, S, C]
-    keys: Tensor  # what scores need of the vectors [B, S, A]
+    keys: Tensor  # what scores need from the vectors [B, S, A]
     padding: Tensor | None  # [B, 1, S], True over padding
     positions: Tensor | None = None  # for windows: [B or 1, S], counting words only
     lengths: Tensor | None = None  # and the number of words [B or 1]
@@ -37,16 +37,16 @@ class Source:
 
 
 class Alignment(nn.Module):
-    """α_t(s) = exp(score(q_t, h_s)) / Σ_s' exp(score(q_t, h_s')), over the source's words; by each sibling's score.
+    """α_t(s) = exp(score(q_t, h_s)) / Σ_s' exp(score(q_t, h_s')), over the source's words; subclasses define score.
 
-    A call is the one entrance, since offloaded and sharded weights are there during a call only.
+    All work goes through calls, since offloaded and sharded weights are loaded only during a call.
     """
 
     def __init__(self, config):
         super().__init__()
 
     def keys(self, vectors: Tensor) -> Tensor:
-        """What scores need of the source [B, S, C], once for all queries."""
+        """What scores need from the source [B, S, C], once for all queries."""
         return vectors
 
     def scores(self, query: Tensor, source: Source) -> Tensor:
@@ -63,7 +63,7 @@ class Alignment(nn.Module):
         if hidden is None:
             return torch.softmax(scores, dim=2)
         weights = torch.softmax(scores.masked_fill(hidden, torch.finfo(scores.dtype).min), dim=2)
-        # where nothing may be seen, softmax would see all alike
+        # if everything is hidden, softmax would weigh all words equally
         return weights.masked_fill(hidden, 0)
 
     def forward(self, x: Tensor, source: Source | None = None, positions: Tensor | None = None) -> Tensor:
@@ -71,7 +71,7 @@ class Alignment(nn.Module):
         return self.keys(x) if source is None else self.align(x, source, positions)
 
     def read(self, vectors: Tensor, mask: Tensor | None, cache: EncoderDecoderCache | None) -> Source:
-        """What stays the same for all target words: vectors [B, S, C], mask [B, S] (0 = padding)."""
+        """The `Source`, the same for all target words: vectors [B, S, C], mask [B, S] (0 = padding)."""
         if cache is not None and cache.is_updated.get(0):
             keys = cache.cross_attention_cache.layers[0].keys
         else:
@@ -101,7 +101,7 @@ class AdditiveAlignment(Alignment):  # Bahdanau et al., 2015, A.1.2
 
 
 class CoverageAlignment(AdditiveAlignment):  # See et al., 2017, equation 11
-    """score(s, h) = v · tanh(W s + U h + w n), where n is the weight that h got so far; for one step at a time"""
+    """score(s, h) = v · tanh(W s + U h + w n), where n is the weight that h got so far; for single steps"""
 
     def __init__(self, config):
         super().__init__(config)
@@ -117,7 +117,7 @@ def coverage_loss(
 ) -> Tensor:
     """Σ_s min(a_t(s), Σ_{t' < t} a_t'(s)), a mean over the scored labels [B, T]; weights [B, T, S].
 
-    Steps at which `attention_mask` [B, T] is 0 are none. (See et al., 2017, equation 12)
+    Steps with `attention_mask` [B, T] 0 do not count. (See et al., 2017, equation 12)
     """
     if attention_mask is not None:
         weights = weights * attention_mask[..., None].to(weights.dtype)
@@ -127,7 +127,7 @@ def coverage_loss(
 
 
 class CoverageLoss:
-    """A head that adds the coverage's loss in training, as the configuration weighs it; inherit it first."""
+    """A head that adds the coverage loss, weighted by the configuration, in training; inherit it first."""
 
     def extra_loss(
         self, outputs, labels, num_items_in_batch, decoder_attention_mask, output_attentions=None, **options
@@ -141,7 +141,7 @@ class CoverageLoss:
 
 
 class StepLayer(nn.Module):
-    """Holds a cell that is called word by word. Under gradient checkpointing its decoder runs whole steps again."""
+    """Holds a cell that is called word by word. Under gradient checkpointing its decoder recomputes whole steps."""
 
     def __init__(self, cell: RecurrentCell):
         super().__init__()
@@ -151,8 +151,8 @@ class StepLayer(nn.Module):
 class AttentionalDecoder(nn.Module):
     """What Bahdanau's and Luong's decoders share: token vectors, first states, the alignment and the layers.
 
-    The first layer reads `fed_size` numbers beside the word. Under gradient checkpointing each time step keeps its
-    state alone, not the energies [B, S, A] that it weighs.
+    The first layer reads the word and `fed_size` more numbers. Under gradient checkpointing each time step keeps only
+    its state, not the energies [B, S, A] of its scores.
     """
 
     gradient_checkpointing = False
@@ -168,9 +168,9 @@ class AttentionalDecoder(nn.Module):
         self.layers = nn.ModuleList(new_layer(new_cell(config, size, config.hidden_size)) for size in sizes)
 
     def read(self, source: RecurrentEncoderOutput, source_mask, attention_mask, cache, length: int):
-        """The first states [B, N, K, D], the source, and which of the `length` target words are words [B, T].
+        """The first states [B, N, K, D], the source, and which of the `length` target places are words [B, T].
 
-        Masks [B, S] and [B, seen + T] are 0 over padding; None stands for words everywhere.
+        Masks [B, S] and [B, seen + T] are 0 over padding; None means words everywhere.
         """
         is_word = None if attention_mask is None else attention_mask[:, attention_mask.shape[1] - length :]
         return (
@@ -180,26 +180,26 @@ class AttentionalDecoder(nn.Module):
         )
 
     def recomputed(self, step):
-        """`step`, which under gradient checkpointing keeps its inputs only and runs once more for the gradient."""
+        """`step`; under gradient checkpointing it keeps only its inputs and runs again for the gradient."""
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
             return lambda *inputs: self._gradient_checkpointing_func(step, *inputs)
         return step
 
 
 def after_word(is_word: list[Tensor], new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """States after a step; rows without a word there keep the old ones. `is_word` is [] or one tensor [B]."""
+    """States after a step; rows without a word keep the old ones. `is_word` is [] or one tensor [B]."""
     for here in is_word:
         new = tuple(torch.where(here[:, None], n, o) for n, o in zip(new, old, strict=True))
     return new
 
 
 def covering(source: Source, covered: tuple[Tensor, ...]) -> Source:
-    """The source before a step: with coverage, `covered` is the weights [B, S] that its words got so far."""
+    """The source before a step; with coverage, `covered` are the weights [B, S] that its words got so far."""
     return replace(source, covered=covered[0]) if covered else source
 
 
 def carried_beside(cache: EncoderDecoderCache | None, h: Tensor, *sizes: int) -> tuple[Tensor, ...]:
-    """What the last call put beside the first layer's h [B, D], cut into [B, size] each; zeros before the first."""
+    """What the last call stored after the first layer's h [B, D], as [B, size] each; zeros before the first word."""
     layer = cache.self_attention_cache.layers[0] if cache is not None else None
     if layer is None or not layer.is_initialized:
         return tuple(h.new_zeros(h.shape[0], size) for size in sizes)
@@ -214,7 +214,7 @@ def seen_to_pad(mask: Tensor | None) -> Tensor | None:
 
 
 class AttentionalPreTrainedModel(RecurrentSeq2SeqPreTrainedModel):
-    """What the models share: how the alignment starts."""
+    """What the models share: the alignment's initial weights."""
 
     def _init_weights(self, module):
         if not isinstance(module, Alignment):
@@ -235,7 +235,7 @@ class AttentionalModel(RecurrentSeq2SeqModel):
     """Turns target tokens into vectors that see their left context and, through the attention, the whole source."""
 
     def decode(self, *target, output_attentions=None, **options):
-        # the coverage's loss reads them
+        # the coverage loss reads them
         if self.training and self.config.coverage_loss_weight > 0:
             output_attentions = True
         return super().decode(*target, output_attentions=output_attentions, **options)

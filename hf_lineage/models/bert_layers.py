@@ -1,4 +1,4 @@
-"""BERT's bricks, under the names that the released checkpoints have for them: embeddings, encoder, pooler, heads.
+"""BERT's bricks under the names of the released checkpoints: embeddings, encoder, pooler, heads.
 
 What changes from GPT's: segments in the embeddings, no causal mask, a vector for the whole text, a masked-word head.
 word vectors [B, T, D] -> embeddings -> encoder [B, T, D] -> pooler [B, D]; masked-word head [..., D] -> [..., V]
@@ -15,8 +15,8 @@ from .inputs import table_of
 from .transformer_layers import SelfAttentionBlock
 
 
-# the released checkpoints' names for the parts of a block, and ours: files keep to theirs, so that transformers'
-# BertModel opens ours and we open everyone's (gamma and beta: the names of the first TensorFlow releases)
+# the released checkpoints' names for the parts of a block, and ours: files use theirs, so that transformers' BertModel
+# opens our files and we open all others (gamma and beta are the names of the first TensorFlow releases)
 RELEASED_NAMES = [
     WeightRenaming(f".{theirs}.{suffix}", f".{ours}.{suffix}")
     for theirs, ours in {
@@ -39,7 +39,7 @@ RELEASED_NAMES = [
 
 
 class BERTEmbeddings(nn.Module):
-    """The sum of three vectors for each token (word, position, segment), normalised."""
+    """The normalised sum of three vectors per token (word, position, segment)."""
 
     def __init__(self, config):
         super().__init__()
@@ -80,7 +80,7 @@ class BERTEncoder(nn.Module):
 
 
 class BERTPooler(nn.Module):
-    """tanh(W h + b) of a text's first vector, that of [CLS]."""
+    """tanh(W h + b) of a text's first vector h, at [CLS]."""
 
     def __init__(self, config):
         super().__init__()
@@ -94,13 +94,13 @@ class BERTPooler(nn.Module):
             mask = attention_mask.bool()
             first = x[torch.arange(x.shape[0], device=x.device), mask.int().argmax(1)] * mask.any(1, keepdim=True)
         else:
-            # a sum over one, or over none where a text has no token
+            # a sum over one vector, or over none if a text has no token
             first = x[:, :1].sum(1)
         return torch.tanh(self.dense(first))
 
 
 class BERTTransform(nn.Module):
-    """What the masked-word head does before it looks words up: dense layer, activation, LayerNorm."""
+    """The masked-word head before its output layer: dense layer, activation, LayerNorm."""
 
     def __init__(self, config):
         super().__init__()
@@ -114,13 +114,13 @@ class BERTTransform(nn.Module):
 
 
 class BERTPredictions(nn.Module):
-    """The masked-word head: the transform, then the word vectors as output layer, with a bias of its own."""
+    """The masked-word head: the transform, then the word vectors as output layer, with its own bias."""
 
     def __init__(self, config):
         super().__init__()
         self.transform = BERTTransform(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
-        # the name under which checkpoints hold the decoder's bias, to which it is tied
+        # checkpoints hold the tied decoder's bias under this name
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,15 +17,15 @@ def classification_loss(
     smoothing: float = 0.0,
     **unused,
 ) -> Tensor:
-    """Loss of logits [B, C] by what `config.problem_type` says, which is told from the labels where it is None.
+    """Loss of logits [B, C] for `config.problem_type`; if that is None, the labels decide.
 
     - "regression": squared error of numbers, [B] for one label or [B, C];
     - "single_label_classification": cross entropy of classes [B];
     - "multi_label_classification": binary cross entropy of 0 and 1 [B, C].
 
     Raises:
-        ValueError: a class is out of its range, the labels have another shape than the logits, or labels that are
-            no classes are to be smoothed.
+        ValueError: a class is out of its range, the labels have another shape than the logits, or label smoothing is
+            set for labels that are no classes.
     """
     labels = labels.to(logits.device)
     if config.problem_type is None:
@@ -47,7 +47,7 @@ def classification_loss(
         )
     loss = mse_loss if config.problem_type == "regression" else binary_cross_entropy_with_logits
     total = loss(logits.float(), labels.view_as(logits).float(), reduction="sum")
-    # a number may be −100, and Trainer would not count it
+    # a regression label may be −100, and Trainer would not count it
     return mean_of(total, labels.numel(), num_items_in_batch, labels.ne(IGNORED).sum())
 
 
@@ -60,7 +60,7 @@ def span_loss(
 ) -> Tensor:
     """Mean of the cross entropies of an answer's first and last token; logits [B, T], positions [B] or [B, 1].
 
-    A position outside of the text, such as −1 or that of an answer which truncation cut off, is not scored.
+    A position outside the text, such as −1 or the position of an answer cut off by truncation, is not scored.
     """
     losses = []
     for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):

@@ -13,20 +13,18 @@ class LuongConfig(AttentionalSeq2SeqConfig):
 
     New: the state after each step asks where to look, by scores as simple as a product, over all words or a few.
 
-    The defaults are the paper's (section 4.1), with the options that its published code has as defaults.
+    The defaults are the paper's (section 4.1), with the default options of its published code. For the other fields
+    see RecurrentSeq2SeqConfig and AttentionalSeq2SeqConfig; coverage needs "concat".
 
-    `attention` is the score of a source vector h for a target state s: "dot" s·h, "general" s·W h, "concat"
-    v·tanh(W [s; h]), and "location", where W s has a score for each of `max_source_length` positions.
-    `attention_size` is the length of v (default: `hidden_size`).
-
-    `attention_window` "global" looks at all words, "local-m" at ± `window_size` of them around the target's own
-    position, "local-p" at as many around a position that it predicts, weighted by a Gaussian.
-
-    `input_feeding` lets the first layer read the last answer tanh(W [c; s]); `answer_bias` adds b to W [c; s], as some
-    published code does.
-
-    `coverage` adds the attention that a word got so far to its score (See et al., 2017, equation 11; "concat" only);
-    in training, `coverage_loss_weight` times their equation 12 punishes looking there again.
+    Args:
+        attention: score of a source vector h for a target state s: "dot" s·h, "general" s·W h, "concat"
+            v·tanh(W [s; h]), "location" (W s)_j for the word at position j.
+        attention_window: "global" sees all words, "local-m" ± window_size words around the target's own position,
+            "local-p" ± window_size words around a predicted position, weighted by a Gaussian.
+        window_size: words on each side of a local window, 1 to 1,000,000.
+        max_source_length: most source words for "location", 1 to 1,000,000.
+        input_feeding: whether the first layer also reads the last answer tanh(W [c; s]).
+        answer_bias: whether the answer is tanh(W [c; s] + b), as in some published code.
     """
 
     model_type = "lineage_luong"
@@ -51,7 +49,7 @@ class LuongConfig(AttentionalSeq2SeqConfig):
     answer_bias: bool = False
 
     def validate_attention(self):
-        """Luong's decoder has no readout, and some scores need sizes that fit."""
+        """Luong's decoder has no readout, and some scores need matching sizes."""
         if self.readout_size is not None or self.output_rank is not None:
             raise ValueError(
                 f"readout_size is {self.readout_size} and output_rank {self.output_rank}; both must be None, since "

@@ -11,24 +11,35 @@ from .configuration_lineage import SIZE_LIMITS, LineageConfig
 class RecurrentSeq2SeqConfig(LineageConfig):
     """What the recurrent encoder-decoders share.
 
-    `vocab_size` is the source's vocabulary; the target's is as large unless `decoder_vocab_size` says otherwise.
-    `num_hidden_layers` counts the encoder's layers, `decoder_layers` the decoder's (default: as many). `hidden_size`
-    is the decoder's and, unless `encoder_hidden_size` differs, that of each direction of the encoder. `embedding_size`
-    is `hidden_size` when left out.
+    All gates have biases, which Cho et al. do not write.
 
-    `cell` is that of both sides; `hidden_act` belongs to "rnn", `forget_gate_bias`, `peephole` and `coupled_gates` to
-    "lstm", `reset_mode` and `update_convention` to "gru", with the meaning they have in LSTMConfig and GRUConfig. With
-    `reverse_source` the encoder reads each sentence from its end, padding aside: users give it as it is written.
-
-    `bridge` makes the decoder's first state of the encoder's last ones: "copy" hands over each layer's (directions
-    side by side), "dense" is tanh(W h) of the top layer's h, for all layers, "backward" the same of its backward half.
-
-    `readout_size` puts a maxout layer of so many units between decoder and output layer, and `output_rank` gives the
-    output matrix that rank. `dropout` acts on what each layer reads, the attention's context aside, and before
-    the output layer. All gates have biases, which Cho et al. do not write.
-
-    `initialization` "uniform" draws every weight within ±initializer_range; "orthogonal" makes recurrent matrices
-    orthogonal, biases zero and the rest normal with that standard deviation, as the RNNsearch paper does.
+    Args:
+        vocab_size: words of the source.
+        decoder_vocab_size: words of the target; default: vocab_size.
+        embedding_size: length of a word vector; default: hidden_size.
+        hidden_size: units of the decoder.
+        encoder_hidden_size: units of the encoder per direction; default: hidden_size.
+        num_hidden_layers: layers of the encoder.
+        decoder_layers: layers of the decoder; default: num_hidden_layers.
+        cell: cell of both sides.
+        hidden_act: activation of cell "rnn".
+        forget_gate_bias: only for cell "lstm", as are the next two; see LSTMConfig.
+        peephole: which units of the cell the gates read.
+        coupled_gates: which of the input and forget gates is learned.
+        reset_mode: only for cell "gru", as is the next; see GRUConfig.
+        update_convention: whether the update gate keeps or replaces the state.
+        bidirectional: whether the encoder also reads the source backwards.
+        reverse_source: whether the encoder reads each sentence from its end; users give sentences as written.
+        bridge: the decoder's first state: "copy" of the encoder's last states, layer by layer, directions side by
+            side; "dense": tanh(W h) of the top layer's h, for all layers; "backward": the same with its backward half.
+        readout_size: units of a maxout layer between decoder and output layer; default: no such layer.
+        output_rank: rank of the output matrix; default: full rank.
+        output_bias: whether the output layer has a bias.
+        dropout: on the input of each layer (but not the attention's context) and before the output layer, in [0, 1).
+        initialization: "uniform" draws all weights in ±initializer_range; "orthogonal": recurrent matrices orthogonal,
+            biases zero, the rest normal with that standard deviation, as in the RNNsearch paper.
+        initializer_range: see initialization.
+        tie_word_embeddings: whether the output layer reuses the target's embeddings.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: sizes that do not fit each other; the message names them.
@@ -78,18 +89,18 @@ class RecurrentSeq2SeqConfig(LineageConfig):
 
     @property
     def source_size(self) -> int:
-        """Length of the vector that the encoder gives each source token."""
+        """Length of the encoder's vector per source token."""
         return self.encoder_hidden_size * (2 if self.bidirectional else 1)
 
     @property
     def output_size(self) -> int:
-        """Length of the vectors that the output layer reads."""
+        """Length of the output layer's input."""
         return self.output_rank or self.readout_size or self.hidden_size
 
     @property
     def layer_types(self) -> list[str]:
-        """What `DynamicCache(config=...)` builds for each decoder layer: the carried state."""
-        # transformers asks a copy in which decoder_layers has become num_hidden_layers
+        """What `DynamicCache(config=...)` builds per decoder layer: the carried state."""
+        # transformers asks a copy whose num_hidden_layers is our decoder_layers
         return ["lineage_recurrent"] * (self.decoder_layers or self.num_hidden_layers)
 
     def validate_layer_type(self):
@@ -109,7 +120,7 @@ class RecurrentSeq2SeqConfig(LineageConfig):
                 raise ValueError(f"{name} is {size}; it must lie between 1 and {limit}")
 
     def validate_cell(self):
-        """What only an LSTM has would be left out of another cell without a word."""
+        """Refuses the LSTM's fields for other cells, which would ignore them."""
         for name in ("forget_gate_bias", "peephole", "coupled_gates"):
             if self.cell != "lstm" and getattr(self, name) is not None:
                 raise ValueError(
@@ -117,7 +128,7 @@ class RecurrentSeq2SeqConfig(LineageConfig):
                 )
 
     def validate_states(self):
-        """A state that is copied must fit, and only a bidirectional encoder has a backward one."""
+        """A copied state must fit, and only a bidirectional encoder has a backward state."""
         if None in (self.decoder_layers, self.encoder_hidden_size):
             return
         if self.bridge == "copy" and (self.source_size, self.num_hidden_layers) != (
@@ -135,7 +146,7 @@ class RecurrentSeq2SeqConfig(LineageConfig):
             )
 
     def validate_tying(self):
-        """The output layer can reuse the target's embedding matrix only if both work on vectors of one length."""
+        """The output layer can reuse the target's embedding matrix only if their vectors are equally long."""
         if self.tie_word_embeddings and self.embedding_size != self.output_size:
             raise ValueError(
                 f"tie_word_embeddings needs embedding_size equal to the output size, not {self.embedding_size} and "
@@ -145,9 +156,12 @@ class RecurrentSeq2SeqConfig(LineageConfig):
 
 @strict
 class AttentionalSeq2SeqConfig(RecurrentSeq2SeqConfig):
-    """What the recurrent encoder-decoders with attention share: the size of their score's v, and coverage.
+    """What the recurrent encoder-decoders with attention share.
 
-    `attention_size` is `hidden_size` when left out.
+    Args:
+        attention_size: length of v in the attention's score; default: hidden_size.
+        coverage: adds the attention that a source word got so far to its score (See et al., 2017, equation 11).
+        coverage_loss_weight: weight of the coverage loss in training (their equation 12); 0 or more, needs coverage.
     """
 
     attention_size: int | None = None
@@ -166,7 +180,7 @@ class AttentionalSeq2SeqConfig(RecurrentSeq2SeqConfig):
             raise ValueError(f"attention_size is {self.attention_size}; it must lie between 1 and {limit}")
 
     def validate_coverage_loss(self):
-        """Only where there is coverage can it cost anything."""
+        """The coverage loss needs coverage."""
         if self.coverage_loss_weight < 0 or (self.coverage_loss_weight and not self.coverage):
             raise ValueError(
                 f"coverage_loss_weight is {self.coverage_loss_weight}; it is at least 0, and 0 unless coverage=True"

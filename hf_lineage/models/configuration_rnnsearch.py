@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING
 from .configuration_recurrent_seq2seq import AttentionalSeq2SeqConfig
 
 
-# what Luong's form had in this configuration before it got its own, with the values that RNNsearch has
+# fields of Luong's form before it had its own configuration, with the values of RNNsearch
 FIELDS_OF_LUONG = {
     "attention": "additive",
     "attention_window": "global",
@@ -27,11 +27,8 @@ class RNNSearchConfig(AttentionalSeq2SeqConfig):
 
     New: the decoder looks back at every source word, and learns where; no one state must hold a whole sentence.
 
-    The defaults are the paper's. The score of a source vector h for the decoder's state s is v·tanh(W s + U h), and
-    `attention_size` is the length of v (default: `hidden_size`).
-
-    `coverage` adds to that score the attention that a word got so far (See et al., 2017, equation 11); in training,
-    `coverage_loss_weight` times their equation 12 punishes looking there again.
+    The defaults are the paper's. The score of a source vector h for the decoder's state s is v·tanh(W s + U h). For
+    the fields see RecurrentSeq2SeqConfig and AttentionalSeq2SeqConfig.
     """
 
     model_type = "lineage_rnnsearch"
@@ -53,7 +50,7 @@ class RNNSearchConfig(AttentionalSeq2SeqConfig):
 
     def __post_init__(self, **kwargs):
         for name, value in FIELDS_OF_LUONG.items():
-            # sizes that nothing reads may be any
+            # sizes that nothing reads may have any value
             if kwargs.pop(name, value) != value and not name.endswith(("size", "length")):
                 raise ValueError(
                     f"{name} is not a field of RNNSearchConfig, whose attention is additive: for Luong's form use "
@@ -65,7 +62,7 @@ class RNNSearchConfig(AttentionalSeq2SeqConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """The configuration of a dictionary; that of an earlier checkpoint of Luong's form is a LuongConfig."""
+        """The configuration of a dictionary; a LuongConfig if an earlier checkpoint had Luong's form."""
         if config_dict.get("attention", "additive") == "additive":
             return super().from_dict(config_dict, **kwargs)
         luong = CONFIG_MAPPING["lineage_luong"]
@@ -80,7 +77,7 @@ class RNNSearchConfig(AttentionalSeq2SeqConfig):
         return CONFIG_MAPPING["lineage_luong"](**changes)
 
     def validate_readout(self):
-        """The decoder has one layer and answers by a readout."""
+        """The decoder has one layer and a readout."""
         if self.readout_size is None or self.decoder_layers not in (1, None):
             raise ValueError(
                 f"RNNsearch needs a readout_size and one decoder layer, not {self.readout_size} and "

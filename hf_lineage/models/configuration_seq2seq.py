@@ -11,9 +11,10 @@ class Seq2SeqConfig(RecurrentSeq2SeqConfig):
 
     New: one recurrent network reads the source into a state, a second one writes the target from it.
 
-    The defaults are Sutskever's but for the vocabulary, which source and target there have each for itself (see
-    `sutskever`). `feed_context` makes it the RNN encoder-decoder of `cho`: the decoder reads the summary of the source
-    at every step, and so does the readout, which it needs (`readout_size`).
+    The defaults are Sutskever's, except that source and target share one vocabulary size (see `sutskever`).
+
+    Args:
+        feed_context: decoder and readout read the source's summary at every step, as in `cho`; needs readout_size.
     """
 
     model_type = "lineage_seq2seq"
@@ -51,7 +52,7 @@ class Seq2SeqConfig(RecurrentSeq2SeqConfig):
         return cls(**settings | changes)
 
     def validate_context(self):
-        """The context goes through the readout, and the decoder starts from it."""
+        """The context needs a readout, and the decoder starts from it."""
         if self.feed_context and (self.readout_size is None or self.bridge != "dense"):
             raise ValueError(
                 f'feed_context needs a readout_size and bridge="dense", not {self.readout_size} and "{self.bridge}": '

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ConditionalRandomField(nn.Module):
-    """Chains over K labels. Row b of a batch is `lengths[b]` tokens long; what stands behind them is not read."""
+    """Chains over K labels. Row b of a batch has `lengths[b]` tokens; nothing after them is read."""
 
     def __init__(self, num_labels: int):
         super().__init__()
@@ -17,13 +17,13 @@ class ConditionalRandomField(nn.Module):
         self.end = nn.Parameter(torch.empty(num_labels))
 
     def forward(self, emissions: Tensor, labels: Tensor | None, lengths: Tensor) -> Tensor:
-        """log p(labels) [B], of emissions [B, T, K] and labels [B, T]; 0 for a row without tokens.
+        """log p(labels) [B] for emissions [B, T, K] and labels [B, T]; 0 for a row without tokens.
 
-        Without labels `decode`: offloaded weights are here during this call only.
+        Without labels it calls `decode`, since offloaded weights are loaded only during this call.
         """
         if labels is None:
             return self.decode(emissions, lengths)
-        # sums of many exponentials: never in half precision
+        # sums of many exponentials need more than half precision
         emissions = emissions.float()
         return self.score(emissions, labels, lengths) - self.log_normalizer(emissions, lengths)
 
@@ -51,7 +51,7 @@ class ConditionalRandomField(nn.Module):
 
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
-        """The most probable labels [B, T] (Viterbi, 1967); 0 behind a row's end."""
+        """The most probable labels [B, T] (Viterbi, 1967); 0 after a row's end."""
         batch, time, num_labels = emissions.shape
         best = emissions.new_zeros(batch, time, dtype=torch.long)
         if time == 0:

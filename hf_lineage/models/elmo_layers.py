@@ -1,6 +1,6 @@
-"""What makes a word's vector of its letters, and a token's vector of a language model's layers; both are ELMo's.
+"""ELMo's layers: a word's vector from its letters, and a token's vector from the layers of a language model.
 
-char_ids [B, T, C] -> letters [W, C, E] of W different words -> convolutions, maxima [W, F] -> highways -> [B, T, P]
+char_ids [B, T, C] -> letters [W, C, E] of W distinct words -> convolutions, maxima [W, F] -> highways -> [B, T, P]
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .inputs import can_look, is_recorded
 
 
-# fills `char_ids` up behind a word
+# pads `char_ids` after a word
 FILL = 261
 
 
@@ -28,7 +28,7 @@ class Highway(nn.Module):
 
 
 class CharacterCNN(nn.Module):
-    """Makes a word's vector of its letters (Kim et al., 2016): convolutions, the largest value of each, highways."""
+    """A word's vector from its letters (Kim et al., 2016): convolutions, max pooling, highway layers."""
 
     def __init__(self, config):
         super().__init__()
@@ -38,7 +38,7 @@ class CharacterCNN(nn.Module):
             nn.Conv1d(config.character_size, number, width) for width, number in config.cnn_filters
         )
         self.highways = nn.ModuleList(Highway(config.num_filters) for _ in range(config.num_highway_layers))
-        # the published models have none where it would not change the length
+        # the published models have no projection if it would not change the length
         is_needed = config.num_filters != config.projection_size
         self.projection = nn.Linear(config.num_filters, config.projection_size) if is_needed else nn.Identity()
 
@@ -49,7 +49,7 @@ class CharacterCNN(nn.Module):
             found = f"{char_ids.dtype} {list(char_ids.shape)}" if isinstance(char_ids, Tensor) else type(char_ids)
             raise ValueError(f"char_ids must be an integer tensor of shape [batch, time, {length}], not {found}")
         if char_ids.shape[2] != length:
-            raise ValueError(f"char_ids has {char_ids.shape[2]} characters a token; max_characters is {length}")
+            raise ValueError(f"char_ids has {char_ids.shape[2]} characters per token; max_characters is {length}")
         if can_look(char_ids) and char_ids.numel():
             outside = (char_ids < 0) | (char_ids >= self.config.num_characters)
             if outside.any():
@@ -59,10 +59,10 @@ class CharacterCNN(nn.Module):
                     f"{self.config.num_characters - 1}: make them with ELMoTokenizer"
                 )
 
-    # how many words differ is known from the data only, which a compiled graph cannot ask
+    # only the data tell how many words are distinct, and a compiled graph cannot read them
     @torch.compiler.disable
     def forward(self, char_ids: Tensor) -> Tensor:
-        """char_ids [B, T, C] -> [B, T, P]; each word is computed once, however often it stands there."""
+        """char_ids [B, T, C] -> [B, T, P]; each distinct word is computed once."""
         self.check(char_ids)
         if char_ids.numel() == 0:
             return self.embed_characters.weight.new_zeros(*char_ids.shape[:2], self.config.projection_size)
@@ -72,7 +72,7 @@ class CharacterCNN(nn.Module):
         return self.vectors(self.shortened(words))[places].view(*char_ids.shape[:2], -1)
 
     def shortened(self, words: Tensor) -> Tensor:
-        """words [W, C] without fill that no filter can tell from the fill before it: the maxima stay the same."""
+        """Trims trailing padding of words [W, C] that cannot change any max-pooled value."""
         is_letter = ((words != FILL) & (words != 0)).any(0)
         longest = int(is_letter.nonzero().max()) + 1 if is_letter.any() else 0
         return words[:, : longest + max(width for width, _ in self.config.cnn_filters)]
@@ -88,9 +88,9 @@ class CharacterCNN(nn.Module):
 
 
 class ScalarMix(nn.Module):
-    """γ Σ_j softmax(w)_j h_j over L layers; with `layer_norm` each h_j is normalised over all the batch's tokens.
+    """γ Σ_j softmax(w)_j h_j over L layers; `layer_norm` normalises each h_j over all tokens of the batch.
 
-    That the norm counts the batch, not the token, is how the authors' code does it.
+    As in the authors' code, the norm is over the batch, not per token.
     """
 
     def __init__(self, num_layers: int, layer_norm: bool):
@@ -100,9 +100,9 @@ class ScalarMix(nn.Module):
         self.gamma = nn.Parameter(torch.empty(1))
 
     def forward(self, layers: list[Tensor] | None, attention_mask: Tensor | None = None) -> Tensor:
-        """L layers [B, T, D], zero over padding -> [B, T, D]; without layers ‖w‖² alone.
+        """L layers [B, T, D], zero over padding -> [B, T, D]; without layers it gives ‖w‖².
 
-        Offloaded weights are here during this call only.
+        Offloaded weights are loaded only during this call.
         """
         if layers is None:
             return self.weights.square().sum()
@@ -113,7 +113,7 @@ class ScalarMix(nn.Module):
 
     @staticmethod
     def normalized(x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """One mean and one variance of all numbers that do not stand over padding."""
+        """Normalises x by one mean and one variance of all numbers outside padding."""
         mask = x.new_ones(x.shape[:2]) if attention_mask is None else attention_mask.to(x.dtype)
         mask = mask[..., None]
         count = (mask.sum() * x.shape[2]).clamp(min=1)

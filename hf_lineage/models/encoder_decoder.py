@@ -1,4 +1,4 @@
-"""What every encoder-decoder does alike: reads source and target, scores the target, generates.
+"""What all encoder-decoders share: reading source and target, scoring the target, generation.
 
 input_ids [B, S], labels [B, T] -> decoder_input_ids [B, T] -> last_hidden_state [B, T, D] -> logits [B, T, V], loss
 """
@@ -17,10 +17,10 @@ from .scheduled_sampling import read_own_words
 
 
 def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Tensor:
-    """What the decoder reads to predict `labels` [B, T]: the token before each, first `decoder_start_token_id`.
+    """The decoder's input to predict `labels` [B, T]: the token before each, first `decoder_start_token_id`.
 
-    Labels that are not scored (−100) are read as padding. `cu_seq_lens` [targets + 1] bounds targets that are packed
-    into one row, each of which begins so.
+    Labels that are not scored (−100) are read as padding. `cu_seq_lens` [targets + 1] are the bounds of targets packed
+    into one row; each of them begins with `decoder_start_token_id`.
 
     Raises:
         ValueError: the configuration has no `decoder_start_token_id`.
@@ -39,9 +39,9 @@ def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Te
 
 
 class EncoderDecoder:
-    """The base model: reads the source, unless it was read before, then the target; inherit it first.
+    """The base model: reads the source (unless it was read before), then the target; inherit it first.
 
-    The station gives `encode`, the class `source_output` of what it answers with, and `decode`.
+    The station defines `encode`, its output class `source_output`, and `decode`.
     """
 
     def encode(self, input_ids, attention_mask, inputs_embeds, **options) -> ModelOutput:
@@ -51,7 +51,7 @@ class EncoderDecoder:
     def decode(
         self, source: ModelOutput, attention_mask, input_ids, inputs_embeds, target_mask, cache, use_cache, **options
     ) -> Seq2SeqModelOutput:
-        """Reads the target [B, T], or its vectors [B, T, E], beside the source; masks [B, S] and [B, seen + T]."""
+        """Reads the target [B, T], or its vectors [B, T, E], given the source; masks [B, S] and [B, seen + T]."""
         raise NotImplementedError
 
     @takes_cache
@@ -71,8 +71,8 @@ class EncoderDecoder:
     ) -> Seq2SeqModelOutput:
         """Source input_ids [B, S], target decoder_input_ids [B, T] -> last_hidden_state [B, T, D].
 
-        Masks [B, S] and [B, seen + T] are 0 over padding, on any side. `encoder_outputs` of an earlier call stand for
-        the source, `cache` for the target so far.
+        Masks [B, S] and [B, seen + T] are 0 over padding, on any side. `encoder_outputs` of an earlier call replace
+        the source, and `cache` holds the target so far.
 
         Raises:
             ValueError: a malformed input.
@@ -86,18 +86,18 @@ class EncoderDecoder:
 
 
 class GNMTPenalty(float):
-    """α of Wu et al. (2016), equation 14: makes of transformers' `length ** penalty` ((5 + length) / 6)^α."""
+    """α of Wu et al. (2016), equation 14: turns transformers' `length ** penalty` into ((5 + length) / 6)^α."""
 
     def __rpow__(self, length):
         return ((5 + length) / 6) ** float(self)
 
 
 class TargetGeneration:
-    """generate() of an encoder-decoder, with one option beside transformers' own.
+    """generate() of an encoder-decoder, with one more option than transformers' own.
 
-    `gnmt_length_penalty` α divides a beam's log-probability by ((5 + length) / 6)^α (Wu et al., 2016, section 7) in
-    place of `length_penalty`'s length^α; the length counts the end mark.
-    `model.generation_config = GenerationConfig(gnmt_length_penalty=…, …)` makes it the model's and is saved.
+    `gnmt_length_penalty` α divides a beam's log-probability by ((5 + length) / 6)^α (Wu et al., 2016, section 7)
+    instead of `length_penalty`'s length^α; the length counts the end mark.
+    `model.generation_config = GenerationConfig(gnmt_length_penalty=…, …)` sets it for the model, and is saved.
     """
 
     def _prepare_generation_config(self, generation_config, **kwargs):
@@ -115,7 +115,7 @@ class TargetGeneration:
         return generation_config, model_kwargs
 
     def _beam_search(self, input_ids, logits_processor, stopping_criteria, generation_config, **kwargs):
-        # a copy that this call owns
+        # this call's own copy
         penalty = getattr(generation_config, "gnmt_length_penalty", None)
         if penalty is not None:
             generation_config.length_penalty = GNMTPenalty(penalty)
@@ -123,7 +123,7 @@ class TargetGeneration:
 
     @staticmethod
     def _reorder_cache(cache, beam_idx: Tensor):
-        # beams move within their sentence, where all look at one source: what is kept of that stays where it is
+        # beams move only within their sentence, whose source they share, so the source's cache stays in place
         cache.self_attention_cache.reorder_cache(beam_idx)
         return cache
 
@@ -131,11 +131,11 @@ class TargetGeneration:
 class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
     """The output layer over an encoder-decoder and its training; inherit it first.
 
-    The station gives `model`, which answers with a `Seq2SeqModelOutput`, and `lm_head`.
+    The station defines `model`, which gives a `Seq2SeqModelOutput`, and `lm_head`.
     """
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor, cu_seq_lens: Tensor | None = None) -> Tensor:
-        """`shift_right` by the name under which transformers' data collators look for it."""
+        """`shift_right` under the name that transformers' data collators look for."""
         return shift_right(labels, self.config, cu_seq_lens)
 
     @takes_cache
@@ -158,9 +158,9 @@ class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
     ) -> Seq2SeqLMOutput:
         """Logits [B, T, V] of the next target token; with `labels` [B, T] (the target, −100 = not scored) the loss.
 
-        Without decoder inputs, they are the labels shifted to the right: `labels` end in the end mark and do not begin
+        The default decoder inputs are the labels shifted to the right: `labels` end in the end mark and do not begin
         with `decoder_start_token_id`. Where `own_words` [B, T] is True, a recurrent decoder reads its own last
-        answer in place of the word given (scheduled sampling; see `read_own_words`).
+        prediction instead of the given word (scheduled sampling; see `read_own_words`).
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = shift_right(labels, self.config, kwargs.get("cu_seq_lens_q"))
@@ -199,5 +199,5 @@ class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
     def extra_loss(
         self, outputs: Seq2SeqModelOutput, labels: Tensor, num_items_in_batch, decoder_attention_mask, **options
     ) -> Tensor | float:
-        """What a station adds to the loss of the labels [B, T]; its model's outputs, and arguments as in `forward`."""
+        """A station's extra loss for the labels [B, T], from its model's outputs; arguments as in `forward`."""
         return 0.0

@@ -1,4 +1,4 @@
-"""The cross entropy of large vocabularies, with half the memory traffic of torch's on a CPU."""
+"""Cross entropy for large vocabularies, with half the memory traffic of torch's on a CPU."""
 
 import torch
 from torch import Tensor
@@ -10,16 +10,16 @@ from .inputs import can_look
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Sum of −log p(label); logits [N, V], labels [N], all of which are scored (for `smoothing` see losses)."""
+    """Sum of −log p(label); logits [N, V], labels [N], all scored (for `smoothing` see losses)."""
     if can_look(logits) and logits.requires_grad and len(logits) and not smoothing and fast_paths_allowed():
         return SummedCrossEntropy.apply(logits, labels)
     return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
 
 class SummedCrossEntropy(torch.autograd.Function):
-    """torch's cross entropy by one [N, V] of memory where it takes three: the probabilities become the gradient.
+    """torch's cross entropy with one [N, V] matrix instead of three: the probabilities become the gradient.
 
-    A large matrix is zeroed by the system each time it is handed out, which takes longer than its arithmetic.
+    The system zeroes a large matrix on each allocation, which takes longer than the arithmetic.
     """
 
     @staticmethod
@@ -28,7 +28,7 @@ class SummedCrossEntropy(torch.autograd.Function):
         highest, likeliest = logits.max(1, keepdim=True)
         ctx.probabilities = logits.softmax(1)
         ctx.save_for_backward(logits, labels)
-        # log Z by the likeliest answer, whose probability is at least 1 / V
+        # log Z from the most likely class, whose probability is at least 1 / V
         log_z = highest - ctx.probabilities.gather(1, likeliest).log()
         return (log_z - logits.gather(1, labels)).sum()
 
@@ -36,7 +36,7 @@ class SummedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         logits, labels = ctx.saved_tensors
-        # a second pass through a graph that was kept makes them again
+        # a second backward pass through a kept graph computes them again
         of_logits = logits.softmax(1) if ctx.probabilities is None else ctx.probabilities
         ctx.probabilities = None
         of_logits *= gradient

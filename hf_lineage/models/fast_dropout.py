@@ -1,6 +1,6 @@
-"""Dropout from a quarter of the random numbers: on a CPU, drawing them is most of what it costs.
+"""Dropout from a quarter of the random numbers: on a CPU, drawing them is most of the cost.
 
-Sixteen bits decide about an entry, so that the rate is a multiple of 2⁻¹⁶; what is kept is scaled by its true share.
+Sixteen bits decide about an entry, so the rate is a multiple of 2⁻¹⁶; kept entries are scaled by their true share.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Dropout(nn.Dropout):
     """Behaves as nn.Dropout; on an uncompiled CPU it uses a faster generator."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of any shape -> the same"""
+        """Any shape -> the same shape"""
         if not self.training or not 0 < self.p < 1 or not bits_are_faster(x):
             return super().forward(x)
         return x * dropout_mask(x, x.shape, self.p)

@@ -1,7 +1,8 @@
-"""What a recurrent layer reads in two parts, [x_t; c_t], through products that are made once, to the same result.
+"""A recurrent layer's input in two parts, [x_t; c_t], through products computed once; the result is the same.
 
-W [x_t; c_t] + b = (W_x x_t + b) + W_c c_t: the first for all target words in one product. And if c_t = Σ_s α_t(s) h_s,
-W_c c_t = Σ_s α_t(s) W_c h_s: a product per source word, not per step. A cell runs these functions on its weights.
+W [x_t; c_t] + b = (W_x x_t + b) + W_c c_t: one product gives the first term for all target words. If c_t =
+Σ_s α_t(s) h_s, then W_c c_t = Σ_s α_t(s) W_c h_s: one product per source word, not per step. A cell runs these
+functions on its weights.
 """
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from .fast_paths import fast_paths_allowed
 
 
 def worth_it(length: int) -> bool:
-    """Whether a target of so many words shares products. The one place that decides."""
+    """Whether a target of `length` words shares products; only this function decides."""
     return length > 1 and fast_paths_allowed()
 
 
@@ -29,9 +30,9 @@ def words_product(cell: nn.Module, x: Tensor, state=None) -> tuple[Tensor, tuple
 
 
 def step_fed(cell: nn.Module, parts: tuple, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """W_x x_t + b [B, G·D], c_t [B, C], and what `words_product` gave beside it -> the state after the step."""
+    """W_x x_t + b [B, G·D], c_t [B, C], and the other results of `words_product` -> the state after the step."""
     projected, c, (weight, of_c) = parts
-    # an offloaded or sharded weight is another one in each call
+    # an offloaded or sharded weight is a new tensor in each call
     if weight is not cell.weight_ih:
         of_c = cell.weight_ih[:, -c.shape[1] :]
     return cell.step(projected + linear(c, of_c), state)

@@ -1,4 +1,4 @@
-"""torch's fused kernels for whole sequences: which cells they serve, and the weights in the form that they take."""
+"""torch's fused kernels for whole sequences: which cells they can run, and the weights in their format."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def name_of(cell: nn.Module) -> str:
-    """ "RNNCell", "LSTMCell" or "GRUCell", or a class of a user's own, whose equation may differ."""
-    # by name: the module of the cells imports this one
+    """ "RNNCell", "LSTMCell" or "GRUCell", or a user's own class, whose equation may differ."""
+    # by name, since the module of the cells imports this one
     return type(cell).__name__
 
 
 def why_no_kernel(cell: nn.Module) -> str | None:
-    """What keeps torch's kernels from computing this cell; None if nothing does."""
+    """Why torch's kernels cannot compute this cell, or None if they can."""
     return {"RNNCell": why_not_rnn, "LSTMCell": why_not_lstm, "GRUCell": why_not_gru}.get(name_of(cell), name_of)(cell)
 
 
@@ -28,7 +28,7 @@ def why_not_lstm(cell: nn.Module) -> str | None:
     if cell.cell_clip is not None or cell.projection_clip is not None:
         return f"cell_clip {cell.cell_clip}, projection_clip {cell.projection_clip}"
     if cell.weight_hr is not None and cell.output_size == cell.hidden_size:
-        # torch tells a projection by the states' lengths
+        # torch recognises a projection by the lengths of the states
         return f"projection_size {cell.output_size}, the same as hidden_size"
     return None
 
@@ -38,7 +38,7 @@ def why_not_gru(cell: nn.Module) -> str | None:
 
 
 def kernel_of(cell: nn.Module) -> Callable | None:
-    """torch's kernel for a whole sequence, or None where there is none, or a slower one."""
+    """torch's kernel for a whole sequence, or None if there is none or it is slower."""
     if why_no_kernel(cell):
         return None
     if name_of(cell) == "RNNCell":
@@ -58,10 +58,10 @@ def hidden_bias(cell: nn.Module) -> Tensor:
 
 
 def kernel_weights(cell: nn.Module) -> list[Tensor]:
-    """The cell's weights as torch's kernels and modules hold them: W, U, two biases and, if there is one, R."""
+    """The cell's weights in the form of torch's kernels and modules: W, U, two biases and, if any, R."""
     weights = [cell.weight_ih, cell.weight_hh, cell.bias, hidden_bias(cell)]
     if name_of(cell) == "GRUCell" and cell.update_convention == "replace":
-        # 1 − σ(a) = σ(−a): the other convention is the update gate with its signs turned
+        # 1 − σ(a) = σ(−a): the other convention negates the update gate's input
         reset, update, candidate = zip(*(w.chunk(3) for w in weights), strict=True)
         return [torch.cat([r, -z, n]) for r, z, n in zip(reset, update, candidate, strict=True)]
     if name_of(cell) == "LSTMCell" and cell.coupled_gates is not None:
@@ -72,7 +72,7 @@ def kernel_weights(cell: nn.Module) -> list[Tensor]:
 
 
 def uncoupled(cell: nn.Module, stacked: Tensor) -> Tensor:
-    """The four gates i, f, g, o that the three of an LSTM stand for, since 1 − σ(a) = σ(−a)."""
+    """The four gates i, f, g, o of an LSTM with coupled gates, since 1 − σ(a) = σ(−a)."""
     gate, rest = stacked[: cell.hidden_size], stacked[cell.hidden_size :]
     both = (gate, -gate) if cell.coupled_gates == "input" else (-gate, gate)
     return torch.cat([*both, rest])
@@ -83,7 +83,7 @@ def uncoupled(cell: nn.Module, stacked: Tensor) -> Tensor:
 def run_kernel(
     kernel: Callable, cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The cell's forward through one call of `kernel`, on a packed sequence where rows differ in length."""
+    """The cell's forward through one call of `kernel`, on a packed sequence if rows differ in length."""
     weights = kernel_weights(cell)
     options = (True, 1, 0.0, torch.is_grad_enabled(), False)  # biases, layers, dropout, train, bidirectional
     if lengths is None:
@@ -100,7 +100,7 @@ def run_kernel(
     outputs, _ = pad_packed_sequence(packed._replace(data=data), batch_first=True, total_length=x.shape[1])
     new_state = tuple(s[0][packed.unsorted_indices] for s in states)
     if lengths.min() == 0:
-        # packing knows no empty rows: such a row was run over one padding token, which is undone here
+        # packing allows no empty rows: such a row ran over one padding token, which is undone here
         has_token = (lengths > 0).to(x.device)[:, None]
         outputs = outputs * has_token[..., None]
         new_state = tuple(torch.where(has_token, new, old) for new, old in zip(new_state, state, strict=True))

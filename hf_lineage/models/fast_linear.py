@@ -1,4 +1,4 @@
-"""Matrix products in less time: for one row, with oneDNN, for one weight and many inputs, over all time steps."""
+"""Faster matrix products: for one row, with oneDNN, for one weight and many inputs, over all time steps."""
 
 from collections.abc import Callable
 

@@ -1,13 +1,13 @@
-"""Which fast path runs a cell over time, and recurrences whose derivatives are written by hand.
+"""Which fast path runs a cell over time, and recurrences with handwritten derivatives.
 
-Cells that torch has a fused kernel for go through it (`fast_kernels.py`), the others through one `Recurrence`. A loop
-of autograd's operations records each of them, step by step, and adds up one small product after the other for the
-gradient of the recurrent weights. Here W x + b is made for all time steps at once, the forward loop keeps the gates,
-the backward loop turns them into their gradients while it carries that of the state from step to step, and every
-weight's gradient is a single product over all steps. Time comes first.
+A cell runs in torch's fused kernel if there is one (`fast_kernels.py`), otherwise in one `Recurrence`. A plain loop
+would record every operation of every step in autograd, and sum many small products for the gradient of the recurrent
+weights. `Recurrence` computes W x + b for all time steps at once. Its forward loop keeps the gates, its backward loop
+turns them into their gradients while it carries the state's gradient from step to step, and every weight's gradient is
+a single product over all steps. Time comes first.
 
-Rows may differ in length. They come sorted by it, longest first, so that step t runs the first `batch_sizes[t]` rows
-alone; None stands for all rows at every step. States and outputs after a row's end are zero.
+Rows are sorted by length, longest first, so that step t runs only the first `batch_sizes[t]` rows; None means all rows
+at every step. States and outputs after a row's end are zero.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ from .fast_loops import is_exported
 from .fast_paths import fast_paths_allowed
 
 
-# gradient by a sigmoid's or tanh's input from that by its output, (gradient, output) -> gradient, in one pass
+# the gradient at the input of a sigmoid or tanh from that at its output, (gradient, output) -> gradient, in one pass
 sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
-# (gradient, clipped, low, high) -> gradient, zero where something was clipped
+# (gradient, clipped, low, high) -> gradient, zero at clipped values
 clip_backward = torch.ops.aten.hardtanh_backward
 
 
@@ -46,18 +46,18 @@ class Recurrence(torch.autograd.Function):
         states, kept = equations.forward(projected, batch_sizes, state, weights)
         ctx.equations, ctx.batch_sizes, ctx.num_weights = equations, batch_sizes, len(weights)
         ctx.save_for_backward(x, weight_ih, *weights, *states, *kept)
-        # the state after row b's last token stands at its length
+        # the state after row b's last token is at index lengths[b]
         lengths, rows = -1, slice(None)
         if batch_sizes is not None:
             rows = torch.arange(x.shape[1], device=x.device)
             lengths = (torch.tensor(batch_sizes, device=x.device)[:, None] > rows).sum(0)
-        # copies: a caller may keep the last state for long, and with it all the others
+        # copies: a caller who keeps the last state would otherwise keep all states
         return states[0][1:], *(s[lengths, rows].clone() for s in states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_outputs, *d_state):
-        # read once: under gradient checkpointing they are recomputed for it
+        # read once, since gradient checkpointing recomputes them on access
         x, weight_ih, *saved = ctx.saved_tensors
         weights, kept = saved[: ctx.num_weights], saved[ctx.num_weights :]
         d_state = tuple(d.clone() for d in d_state)
@@ -70,17 +70,17 @@ class Recurrence(torch.autograd.Function):
 
 
 def rows_over_time(tensor: Tensor, batch_sizes: list[int] | None) -> list[int]:
-    """How many rows of `tensor` [T, B, …] each step runs."""
+    """The number of rows of `tensor` [T, B, …] that each step runs."""
     return [tensor.shape[1]] * tensor.shape[0] if batch_sizes is None else batch_sizes
 
 
 def new_like(tensor: Tensor, batch_sizes: list[int] | None, *sizes: int) -> Tensor:
-    """Room for the loops to fill, but for the steps after a row's end, which stay zero."""
+    """Memory for the loops to fill; steps after a row's end stay zero."""
     return tensor.new_empty(sizes) if batch_sizes is None else tensor.new_zeros(sizes)
 
 
 def beginning_with(state: Tensor, projected: Tensor, batch_sizes: list[int] | None) -> Tensor:
-    """[T + 1, B, D], of which the first is `state` [B, D]."""
+    """Memory [T + 1, B, D] whose first entry is `state` [B, D]."""
     states = new_like(projected, batch_sizes, projected.shape[0] + 1, *state.shape)
     states[0] = state
     return states
@@ -110,10 +110,10 @@ class SigmoidEquations:
 
 @dataclass(frozen=True)
 class LSTMEquations:
-    """The LSTM with peepholes, coupled gates, clips and a projection, as `LSTMCell` explains them.
+    """The LSTM with peepholes, coupled gates, clips and a projection, as explained in `LSTMCell`.
 
-    weights: (U, V or None, R or None), where V are the peepholes and R the projection. The gates that update the cell,
-    i and f or the one that stands for both, come before the candidate g and the output gate o.
+    weights: (U, V or None, R or None), where V are the peepholes and R the projection. The gates that update the cell
+    (i and f, or one coupled gate) come before the candidate g and the output gate o.
     """
 
     peephole: str | None
@@ -125,7 +125,7 @@ class LSTMEquations:
         (weight_hh, weight_ch, weight_hr), size = weights, state[1].shape[1]
         num_updates = weight_hh.shape[0] // size - 2
         hidden, cells = (beginning_with(s, projected, batch_sizes) for s in state)
-        # in place: touching memory for the first time costs more than what is computed here
+        # in place, since touching new memory costs more than this arithmetic
         gates = projected
         tanh_cells = new_like(projected, batch_sizes, *cells[1:].shape)
         recurrent = product_with(weight_hh, projected.shape[1])
@@ -181,7 +181,7 @@ class LSTMEquations:
             d_exposed = d_h  # by o ⊙ tanh(c_t)
             if unproject is not None:
                 if self.projection_clip is not None:
-                    # what was clipped moves no more with what it was made of
+                    # a clipped value passes no gradient on
                     clip = self.projection_clip
                     clip_backward(d_h, hidden[t + 1, :n], -clip, clip, grad_input=d_h)
                 d_projected_h[t, :n] = d_h
@@ -232,7 +232,7 @@ class LSTMEquations:
 
 @dataclass(frozen=True)
 class GRUEquations:
-    """The GRU whose reset gate acts before the recurrent product, as `GRUCell` explains it; weights: (U,)."""
+    """The GRU whose reset gate acts before the recurrent product, as explained in `GRUCell`; weights: (U,)."""
 
     update_convention: str
 
@@ -260,7 +260,7 @@ class GRUEquations:
         by_gates, by_candidate = (
             product_with(weight.T, gates.shape[1]) for weight in weights[0].split([2 * size, size])
         )
-        # each in one piece, or oneDNN would have to copy its rows
+        # each contiguous, so that oneDNN need not copy its rows
         d_candidates = new_like(gates, batch_sizes, *resets.shape)
         d_updates = new_like(gates, batch_sizes, *gates.shape[:2], 2 * size)
         for t, n in reversed(list(enumerate(rows_over_time(gates, batch_sizes)))):
@@ -297,10 +297,10 @@ EQUATIONS = {
 
 
 def path_for(cell: nn.Module, x: Tensor) -> Callable | None:
-    """What runs the cell over x [B, T, E] faster than step by step, to the same result; None where nothing does.
+    """A function that runs the cell over x [B, T, E] faster than `step_by_step`, with the same result, or None.
 
-    It takes what `step_by_step` takes. A single time step is one call of `step` in any case, and an export records
-    the steps: kernels need the lengths in Python.
+    Its arguments are those of `step_by_step`. A single time step is always one call of `step`. An export records the
+    steps, since kernels need the lengths in Python.
     """
     if x.shape[1] == 1 or name_of(cell) not in EQUATIONS or not fast_paths_allowed() or is_exported(x):
         return None
@@ -322,7 +322,7 @@ def run_equations(
         batch_sizes = (lengths > time[:, None]).sum(1).tolist()
         order, inverse = by_length.to(x.device), by_length.argsort().to(x.device)
         x, state = x[order], tuple(s[order] for s in state)
-    # the steps add into one state, where a lower precision's rounding would pile up
+    # the steps add to one state, in which rounding errors of a lower precision would accumulate
     with torch.autocast(x.device.type, enabled=False):
         dtype = cell.weight_ih.dtype
         equations, *weights = EQUATIONS[name_of(cell)](cell)

@@ -1,4 +1,4 @@
-"""Attention within each text of a packed row: where it beats one mask, and with dropout on a CPU."""
+"""Attention within each text of a packed row: when it is faster than one mask, and with dropout on a CPU."""
 
 import torch
 from torch import Tensor
@@ -10,28 +10,28 @@ from .inputs import can_look
 
 
 def segments_beat_mask(config, vectors: Tensor) -> bool:
-    """Whether attention from text to text beats one with a large mask over the row.
+    """Whether attention text by text is faster than attention with one large mask over the row.
 
-    Always with flash attention, which takes no mask. With sdpa not on a GPU, where many small kernels would be
-    slower; nor where the weights are asked for (eager).
+    True for flash attention, which takes no mask. False for sdpa on a GPU, where many small kernels are slower, and
+    for eager, which must return weights.
     """
     return "flash" in config._attn_implementation or (config._attn_implementation == "sdpa" and can_look(vectors))
 
 
 def has_fast_form(query: Tensor, dropout: float | None) -> bool:
-    """Whether `SegmentAttention` is the faster form: torch's own has none with dropout on a CPU."""
+    """Whether `SegmentAttention` is faster: with dropout on a CPU, torch has no fast kernel."""
     return bool(dropout) and len(query) == 1 and can_look(query) and fast_paths_allowed()
 
 
 def split_texts(query, key, value, lengths, sources) -> tuple:
-    """[1, H, T or S, D/H] each -> for each a text's [H, text, D/H], one after another."""
+    """Splits tensors [1, H, T or S, D/H] into one [H, text, D/H] per text."""
     return query[0].split(lengths, dim=1), key[0].split(sources, dim=1), value[0].split(sources, dim=1)
 
 
 class SegmentAttention(torch.autograd.Function):
-    """Attention with dropout within each text of a row, whose gradients are written where they belong.
+    """Attention with dropout within each text of a row; gradients are written directly into their place.
 
-    Same arithmetic as the written-out attention, without a concatenation and an autograd node for each text and step.
+    The arithmetic is that of eager attention, without a concatenation and an autograd node per text and step.
     """
 
     @staticmethod
@@ -74,7 +74,7 @@ class SegmentAttention(torch.autograd.Function):
         query, key, value, *saved = ctx.saved_tensors
         number = len(ctx.lengths)
         texts = zip(*split_texts(query, key, value, ctx.lengths, ctx.sources), strict=True)
-        # laid out as the projections gave them: [1, T or S, H, D/H]
+        # in the layout of the projections: [1, T or S, H, D/H]
         gradients = [torch.empty_like(x.transpose(1, 2)).transpose(1, 2) for x in (query, key, value)]
         targets = zip(*split_texts(*gradients, ctx.lengths, ctx.sources), strict=True)
         of_mixed = gradient[0].transpose(0, 1).split(ctx.lengths, dim=1)

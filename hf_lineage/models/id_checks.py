@@ -1,4 +1,4 @@
-"""Ids must lie in their range: labels, segments, classes."""
+"""Checks that ids of labels, segments and classes lie in their range."""
 
 from torch import Tensor
 
@@ -6,10 +6,10 @@ from .inputs import can_look
 
 
 def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
-    """Ids of `name` must lie in [0, size), or be `ignored` (where `can_look` allows looking).
+    """Ids of `name` must lie in [0, size), or be `ignored` (if `can_look` allows looking).
 
     Raises:
-        ValueError: one does not.
+        ValueError: an id lies outside.
     """
     if can_look(ids) and not ids.is_floating_point():
         outside = (ids < 0) | (ids >= size)

@@ -1,13 +1,27 @@
-"""What the configuration adds to a loss, which must not get lost."""
+"""Terms that the configuration adds to a loss, and a check that Trainer does not drop them."""
 
 from torch import Tensor
 
 
-def check_terms(labels: Tensor | None, num_items_in_batch: Tensor | int | None, **terms: float):
-    """Refuses a training step whose labels Trainer has kept to itself, though the loss has terms that it cannot know.
+def check_labels(model, labels: Tensor | None, num_items_in_batch: Tensor | int | None):
+    """Refuses a training step in which Trainer withholds the labels of a head whose loss it cannot compute.
 
     Raises:
-        ValueError: there is a number of items but no labels, and one of `terms`, weights by name, is not 0.
+        ValueError: the number of items is given without labels.
+    """
+    if labels is None and num_items_in_batch is not None:
+        raise ValueError(
+            f"{type(model).__name__} has a loss of its own, but Trainer withholds the labels (label_smoothing_factor "
+            "or compute_loss_func) to compute another one: use hf_lineage's LineageTrainer, or set "
+            "label_smoothing_factor to 0"
+        )
+
+
+def check_terms(labels: Tensor | None, num_items_in_batch: Tensor | int | None, **terms: float):
+    """Refuses a training step in which Trainer withholds the labels, if the loss has terms that Trainer does not know.
+
+    Raises:
+        ValueError: the number of items is given without labels, and one of `terms`, weights by name, is not 0.
     """
     if labels is None and num_items_in_batch is not None:
         for name, weight in terms.items():

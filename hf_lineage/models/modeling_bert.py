@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained on words that are hidden from it.
+"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained to guess hidden words.
 
 What changes from GPT: no causal mask, so that each token sees both sides; segments; [CLS] stands for the whole text.
 input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, T, D] -> words [B, T, V], text [B, D]
@@ -29,13 +29,14 @@ from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
 from .id_checks import check_ids
 from .inputs import IGNORED
+from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
 from .transformer_layers import SelfAttentionBlock
 
 
 class BERTPreTrainedModel(PreTrainedModel):
-    """What every BERT head shares: its configuration, its prefix, how it starts and the names in its files."""
+    """What every BERT head shares: configuration, prefix, initial weights and the names in its files."""
 
     config_class = BERTConfig
     base_model_prefix = "bert"
@@ -66,7 +67,7 @@ class BERTPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        """nn.Module.load_state_dict, also of the tensors of a saved file, which have the released names."""
+        """nn.Module.load_state_dict, which also takes the tensors of a saved file with the released names."""
         renamed = {}
         for name, tensor in state_dict.items():
             for renaming in RELEASED_NAMES:
@@ -76,9 +77,9 @@ class BERTPreTrainedModel(PreTrainedModel):
 
 
 class BERTModel(BERTPreTrainedModel):
-    """Turns a text, or a pair of texts, into vectors that see both sides, and one for the whole.
+    """Turns a text, or a pair of texts, into vectors that see both sides, and one vector for the whole.
 
-    Without `add_pooling_layer` the last is missing, as in the heads that do not ask for it.
+    Without `add_pooling_layer` the vector for the whole is missing, as in heads that do not need it.
     """
 
     def __init__(self, config: BERTConfig, add_pooling_layer: bool = True):
@@ -101,7 +102,7 @@ class BERTModel(BERTPreTrainedModel):
         if attention_mask is None or attention_mask.dim() != 2:
             return columns
         counted = attention_mask.long().cumsum(1) - 1
-        # what padding gets, nobody sees: its column, as in transformers
+        # padding gets its column, as in transformers; nothing reads it
         return torch.where(attention_mask.bool(), counted, columns.clamp(max=self.config.max_position_embeddings - 1))
 
     @merge_with_config_defaults
@@ -119,8 +120,8 @@ class BERTModel(BERTPreTrainedModel):
         """input_ids, token_type_ids (0 = first segment, the default), attention_mask (0 = padding), all [B, T] ->
         last_hidden_state [B, T, D], pooler_output [B, D].
 
-        `cu_seq_lens_q` [texts + 1] packs texts without padding into one row [1, T]: where each begins, and the end
-        (`PackingCollator` makes it). Each is read by itself, and has a row of pooler_output [texts, D].
+        `cu_seq_lens_q` [texts + 1] are the bounds of texts packed without padding into one row [1, T]
+        (`PackingCollator`). Each text is read by itself, and has a row of pooler_output [texts, D].
 
         Raises:
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
@@ -145,8 +146,8 @@ class BERTModel(BERTPreTrainedModel):
 class BERTWithMaskedWords(BERTPreTrainedModel):
     """What the two heads that guess masked words share: the tied output layer and its loss.
 
-    Only scored positions go through the output layer, which is most of the arithmetic of a small BERT, in training and
-    for packed texts: the logits are then those of the positions whose label is not −100, in their order [scored, V].
+    The output layer is most of the arithmetic of a small BERT. In training, and for packed texts, it reads only scored
+    positions: the logits [scored, V] are then those of the positions whose label is not −100, in order.
     """
 
     _tied_weights_keys = {
@@ -169,7 +170,7 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         num_items: Tensor | int | None,
         smoothing: float = 0.0,
     ) -> tuple[Tensor, Tensor | None]:
-        """[B, T, D] -> logits, and with labels [B, T] the sum of the losses over `num_items`, or their mean."""
+        """[B, T, D] -> logits, and with labels [B, T] the sum of the losses divided by `num_items`, or their mean."""
         if labels is None:
             return self.cls.predictions(hidden_states), None
         check_ids("labels", labels, self.config.vocab_size, "vocab_size", IGNORED)
@@ -183,7 +184,7 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
 
 
 class BERTForPreTraining(BERTWithMaskedWords):
-    """BERT as it is pretrained: masked words, and whether the second segment follows the first in the text."""
+    """BERT's pretraining: masked words, and whether the second segment follows the first in the text."""
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
@@ -210,10 +211,11 @@ class BERTForPreTraining(BERTWithMaskedWords):
         """prediction_logits [B, T, V] (see `BERTWithMaskedWords`) and seq_relationship_logits [B, 2] (next, random).
 
         The loss is the mean over the `labels` [B, T] (−100 = not scored) plus the mean over `next_sentence_label` [B]
-        (0 = B follows A, 1 = B is random); either alone gives its own. Of accumulated batches there are
-        `num_items_in_batch` labels and `num_pairs_in_batch` pairs together (`BERTPretrainingTrainer`); where the
-        latter is not known, each batch's next-sentence mean counts by its share of the labels.
+        (0 = B follows A, 1 = B is random); one kind of labels gives one mean. `num_items_in_batch` and
+        `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`BERTPretrainingTrainer`). Without
+        the latter, each batch's next-sentence mean is weighed by its share of the labels.
         """
+        check_labels(self, labels, num_items_in_batch)
         outputs = self.bert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
@@ -222,7 +224,7 @@ class BERTForPreTraining(BERTWithMaskedWords):
         )
         relationship = self.cls.seq_relationship(outputs.pooler_output)
         if next_sentence_label is not None:
-            check_ids("next_sentence_label", next_sentence_label, 2, "0 = is next, 1 = is random; classes")
+            check_ids("next_sentence_label", next_sentence_label, 2, "0 = is next, 1 = is random; classes", IGNORED)
             next_loss = mean_cross_entropy(relationship, next_sentence_label, num_pairs_in_batch, smoothing)
             if labels is not None and num_items_in_batch is not None and num_pairs_in_batch is None:
                 next_loss = next_loss * (labels != IGNORED).sum() / num_items_in_batch
@@ -292,7 +294,7 @@ class BERTForNextSentencePrediction(BERTPreTrainedModel):
         )
         logits, loss = self.cls.seq_relationship(outputs.pooler_output), None
         if labels is not None:
-            check_ids("labels", labels, 2, "0 = is next, 1 = is random; classes")
+            check_ids("labels", labels, 2, "0 = is next, 1 = is random; classes", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return NextSentencePredictorOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
@@ -375,7 +377,7 @@ class BERTForTokenClassification(BERTPreTrainedModel):
 
 
 class BERTForQuestionAnswering(BERTPreTrainedModel):
-    """BERT that finds where in the second segment the answer to the first begins and ends (figure 4, c)."""
+    """BERT that finds the first and last token of the answer in the second segment (figure 4, c)."""
 
     accepts_loss_kwargs = False
 
@@ -400,7 +402,7 @@ class BERTForQuestionAnswering(BERTPreTrainedModel):
     ) -> QuestionAnsweringModelOutput:
         """start_logits and end_logits [B, T]; with `start_positions` and `end_positions` [B] the mean of both losses.
 
-        A position outside of the text, an answer that truncation cut off, is not scored.
+        A position outside the text (truncation cut off the answer) is not scored.
         """
         outputs = self.bert(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(2)  # [B, T]
@@ -413,7 +415,7 @@ class BERTForQuestionAnswering(BERTPreTrainedModel):
 
 
 class BERTForMultipleChoice(BERTPreTrainedModel):
-    """BERT that picks one of several continuations, each read with the same first segment (section 4.4)."""
+    """BERT that chooses one of several continuations, each read with the same first segment (section 4.4)."""
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
@@ -452,6 +454,6 @@ class BERTForMultipleChoice(BERTPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(given.shape[:2])
         loss = None
         if labels is not None:
-            check_ids("labels", labels, logits.shape[1], "choices")
+            check_ids("labels", labels, logits.shape[1], "choices", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)

@@ -1,7 +1,7 @@
 """ELMo, embeddings from language models (Peters et al., 2018).
 
-What changes from word2vec: a word's vector depends on its sentence, read from all layers of a two-way language model.
-char_ids [B, T, C] -> token vectors [B, T, P] -> N layers from either side, each [B, T, P] -> their mix [B, T, 2·P]
+What changes from word2vec: a word's vector depends on its sentence, and mixes all layers of a two-way language model.
+char_ids [B, T, C] -> token vectors [B, T, P] -> N layers per direction, each [B, T, P] -> their mix [B, T, 2·P]
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
 from .id_checks import check_ids
 from .inputs import IGNORED, check_mask, embed_inputs, is_recorded
-from .loss_terms import check_terms
+from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recomputation import drops_cache_to_recompute
@@ -48,7 +48,7 @@ def mirrored(x: Tensor, padding: Padding | None) -> Tensor:
 class ELMoModelOutput(BaseModelOutputWithPast):
     """`hidden_states`: the layers [B, T, 2·P], the token vectors (twice) first; `stacked_mixes`: their K mixes."""
 
-    # [B, K, T, 2·P]: rows first, by which pipelines take batches apart
+    # [B, K, T, 2·P]: rows first, since pipelines split batches by rows
     stacked_mixes: Tensor | None = None
 
     @property
@@ -61,7 +61,7 @@ class ELMoModelOutput(BaseModelOutputWithPast):
 class ELMoForPreTrainingOutput(CausalLMOutputWithPast):
     """`logits` and `backward_logits` [B, T, V] of the next and of the previous word, and each direction's mean loss.
 
-    Logits are None where they were not needed: in training with sampled or adaptive softmax.
+    Logits are None if not needed: in training with sampled or adaptive softmax.
     """
 
     backward_logits: Tensor | None = None
@@ -70,7 +70,7 @@ class ELMoForPreTrainingOutput(CausalLMOutputWithPast):
 
 
 class ELMoPreTrainedModel(PreTrainedModel):
-    """What every head shares: weights start as in the authors' code, which leaves most to TensorFlow's defaults."""
+    """What every head shares: initial weights as in the authors' code, mostly TensorFlow's defaults."""
 
     config: ELMoConfig
     base_model_prefix = "model"
@@ -80,25 +80,23 @@ class ELMoPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
-        """PreTrainedModel.from_pretrained, which by itself makes every weight learn, frozen or not."""
+        """PreTrainedModel.from_pretrained, then freezes what must stay frozen."""
         loaded = super().from_pretrained(*args, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded).set_learning()
         return loaded
 
     def set_learning(self):
-        """Gradients for what is to learn, and for nothing else."""
+        """Turns on gradients only for the weights that learn."""
         self.model.set_learning()
 
     def resize_token_embeddings(self, *args, **kwargs):
         """PreTrainedModel.resize_token_embeddings, for words.
 
         Raises:
-            ValueError: the token layer is of characters.
+            ValueError: token_layer is "characters".
         """
         if self.config.token_layer == "characters" and (args or kwargs):
-            raise ValueError(
-                "token_layer is 'characters', which reads any word as it is: there is no vocabulary to resize"
-            )
+            raise ValueError("token_layer is 'characters', which reads any word: there is no vocabulary to resize")
         return super().resize_token_embeddings(*args, **kwargs)
 
     def _init_weights(self, module):
@@ -126,7 +124,7 @@ class ELMoPreTrainedModel(PreTrainedModel):
                 init.zeros_(parameter)
 
     def _init_cell(self, cell: LSTMCell):
-        """Glorot's uniform distribution, over one matrix from [x; h] to the gates; the forget gate starts open."""
+        """Glorot's uniform distribution for the matrix from [x; h] to the gates; the forget gate starts open."""
         size = cell.hidden_size
         bound = (6 / (cell.weight_ih.shape[1] + cell.weight_hh.shape[1] + 4 * size)) ** 0.5
         for weight in (cell.weight_ih, cell.weight_hh):
@@ -142,7 +140,7 @@ class ELMoPreTrainedModel(PreTrainedModel):
 class ELMoModel(ELMoPreTrainedModel):
     """The bidirectional language model without its softmax, and mixes of its layers.
 
-    Two LSTMs that do not see each other, one from the left and one from the right, read the same token vectors.
+    Two independent LSTMs, one from the left and one from the right, read the same token vectors.
     """
 
     def __init__(self, config: ELMoConfig):
@@ -159,7 +157,7 @@ class ELMoModel(ELMoPreTrainedModel):
         self.dropout = Dropout(config.dropout)
         self.is_frozen = config.freeze_bilm
         self.set_learning()
-        # without gradients, on the CPU: run the two directions in two threads (then give each half the cores)
+        # without gradients, on the CPU: run the directions in two threads (then give each half the cores)
         self.parallel_directions = False
         self.gradient_checkpointing = False
         self.post_init()
@@ -169,7 +167,7 @@ class ELMoModel(ELMoPreTrainedModel):
             part.requires_grad_(not self.is_frozen)
 
     def new_stack(self, first_idx: int) -> nn.ModuleList:
-        """One direction's layers; `first_idx` is where its states stand in a cache."""
+        """One direction's layers; `first_idx` is the place of its first state in a cache."""
         size, config = self.config.projection_size, self.config
         return nn.ModuleList(
             RecurrentLayer(
@@ -196,16 +194,16 @@ class ELMoModel(ELMoPreTrainedModel):
             self.token_layer.embed_characters = embeddings
 
     def token_vectors(self, input_ids=None, char_ids=None, inputs_embeds=None) -> Tensor:
-        """What the LSTMs read [B, T, P]: made of `char_ids` or of `input_ids`, as the token layer asks, or as given.
+        """The LSTMs' input [B, T, P]: from `char_ids` or `input_ids`, as the token layer needs, or `inputs_embeds`.
 
         Raises:
-            ValueError: what the token layer needs is missing or malformed.
+            ValueError: the input that the token layer needs is missing or malformed.
         """
         if self.config.token_layer == "words":
             return embed_inputs(self.token_layer, input_ids, inputs_embeds)
         if inputs_embeds is None and char_ids is None:
             raise ValueError(
-                "char_ids is missing, which a token layer of characters reads: load the tokenizer as an ELMoTokenizer "
+                "char_ids is missing, but the token layer reads characters: load the tokenizer as an ELMoTokenizer "
                 "(import hf_lineage, or trust_remote_code=True), or give inputs_embeds"
             )
         if inputs_embeds is None:
@@ -223,11 +221,11 @@ class ELMoModel(ELMoPreTrainedModel):
     def vocabulary_vectors(self, characters: Tensor, batch_size: int = 4096) -> Tensor:
         """The token vectors [V, P] of words spelled by `characters` [V, C], computed once, without gradients.
 
-        They stand for the convolutions while the model stays as it is: looked up by the ids of words that are spelled
-        as in the vocabulary (`ELMoTokenizer.vocabulary_characters`), they go into `inputs_embeds`.
+        While the model does not change, they replace the convolutions: look them up by the ids of words spelled as in
+        the vocabulary (`ELMoTokenizer.vocabulary_characters`), and pass them as `inputs_embeds`.
 
         Raises:
-            ValueError: the token layer is of words, whose vectors are its matrix, or `characters` is malformed.
+            ValueError: token_layer is "words" (its matrix holds the vectors), or `characters` is malformed.
         """
         if self.config.token_layer == "words":
             raise ValueError("token_layer is 'words': get_input_embeddings().weight holds the vectors")
@@ -250,11 +248,11 @@ class ELMoModel(ELMoPreTrainedModel):
 
     @torch.compiler.disable
     def read(self, forward_x: Tensor, backward_x: Tensor, padding: Padding | None = None, cache=None):
-        """Runs both LSTMs over [B, T, P], each in its own order of reading -> two lists of N outputs [B, T, P]."""
+        """Runs both LSTMs over [B, T, P], each in its reading order -> two lists of N outputs [B, T, P]."""
         directions = ((self.forward_layers, forward_x), (self.backward_layers, backward_x))
         in_threads = self.parallel_directions and not torch.is_grad_enabled() and not is_recorded(forward_x)
         if in_threads and not torch.is_autocast_enabled("cpu"):
-            # whether gradients are kept is a setting of the thread
+            # grad mode is a setting per thread
             run = torch.no_grad()(self.run_stack)
             with ThreadPoolExecutor(1) as other:
                 backward = other.submit(run, *directions[1], padding, cache)
@@ -262,7 +260,7 @@ class ELMoModel(ELMoPreTrainedModel):
         return tuple(self.run_stack(stack, x, padding, cache) for stack, x in directions)
 
     def run_stack(self, stack: nn.ModuleList, x: Tensor, padding: Padding | None, cache) -> list[Tensor]:
-        """Every layer's output [B, T, P]; all but the first also pass on what they read, as it was after dropout."""
+        """Every layer's output [B, T, P]; all but the first add their input, after dropout, to it (residual)."""
         outputs = []
         for layer in stack:
             x = self.dropped(x)
@@ -291,10 +289,10 @@ class ELMoModel(ELMoPreTrainedModel):
     ) -> ELMoModelOutput:
         """char_ids [B, T, C] or input_ids [B, T], attention_mask [B, T] (0 = padding) -> the first mix, all layers.
 
-        Each call starts from empty states. With a `cache` each LSTM goes on from the state that the call before left
-        in it, the forward one from that sentence's last token and the backward one from its first, as the published
-        programs do from batch to batch: a sentence's vectors then depend a little on those that came before.
-        All vectors over padding are zero.
+        Each call starts from empty states. With a `cache` each LSTM continues from its state of the last call: the
+        forward one after that sentence's last token, the backward one after its first. The published programs do so
+        from batch to batch; a sentence's vectors then depend a little on earlier sentences. All vectors over padding
+        are zero.
 
         Raises:
             ValueError: a malformed input, or a cache of another batch or kind.
@@ -310,7 +308,7 @@ class ELMoModel(ELMoPreTrainedModel):
         return tuple(mix(layers, attention_mask) for mix in self.mixes)
 
     def mix_penalty(self) -> Tensor:
-        """mix_l2 · Σ ‖w‖² over the mixes: at 1 little more than their mean remains, at 0.001 layers can stand out."""
+        """mix_l2 · Σ ‖w‖² over the mixes: at 1 a mix stays close to the mean, at 0.001 single layers can dominate."""
         return self.config.mix_l2 * sum(mix(None) for mix in self.mixes)
 
 
@@ -332,7 +330,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
 
     def set_learning(self):
         super().set_learning()
-        # they belong to the tasks
+        # the mixes belong to the tasks
         self.model.mixes.requires_grad_(False)
 
     def get_output_embeddings(self):
@@ -362,12 +360,12 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
     ) -> ELMoForPreTrainingOutput:
         """½ (forward loss + backward loss), and the logits of both directions.
 
-        Of whole sentences: `labels` [B, T] are the sentence's own ids (−100 = not scored); each direction's targets
-        are found here. Of a stream (`BidirectionalStreams`): the backward LSTM reads `backward_char_ids` or
-        `backward_input_ids`, and each direction's `…shift_labels` [B, T] are what it is to say after each token.
+        For whole sentences, `labels` [B, T] are the sentence's ids (−100 = not scored); this method computes each
+        direction's targets. For a stream (`BidirectionalStreams`), the backward LSTM reads `backward_char_ids` or
+        `backward_input_ids`, and each direction's `…shift_labels` [B, T] are its targets after each token.
 
-        `negative_ids` [K] stand for the vocabulary in training with the sampled softmax; without them, and in
-        evaluation, all words are looked at.
+        In training, the sampled softmax uses `negative_ids` [K] instead of the vocabulary; without them, and in
+        evaluation, it uses all words.
         """
         if backward_char_ids is None and backward_input_ids is None:
             outputs = self.model(
@@ -379,12 +377,13 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             counted = None if labels is None else labels[:, 1:].ne(IGNORED).sum()
         else:
             hidden_states, counted = None, None
-            # not by name: Trainer takes every argument with "label" in its name for one that each batch has
+            # not named: Trainer expects every argument with "label" in its name in each batch
             shift_labels, backward_shift_labels = kwargs.get("shift_labels"), kwargs.get("backward_shift_labels")
             x = self.stream_vectors(input_ids, char_ids, backward_input_ids, backward_char_ids)
             cache = open_cache(self.config, cache, use_cache, x[0].shape[0])
             forward, backward = (outputs[-1] for outputs in self.model.read(*x, cache=cache))
         forward, backward = self.model.dropped(forward), self.model.dropped(backward)
+        check_labels(self, shift_labels, num_items_in_batch)
         directions = (forward, shift_labels), (backward, backward_shift_labels)
         is_sampled = self.config.output_layer == "sampled" and negative_ids is not None
         if smoothing and self.training and (is_sampled or self.config.output_layer == "adaptive"):
@@ -405,7 +404,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         )
 
     def stream_vectors(self, input_ids, char_ids, backward_input_ids, backward_char_ids):
-        """Both directions' token vectors [B, T, P], made in one go: many of their words are the same."""
+        """Both directions' token vectors [B, T, P], computed together: they share many words."""
         both = (
             None if forward is None or backward is None else torch.cat([forward, backward])
             for forward, backward in ((input_ids, backward_input_ids), (char_ids, backward_char_ids))
@@ -414,7 +413,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
 
     @staticmethod
     def targets_in(labels: Tensor | None, attention_mask: Tensor | None):
-        """The label after each token, and the one before it [B, T]; −100 beside padding and at the ends."""
+        """The labels after and before each token [B, T]; −100 next to padding and at the ends."""
         if labels is None:
             return None, None
         nothing = labels.new_full(labels[:, :1].shape, IGNORED)
@@ -428,7 +427,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         return after, before
 
     def sampled_losses(self, directions, negative_ids: Tensor, num_items: Tensor | int | None, counted: Tensor | None):
-        """Both directions' mean losses, scored at once: the softmax they share then gets one gradient, not two."""
+        """Both directions' mean losses, scored together, so that their shared softmax gets one gradient, not two."""
         if any(targets is None for _, targets in directions):
             return None, None
         scored = [(x[targets != IGNORED], targets[targets != IGNORED]) for x, targets in directions]
@@ -440,7 +439,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         )
 
     def score(self, x: Tensor, targets: Tensor | None, num_items: Tensor | int | None, counted, smoothing: float):
-        """One direction's vectors [B, T, P] -> logits [B, T, V], where they were needed, and the mean loss."""
+        """One direction's vectors [B, T, P] -> logits [B, T, V] (None if not needed), and the mean loss."""
         is_adaptive = self.config.output_layer == "adaptive" and self.training and targets is not None
         logits = None if is_adaptive else self.lm_head(x)
         if targets is None:
@@ -453,13 +452,13 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
 
 
 class ELMoForTask(ELMoPreTrainedModel):
-    """What the tasks share: an LSTM of their own, run both ways over [x; ELMo]."""
+    """What the tasks share: a bidirectional LSTM over [x; ELMo]."""
 
     def __init__(self, config: ELMoConfig):
         super().__init__(config)
         if config.num_mixes > 2:
             raise ValueError(
-                f"num_mixes is {config.num_mixes}; a task has room for 2, at its LSTM's input and at its output"
+                f"num_mixes is {config.num_mixes}; a task has 2 at most, at the input and the output of its LSTM"
             )
         self.model = ELMoModel(config)
         self.dropout = Dropout(config.elmo_dropout)
@@ -470,9 +469,10 @@ class ELMoForTask(ELMoPreTrainedModel):
         self.features_size = 2 * config.task_size + (config.num_mixes - 1) * config.output_size
 
     def features(self, input_ids, attention_mask, elmo_layers, **inputs) -> tuple[Tensor, tuple | None]:
-        """The task's vector of each token [B, T, F], and the language model's layers.
+        """The task's vector per token [B, T, F], and the language model's layers.
 
-        `elmo_layers` [B, T, N + 1, 2·P] are those layers, kept from an earlier run: then the language model rests.
+        `elmo_layers` [B, T, N + 1, 2·P] are these layers from an earlier run; with them, the language model does not
+        run.
         """
         if elmo_layers is None:
             outputs = self.model(input_ids, attention_mask, **inputs)
@@ -490,7 +490,7 @@ class ELMoForTask(ELMoPreTrainedModel):
         x = self.dropout(mixes[0])
         if self.word_vectors is not None:
             if input_ids is None:
-                raise ValueError("input_ids is missing: word_vector_size is above 0, so that x is looked up by it")
+                raise ValueError("input_ids is missing: word_vector_size is above 0, so x needs the words' ids")
             x = torch.cat([embed_inputs(self.word_vectors, input_ids, None), x], dim=2)
         features = self.run_task_layer(x, attention_mask)
         if self.config.num_mixes == 2:
@@ -557,9 +557,9 @@ class ELMoForSequenceClassification(ELMoForTask):
 
 
 class ELMoForTokenClassification(ELMoForTask):
-    """Labels every token, each by itself or, with `use_crf`, all of a sentence's together.
+    """Labels every token, each by itself or, with `use_crf`, all tokens of a sentence together.
 
-    With `use_crf`, `logits` are what each token says for itself, and `decode` gives the best labels of the whole.
+    With `use_crf`, `logits` are the scores of single tokens, and `decode` gives the best labels of the sentence.
     """
 
     def __init__(self, config: ELMoConfig):
@@ -582,7 +582,7 @@ class ELMoForTokenClassification(ELMoForTask):
         smoothing: float = 0.0,
         **kwargs,
     ) -> TokenClassifierOutput:
-        """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the mean loss a label."""
+        """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss per label."""
         features, layers = self.features(
             input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
         )
@@ -602,10 +602,10 @@ class ELMoForTokenClassification(ELMoForTask):
         return TokenClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
 
     def chain_loss(self, logits: Tensor, labels: Tensor, scored: Tensor, smoothing: float) -> Tensor:
-        """Sum of −log p of each sentence's labels, all of them together.
+        """Sum of −log p of each sentence's sequence of labels.
 
         Raises:
-            ValueError: label smoothing, which would need a share for every sequence of labels.
+            ValueError: label smoothing, which is not defined for sequences of labels.
         """
         if smoothing:
             raise ValueError(
@@ -621,10 +621,10 @@ class ELMoForTokenClassification(ELMoForTask):
         return mask.int().argsort(dim=1, descending=True, stable=True), mask.sum(1)
 
     def decode(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The labels [B, T] that `logits` [B, T, num_labels] speak for; −100 where `mask` [B, T] is 0.
+        """The best labels [B, T] for `logits` [B, T, num_labels]; −100 where `mask` [B, T] is 0.
 
-        `mask` marks the tokens that have a label: give it without sentence marks (`labels != -100`, say), which are no
-        part of the chain.
+        `mask` marks the tokens that have a label. Exclude sentence marks (for example by `labels != -100`), which are
+        not part of the chain.
         """
         if self.crf is None:
             return logits.argmax(2).masked_fill(~mask.bool(), IGNORED)

@@ -2,7 +2,7 @@
 
 What changes from the Transformer: no encoder, hence no cross-attention; learned positions; GELU for ReLU.
 input_ids [B, T] -> token + position vectors [B, T, D] -> N masked blocks [B, T, D] -> logits [B, T, V]
-Fine-tuned, the vector at a text's last token, the extract token, is all that a linear layer needs (section 3.2).
+For fine-tuning, a linear layer reads the vector at a text's last token, the extract token (section 3.2).
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ from .transformer_layers import SelfAttentionBlock
 
 
 class GPTPreTrainedModel(PreTrainedModel):
-    """What every GPT head shares: its configuration, its prefix and what it can record."""
+    """What every GPT head shares: configuration, prefix and recordable outputs."""
 
     config_class = GPTConfig
     base_model_prefix = "model"
@@ -49,7 +49,7 @@ class GPTPreTrainedModel(PreTrainedModel):
 
 
 class DroppedTable(nn.Embedding):
-    """An embedding that drops entries of its table, the same for all tokens of a step, as the released code does."""
+    """An embedding that drops entries of its table, the same for all tokens of a step, as in the released code."""
 
     def __init__(self, rows: int, size: int, dropout: float):
         super().__init__(rows, size)
@@ -65,7 +65,7 @@ class DroppedTable(nn.Embedding):
 
 
 class GPTModel(GPTPreTrainedModel):
-    """Turns a token sequence into vectors that each see only their left context."""
+    """Turns a token sequence into vectors; each sees only its left context."""
 
     def __init__(self, config: GPTConfig):
         super().__init__(config)
@@ -97,8 +97,8 @@ class GPTModel(GPTPreTrainedModel):
     ) -> BaseModelOutputWithPast:
         """input_ids [B, T], attention_mask [B, seen + T] (0 = padding) -> last_hidden_state [B, T, D].
 
-        `position_ids` [B, T] that restart at 0 pack several documents into a row, `cu_seq_lens_q` [documents + 1] into
-        one row [1, T]: without an `attention_mask` none of them sees another.
+        `position_ids` [B, T] that restart at 0 mark several documents in a row, `cu_seq_lens_q` [documents + 1] their
+        bounds in one row [1, T]. Without an `attention_mask` no document sees another.
 
         Raises:
             ValueError: a malformed input, or more tokens than `max_position_embeddings`.
@@ -113,7 +113,7 @@ class GPTModel(GPTPreTrainedModel):
 
 
 class GPTWithOutputLayer(GPTPreTrainedModel):
-    """What the heads share that predict tokens: the output layer, tied to the token vectors."""
+    """What heads that predict tokens share: the output layer, tied to the token vectors."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
 
@@ -123,7 +123,7 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def read(self, input_ids, *arguments, inputs_embeds=None, **kwargs) -> tuple[BaseModelOutputWithPast, Callable]:
-        """The base model's outputs, and the layer [..., D] -> [..., V] that scores the next token by its vectors.
+        """The base model's outputs, and the function [..., D] -> [..., V] that scores the next token.
 
         A tied layer loses the entries that the token table loses in this step (`DroppedTable`); not if one of them is
         wrapped in an adapter.
@@ -179,7 +179,7 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, V] of the next token; with `labels` [B, T] (input_ids, −100 = not scored) the mean loss.
 
-        The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is.
+        This method shifts `labels`, but not `shift_labels` [B, T], which are already one token ahead.
         """
         outputs, scores = self.read(
             input_ids,
@@ -200,7 +200,7 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
 
 
 class GPTWithClassifier(GPTWithOutputLayer):
-    """What the heads share that judge whole texts: the vector at the extract token, and the language model's loss."""
+    """What heads that judge whole texts share: the vector at the extract token, and the language model's loss."""
 
     def __init__(self, config: GPTConfig):
         super().__init__(config)
@@ -211,7 +211,7 @@ class GPTWithClassifier(GPTWithOutputLayer):
     ):
         """Texts [..., T] -> the base model's outputs, vectors [..., D] at the last tokens, and λ L1 with `labels` [B].
 
-        The outputs have one row for each text.
+        The outputs have one row per text.
         """
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
         outputs, scores = self.read(ids, mask, inputs_embeds=embeds, **options | {"use_cache": False})
@@ -224,28 +224,28 @@ class GPTWithClassifier(GPTWithOutputLayer):
                     "or set lm_loss_weight to 0"
                 )
             loss = weight * language_model_loss(outputs.last_hidden_state, ids, mask, scores)
-            # accumulated batches share one mean over all their examples: each brings its part
+            # accumulated batches have one mean over all their examples; each adds its part
             loss = mean_of(loss * len(labels), len(labels), num_items, labels.ne(IGNORED).sum())
         texts = input_ids.shape[:-1] if embeds is None else inputs_embeds.shape[:-2]
         return outputs, vectors_at_last_token(outputs.last_hidden_state, mask).unflatten(0, texts), loss
 
 
 def language_model_loss(vectors: Tensor, ids: Tensor, mask: Tensor | None, scores: Callable) -> Tensor:
-    """Mean over the texts of each one's mean loss over its tokens but the first.
+    """Each text's mean loss over its tokens without the first, averaged over the texts.
 
-    vectors [B, T, D], ids [B, T]; `scores` [..., D] -> [..., V] are those of the next token.
+    vectors [B, T, D], ids [B, T]; `scores` [..., D] -> [..., V] scores the next token.
     """
     row, column = (torch.ones_like(ids) if mask is None else mask).nonzero(as_tuple=True)
     follows = row[1:] == row[:-1]
     row, read, predicted = row[1:][follows], column[:-1][follows], column[1:][follows]
-    # padding has no scores: they would be the larger part of the work
+    # padding gets no scores, which would be most of the work
     logits = scores(vectors[row, read])  # [tokens, V]
     losses = cross_entropy(logits.float(), ids[row, predicted], reduction="none")
     return (losses / (row.bincount(minlength=len(ids))[row] * len(ids))).sum()
 
 
 def in_rows(x: Tensor | None, dimensions: int) -> Tensor | None:
-    """A tensor that has one dimension too many, the texts of an example, with each text in a row of its own."""
+    """Flattens a tensor with one extra dimension, the texts of an example, so that each text is a row."""
     return x.flatten(0, 1) if isinstance(x, Tensor) and x.dim() == dimensions + 1 else x
 
 
@@ -274,7 +274,7 @@ class GPTForSequenceClassification(GPTWithClassifier):
         language model's.
 
         Raises:
-            ValueError: labels and inputs_embeds are given though lm_loss_weight is not 0.
+            ValueError: labels and inputs_embeds are given, but lm_loss_weight is not 0.
         """
         outputs, vectors, lm_loss = self.read_to_the_end(
             input_ids, attention_mask, inputs_embeds, labels, num_items_in_batch, kwargs
@@ -309,10 +309,10 @@ class GPTForMultipleChoice(GPTWithClassifier):
     ) -> MultipleChoiceModelOutput:
         """Scores [B, C] of the C choices [B, C, T]; with `labels` [B] the loss as in GPTForSequenceClassification.
 
-        Dropout takes the same units from all choices of a question, so that it does not decide between them.
+        Dropout drops the same units from all choices of a question, so that it does not decide between them.
 
         Raises:
-            ValueError: the choices have no dimension of their own; labels and inputs_embeds are given though
+            ValueError: input_ids have no dimension for the choices; labels and inputs_embeds are given, but
                 lm_loss_weight is not 0.
         """
         outputs, vectors, lm_loss = self.read_to_the_end(
@@ -330,7 +330,7 @@ class GPTForMultipleChoice(GPTWithClassifier):
 
 
 class GPTForTokenClassification(GPTPreTrainedModel):
-    """GPT that labels every token by its vector, which has seen the tokens before it only."""
+    """GPT that labels every token by its vector, which sees only the tokens before it."""
 
     def __init__(self, config: GPTConfig):
         super().__init__(config)

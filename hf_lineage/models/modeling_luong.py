@@ -1,7 +1,6 @@
 """Luong's attentional encoder-decoder (Luong et al., 2015): the state after each step asks where to look.
 
-What changes from RNNsearch: the query is the new state, scores are as simple as a product, a window may bound them;
-the answer, which joins state and context, is what the output layer and the next step read.
+What changes from RNNsearch: the new state asks, by scores as simple as a product; the answer joins state and context.
 input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> [B, T, D] -> weights [B, T, S] -> answers [B, T, D]
 """
 
@@ -77,7 +76,7 @@ class GeneralAlignment(DotAlignment):
 
 
 class ConcatAlignment(LuongAlignment, AdditiveAlignment):
-    """score(s, h) = v · tanh(W [s; h]): Bahdanau's, the two parts of W being his W and U"""
+    """score(s, h) = v · tanh(W [s; h]): Bahdanau's score, where the two parts of W are his W and U"""
 
 
 class ConcatCoverageAlignment(LuongAlignment, CoverageAlignment):
@@ -85,7 +84,7 @@ class ConcatCoverageAlignment(LuongAlignment, CoverageAlignment):
 
 
 class LocationAlignment(LuongAlignment):
-    """score(s) = (W s)_j for the word at position j, whatever it is"""
+    """score(s) = (W s)_j for any word at position j"""
 
     def __init__(self, config: LuongConfig):
         super().__init__(config)
@@ -98,7 +97,7 @@ class LocationAlignment(LuongAlignment):
 
     def read(self, vectors, mask, cache):
         source, limit = super().read(vectors, mask, cache), self.weight_query.shape[0]
-        # where lengths are recorded, not seen, padding counts
+        # if lengths are recorded and not seen, padding counts
         if vectors.shape[1] > limit and (is_recorded(vectors) or source.lengths.max() > limit):
             longest = vectors.shape[1] if is_recorded(vectors) else source.lengths.max().item()
             raise ValueError(
@@ -139,9 +138,9 @@ SCORES = {
 
 
 class LuongDecoder(AttentionalDecoder):
-    """The state after each step asks where to look, and is joined with what was seen (Luong et al., 2015, section 3).
+    """The state after each step asks where to look, and is joined with the context (Luong et al., 2015, section 3).
 
-    With input feeding (section 3.3) the first layer reads the last answer beside the word.
+    With input feeding (section 3.3) the first layer reads the word and the last answer.
     """
 
     def __init__(self, config: LuongConfig):
@@ -170,7 +169,7 @@ class LuongDecoder(AttentionalDecoder):
         return torch.tanh(self.from_context(context) + self.from_state(top)), states, weights
 
     def step_on_products(self, of_fed, word, answer, states, source, position):
-        """`step` from the products that are made once: W e(y_{t−1}) + b [B, G·D], and W_c h̄ of the source."""
+        """`step` from products computed once: W e(y_{t−1}) + b [B, G·D], and W_c h̄ of the source."""
         if self.config.input_feeding:
             first = self.layers[0].cell((word, answer, of_fed), states[0], run=step_fed)
         else:
@@ -181,7 +180,7 @@ class LuongDecoder(AttentionalDecoder):
         return torch.tanh((weights @ source.products)[:, 0] + self.from_state(top)), states, weights
 
     def run_layers(self, first: tuple[Tensor, ...], states: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-        """The first layer's new state and the old ones of all -> the new ones of all."""
+        """The first layer's new state and all old states -> all new states."""
         new = [first]
         for layer, state in zip(self.layers[1:], states[1:], strict=True):
             new.append(layer.cell(self.dropout(new[-1][0]), state, run=one_step))
@@ -206,7 +205,7 @@ class LuongDecoder(AttentionalDecoder):
         return DecoderOutput(last, (vectors, *outputs, last), weights)
 
     def run_at_once(self, vectors, source, first, positions, is_word, cache):
-        """Every layer over the whole target, then all steps' attention: nothing flows back from the answers."""
+        """Runs every layer over the whole target, then the attention of all steps: no layer reads an answer."""
         length, x, outputs = vectors.shape[1], vectors, ()
         padding = Padding.of(is_word, length)
         if padding is not None:
@@ -221,7 +220,7 @@ class LuongDecoder(AttentionalDecoder):
         return outputs, torch.tanh(self.from_context(weights @ source.vectors) + self.from_state(top)), weights
 
     def run_steps(self, vectors, source, first, positions, is_word, cache):
-        """One step after the other, since each reads the answer or the coverage of the one before."""
+        """Runs step by step, since each step reads the answer or the coverage of the step before."""
         length, size = vectors.shape[1], self.config.hidden_size
         words, step = self.dropout(vectors), self.step
         if worth_it(length):

@@ -1,6 +1,6 @@
 """RNN, LSTM and GRU language models (Elman, 1990; Hochreiter & Schmidhuber, 1997; Cho et al., 2014).
 
-What changes from NNLM: a state carried from word to word replaces the fixed window, so that context has no end.
+What changes from NNLM: a state carried from word to word replaces the fixed window, so that context has no limit.
 input_ids [B, T] -> vectors [B, T, E] -> N recurrent layers [B, T, D] (state [B, D] carried over) -> logits [B, T, V]
 """
 
@@ -36,7 +36,7 @@ from .recurrent_state import Padding, read_texts
 
 
 class Dropout(nn.Module):
-    """Dropout of x [B, T, D]; a locked one (Gal & Ghahramani, 2016) draws one mask for all time steps."""
+    """Dropout of x [B, T, D]; if locked (Gal & Ghahramani, 2016), one mask serves all time steps."""
 
     def __init__(self, probability: float, mask: str):
         super().__init__()
@@ -51,13 +51,13 @@ class Dropout(nn.Module):
 
 @dataclass
 class RecurrentModelOutput(BaseModelOutputWithPast):
-    """BaseModelOutputWithPast with what the activations add to the loss in training (AR and TAR)."""
+    """BaseModelOutputWithPast with the penalties on activations in training (AR and TAR)."""
 
     penalty: Tensor | None = None
 
 
 def mean_square(x: Tensor, counted: Tensor | None) -> Tensor:
-    """Of x [B, T, D], over the positions that `counted` [B, T] marks."""
+    """The mean square of x [B, T, D] over the positions that `counted` [B, T] marks."""
     if counted is None:
         counted = x.new_ones(x.shape[:2])
     return (x.square().mean(2) * counted).sum() / counted.sum().clamp(min=1)
@@ -69,7 +69,7 @@ class RecurrentPreTrainedModel(PreTrainedModel):
     config_class = RecurrentConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    # the state cannot be rolled back token by token: generate() must not try assisted decoding
+    # generate() must not try assisted decoding: a state cannot be rolled back token by token
     _is_stateful = True
     _no_split_modules = ["RecurrentLayer"]
     _can_record_outputs = {"hidden_states": RecurrentLayer}
@@ -83,7 +83,7 @@ class RecurrentPreTrainedModel(PreTrainedModel):
 
 
 class RNNModel(RecurrentPreTrainedModel):
-    """Turns a token sequence into vectors, each made from the token and the state its predecessors left."""
+    """Turns a token sequence into vectors, each computed from the token and the state before it."""
 
     config_class = RNNConfig
 
@@ -144,14 +144,14 @@ class RNNModel(RecurrentPreTrainedModel):
         return x
 
     def without_some_words(self, x: Tensor, input_ids: Tensor | None) -> Tensor:
-        """x [B, T, E] without the words that `embedding_dropout` takes from the vocabulary for one training step."""
+        """x [B, T, E] without the words that `embedding_dropout` drops from the vocabulary in a training step."""
         if not self.training or self.config.embedding_dropout == 0 or input_ids is None:
             return x
         kept = dropout(x.new_ones(self.config.vocab_size, 1), self.config.embedding_dropout)
         return x * kept[input_ids]
 
     def penalty(self, dropped: Tensor, x: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """α times the mean square of the output after dropout plus β times that of its change before (AR, TAR)."""
+        """α times the output's mean square after dropout, plus β times that of its change before dropout (AR, TAR)."""
         activation, change = self.config.activation_penalty, self.config.change_penalty
         if not self.training or not (activation or change):
             return None
@@ -161,7 +161,7 @@ class RNNModel(RecurrentPreTrainedModel):
 
 
 class LSTMModel(RNNModel):
-    """RNNModel whose cells keep a second state, guarded by gates, that gradients cross undamped."""
+    """RNNModel with LSTM cells: gates guard a second state, through which gradients flow undamped."""
 
     config_class = LSTMConfig
 
@@ -179,7 +179,7 @@ class LSTMModel(RNNModel):
 
 
 class GRUModel(RNNModel):
-    """RNNModel whose cells choose, unit by unit, between keeping the state and replacing it."""
+    """RNNModel with GRU cells, which keep or replace the state unit by unit."""
 
     config_class = GRUConfig
 
@@ -210,7 +210,7 @@ class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixi
         self.post_init()
 
     def _get_static_cache_init_shape(self):
-        # generate() would set aside room for heads, which a state does not have
+        # generate() would reserve memory for attention heads, and a state has none
         return None
 
     @takes_cache
@@ -228,8 +228,8 @@ class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixi
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, V] of the next token; with `labels` [B, T] (input_ids, −100 = not scored) the mean loss.
 
-        In training the configuration's penalties are part of the loss.
-        The labels are shifted here; `shift_labels` [B, T], already one token ahead, is taken as it is.
+        In training the configuration's penalties are part of the loss. This method shifts `labels`, but not
+        `shift_labels` [B, T], which are already one token ahead.
         """
         check_terms(
             labels,
@@ -256,7 +256,7 @@ class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixi
 
 
 def share_of_update(labels: Tensor, shift_labels=None, num_items_in_batch=None, **kwargs) -> Tensor | int:
-    """The share of this batch in its update: accumulated batches have one mean over all their tokens."""
+    """This batch's share of its update: accumulated batches have one mean over all their tokens."""
     if num_items_in_batch is None:
         return 1
     return (labels[:, 1:] if shift_labels is None else shift_labels).ne(IGNORED).sum() / num_items_in_batch
@@ -279,7 +279,7 @@ class GRUForCausalLM(RNNForCausalLM, GenerationMixin):
 
 
 class RNNForSequenceClassification(RecurrentPreTrainedModel):
-    """Recurrent model that labels a whole text by the vector after its last token, in each direction."""
+    """Recurrent model that labels a text by the vector after its last token, in each direction."""
 
     config_class = RNNConfig
     model_class = RNNModel
@@ -292,9 +292,9 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         self.post_init()
 
     def summary(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """x [B, T, D] -> [B, D]: the forward vector of the last token beside the backward vector of the first."""
+        """x [B, T, D] -> [B, D]: the forward vector of the last token and the backward vector of the first."""
         last = vectors_at_last_token(x, attention_mask)
-        # of the text read backwards, the first token is the last
+        # read backwards, the first token comes last
         first = vectors_at_last_token(x.flip(1), None if attention_mask is None else attention_mask.flip(1))
         forward_half = self.config.direction_sizes[-1]
         return torch.cat([last[:, :forward_half], first[:, forward_half:]], dim=1)

@@ -1,6 +1,6 @@
 """RNNsearch (Bahdanau et al., 2015): a decoder that looks back at the source for each word.
 
-What changes from Seq2Seq: the source stays a vector per word, mixed anew at each step by weights the decoder learns.
+What changes from Seq2Seq: the source stays a vector per word, and each step mixes these by weights that it learns.
 input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> weights [B, T, S], contexts [B, T, C] -> logits [B, T, V]
 """
 
@@ -29,7 +29,7 @@ from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOut
 
 
 class BahdanauDecoder(AttentionalDecoder):
-    """The state before each step asks where to look, the step reads what was seen (Bahdanau et al., 2015, section 3).
+    """The state before each step asks where to look; the step reads the context (Bahdanau et al., 2015, section 3).
 
     The answer is maxout(U_o s_{t−1} + V_o e(y_{t−1}) + C_o c_t) (appendix A.2.2).
     """
@@ -46,7 +46,7 @@ class BahdanauDecoder(AttentionalDecoder):
         return self.layers[0].cell(torch.cat([word, context], dim=1), state, run=one_step), weights
 
     def step_on_products(self, word, state, source):
-        """`step` from the products that are made once: W e(y_{t−1}) + b [B, G·D], and those of the source."""
+        """`step` from products computed once: W e(y_{t−1}) + b [B, G·D], and those of the source."""
         weights = self.alignment(state[0][:, None], source)
         return self.layers[0].cell(word + (weights @ source.products)[:, 0], state, run=step_on), weights
 

@@ -1,6 +1,6 @@
 """Seq2Seq (Sutskever et al., 2014; Cho et al., 2014): one recurrent network reads a text, another writes its answer.
 
-What changes from the LSTM language model: it starts from a state that another network made of the source.
+What changes from the LSTM language model: it starts from the state of another network that has read the source.
 input_ids [B, S] -> states of N layers [B, N, D]; with them decoder_input_ids [B, T] -> [B, T, D] -> logits [B, T, V]
 """
 
@@ -37,10 +37,10 @@ class Seq2SeqDecoder(nn.Module):
         self.layers = nn.ModuleList(SequenceLayer(new_cell(config, size, config.hidden_size)) for size in sizes)
 
     def input_size(self, config: Seq2SeqConfig) -> int:
-        """Length of what the first layer reads."""
+        """Length of the first layer's input."""
         return config.embedding_size
 
-    # the cells run in kernels, between which there is next to nothing to compile
+    # the cells run in kernels, with almost nothing to compile between them
     @torch.compiler.disable
     def run_layers(
         self, x: Tensor, first: Tensor, attention_mask: Tensor | None, cache: EncoderDecoderCache | None
@@ -74,8 +74,8 @@ class Seq2SeqDecoder(nn.Module):
 class ContextDecoder(Seq2SeqDecoder):
     """Seq2SeqDecoder that reads the summary of the source at every step, as does its readout (Cho et al., 2014).
 
-    c = tanh(V h_S); it starts from tanh(V' c), reads [e(y_{t−1}); c], and answers with maxout(O_h h_t + O_y e(y_{t−1})
-    + O_c c) (section 2.2 and the supplement).
+    c = tanh(V h_S). The decoder starts from tanh(V' c), reads [e(y_{t−1}); c], and gives maxout(O_h h_t +
+    O_y e(y_{t−1}) + O_c c) (section 2.2 and the supplement).
     """
 
     def __init__(self, config: Seq2SeqConfig):
@@ -104,7 +104,7 @@ class Seq2SeqPreTrainedModel(RecurrentSeq2SeqPreTrainedModel):
 
 
 class Seq2SeqModel(Seq2SeqPreTrainedModel, RecurrentSeq2SeqModel):
-    """Turns target tokens into vectors that see their left context and the state the source left."""
+    """Turns target tokens into vectors that see their left context and the final state of the source."""
 
     def new_decoder(self, config):
         return ContextDecoder(config) if config.feed_context else Seq2SeqDecoder(config)

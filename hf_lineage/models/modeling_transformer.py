@@ -1,6 +1,6 @@
 """Transformer (Vaswani et al., 2017): an encoder and a decoder of attention alone, without recurrence.
 
-What changes from RNNsearch: attention is not added to a recurrence, it replaces it, in source, target and between.
+What changes from RNNsearch: attention replaces the recurrence, within source and target and between them.
 input_ids [B, S] -> N encoder blocks [B, S, D]; target ids [B, T] -> N decoder blocks [B, T, D] -> logits [B, T, V]
 """
 
@@ -49,13 +49,13 @@ def sinusoidal_positions(position_ids: Tensor, hidden_size: int, layout: str = "
 
 
 class CrossAttention(MultiHeadAttention):
-    """Every target token looks at the source: queries from the decoder, keys and values from the encoder."""
+    """Every target token attends to the source: queries from the decoder, keys and values from the encoder."""
 
     def __init__(self, config, layer_idx: int):
         super().__init__(config, layer_idx, is_causal=False)
 
     def keys_and_values(self, source: Tensor, cache) -> tuple[Tensor, Tensor]:
-        """source [B, S, D] -> two of [B, H, S, D/H], projected once a sentence when there is a cache."""
+        """source [B, S, D] -> two tensors [B, H, S, D/H]; a cache projects each sentence only once."""
         if cache is not None and cache.is_updated.get(self.layer_idx):
             layer = cache.cross_attention_cache.layers[self.layer_idx]
             return layer.keys, layer.values
@@ -72,13 +72,13 @@ class CrossAttention(MultiHeadAttention):
         query = self.split_heads(self.q_proj(hidden_states))
         key, value = self.keys_and_values(source, cache)
         if query.numel() == 0 or key.shape[2] == 0:
-            # nothing to ask, or nothing to look at: the mean over no value is 0
+            # without queries or without values: the mean over no value is 0
             return self.out_proj(torch.zeros_like(hidden_states)), None
         return self.attend(query, key, value, source_mask, **kwargs)
 
 
 class DecoderBlock(GradientCheckpointingLayer):
-    """Attention to the target so far, to the source, feed-forward; each LayerNorm(x + Dropout(sub-layer(x)))."""
+    """Attention to the target so far, attention to the source, feed-forward; each LayerNorm(x + Dropout(f(x)))."""
 
     def __init__(self, config, layer_idx: int):
         super().__init__()
@@ -110,7 +110,7 @@ class DecoderBlock(GradientCheckpointingLayer):
 
 
 class TransformerPreTrainedModel(PreTrainedModel):
-    """What all parts share: the configuration and how weights start (Glorot; embeddings with variance 1/D)."""
+    """What all parts share: the configuration and the initial weights (Glorot; embeddings with variance 1/D)."""
 
     config_class = TransformerConfig
     base_model_prefix = "model"
@@ -124,7 +124,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            # times √D in the model: token vectors start as large as position vectors
+            # the model multiplies by √D, so that token vectors start as large as position vectors
             init.normal_(module.weight, std=self.config.hidden_size**-0.5)
         else:
             super()._init_weights(module)
@@ -138,7 +138,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
 
 
 class TransformerEncoder(TransformerPreTrainedModel):
-    """Turns the source into vectors that each see the whole of it."""
+    """Turns the source into vectors; each sees the whole source."""
 
     _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
 
@@ -164,7 +164,7 @@ class TransformerEncoder(TransformerPreTrainedModel):
     ) -> BaseModelOutput:
         """input_ids [B, S], attention_mask [B, S] (0 = padding) -> last_hidden_state [B, S, D].
 
-        `cu_seq_lens_q` [texts + 1] bounds texts packed into one row [1, S], none of which sees another.
+        `cu_seq_lens_q` [texts + 1] are the bounds of texts packed into one row [1, S]; no text sees another.
         """
         text = read_texts(
             self, input_ids, inputs_embeds, attention_mask, cu_seq_lens_q=cu_seq_lens_q, causal=False, **kwargs
@@ -209,7 +209,7 @@ class TransformerDecoder(TransformerPreTrainedModel):
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Token vectors [B, T, D], source [B, S, D], masks [B, seen + T] and [B, S] -> last_hidden_state [B, T, D].
 
-        Packed, `cu_seq_lens_q` bounds the targets and `cu_seq_lens_k` their sources.
+        In packed rows, `cu_seq_lens_q` are the bounds of the targets and `cu_seq_lens_k` those of their sources.
         """
         text = read_vectors(self, vectors, attention_mask, None, cache, use_cache, cu_seq_lens_q, **kwargs)
         source_mask, source_options = self.visible_source(text, source, source_attention_mask, cu_seq_lens_k)
@@ -231,10 +231,10 @@ class TransformerDecoder(TransformerPreTrainedModel):
 
 
 class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
-    """Encoder and decoder over one matrix of token vectors, which source and target share (section 3.4).
+    """Encoder and decoder with one matrix of token vectors for source and target (section 3.4).
 
-    For training, sentence pairs can be packed without padding, sources into one row [1, S], targets into one [1, T]:
-    `cu_seq_lens_k` and `cu_seq_lens_q` [pairs + 1] hold where each source and target begins, and the row's length.
+    For training, sentence pairs can be packed without padding, all sources into one row [1, S] and all targets into
+    one row [1, T]: `cu_seq_lens_k` and `cu_seq_lens_q` [pairs + 1] hold the start of each text, and the row's length.
     """
 
     source_output = BaseModelOutput

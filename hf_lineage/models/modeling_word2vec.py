@@ -1,7 +1,7 @@
 """word2vec (Mikolov et al., 2013a, b): word vectors learned from words that occur together.
 
 What changes from NNLM: no hidden layer; neighbours on both sides; a few binary decisions in place of the softmax.
-input_ids [B, T], the words around one -> vectors [B, T, D] -> their mean [B, D] -> a score of each word [B, V]
+input_ids [B, T], neighbours of a word -> vectors [B, T, D] -> their mean [B, D] -> a score per word [B, V]
 """
 
 import heapq
@@ -25,9 +25,9 @@ from .inputs import check_mask, embed_inputs
 
 @dataclass
 class HuffmanTree:
-    """A binary code of each word, short for frequent ones: `nodes` and `signs` [V, depth], 0 in `signs` = no node.
+    """A binary code per word, short for frequent words: `nodes` and `signs` [V, depth], 0 in `signs` = no node.
 
-    Word w has probability Π_i σ(signs[w, i] · v_{nodes[w, i]} · h): one factor a turn on the way from the root.
+    Word w has probability Π_i σ(signs[w, i] · v_{nodes[w, i]} · h): one factor per turn on the path from the root.
     """
 
     nodes: Tensor
@@ -43,7 +43,7 @@ class HuffmanTree:
         for joined in range(size, 2 * size - 1):
             (first, left), (second, right) = heapq.heappop(heap), heapq.heappop(heap)
             parent[left] = parent[right] = joined
-            # the authors' code bit 1 (σ of minus the score) is the more frequent child's
+            # as in the authors' code, the more frequent child has bit 1 (σ of minus the score)
             sign[left], sign[right] = 1, -1
             heapq.heappush(heap, (first + second, joined))
         paths = []
@@ -60,10 +60,10 @@ class HuffmanTree:
 
     @classmethod
     def grown(cls, counts: list[int], sizes: list[int]) -> "HuffmanTree":
-        """The tree of a vocabulary that had each of `sizes` words before it grew to all.
+        """The tree of a vocabulary that grew through each of `sizes` to its present size.
 
-        Old words keep their path and its nodes; the new ones have a tree of their own, and a new root joins both. Its
-        node has the number after those of the old tree, the new tree's come next.
+        Old words keep their path and its nodes. The new words form their own tree, and a new root joins both trees.
+        The root's node follows the nodes of the old tree; those of the new tree come next.
 
         Raises:
             ValueError: `sizes` do not rise from 1 or more to less than the number of words.
@@ -112,7 +112,7 @@ class Word2VecPreTrainedModel(PreTrainedModel):
 
 
 class Word2VecModel(Word2VecPreTrainedModel):
-    """Looks up the vector of each word; the rest of word2vec is how these vectors are learned."""
+    """Looks up the vector of each word; the rest of word2vec is about learning these vectors."""
 
     def __init__(self, config: Word2VecConfig):
         super().__init__(config)
@@ -150,17 +150,17 @@ class Word2VecModel(Word2VecPreTrainedModel):
 
 
 def mean_of_words(x: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """x [B, T, D], zero over padding -> the mean of each row's words [B, D]; zero where a row has none."""
+    """x [B, T, D], zero over padding -> the mean of each row's words [B, D]; zero for a row without words."""
     count = max(x.shape[1], 1) if attention_mask is None else attention_mask.sum(1, keepdim=True).clamp(min=1)
     return x.sum(1) / count
 
 
 class Word2VecForPreTraining(Word2VecPreTrainedModel):
-    """word2vec with its second matrix: a context vector for each word or, in a Huffman tree, for each inner node.
+    """word2vec with its second matrix: a context vector per word or, in a Huffman tree, per inner node.
 
-    `model` alone is what the papers keep: `Word2VecModel.from_pretrained(folder)` drops the context vectors, and
-    `pretraining.model.save_pretrained(folder)` writes a checkpoint without them. `word_counts` [V] belongs to the
-    checkpoint: the noise distribution and the tree follow from it.
+    The papers keep only `model`: `Word2VecModel.from_pretrained(folder)` drops the context vectors, and
+    `pretraining.model.save_pretrained(folder)` writes a checkpoint without them. `word_counts` [V] is part of the
+    checkpoint and defines the noise distribution and the tree.
 
     The forward pass is the objective written out, for any optimizer and for evaluation; `Word2VecTrainer` computes the
     same gradients many times faster.
@@ -178,7 +178,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         self.post_init()
 
     def set_word_counts(self, counts: Tensor):
-        """Takes how often each word of the vocabulary occurs in the training text, int [V].
+        """Sets how often each word of the vocabulary occurs in the training text, int [V].
 
         Raises:
             ValueError: the number of words is not vocab_size, a count is negative, or all are zero.
@@ -192,7 +192,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         self._tree = None
 
     def noise(self) -> Tensor:
-        """The distribution that negative words are drawn from, float64 [V]."""
+        """The distribution of the negative words, float64 [V]."""
         weights = self.word_counts.double() ** self.config.noise_exponent * (self.word_counts > 0)
         return weights / weights.sum()
 
@@ -212,11 +212,11 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
     def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=False):
         """Resizes both matrices. New words start as in a new model, and have count 0 until `set_word_counts`.
 
-        With hierarchical softmax the words from before keep their path in the tree (`HuffmanTree.grown`), as long as
-        their counts stay the same.
+        With hierarchical softmax, old words keep their path in the tree (`HuffmanTree.grown`) as long as their counts
+        do not change.
 
         Raises:
-            ValueError: words of a hierarchical softmax are to be taken away, whose nodes others share.
+            ValueError: a hierarchical softmax would lose words, whose nodes other words share.
         """
         old_size = self.config.vocab_size
         uses_tree = self.config.objective == "hierarchical_softmax"
@@ -239,7 +239,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         return embeddings
 
     def combine(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Vectors of the words that predict [P, C, D] -> one vector [P, D], with the gradient of config.cbow_grad."""
+        """Vectors of the predicting words [P, C, D] -> one vector [P, D], with the gradient of config.cbow_grad."""
         total = x.sum(1)
         if not self.config.cbow_mean:
             return total
@@ -257,14 +257,14 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         smoothing: float = 0.0,
         **kwargs,
     ) -> Word2VecForPreTrainingOutput:
-        """Scores [P, V] of all words from the words that predict them, `input_ids` [P, C] (skip-gram: C = 1).
+        """Scores [P, V] of all words from the predicting words `input_ids` [P, C] (skip-gram: C = 1).
 
         With `labels` [P], the loss is the mean over the P pairs in nats. `negative_ids` [P, K] are words drawn from
-        `noise()`, of which those equal to the label do not count; without them, negative sampling's loss is its
-        expectation over the noise, exactly. With `negative_ids` no logits are computed.
+        `noise()`; those equal to the label do not count, and no logits are computed. Without them, negative sampling's
+        loss is its exact expectation over the noise.
 
         Raises:
-            ValueError: label smoothing, which neither objective knows.
+            ValueError: label smoothing, which no objective supports.
         """
         if smoothing:
             raise ValueError(f"label_smoothing_factor is {smoothing}; word2vec's objectives have none: set it to 0")
@@ -299,7 +299,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
 
 
 class Word2VecForSequenceClassification(Word2VecPreTrainedModel):
-    """Labels a text by the mean of its words' vectors, which are tuned too unless `freeze_embeddings`."""
+    """Labels a text by the mean of its word vectors, which are also trained unless `freeze_embeddings`."""
 
     def __init__(self, config: Word2VecConfig):
         super().__init__(config)

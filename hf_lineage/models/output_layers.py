@@ -30,14 +30,14 @@ def log_q(ids: Tensor, vocab_size: int) -> Tensor:
 
 
 def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight [V, D] and bias [V] of the output layer, of which the sampled losses read a few rows.
+    """Weight [V, D] and bias [V] of the output layer; the sampled losses read a few of their rows.
 
     Raises:
         ValueError: the layer is wrapped in an adapter (PEFT's), whose share they would leave out.
     """
     if not isinstance(layer, nn.Linear):
         raise ValueError(
-            f"lm_head is a {type(layer).__name__}, not a plain linear layer, of which negative_ids need rows: "
+            f"lm_head is a {type(layer).__name__}, not a plain linear layer, whose rows negative_ids need: "
             "leave negative_ids out, or the adapter off lm_head"
         )
     return layer.weight, layer.bias

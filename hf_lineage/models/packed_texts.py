@@ -1,7 +1,7 @@
-"""Packing without padding: several texts in one row, none of which sees another (block-diagonal attention).
+"""Packing without padding: several texts in one row, each read by itself (block-diagonal attention).
 
-`cu_seq_lens_q`, int [texts + 1], holds where each text begins in the row, and the row's length: the name and the form
-that transformers gives its flash attention, which reads it as it is. The other attentions go from text to text.
+`cu_seq_lens_q`, int [texts + 1], holds the start of each text in the row, and the row's length. transformers' flash
+attention has this name and form, and reads it directly; the other attentions run once per text.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from .inputs import can_look
 
 
 def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
-    """What attention needs to know of the texts of a row of `length` tokens: transformers' FlashAttentionKwargs.
+    """What attention needs to know about the texts of a row of `length` tokens: transformers' FlashAttentionKwargs.
 
     Raises:
         ValueError: there is more than one row, or a mask, or the bounds do not rise from 0 to `length`.
@@ -32,35 +32,35 @@ def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask
 
 
 def document_options(position_ids: Tensor, vectors: Tensor, config) -> dict:
-    """`bounds_options` of the documents that restarting positions pack; none where there is one only, or a mask is
-    better."""
+    """`bounds_options` of the documents that restarting positions mark; none for a single document, or if a mask is
+    faster."""
     bounds = bounds_of_documents(position_ids) if segments_beat_mask(config, vectors) else None
     return {} if bounds is None else bounds_options(bounds)
 
 
 def bounds_options(bounds: Tensor) -> dict:
-    """`bounds` [texts + 1] of texts that look at themselves, as transformers' FlashAttentionKwargs."""
+    """`bounds` [texts + 1] of texts that attend to themselves, as transformers' FlashAttentionKwargs."""
     longest = int(bounds.diff().max())
     return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
 
 
 def check_pairs(targets: Tensor | None, sources: Tensor | None):
-    """Packed targets and sources, bounded by `targets` and `sources` [pairs + 1] each, must be pairs.
+    """Packed targets and sources, with the bounds `targets` and `sources` [pairs + 1], must be pairs.
 
     Raises:
-        ValueError: only one of them is packed, or there are not as many of each.
+        ValueError: only one side is packed, or the sides differ in number.
     """
     if (targets is None) != (sources is None):
         raise ValueError("give both cu_seq_lens_q, the targets' bounds, and cu_seq_lens_k, the sources', or none")
     if targets is not None and len(targets) != len(sources):
         raise ValueError(
-            f"cu_seq_lens_q bounds {len(targets) - 1} targets, cu_seq_lens_k {len(sources) - 1} sources; there must "
-            "be as many of each"
+            f"cu_seq_lens_q bounds {len(targets) - 1} targets, cu_seq_lens_k {len(sources) - 1} sources; the numbers "
+            "must be equal"
         )
 
 
 def cross_options(own: dict, sources: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
-    """`segment_options` of the attention of packed targets, whose are `own`, to their sources in a row of `length`."""
+    """`segment_options` for attention from packed targets, with options `own`, to sources in a row of `length`."""
     of_sources = segment_options(sources, batch, length, attention_mask)
     return {**own, "cu_seq_lens_k": sources, "max_length_k": of_sources["max_length_k"]}
 
@@ -72,9 +72,9 @@ def segment_positions(cu_seq_lens: Tensor, length: int) -> Tensor:
 
 
 def bounds_of_documents(position_ids: Tensor) -> Tensor | None:
-    """Where documents begin in rows read end to end, int32 [documents + 1], or None if no row has more than one.
+    """The bounds of documents in rows read end to end, int32 [documents + 1], or None if no row has more than one.
 
-    A document begins where `position_ids` [B, T] do not go on by one.
+    A document begins where `position_ids` [B, T] do not rise by one.
     """
     begins = torch.ones_like(position_ids, dtype=torch.bool)
     begins[:, 1:] = position_ids.diff() != 1
@@ -97,11 +97,11 @@ def attend_by_segment(
     max_length_k: int | None = None,
     **options,
 ) -> tuple[Tensor, None]:
-    """`attend`, one of transformers' attention functions, from text to text; mixed values [B, T, H, D/H].
+    """Runs `attend`, one of transformers' attention functions, once per text; mixed values [B, T, H, D/H].
 
-    Rows are read end to end: the bounds go from 0 to B · T, and a mask is for one row only. The time grows with the
-    sum of the squared lengths, not with the square of their sum. No weights are returned. `cu_seq_lens_k`, where it
-    differs, bounds the texts that are looked at, one for each text that looks.
+    Rows are read end to end: the bounds run from 0 to B · T, and a mask needs a single row. The time grows with the
+    sum of the squared lengths, not with the square of their sum. No weights are returned. `cu_seq_lens_k` are the
+    bounds of the key texts, one per query text, if they differ from `cu_seq_lens_q`.
     """
     lengths = cu_seq_lens_q.diff().tolist()
     sources = lengths if cu_seq_lens_k is None else cu_seq_lens_k.diff().tolist()
@@ -112,7 +112,7 @@ def attend_by_segment(
     if rows > 1:
         query, key, value = (x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value))  # [1, H, B · T, D/H]
     if attention_mask is None and module.is_causal and module.config._attn_implementation != "sdpa":
-        # written out or flex, attention is causal by its mask only
+        # eager and flex attention are causal only by their mask
         future = query.new_full((1, 1, *(max(lengths),) * 2), -torch.inf).triu_(1)
         masks = [future[..., :length, :length] for length in lengths]
     elif attention_mask is None:
@@ -120,7 +120,7 @@ def attend_by_segment(
     else:
         ends = cu_seq_lens_q.tolist()
         masks = [attention_mask[..., a:b, a:b] for a, b in zip(ends, ends[1:], strict=False)]
-    # split, not slices: its gradient is one concatenation, not a row of zeros for each text
+    # split, not slices: its gradient is one concatenation, not a row of zeros per text
     texts = zip(
         query.split(lengths, dim=2), key.split(sources, dim=2), value.split(sources, dim=2), masks, strict=True
     )

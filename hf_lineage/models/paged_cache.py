@@ -1,11 +1,11 @@
-"""Continuous batching, transformers' generate_batch(), keeps the keys and values of attention in pages."""
+"""Continuous batching (transformers' generate_batch()) keeps the keys and values of attention in pages."""
 
 
 class WithoutPagedCache:
-    """Refuses continuous batching where more than keys and values is kept; inherit it before GenerationMixin."""
+    """Refuses continuous batching for models that keep more than keys and values; inherit before GenerationMixin."""
 
     def init_continuous_batching(self, *args, **kwargs):
-        """All of transformers' ways into continuous batching go through here.
+        """Every entry to transformers' continuous batching calls this.
 
         Raises:
             NotImplementedError: always.

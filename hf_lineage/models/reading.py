@@ -15,17 +15,17 @@ from .positions import check_positions, token_positions
 
 @dataclass
 class Texts:
-    """What a station has read, as its embeddings and blocks take it."""
+    """The inputs of a station, as its embeddings and blocks need them."""
 
-    # of the tokens [B, T, D]
+    # token vectors [B, T, D]
     vectors: Tensor
-    # of each token in its text [B or 1, T]
+    # position of each token in its text [B or 1, T]
     position_ids: Tensor
-    # who sees whom, in the form of the model's attention; None where no mask is needed
+    # which token sees which, in the form of the model's attention; None without a mask
     mask: Tensor | None
-    # of attention: those of the caller, and the bounds of packed texts
+    # options of attention: the caller's, and the bounds of packed texts
     options: dict
-    # the caller's, or a new one
+    # the caller's cache, or a new one
     cache: DynamicCache | EncoderDecoderCache | None
 
 
@@ -49,7 +49,7 @@ def read_vectors(
     positions: Callable[..., Tensor] = token_positions,
     **options,
 ) -> Texts:
-    """Token vectors [B, T, D] with all that the blocks of `model` need to know of them.
+    """Token vectors [B, T, D], with everything that the blocks of `model` need to know about them.
 
     A `causal` token sees those before it, others see all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal ones
     may have `position_ids` [B, T] that restart instead, where there is no mask and no cache. `positions` finds the
@@ -59,7 +59,7 @@ def read_vectors(
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
     """
     if isinstance(cache, PagedAttentionCache):
-        # continuous batching brings the positions, the mask and the bounds of its requests
+        # continuous batching gives the positions, the mask and the bounds of its requests
         check_positions(position_ids, model.config.max_position_embeddings)
         options = {**options, "cu_seq_lens_q": cu_seq_lens_q}
         return Texts(vectors, position_ids, attention_mask, options, cache)
@@ -73,7 +73,7 @@ def read_vectors(
         packed = segment_options(cu_seq_lens_q, batch, length, attention_mask)
         position_ids = segment_positions(cu_seq_lens_q, length) if position_ids is None else position_ids
     elif causal and position_ids is not None and attention_mask is None and cache is None:
-        # read off positions that the caller gave, never off those computed here
+        # from positions that the caller gave, never from those computed here
         packed = document_options(position_ids, vectors, model.config)
     if not packed:
         mask = visible_tokens(model.config, vectors, attention_mask, position_ids, cache, causal)
@@ -86,14 +86,14 @@ def read_vectors(
 
 
 def new_cache(config) -> DynamicCache | EncoderDecoderCache:
-    """An empty cache: keys and values of the tokens so far, and of the source in an encoder-decoder."""
+    """An empty cache for keys and values of the tokens so far, and of the source in an encoder-decoder."""
     if config.is_encoder_decoder:
         return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
     return DynamicCache(config=config)
 
 
 def visible_tokens(config, vectors, attention_mask, position_ids, cache, causal: bool) -> Tensor | None:
-    """transformers' mask of who sees whom, in the form of the configured attention."""
+    """transformers' mask of which token sees which, in the form of the configured attention."""
     if causal:
         cache = getattr(cache, "self_attention_cache", cache)
         return create_causal_mask(config, vectors, attention_mask, cache, position_ids=position_ids)

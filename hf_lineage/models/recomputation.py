@@ -1,4 +1,4 @@
-"""Gradient checkpointing, which runs layers twice, and the cache, which they would write twice."""
+"""Gradient checkpointing runs layers twice, so that they would also write a cache twice."""
 
 from functools import wraps
 
@@ -6,7 +6,7 @@ import torch
 
 
 def drops_cache_to_recompute(forward):
-    """Keeps the cache from a base model whose layers write it and run twice (gradient checkpointing)."""
+    """Drops the cache in a base model whose layers write it and run twice (gradient checkpointing)."""
 
     @wraps(forward)
     def wrapper(self, *args, **kwargs):

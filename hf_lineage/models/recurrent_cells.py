@@ -1,7 +1,7 @@
 """Recurrent cells: RNN, LSTM and GRU, with the variants that later papers name.
 
 `step` of each cell is the paper's equation; a call applies it over time, `run_both_ways` two cells in both directions.
-Weights are stacked gate by gate in torch's order, with one bias where torch.nn keeps two redundant ones.
+Weights are stacked gate by gate in torch's order, with one bias instead of torch.nn's two redundant ones.
 """
 
 import torch
@@ -44,11 +44,11 @@ class RecurrentCell(nn.Module):
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """Length of each state: h [B, P], then the cell c [B, D] where there is one."""
+        """Length of each state: h [B, P], then the cell c [B, D] if there is one."""
         return (self.output_size, self.hidden_size)[: self.num_states]
 
     def initial_state(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Zeros: what the network remembers before the first token."""
+        """The state before the first token: zeros."""
         return tuple(x.new_zeros(x.shape[0], size) for size in self.state_sizes)
 
     def step(self, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -61,8 +61,8 @@ class RecurrentCell(nn.Module):
         """Applies `step` over time: x [B, T, E] -> every h [B, T, P] and the state after each row's last token.
 
         Row b holds `lengths[b]` tokens (None = T everywhere) followed by padding, over which h is zero.
-        A fast path gives the same result. With `run`, it is run(self, x, state) instead: offloaded and sharded weights
-        are here during this call only.
+        A fast path gives the same result. With `run` it returns run(self, x, state), because offloaded and sharded
+        weights are loaded only during this call.
         """
         if run is not None:
             return run(self, x, state)
@@ -76,7 +76,7 @@ class RecurrentCell(nn.Module):
 def step_by_step(
     cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The recurrence written out: W x + b for all time steps at once, then one `step` after the other."""
+    """The recurrence written out: W x + b for all time steps at once, then step by step."""
     projected = linear(x.flatten(0, 1), cell.weight_ih, cell.bias).unflatten(0, x.shape[:2])  # [B, T, G·D]
     inputs = (projected,)
     if lengths is not None:
@@ -104,7 +104,7 @@ def run_both_ways(
 ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
     """x [B, T, E], tokens at each row's front -> outputs [B, T, D], and the last states of the two cells.
 
-    The second cell, if there is one, reads the whole row from its end, and its outputs stand beside the first one's.
+    The second cell, if any, reads the row from its end, and its outputs are concatenated to those of the first.
     """
     lengths = padding.lengths if padding is not None else None
     outputs, last = cell(x, state, lengths)
@@ -122,7 +122,7 @@ def step_on(cell: RecurrentCell, projected: Tensor, state: tuple[Tensor, ...]) -
 
 
 def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """`cell(x, state, run=one_step)` reads x [B, E] in the state before it -> the state after it."""
+    """`cell(x, state, run=one_step)`: x [B, E] and the state before it -> the state after it."""
     return cell.step(linear(x, cell.weight_ih, cell.bias), state)
 
 
@@ -130,12 +130,12 @@ def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple
 @torch.compiler.disable
 def with_fewer_weights(cell: RecurrentCell) -> RecurrentCell:
     """The cell for one call, with entries of its recurrent weights dropped (DropConnect; Merity et al., 2017)."""
-    # a parametrization (an adapter, say) forbids copy, and would compute the whole weight again
+    # a parametrization (such as an adapter) forbids copy, and would compute the whole weight again
     cell_class = type_before_parametrizations(cell)
     fewer = cell_class.__new__(cell_class)
     fewer.__dict__.update(cell.__dict__)
     names = (*cell._parameters, *getattr(cell, "parametrizations", ()))
-    # no parameter of its own: the gradient flows through the dropout to the cell's
+    # not a new parameter: the gradient flows through the dropout to the cell's
     fewer._parameters = {name: getattr(cell, name) for name in names}
     fewer._parameters["weight_hh"] = dropout(cell.weight_hh, cell.weight_dropout)
     return fewer
@@ -158,12 +158,12 @@ class LSTMCell(RecurrentCell):
 
     The gates i, f, o = σ(…) and the candidate g = tanh(…) each read x_t and h_{t−1}.
 
-    `peephole` lets the gates read the cell too, i and f the one before, o the new one: each unit its own
-    ("diagonal": weight_ch [3, D]; Gers & Schmidhuber, 2000) or all of them ("full": weight_ch [3·D, D]).
-    `coupled_gates` makes one gate of i and f: "input" keeps i, with f = 1 − i (CIFG; Greff et al., 2017), "forget"
-    keeps f, with i = 1 − f. The stacked weights then have three gates, the peepholes two.
+    `peephole` lets the gates also read the cell (i and f the old one, o the new one): each unit its own ("diagonal":
+    weight_ch [3, D]; Gers & Schmidhuber, 2000) or all units ("full": weight_ch [3·D, D]).
+    `coupled_gates` merges i and f: "input" keeps i, with f = 1 − i (CIFG; Greff et al., 2017), "forget" keeps f, with
+    i = 1 − f. The stacked weights then have three gates, the peepholes two.
     `projection_size` P makes h_t = R (o ⊙ tanh(c_t)) [B, P] with weight_hr R [P, D] (LSTMP; Sak et al., 2014).
-    `cell_clip` bounds c_t, before the output reads it, and `projection_clip` the projected h_t, to ± its value.
+    `cell_clip` limits c_t to ± its value before the output reads it, `projection_clip` the projected h_t.
     """
 
     num_states = 2
@@ -199,13 +199,13 @@ class LSTMCell(RecurrentCell):
     def bias_of_forget_gate(self, value: float) -> Tensor:
         """A bias [G·D] of zeros with which the forget gate starts at `value`."""
         gates = torch.zeros(self.num_gates, self.hidden_size)
-        # an input gate that stands for both starts closed by as much as the forget gate starts open
+        # a learned input gate sets f = 1 − i, so it starts as closed as the forget gate starts open
         gate, sign = {None: (1, 1), "input": (0, -1), "forget": (0, 1)}[self.coupled_gates]
         gates[gate] = sign * value
         return gates.flatten()
 
     def seen_through_peepholes(self, c: Tensor, first: int, last: int) -> Tensor:
-        """What gates `first` to `last` (excluded) of [i, f, o], or of [the coupled one, o], read from c [B, D]."""
+        """What gates `first` to `last` (excluded) of [i, f, o], or of [coupled gate, o], read from c [B, D]."""
         if self.peephole == "diagonal":
             return (c[:, None] * self.weight_ch[first:last]).flatten(1)
         return linear(c, self.weight_ch[first * self.hidden_size : last * self.hidden_size])
@@ -239,8 +239,8 @@ class LSTMCell(RecurrentCell):
 class GRUCell(RecurrentCell):
     """h_t = z ⊙ h_{t−1} + (1 − z) ⊙ h̃   (Cho et al., 2014)
 
-    `reset_mode` says where the reset gate r acts on the candidate h̃: "after" the recurrent product, as in the paper's
-    first version, cuDNN and torch: h̃ = tanh(W x_t + b + r ⊙ (U h_{t−1} + b_h)) with a second bias, `bias_hn` [D]; or
+    The reset gate r acts on the candidate h̃ as `reset_mode` says. "after" the recurrent product, as in the paper's
+    first version, cuDNN and torch: h̃ = tanh(W x_t + b + r ⊙ (U h_{t−1} + b_h)) with a second bias, `bias_hn` [D].
     "before" it, as in the published version and its code: h̃ = tanh(W x_t + b + U (r ⊙ h_{t−1})).
     `update_convention` says what the update gate z does: "keep" the state, as above, or "replace" it:
     h_t = (1 − z) ⊙ h_{t−1} + z ⊙ h̃ (Bahdanau et al., 2015).

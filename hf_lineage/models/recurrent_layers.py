@@ -8,9 +8,9 @@ from .recurrent_state import Padding, reorder_time
 
 
 class RecurrentLayer(GradientCheckpointingLayer):
-    """One cell run over time from left to right; with a second one from right to left if `backward_cell` is given.
+    """One cell run over time from left to right; with `backward_cell`, a second one from right to left.
 
-    Padding, wherever it stands, neither changes the state nor is read: the outputs over it are zero.
+    Padding on any side is skipped: it does not change the state, and the outputs over it are zero.
     """
 
     def __init__(self, cell: RecurrentCell, layer_idx: int, backward_cell: RecurrentCell | None = None):

@@ -1,4 +1,4 @@
-"""What the recurrent encoder-decoders share: layers that hand their states over, the encoder, bridge and readout."""
+"""What the recurrent encoder-decoders share: layers that pass on their states, the encoder, bridge and readout."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
 
 
 class SequenceLayer(GradientCheckpointingLayer):
-    """A cell run over rows whose tokens stand at their front, from state to state; a second one runs backwards."""
+    """A cell run over rows with their tokens at the front, from state to state; a second cell runs backwards."""
 
     def __init__(self, cell: RecurrentCell, backward_cell: RecurrentCell | None = None):
         super().__init__()
@@ -48,9 +48,9 @@ class SequenceLayer(GradientCheckpointingLayer):
 
 @dataclass
 class RecurrentEncoderOutput(ModelOutput):
-    """A source read: a vector for each token [B, S, D], and each layer's last states [B, N, K, D].
+    """The source after reading: a vector per token [B, S, D], and each layer's last states [B, N, K, D].
 
-    K is 2 for an LSTM (h and c), else 1; D is that of both directions.
+    K is 2 for an LSTM (h and c), else 1; D counts both directions.
     """
 
     last_hidden_state: Tensor | None = None
@@ -73,7 +73,7 @@ class RecurrentEncoder(nn.Module):
             for read in [config.embedding_size] + [config.source_size] * (config.num_hidden_layers - 1)
         )
 
-    # the cells run in kernels, between which there is next to nothing to compile
+    # the cells run in kernels, with almost nothing to compile between them
     @torch.compiler.disable
     def forward(
         self,
@@ -85,7 +85,7 @@ class RecurrentEncoder(nn.Module):
     ) -> RecurrentEncoderOutput:
         """input_ids [B, S], attention_mask [B, S] (0 = padding, on any side) -> last_hidden_state [B, S, D].
 
-        Vectors stand where their tokens do, those over padding are zero.
+        Each vector has its token's place; vectors over padding are zero.
         """
         vectors, _ = read_texts(self, input_ids, inputs_embeds, attention_mask, None, False)
         padding = Padding.of(attention_mask, vectors.shape[1])
@@ -112,7 +112,7 @@ class RecurrentEncoder(nn.Module):
 
 
 class Bridge(nn.Module):
-    """The decoder's first states, made of the encoder's last ones as the configuration's `bridge` says."""
+    """The decoder's first states, from the encoder's last states as the configuration's `bridge` says."""
 
     def __init__(self, config):
         super().__init__()
@@ -130,7 +130,7 @@ class Bridge(nn.Module):
 
 
 class MaxoutReadout(nn.Module):
-    """max over pairs of U s + V e(y) + C c, a deep output that sees the state, the last word and the context.
+    """max over pairs of U s + V e(y) + C c, a deep output that reads the state, the last word and the context.
 
     (Goodfellow et al., 2013; Cho et al., 2014, supplement; Bahdanau et al., 2015, appendix A.2.2)
     """
@@ -150,9 +150,9 @@ class MaxoutReadout(nn.Module):
 
 
 class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
-    """What every head of the recurrent encoder-decoders shares: how weights start, and a vocabulary that can grow.
+    """What every head of the recurrent encoder-decoders shares: initial weights, and a vocabulary that can grow.
 
-    Gradient checkpointing runs each layer of the encoder again and each of the decoder's, or its steps; not the
+    Gradient checkpointing recomputes each layer of the encoder and each layer or step of the decoder, but not the
     embeddings, the bridge, the readout and the output layer.
 
     Raises:
@@ -161,7 +161,7 @@ class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
 
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    # the state cannot be rolled back token by token: generate() must not try assisted decoding
+    # generate() must not try assisted decoding: a state cannot be rolled back token by token
     _is_stateful = True
     _no_split_modules = ["SequenceLayer"]
 
@@ -199,7 +199,7 @@ class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
         self.base_model.encoder.embed_tokens = embeddings
 
     def _get_static_cache_init_shape(self):
-        # generate() would set aside room for heads, which a state does not have
+        # generate() would reserve memory for attention heads, and a state has none
         return None
 
     def _resize_token_embeddings(self, new_num_tokens, pad_to_multiple_of=None, mean_resizing=True):
@@ -218,7 +218,7 @@ class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
 
 
 class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
-    """Encoder and decoder; the station gives the decoder by `new_decoder`. Training makes no cache unless asked."""
+    """Encoder and decoder; the station defines the decoder in `new_decoder`. Training makes no cache by default."""
 
     source_output = RecurrentEncoderOutput
 
@@ -230,7 +230,7 @@ class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
         self.post_init()
 
     def new_decoder(self, config) -> nn.Module:
-        """A module with `embed_tokens` that is called as in `decode` and gives `DecoderOutput`."""
+        """A module with `embed_tokens`, called as in `decode`, that gives a `DecoderOutput`."""
         raise NotImplementedError
 
     def encode(self, input_ids, attention_mask, inputs_embeds, output_hidden_states=None, **options):
@@ -274,7 +274,7 @@ class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
 
 
 def check_cache(cache, batch: int):
-    """The cache of a recurrent encoder-decoder holds the states of `batch` targets, and what it keeps of the sources.
+    """Checks that the cache of a recurrent encoder-decoder holds the states of `batch` targets, and their sources.
 
     Raises:
         ValueError: it does not.
@@ -289,7 +289,7 @@ def check_cache(cache, batch: int):
 
 @dataclass
 class DecoderOutput:
-    """What a decoder gives: the vectors that the output layer reads, those of every layer, and the alignment."""
+    """A decoder's outputs: the output layer's input, the vectors of every layer, and the alignment."""
 
     last_hidden_state: Tensor  # [B, T, D]
     hidden_states: tuple[Tensor, ...]
@@ -297,7 +297,7 @@ class DecoderOutput:
 
 
 def state_before(cache: EncoderDecoderCache | None, layer: int, first: Tensor) -> tuple[Tensor, ...]:
-    """The state (h [B, D] or h and c) that decoder layer `layer` goes on from: the cache's, else that of `first`."""
+    """The state (h [B, D] or h and c) before decoder layer `layer`: from the cache, else from `first`."""
     carried = cache.self_attention_cache.layers[layer].state() if cache is not None else None
     if carried is None:
         return first[:, layer].unbind(1)
@@ -312,7 +312,7 @@ def keep_state(
     length: int,
     beside: Tensor | None = None,
 ):
-    """Puts the state after `length` tokens into the cache, and what else [B, any size] the next token needs."""
+    """Puts the state after `length` tokens into the cache, and other tensors [B, any size] for the next token."""
     h, *c = state
     empty = h.new_zeros(h.shape[0], 0)
     h = h if beside is None else torch.cat([h, beside], dim=1)

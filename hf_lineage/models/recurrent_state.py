@@ -1,4 +1,4 @@
-"""What recurrent models read and carry between calls: where a batch's tokens are, and the cache of their states."""
+"""What recurrent models read and carry between calls: the places of a batch's tokens, and the cache of states."""
 
 from dataclasses import dataclass
 
@@ -65,7 +65,7 @@ class RecurrentStateLayer(CacheLayerMixin):
             self.keys, self.values = self.keys[indices], self.values[indices]
 
 
-# a state never grows: it serves `StaticCache` as it is (transformers itself adds it to `DynamicCache` only)
+# a state never grows, so it also serves `StaticCache` (transformers adds it only to `DynamicCache`)
 STATIC_LAYER_TYPE_MAPPING[RecurrentStateLayer._layer_type] = RecurrentStateLayer
 
 
@@ -76,7 +76,7 @@ def check_states(cache, batch: int):
         ValueError: it was made for attention, or for another batch.
     """
     layers = cache.layers
-    # by name: code loaded from the Hub has a class of its own
+    # by name, since code loaded from the Hub has its own class
     if not layers or any(type(layer).__name__ != RecurrentStateLayer.__name__ for layer in layers):
         raise ValueError(
             "cache holds keys and values, not the states of a recurrent model: make it with "
@@ -88,7 +88,7 @@ def check_states(cache, batch: int):
 
 
 def open_cache(config, cache, use_cache: bool | None, batch: int):
-    """The cache as given, after `check_states`, or a new one if `use_cache` asks for it; None without either."""
+    """The given cache after `check_states`, or with `use_cache` a new one, or None."""
     if cache is None:
         return DynamicCache(config=config) if use_cache else None
     check_states(cache, batch)

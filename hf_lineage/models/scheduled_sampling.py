@@ -1,4 +1,4 @@
-"""Scheduled sampling (Bengio et al., 2015): in training, a decoder that reads some of its own words.
+"""Scheduled sampling (Bengio et al., 2015): in training, the decoder reads some of its own words.
 
 What changes from teacher forcing: where a coin says so, y_{t−1} is the model's own most likely word.
 decoder_input_ids [B, T], coins own_words [B, T] -> what was read [B, T] -> last_hidden_state [B, T, D]
@@ -25,14 +25,14 @@ def read_own_words(
     output_hidden_states: bool | None = None,
     **options,
 ) -> Seq2SeqModelOutput:
-    """`model.model`'s answer if the decoder reads its own argmax wherever own_words [B, T] is True.
+    """The outputs of `model.model` if the decoder reads its own argmax wherever own_words [B, T] is True.
 
-    Steps between two coins run at once, so that without any it is teacher forcing. The gradient is that of the words
-    read, as if they had been given: none flows through the argmax (section 2.4).
+    Steps between two coins run at once; without coins, this is teacher forcing. The words read count as given: no
+    gradient flows through the argmax (section 2.4).
 
     Raises:
-        ValueError: the station carries no state, or the coins have another shape than the decoder's input or choose
-            its first word, before which nothing was answered; a cache or vectors are given in place of words.
+        ValueError: the station carries no state, the coins have another shape than the decoder's input or choose its
+            first word (which has no prediction before it), or a cache or vectors are given instead of words.
     """
     if not model._is_stateful:
         raise ValueError(f"own_words needs a recurrent encoder-decoder, not a {type(model).__name__}")
@@ -45,7 +45,7 @@ def read_own_words(
             f"{list(decoder_input_ids.shape)}"
         )
     if own_words[:, :1].any():
-        raise ValueError("own_words[:, 0] is True, but before the first word the model has answered nothing")
+        raise ValueError("own_words[:, 0] is True, but the model has no prediction before the first word")
     if encoder_outputs is None:
         encoder_outputs = model.get_encoder()(
             input_ids, attention_mask, inputs_embeds=inputs_embeds, output_hidden_states=output_hidden_states

@@ -1,4 +1,4 @@
-"""ELMo's characters: each word as the bytes of its UTF-8 form between marks, beside its id in a vocabulary."""
+"""ELMo's characters: each word as its UTF-8 bytes between marks, and its id in a vocabulary."""
 
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, FILL = 257, 258, 259, 260, 2
 
 @lru_cache(maxsize=100_000)
 def word_characters(word: str, length: int = 50) -> tuple[int, ...]:
-    """`length` ids of a word as Peters et al. (2018) number them; what does not fit between the marks is cut off."""
+    """`length` ids of a word, numbered as in Peters et al. (2018); bytes that do not fit between the marks are cut."""
     content = [byte + 1 for byte in word.encode("utf-8", "ignore")[: length - 2]]
     return (BEGIN_WORD, *content, END_WORD, *[FILL] * (length - len(content) - 2))
 
@@ -23,12 +23,12 @@ def mark_characters(mark: int, length: int = 50) -> tuple[int, ...]:
 
 
 class ELMoTokenizer(PreTrainedTokenizerFast):
-    """A word-level tokenizer that also gives `char_ids` [T, C]: the words themselves, in or out of the vocabulary.
+    """A word-level tokenizer that also gives `char_ids` [T, C]: the spelling of words in or outside the vocabulary.
 
-    `input_ids` are what a language model predicts, and what a model with a token layer of "words" reads. Rows of
-    `char_ids` over padding are 0; `bos_token` and `eos_token` have marks in place of letters. C is
-    `max_characters_per_token`, 50 unless the tokenizer was made with another number. A normalizer changes the ids
-    only: characters are those of the text. `tokenization.elmo_tokenizer` makes one.
+    A language model predicts `input_ids`, and a model with a token layer of "words" reads them. Rows of `char_ids`
+    over padding are 0; `bos_token` and `eos_token` have marks instead of letters. C is `max_characters_per_token`, by
+    default 50. A normalizer changes only the ids: characters are those of the text. `tokenization.elmo_tokenizer`
+    makes such a tokenizer.
     """
 
     # not annotated: read by transformers
@@ -48,7 +48,7 @@ class ELMoTokenizer(PreTrainedTokenizerFast):
         return list(word_characters(token, length))
 
     def vocabulary_characters(self) -> list[list[int]]:
-        """Rows of all words of the vocabulary, [V][C], by id: what a cache of token vectors is made of."""
+        """Rows of all words of the vocabulary, [V][C], by id; input for a cache of token vectors."""
         return [self.characters_of(self.convert_ids_to_tokens(index)) for index in range(len(self))]
 
     def _encode_plus(self, text, text_pair=None, return_tensors=None, is_split_into_words=False, **kwargs):

@@ -1,4 +1,4 @@
-"""The Transformer's post-norm block (Vaswani et al., 2017, section 3.1), which GPT and BERT took over unchanged."""
+"""The Transformer's post-norm block (Vaswani et al., 2017, section 3.1), unchanged in GPT and BERT."""
 
 from torch import Tensor, nn
 from transformers.activations import ACT2FN

@@ -1,4 +1,4 @@
-"""Reports that open offline: one HTML file with its plots inside."""
+"""Reports that open offline: one HTML file each, with its plots inside."""
 
 from hf_lineage.reports.alignment_report import alignment_table, plot_alignment, write_alignment_report
 from hf_lineage.reports.attention_report import (

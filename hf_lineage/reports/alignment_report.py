@@ -12,7 +12,7 @@ from hf_lineage.files import replacing, write_text
 from hf_lineage.inference.given_alignment import Alignment
 
 
-# the first of these that is installed draws what matplotlib's own font lacks
+# the first installed one draws the characters that matplotlib's own font lacks
 CJK_FONTS = (
     "Noto Sans CJK SC",
     "Source Han Sans SC",
@@ -47,7 +47,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
 def plot_alignment(alignment: Alignment, path: str | Path):
     """Draws one alignment, source words across and target words down, dark where the weight is high.
 
-    The ending of `path` chooses the format. In SVG, words stay text, which the viewer's fonts draw in any language.
+    The ending of `path` decides the format. In SVG, words stay text, so that the viewer's fonts draw any language.
     """
     path = Path(path)
     height, width = alignment.weights.shape
@@ -74,7 +74,7 @@ def write_alignment_report(
 ):
     """Writes a page with a heat map of each alignment to `path`, in one piece; it needs no network.
 
-    `gold` gives each pair's (sure, possible) links, which are outlined, the only possible ones dotted.
+    `gold` gives each pair's (sure, possible) links, which are outlined; links that are only possible are dotted.
     """
     gold = [(set(), set())] * len(alignments) if gold is None else gold
     tables = [alignment_table(alignment, *links) for alignment, links in zip(alignments, gold, strict=True)]
@@ -83,7 +83,7 @@ def write_alignment_report(
 
 
 def alignment_table(alignment: Alignment, sure: Collection = (), possible: Collection = ()) -> str:
-    """A heat map as HTML, for a page that holds `STYLE`; links (source, target) that are known are outlined."""
+    """A heat map as HTML, for a page with `STYLE`; known links (source, target) are outlined."""
     head = "".join(f"<th>{escape(word)}</th>" for word in alignment.source)
     rows = []
     for j, word in enumerate(alignment.target):

@@ -1,4 +1,4 @@
-"""Where each attention head looks: one HTML file, offline, with a selector of layer and head."""
+"""What each attention head attends to: one offline HTML file with selectors of layer and head."""
 
 import json
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ STYLE = """
 """
 
 SECTION = """<div class="attention">
-<p>Each row is a token that looks; the darker a cell, the more it takes from the token of the column.
-Point at a cell for its weight.</p>
+<p>Each row is a token that attends; the darker a cell, the more it takes from the token of its column.
+Point at a cell to see its weight.</p>
 <label>layer <select class="layer"></select></label>
 <label>head <select class="head"></select></label>
 <table class="weights"></table>
@@ -86,16 +86,16 @@ class AttentionMap:
 
 @torch.no_grad()
 def record_attention(model_name: str | Path, text: str, target: str | None = None) -> list[AttentionMap]:
-    """What a saved model attends to: a map of self-attention, [H, T, T] a layer.
+    """What a saved model attends to: a map of self-attention, [H, T, T] per layer.
 
-    An encoder-decoder reads `text` [S] and writes `target` [T], or what it generates itself, and gives the maps it has
-    of encoder self-attention [H, S, S], decoder self-attention [H, T, T] and cross-attention [H, T, S]. A row of the
-    decoder is the token being predicted; its self-attention's columns are the tokens read, from the start mark on.
-    Attention without heads counts as one head. Texts longer than the tokenizer's model_max_length are cut.
+    An encoder-decoder reads `text` [S] and writes `target` [T], or its own output. It gives the maps it has: encoder
+    self-attention [H, S, S], decoder self-attention [H, T, T] and cross-attention [H, T, S]. A row of the decoder is
+    the predicted token; the columns of its self-attention are the tokens read, from the start mark on. Attention
+    without heads counts as one head. Texts longer than the tokenizer's model_max_length are cut.
 
     Raises:
-        ValueError: the model records no attention, or `target` is given to a model that is no encoder-decoder, or it
-            or what the model generates is empty.
+        ValueError: the model records no attention, `target` is given to a model that is no encoder-decoder, or the
+            target or the model's output is empty.
     """
     tokenizer = AutoTokenizer.from_pretrained(model_name)
     translates = AutoConfig.from_pretrained(model_name).is_encoder_decoder
@@ -146,7 +146,7 @@ def _target_ids(model, tokenizer, inputs: dict[str, Tensor], target: str | None)
 
 
 def attention_section(shown: AttentionMap, decimals: int = 4) -> str:
-    """HTML with selectors of layer and head, for a page that holds `STYLE`.
+    """HTML with selectors of layer and head, for a page with `STYLE`.
 
     Raises:
         ValueError: a tensor of `shown.weights` does not fit the tokens.
@@ -161,12 +161,12 @@ def attention_section(shown: AttentionMap, decimals: int = 4) -> str:
         [[[round(w, decimals) for w in row] for row in head] for head in layer.tolist()] for layer in shown.weights
     ]
     data = {"rows": shown.rows, "columns": shown.columns, "weights": rounded}
-    # "<" would end the script where a token is a tag
+    # a token such as a tag would end the script by its "<"
     return SECTION.format(**{name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()})
 
 
 def write_attention_report(path: Path, maps: Sequence[AttentionMap], title: str = "Attention"):
-    """Writes a page with an `attention_section` for each of `maps` to `path`, in one piece.
+    """Writes a page with an `attention_section` per map to `path`, in one piece.
 
     Raises:
         ValueError: a tensor does not fit its map's tokens.

@@ -1,4 +1,4 @@
-"""BLEU by the length of the source: how a model's translations fare as sentences get longer."""
+"""BLEU by the length of the source: how the quality of translations changes as sentences get longer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,17 +18,17 @@ def bleu_by_length(
 ) -> list[dict]:
     """Corpus BLEU of the pairs whose source has 1 to bounds[0] words, more than that to bounds[1], …, and of the rest.
 
-    `lengths` counts the words of each source, as `hf_lineage.data.cjk.numbers_of_words` does, for one. Gives a row for
-    each bucket that has pairs: `longer_than` and `up_to` (None for the rest), `pairs`, their mean source length
-    `words`, and `bleu` (0 to 100).
+    `lengths` counts the words of each source, for example by `hf_lineage.data.cjk.numbers_of_words`. Gives one row per
+    bucket with pairs: `longer_than` and `up_to` (None for the rest), `pairs`, their mean source length `words`, and
+    `bleu` (0 to 100).
 
     Raises:
-        ValueError: the bounds do not rise from above 0, or there are not as many of one as of the other.
+        ValueError: the bounds do not rise from above 0, or the three lists differ in length.
     """
     if not len(translations) == len(references) == len(lengths):
         raise ValueError(
             f"there are {len(translations)} translations, {len(references)} references and {len(lengths)} lengths: "
-            "give one of each a pair"
+            "give one of each per pair"
         )
     edges = [0, *bounds]
     if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
@@ -49,7 +49,7 @@ def bleu_by_length(
 
 
 def plot_bleu_by_length(curves: Mapping[str, Sequence[dict]], path: str | Path):
-    """One curve a model through its rows of `bleu_by_length`, as an image of the kind that the path's ending names."""
+    """One curve per model through its rows of `bleu_by_length`, as an image; the ending of `path` says which kind."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, rows in curves.items():

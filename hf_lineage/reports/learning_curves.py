@@ -1,4 +1,4 @@
-"""Losses as they fell: of the training text after each report, of the validation text after each evaluation."""
+"""Learning curves: training loss at each report, validation loss at each evaluation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 
 def learning_curves(results: Mapping[str, dict], unit: str) -> Figure:
-    """Training loss (line) and validation loss (dots) of each model, in nats, over the `unit` trained on.
+    """Training loss (line) and validation loss (dots) of each model, in nats, over the number of `unit` trained on.
 
     Each result has `train_curve` and `validation_curve`, lists, possibly empty, of (number of units, loss, …).
     """
@@ -23,7 +23,7 @@ def learning_curves(results: Mapping[str, dict], unit: str) -> Figure:
 
 
 def plot_learning_curves(results: Mapping[str, dict], path: str | Path, unit: str = "updates"):
-    """`learning_curves` as an image of the kind that the path's ending names."""
+    """`learning_curves` as an image; the ending of `path` decides its format."""
     learning_curves(results, unit).savefig(path)
 
 

@@ -1,4 +1,4 @@
-"""The lineage run as one HTML file: the stations in order of history, and a section for each kind of model."""
+"""The lineage run as one HTML file: the stations in historical order, and a section per kind of model."""
 
 from collections.abc import Sequence
 from html import escape
@@ -65,7 +65,7 @@ def language_models_section(results: Sequence[dict]) -> str:
     ]
     table = html_table(list(COLUMNS.values()), [[result[key] for key in COLUMNS] for result in results])
     curves = learning_curves({result["model"]: result for result in results}, "tokens")
-    caption = "Loss a token on the training text (lines) and on the validation text (dots)."
+    caption = "Loss per token on the training text (lines) and on the validation text (dots)."
     return (
         f'<div class="wide">{table}</div>'
         + html_figure(png(curves), "learning curves", caption)
@@ -74,7 +74,7 @@ def language_models_section(results: Sequence[dict]) -> str:
 
 
 def context_plot(similarities: dict[str, dict[str, list[float] | None]]) -> bytes:
-    """PNG of cosines over the layers, a panel a word, a line a model; see `words_in_context_section`."""
+    """PNG of cosines over the layers, one panel per word, one line per model; see `words_in_context_section`."""
     figure = Figure(figsize=(4.5 * len(similarities), 3.4), dpi=110, layout="constrained")
     for axes, (word, models) in zip(
         figure.subplots(1, len(similarities), squeeze=False)[0], similarities.items(), strict=True
@@ -92,10 +92,10 @@ def context_plot(similarities: dict[str, dict[str, list[float] | None]]) -> byte
 def words_in_context_section(
     sentences: dict[str, tuple[str, str]], similarities: dict[str, dict[str, list[float] | None]]
 ) -> str:
-    """HTML: how alike a word's vectors are in two sentences, at each layer of each model.
+    """HTML: how similar a word's vectors are in two sentences, at each layer of each model.
 
     `sentences` maps a word to its two sentences, `similarities` a word to model -> cosines (`context_similarities`),
-    None where the model does not know the word.
+    None if the model does not know the word.
     """
     depth = max((len(values) for models in similarities.values() for values in models.values() if values), default=1)
     rows = [
@@ -107,7 +107,7 @@ def words_in_context_section(
         f"<li><b>{escape(word)}</b>: “{escape(first)}” and “{escape(second)}”</li>"
         for word, (first, second) in sentences.items()
     )
-    caption = "Cosine of a word's vectors in its two sentences. BERT's layer 0 holds the word's place too."
+    caption = "Cosine of a word's vectors in its two sentences. BERT's layer 0 also holds the word's position."
     return (
         f"<ul>{items}</ul>\n"
         + html_table(["word", "model", *(f"layer {layer}" for layer in range(depth))], rows)
@@ -124,8 +124,8 @@ def write_lineage_report(
 ):
     """Writes the report to `path` in one piece; it needs no network.
 
-    `stations` has a row for each: name, new idea, training seconds, result. `sections` are (title, HTML) that follow,
-    such as `language_models_section` and `word_vectors_section` make them.
+    `stations` has a row per station: name, new idea, training seconds, result. `sections` are the following (title,
+    HTML), for example from `language_models_section` and `word_vectors_section`.
     """
     numbered = list(enumerate(sections, 1))
     links = ['<a href="#lineage">The lineage</a>']

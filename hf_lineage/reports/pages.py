@@ -1,4 +1,4 @@
-"""How every report reaches the disk, and the pieces of HTML that several of them hold."""
+"""Writes every report to disk, and makes the HTML that several reports share."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 
 def format_cell(value) -> str:
-    """Numbers as people read them: 4,651,600 and 114.50; a dash where there is none."""
+    """Numbers as people read them: 4,651,600 and 114.50; a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, int):
@@ -18,7 +18,7 @@ def format_cell(value) -> str:
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """A table of `rows`, numbers as `format_cell` writes them."""
+    """A table of `rows`, with numbers formatted by `format_cell`."""
     lines = ["".join(f"<th>{escape(cell)}</th>" for cell in header)]
     lines += ["".join(f"<td>{escape(format_cell(cell))}</td>" for cell in row) for row in rows]
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>\n"

@@ -1,4 +1,4 @@
-"""What word vectors know, as a section of a report: a map of groups of words, their neighbours, and analogies."""
+"""A report section on word vectors: a map of groups of words, their neighbours, and analogies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,20 +15,20 @@ def project(vectors: np.ndarray) -> np.ndarray:
     centred = units - units.mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     plane = np.zeros((len(vectors), 2))
-    # fewer than three words or one dimension span no plane
+    # fewer than three words, or one dimension, span no plane
     found = centred @ axes[:2].T
     plane[:, : found.shape[1]] = found
     return plane
 
 
 def known_groups(vectors: WordVectors, groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The groups' words that have a vector; groups of fewer than two such words are left out."""
+    """The words of each group that have a vector; groups with fewer than two such words are left out."""
     known = {name: [word for word in words if word in vectors] for name, words in groups.items()}
     return {name: words for name, words in known.items() if len(words) > 1}
 
 
 def projection_plot(vectors: WordVectors, groups: Mapping[str, Sequence[str]]) -> bytes:
-    """PNG of words in the plane of their two principal components, a colour a group.
+    """PNG of words in the plane of their two principal components, one colour per group.
 
     Raises:
         ValueError: no group has two words with a vector.
@@ -53,7 +53,7 @@ def projection_plot(vectors: WordVectors, groups: Mapping[str, Sequence[str]]) -
 
 
 def analogy_rows(vectors: WordVectors, questions: Sequence[tuple[str, str, str, str]], n: int = 3) -> list[list[str]]:
-    """One row for each question (a, b, c, expected) whose words all have a vector: question, expected, the n best."""
+    """One row per question (a, b, c, expected) whose words all have a vector: question, expected, the n best."""
     rows = []
     for a, b, c, expected in questions:
         if all(word in vectors for word in (a, b, c, expected)):
@@ -69,7 +69,7 @@ def word_vectors_section(
 ) -> str:
     """HTML for a section of `write_lineage_report`: the map of `groups`, nearest words, and a table of analogies.
 
-    Analogies with an unknown word are left out, and so is their table where none remains.
+    Analogies with an unknown word are left out; without any analogy, so is the table.
     """
     firsts = [words[0] for words in known_groups(vectors, groups).values()]
     neighbours = [[word, ", ".join(other for other, _ in vectors.nearest(word, 8))] for word in firsts]

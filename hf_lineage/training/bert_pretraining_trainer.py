@@ -3,6 +3,7 @@
 import torch
 from torch.nn.functional import cross_entropy
 
+from hf_lineage.data.packing import IGNORED
 from hf_lineage.training.trainer import LineageTrainer, number_scored
 
 
@@ -27,7 +28,7 @@ class BERTPretrainingTrainer(LineageTrainer):
         pairs = inputs["next_sentence_label"].flatten()
         of_pairs = cross_entropy(outputs.seq_relationship_logits.float(), pairs).double()
         words = number_scored(self.model, inputs).double().to(loss.device)
-        number = words.new_tensor(len(pairs))
+        number = pairs.ne(IGNORED).sum().to(words)
         return torch.stack(
             [torch.stack([(loss.double() - of_pairs) * words, words]), torch.stack([of_pairs * number, number])]
         )

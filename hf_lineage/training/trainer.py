@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
@@ -28,7 +29,7 @@ from hf_lineage.training.signals import StopOnSignal
 from hf_lineage.training.training_arguments import LineageTrainingArguments
 
 
-# what a save in another number of files would leave beside the new ones
+# leftovers of a save in another number of files
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,20 @@ def number_scored(model, inputs: dict) -> torch.Tensor:
     if model.loss_type == "ForCausalLM":
         labels, _ = next_labels(labels, inputs.get("attention_mask"), inputs.get("cu_seq_lens_q"))
     return labels.ne(IGNORED).sum()
+
+
+def answer_parts(loss: torch.Tensor, outputs, inputs: dict) -> torch.Tensor:
+    """`loss_parts` of a head that marks answers: half of each side's loss, and the rest."""
+    parts, rest = [], loss.double()
+    for side in ("start", "end"):
+        logits, positions = outputs[f"{side}_logits"].float(), inputs[f"{side}_positions"].flatten()
+        scored = (positions >= 0) & (positions < logits.shape[1])
+        total = cross_entropy(logits[scored], positions[scored], reduction="sum").double() / 2
+        number = scored.sum().double()
+        rest = rest - total / number.clamp(min=1)
+        parts.append(torch.stack([total, number]))
+    rows = rest.new_tensor(float(len(positions)))
+    return torch.stack([*parts, torch.stack([rest * rows, rows])])
 
 
 def number_of_rows(inputs: dict) -> int:
@@ -219,7 +234,7 @@ class LineageTrainer(Trainer):
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def finish_again(self, checkpoint: str | Path):
-        """Gives the model of a finished run, of which the last `checkpoint` is loaded, the weights it ended with."""
+        """Gives the model of a finished run, loaded from its last `checkpoint`, the run's final weights."""
         if isinstance(self.processing_class, PreTrainedTokenizerBase):
             # as Trainer.train does: without it config.json would lose the special tokens' ids
             align_special_tokens(self.model, self.processing_class)
@@ -282,6 +297,8 @@ class LineageTrainer(Trainer):
 
         The evaluation loss is the sum of the parts' means.
         """
+        if outputs is not None and "start_positions" in inputs:
+            return answer_parts(loss, outputs, inputs)
         number = number_scored(self.model, inputs).double().to(loss.device)
         return torch.stack([loss.double() * number, number])[None]
 
@@ -335,8 +352,6 @@ class LineageTrainer(Trainer):
                 IGNORED,
             )
             self.unlabelled_updates = 0
-        self.evaluated: list[torch.Tensor] = []
-        self.evaluated_batches, self.evaluated_rows = 0, None
         super().log(logs, *args, **kwargs)
 
     def create_scheduler(self, num_training_steps, optimizer=None):

@@ -147,7 +147,7 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
         if self.args.scheduled_sampling is not None and not getattr(self.train_dataset, "number_pairs", False):
             raise ValueError("scheduled_sampling draws by pair: it needs TokenBuckets(number_pairs=True)")
         if getattr(self.train_dataset, "packing", False):
-            takes = inspect.signature(self.model.base_model.forward).parameters
+            takes = inspect.signature(self.model.get_encoder().forward).parameters
             if "cu_seq_lens_q" not in takes:
                 raise ValueError(
                     "packing needs a model that takes cu_seq_lens_q, as the Transformer does; "

@@ -11,7 +11,7 @@ from hf_lineage.files import read_lines
 from hf_lineage.word_vectors.vectors import WordVectors
 
 
-# of float32: so many cosines and scores are held at a time, the scores within a processor's cache
+# float32 numbers of cosines and scores held at a time; the scores fit in a processor's cache
 COSINES_PER_BLOCK, SCORES_PER_BLOCK = 2**22, 2**18
 
 
@@ -26,10 +26,10 @@ class Analogy(NamedTuple):
 
 
 def load_analogies(path: str | Path) -> list[Analogy]:
-    """Reads questions in the format of word2vec's questions-words.txt: ": section" lines, four words a line.
+    """Reads questions in the format of word2vec's questions-words.txt: ": section" lines, and lines of four words.
 
     Raises:
-        ValueError: a line has not four words, the file has no question, or is not UTF-8.
+        ValueError: a line does not have four words, the file has no question, or is not UTF-8.
         OSError: the file cannot be read.
     """
     section, analogies = "", []
@@ -54,10 +54,10 @@ def answer_analogies(
     restrict_vocab: int | None = 300_000,
     case_insensitive: bool = True,
 ) -> list[str]:
-    """The best answer to each question among the first `restrict_vocab` words; "" if one of its four is not there.
+    """The best answer to each question among the first `restrict_vocab` words; "" if one of its four words is missing.
 
-    The three words of the question are no answers. If `case_insensitive`, neither are their other spellings, and a
-    word of another case in the vocabulary is found as `Spellings` tells, which differs from gensim.
+    The three words of the question are not answers. With `case_insensitive`, their other spellings are not answers
+    either, and `Spellings` finds words in another case; this differs from gensim.
 
     Raises:
         ValueError: the method is unknown, or restrict_vocab is below 1.
@@ -74,9 +74,9 @@ def answer_analogies(
 
 
 def _best_answers(vectors, questions, groups, method):
-    """questions [Q, 3] -> [Q], the best of R candidates, of which those of the group of an input are no answers [R].
+    """questions [Q, 3] -> [Q], the best of R candidates; `groups` [R] excludes candidates in the group of an input.
 
-    The questions share words: cosines are computed once for each of U different words, block by block.
+    The questions share words, so cosines are computed once for each of U distinct words, block by block.
     """
     words, rows = np.unique(questions, return_inverse=True)
     units = vectors.unit(words)  # [U, D]

@@ -1,8 +1,8 @@
 """Files of word vectors: word2vec's binary and text formats, fastText's .vec (the same text), and GloVe's text.
 
-"V D\\n", then for each of V words: binary `word`, blank, D little-endian float32 numbers, and from the authors' tool
-(not from gensim) a newline; text `word`, D decimal numbers, with a blank before each, and a newline. GloVe's files are
-the text without its first line. Each may be packed by gzip.
+"V D\\n", then for each of V words: binary: `word`, blank, D little-endian float32 numbers, and from the authors' tool
+(not from gensim) a newline; text: `word`, D decimal numbers, each after a blank, and a newline. GloVe's files are the
+text without its first line. All may be packed by gzip.
 
 A header that promises more than its file can hold is refused before memory is reserved for it.
 """
@@ -31,20 +31,20 @@ SUFFIXES = {".bin": "binary", ".txt": "text", ".vec": "text"}
 NEVER_READ = (".kv", ".model", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
 ON_DUPLICATE = ("error", "first", "last")
 UNICODE_ERRORS = ("strict", "ignore", "replace")
-# far longer than a word or a number in text, far shorter than what would take long to search
+# far longer than a word or a number in text, but quick to search
 MAX_HEADER_BYTES = 64
 MAX_WORD_BYTES = 10_000
 MAX_NUMBER_BYTES = 50
 MAX_LINE_BYTES = 2**20
-# deflate packs no better than that
+# deflate cannot pack better than this
 MAX_PACKING = 1032
-# trained vectors stay below 100 or so, and counts below this; four small letters read as a float32 are 1e20 or more
+# trained vectors stay below about 100, and counts below this; four letters read as a float32 are 1e20 or more
 MAX_VALUE = 1e12
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class Layout(NamedTuple):
-    """How a file is laid out: `size` words, of which `wanted` are to be read, each with `dimension` numbers."""
+    """The layout of a file: `size` words, each with `dimension` numbers; `wanted` words are read."""
 
     path: Path
     format: str
@@ -68,16 +68,15 @@ def read_vectors(
     max_value: float | None = MAX_VALUE,
     show_progress: bool = True,
 ) -> tuple[list[str], np.ndarray]:
-    """The words of a file and their vectors, float32 [V, D], or of its first `limit` rows.
+    """The words of a file and their vectors, float32 [V, D], or only its first `limit` rows.
 
-    `format` is "binary", "text" or "glove". By default .bin is binary; .txt and .vec are text, or GloVe's text where
-    the first line is a word with two numbers or more. Any of them may end in .gz. A byte order mark is dropped.
+    `format` is "binary", "text" or "glove". By default .bin is binary; .txt and .vec are text, or GloVe's text if the
+    first line is a word with two numbers or more. All may end in .gz. A byte order mark is dropped.
 
-    A word that stands twice is an error. `on_duplicate="first"` or "last" keeps that one of its vectors, in the place
-    of the first, and warns. `unicode_errors` tells what to do with words that are not UTF-8, such as those that the
-    authors' tool cuts within a character: "strict" refuses them, "ignore" leaves out the bytes, "replace" puts U+FFFD
-    in their place. Numbers beyond ± `max_value` are refused, since they are mostly letters read as numbers; None takes
-    all that are finite.
+    A repeated word is an error. `on_duplicate="first"` or "last" keeps the first or last vector, in the place of the
+    first, and warns. `unicode_errors` decides about words that are not UTF-8, such as words that the authors' tool cut
+    within a character: "strict" refuses them, "ignore" drops the bytes, "replace" puts U+FFFD there. Numbers beyond
+    ± `max_value` are refused, since they are mostly letters read as numbers; None accepts all finite numbers.
 
     Raises:
         ValueError: an argument is out of its range, or the file is not in this format (says where).
@@ -105,7 +104,7 @@ def read_vectors(
         with tqdm(rows, path.name, layout.wanted, unit=" words", disable=not show_progress) as rows:
             words, vectors = _collect(layout, rows, on_duplicate, unicode_errors, max_value)
         if layout.wanted < (limit or np.inf) and file.read(MAX_WORD_BYTES).strip():
-            raise ValueError(f"{path}: goes on after the {layout.size} words that its header announces")
+            raise ValueError(f"{path}: there is more after the {layout.size} words that its header announces")
     return words, vectors
 
 
@@ -137,7 +136,7 @@ def _unpacked(path) -> Iterator[BinaryIO]:
 
 
 def _read_layout(path, file, format, may_lack_header, limit) -> Layout:
-    """What the first line tells; the file is left where the first word begins."""
+    """Reads the first line, and leaves the file where the first word begins."""
     start = len(codecs.BOM_UTF8) if file.peek(3).startswith(codecs.BOM_UTF8) else 0
     file.seek(start)
     first = file.readline(MAX_LINE_BYTES)
@@ -151,7 +150,7 @@ def _read_layout(path, file, format, may_lack_header, limit) -> Layout:
         return Layout(path, "glove", size, dimension, size)
     size, dimension = _parse_header(path, first)
     present = os.stat(path).st_size * (MAX_PACKING if path.suffix == ".gz" else 1) - file.tell()
-    # a word has a byte or more; in text a number too, with a blank before it, and the last newline may be missing
+    # a word has at least one byte, as has a number in text, after a blank; the last newline may be missing
     needed = size * (4 * dimension + 2) if format == "binary" else size * (2 * dimension + 2) - 1
     if present < needed:
         raise ValueError(
@@ -173,7 +172,7 @@ def _parse_header(path, line):
 
 
 def _numbers_at_end(line):
-    """How many fields at the end of a line are numbers; the first field is a word."""
+    """The number of fields at the end of a line that are numbers; the first field is a word."""
     fields = line.split()[:0:-1]
     return next((i for i, field in enumerate(fields) if not _is_number(field)), len(fields))
 
@@ -214,10 +213,10 @@ def _text_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
     for row, line in zip(range(layout.wanted), _lines(file, layout.dimension), strict=False):
         word, numbers = _cut(layout, line.rstrip(b" \r\n"))
         try:
-            # the zero is not reached after something that is no number, which older numpy only warns of
+            # the zero is not reached if a field is no number; older numpy versions only warn then
             vector = np.fromstring(numbers + b" 0", np.float32, sep=" ")[:-1]
         except ValueError:
-            raise ValueError(f"{layout.place(row)}: not all after {word[:40]!r} are numbers") from None
+            raise ValueError(f"{layout.place(row)}: not all fields after {word[:40]!r} are numbers") from None
         if len(vector) != layout.dimension:
             raise ValueError(
                 f"{layout.place(row)}: {len(vector)} numbers after {word[:40]!r}; the {example} {layout.dimension}"
@@ -228,7 +227,7 @@ def _text_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
 
 
 def _cut(layout, line):
-    """A line -> its word and the numbers as text; GloVe's own vectors have words with blanks, such as ". . ."."""
+    """A line -> its word and the numbers as text; GloVe's vectors have words with blanks, such as ". . ."."""
     extra = line.count(b" ") - layout.dimension
     if layout.format == "glove" and extra > 0:
         *parts, numbers = line.split(b" ", extra + 1)
@@ -246,7 +245,7 @@ def _collect(layout, rows, on_duplicate, unicode_errors, max_value) -> tuple[lis
         try:
             word = _decode(layout, row, encoded, unicode_errors)
         except ValueError:
-            # a word that begins in the middle of numbers: the row before it may be to blame
+            # if a word begins within numbers, the row before may be wrong
             _check_values(layout, vectors, row_of, max_value)
             raise
         position = position_of.setdefault(word, len(row_of))
@@ -277,12 +276,12 @@ def _decode(layout, row, encoded, unicode_errors):
     except UnicodeDecodeError:
         raise ValueError(
             f"{layout.place(row)}: {encoded!r} is not UTF-8; "
-            'unicode_errors="replace" or "ignore" reads it without the bytes that are not'
+            'unicode_errors="replace" or "ignore" reads it without the invalid bytes'
         ) from None
     if CONTROL.search(encoded):
         raise ValueError(
-            f"{layout.place(row)}: {word!r} holds a control character, as where a word of the file has a blank, which "
-            "ends a word in this format, or the dimension is wrong. Write the file again with _ for the blanks"
+            f"{layout.place(row)}: {word!r} holds a control character: a word of the file has a blank, which ends a "
+            "word in this format, or the dimension is wrong. Write the file again with _ for the blanks"
         )
     # GloVe's words may have blanks, but no other white space
     without_blanks = encoded.replace(b" ", b"_") if layout.format == "glove" else encoded
@@ -296,27 +295,27 @@ def _decode(layout, row, encoded, unicode_errors):
 
 def _check_values(layout, vectors, row_of, max_value):
     found = vectors[: len(row_of)]
-    # what is not finite is named by `WordVectors`
+    # `WordVectors` reports numbers that are not finite
     if max_value is None or not len(found) or not max_value < max(found.max(), -found.min()) < np.inf:
         return
     flawed = next(i for i, vector in enumerate(found) if np.abs(vector).max() > max_value)
     value = found[flawed][np.abs(found[flawed]).argmax()]
     raise ValueError(
-        f"{layout.place(row_of[flawed])}: the vector holds {value:.3g}, beyond ± {max_value:.3g}, as where letters "
-        "are read as numbers: a word of the file has a blank, or the dimension is wrong. Write the file again with _ "
+        f"{layout.place(row_of[flawed])}: the vector holds {value:.3g}, beyond ± {max_value:.3g}, so letters may "
+        "be read as numbers: a word of the file has a blank, or the dimension is wrong. Write the file again with _ "
         "for the blanks, or give max_value=None if the number is right"
     )
 
 
 def write_vectors(path: str | Path, words: Sequence[str], vectors: np.ndarray, format: str | None = None):
-    """Writes words and vectors [V, D] as "binary", "text" or "glove", by default what the name ends in.
+    """Writes words and vectors [V, D] as "binary", "text" or "glove", by default as the name's ending says.
 
-    Text keeps every float32 exactly. A name in .gz is packed, to the same bytes each time.
+    Text keeps every float32 exactly. A name in .gz is packed, always to the same bytes.
 
     Raises:
         ValueError: the format is unknown, or a word cannot be written: it has white space or control characters, or is
             not valid unicode.
-        OSError: the file cannot be written. An older file of this name is then left as it was.
+        OSError: the file cannot be written; an older file of this name then stays unchanged.
     """
     path = Path(path)
     format = _format(path, format)
@@ -354,5 +353,5 @@ def _encode(path, word):
 
 
 def _is_one_word(encoded):
-    # bytes are split at ASCII white space only: U+00A0 is a letter to all readers of these formats
+    # bytes are split only at ASCII white space: U+00A0 is a letter in all readers of these formats
     return encoded.split() == [encoded]

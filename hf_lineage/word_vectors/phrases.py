@@ -1,7 +1,7 @@
-"""Phrases (Mikolov et al., 2013b, §4): words that stand side by side more often than by chance become one word.
+"""Phrases (Mikolov et al., 2013b, §4): neighbouring words that occur together more often than chance become one word.
 
-text -> counts of words and of pairs -> pairs of high score, joined by "_"; then the same again on the joined text, so
-that phrases grow: "new york" in the first pass, "new_york times" in the second.
+text -> counts of words and of pairs -> pairs of high score, joined by "_"; then the same on the joined text, so that
+phrases grow: "new york" in the first pass, "new_york times" in the second.
 """
 
 import json
@@ -17,13 +17,13 @@ from hf_lineage.files import read_text, write_text
 from hf_lineage.text_parts import Part, in_parts, parts_by_text
 
 
-# words of a long text that are held at a time
+# words of a long text in memory at a time
 _STRETCH = 10_000
 
 
 @dataclass(frozen=True)
 class MappedTexts:
-    """Texts, each changed as it is read: nothing is stored, and they can be read as often as `texts` can.
+    """Texts, each changed while it is read: nothing is stored, and they can be read as often as `texts`.
 
     Each `Part` of a long text is changed by itself.
     """
@@ -38,7 +38,7 @@ class MappedTexts:
 
 @dataclass
 class Phrases:
-    """Pairs of words to join, with their scores, one dictionary a pass."""
+    """Pairs of words to join, with their scores: one dictionary per pass."""
 
     passes: list[dict[tuple[str, str], float]] = field(default_factory=list)
     delimiter: str = "_"
@@ -54,26 +54,26 @@ class Phrases:
         max_counts: int = 20_000_000,
         show_progress: bool = True,
     ) -> "Phrases":
-        """Finds phrases in `texts`, a sentence each, words between blanks, in one pass a threshold (paper: 2 to 4).
+        """Finds phrases in `texts`, one sentence each, words between blanks, in one pass per threshold (paper: 2–4).
 
-        The score of a pair is (count(a b) − min_count) / (count(a) · count(b)) · words, eq. 6 times the number of
-        words as in the authors' word2phrase, so that a threshold suits texts of any length; a pair is joined above
-        the threshold, where both words occur `min_count` times. More than `max_counts` counts are thinned out, the
-        rare ones first, as word2phrase does.
+        The score of a pair is (count(a b) − min_count) / (count(a) · count(b)) · words: eq. 6 times the number of
+        words, as in the authors' word2phrase, so that a threshold suits texts of any length. A pair above it is joined
+        if both words occur at least `min_count` times. Beyond `max_counts` counts the rarest are dropped, as in
+        word2phrase.
 
         Raises:
-            ValueError: no threshold, one that is not positive, min_count or max_counts below 1, a delimiter with
-                white space, or texts that can be read only once.
+            ValueError: there is no threshold or one is not positive, min_count or max_counts is below 1, the delimiter
+                has white space, or the texts can be read only once.
         """
         if not thresholds or min(thresholds) <= 0:
-            raise ValueError(f"thresholds is {list(thresholds)}; it must hold a number above 0 for each pass")
+            raise ValueError(f"thresholds is {list(thresholds)}; it must hold one number above 0 per pass")
         for name, value in {"min_count": min_count, "max_counts": max_counts}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if delimiter.split() != [delimiter]:
             raise ValueError(f"delimiter is {delimiter!r}; it must be characters without white space, such as '_'")
         if isinstance(texts, Iterator):
-            raise ValueError("texts can be read only once, but each pass reads it: give a list or a column")
+            raise ValueError("texts can be read only once, but each pass reads them: give a list or a column")
         phrases = cls([], delimiter)
         for threshold in thresholds:
             bar = tqdm(texts, f"Phrases, pass {len(phrases.passes) + 1}", unit=" texts", disable=not show_progress)
@@ -91,7 +91,7 @@ class Phrases:
         return " ".join(self.split(text))
 
     def joined(self, texts: Iterable[str]) -> "JoinedTexts":
-        """The texts with their phrases joined as they are read, those across the parts of a long text too."""
+        """The texts with their phrases joined while they are read, also across the parts of a long text."""
         return JoinedTexts(texts, self)
 
     def _words(self, parts) -> Iterator[str]:
@@ -121,7 +121,7 @@ class Phrases:
         """Reads what `save` wrote.
 
         Raises:
-            ValueError: the file is not one of phrases.
+            ValueError: the file holds no phrases.
             OSError: the file cannot be read.
         """
         try:
@@ -134,7 +134,7 @@ class Phrases:
 
 @dataclass(frozen=True)
 class JoinedTexts:
-    """Texts with their phrases joined as they are read; long texts come in `Part`s."""
+    """Texts with their phrases joined while they are read; long texts come in `Part`s."""
 
     texts: Iterable[str]
     phrases: Phrases
@@ -155,7 +155,7 @@ def _stretches(words) -> Iterator[list[str]]:
 
 
 def _count(sentences, max_counts):
-    """How often each word and each pair of neighbours occurs, and how many words there are."""
+    """The counts of words and of pairs of neighbours, and the number of words."""
     words, pairs, num_words, least = Counter(), Counter(), 0, 1
     for sentence in sentences:
         last = []

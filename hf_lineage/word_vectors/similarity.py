@@ -1,4 +1,4 @@
-"""Word similarity: pairs that people have judged, read from files, and the cosines of their vectors."""
+"""Word similarity: pairs judged by people, read from files, and the cosines of their vectors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ class WordPair(NamedTuple):
 
 
 def load_similarities(path: str | Path, *, delimiter: str = "\t", score_column: int = 2) -> list[WordPair]:
-    """Reads pairs, one a line: two words and a score. Lines that begin with # and a header are left out.
+    """Reads pairs, one per line: two words and a score. Lines that begin with # and a header are left out.
 
     WS-353's original file needs delimiter="," (combined.csv), SimLex-999's score_column=3.
 
@@ -55,10 +55,9 @@ def pair_similarities(
     restrict_vocab: int | None = 300_000,
     case_insensitive: bool = True,
 ) -> list[float | None]:
-    """The cosine of each pair; None if one of the two is not among the first `restrict_vocab` words.
+    """The cosine of each pair; None if a word is not among the first `restrict_vocab` words.
 
-    If `case_insensitive`, a word of another case in the vocabulary is found as `Spellings` tells, which differs from
-    gensim.
+    With `case_insensitive`, `Spellings` finds words in another case; this differs from gensim.
 
     Raises:
         ValueError: restrict_vocab is below 1.

@@ -1,4 +1,4 @@
-"""Words looked up whatever their case, without taking different words for one."""
+"""Looks up words in any case, without confusing different words."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,12 +13,12 @@ def turkish_lower(word: str) -> str:
 class Spellings:
     """The numbers of words, most frequent first.
 
-    If `case_insensitive`, a word is first looked for as it is, then in lower case, then by Unicode's case folding
-    (STRASSE finds Straße), then in Turkish lower case (ISI finds ısı). Of several spellings the first one is found.
-    Two words are one group only where their lower case is equal: Maße and Masse, ılık and ilik stay apart.
+    With `case_insensitive`, a word is looked up as it is, then in lower case, then by Unicode's case folding (STRASSE
+    finds Straße), then in Turkish lower case (ISI finds ısı). The first of several spellings is found. Two words form
+    a group only if their lower case is equal: Maße and Masse, ılık and ilik stay apart.
 
-    gensim compares upper case (`str.upper`), which takes each of these pairs for one word, and gives the first
-    spelling even where the very word is there.
+    gensim compares upper case (`str.upper`). It takes each of these pairs for one word, and gives the first spelling
+    even if the exact word exists.
     """
 
     def __init__(self, words: Sequence[str], case_insensitive: bool):
@@ -27,7 +27,7 @@ class Spellings:
         self._tables = {}
 
     def find(self, word: str) -> int | None:
-        """The number of the word, None if it is not there."""
+        """The number of the word, or None."""
         found = self._exact.get(word)
         if not self.case_insensitive:
             return found
@@ -37,16 +37,16 @@ class Spellings:
         return found
 
     def groups(self) -> np.ndarray:
-        """For each word the number of the first one with the same letters [V]."""
+        """For each word the number of the first word with the same letters [V]."""
         if not self.case_insensitive:
             return np.arange(len(self.words))
         first = self._first(str.lower)
         return np.array([first[word.lower()] for word in self.words])
 
     def _first(self, fold: Callable[[str], str]) -> dict[str, int]:
-        # each is made where the one before it finds nothing
+        # each is built only when the one before finds nothing
         if fold not in self._tables:
-            # the last one that is put in stays
+            # the last entry wins
             numbered = reversed(list(enumerate(self.words)))
             self._tables[fold] = {fold(word): i for i, word in numbered}
         return self._tables[fold]

@@ -1,6 +1,6 @@
 """Word vectors without their model: neighbours, analogies and odd ones out, by cosine similarity.
 
-Only the vectors and their lengths are kept in memory, not a normalised copy beside them.
+Memory holds only the vectors and their lengths, no normalised copy.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ class WordVectors:
     """Words, most frequent first, and their vectors, float32 [V, D]. The array is shared with the caller, not copied.
 
     Raises:
-        ValueError: there are not as many words as vectors, a word is empty or stands twice, a number is not finite.
+        ValueError: the numbers of words and vectors differ, a word is empty or stands twice, a number is not finite.
     """
 
     def __init__(self, words: Sequence[str], vectors: np.ndarray):
         self.words = list(words)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and is named below
+        with np.errstate(over="ignore"):  # numbers beyond float32 become inf, and are named below
             self.vectors = np.asarray(vectors, dtype=np.float32)
         if self.vectors.ndim != 2 or 0 in self.vectors.shape or len(self.words) != len(self.vectors):
             raise ValueError(
@@ -35,7 +35,7 @@ class WordVectors:
         if len(self.index) < len(self.words) or not all(self.index):
             flawed = next(i for i, word in enumerate(self.words) if not word or self.index[word] != i)
             raise ValueError(f"word {flawed} (counted from 0), {self.words[flawed]!r}, is empty or stands twice")
-        # the extremes are nan where any number is, and take no memory
+        # the extremes are nan if any number is, and need no memory
         if not np.isfinite([self.vectors.min(), self.vectors.max()]).all():
             flawed = next(i for i, vector in enumerate(self.vectors) if not np.isfinite(vector).all())
             raise ValueError(
@@ -45,7 +45,7 @@ class WordVectors:
 
     @classmethod
     def from_model(cls, model, tokenizer) -> "WordVectors":
-        """The input embeddings of a `PreTrainedModel`, a copy, for each token but the special ones, by token id.
+        """A copy of the input embeddings of a `PreTrainedModel`, for all tokens except special ones, by token id.
 
         Raises:
             ValueError: the token ids of the tokenizer are not exactly the rows of the embeddings.
@@ -62,7 +62,7 @@ class WordVectors:
 
     @classmethod
     def load(cls, path, **options) -> "WordVectors":
-        """Reads a file of vectors; for the options and the errors see `read_vectors`."""
+        """Reads a file of vectors; for options and errors see `read_vectors`."""
         words, vectors = read_vectors(path, **options)
         try:
             return cls(words, vectors)
@@ -70,7 +70,7 @@ class WordVectors:
             raise ValueError(f"{path}: {error}") from None
 
     def save(self, path, format: str | None = None):
-        """Writes a file of vectors; for the formats and the errors see `write_vectors`."""
+        """Writes a file of vectors; for formats and errors see `write_vectors`."""
         write_vectors(path, self.words, self.vectors, format)
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class WordVectors:
 
     @cached_property
     def norms(self) -> np.ndarray:
-        """Length of each vector, float32 [V]; 1 for a zero vector, whose cosine with any other is so 0."""
+        """Length of each vector, float32 [V]; 1 for a zero vector, so that its cosines are 0."""
         return _lengths(self.vectors)
 
     def unit(self, ids) -> np.ndarray:
@@ -93,7 +93,7 @@ class WordVectors:
         """The numbers of words.
 
         Raises:
-            ValueError: a word is not in the vocabulary; similar ones are proposed.
+            ValueError: a word is not in the vocabulary; the error proposes similar words.
         """
         for word in words:
             if word not in self.index:
@@ -101,14 +101,14 @@ class WordVectors:
         return [self.index[word] for word in words]
 
     def _proposal(self, word):
-        # the first letter and the length leave few words to compare: all of a million would take minutes
+        # compare only words with a similar length and the same first letter: a million would take minutes
         first, shortest, longest = word[:1].lower(), len(word) - 2, len(word) + 2
         alike = (w for w in self.words if w[0].lower() == first and shortest <= len(w) <= longest)
         close = get_close_matches(word, islice(alike, 2_000), cutoff=0.7)
         return f"; similar ones are {', '.join(close)}" if close else ""
 
     def spellings(self, restrict_vocab: int | None, case_insensitive: bool) -> Spellings:
-        """The first `restrict_vocab` words, to be looked up as `Spellings` tells.
+        """The first `restrict_vocab` words, for lookup by `Spellings`.
 
         Raises:
             ValueError: restrict_vocab is below 1.
@@ -127,7 +127,7 @@ class WordVectors:
     def nearest(
         self, word_or_vector: str | np.ndarray, n: int = 10, restrict_vocab: int | None = None
     ) -> list[tuple[str, float]]:
-        """The n words, of the first `restrict_vocab`, of largest cosine with a vector or a word, itself left out."""
+        """The n words, among the first `restrict_vocab`, with the largest cosine with a vector or another word."""
         if isinstance(word_or_vector, str):
             ids = self.ids(word_or_vector)
             return self._best(self._cosines(self.unit(ids), restrict_vocab)[0], n, ids)
@@ -140,7 +140,7 @@ class WordVectors:
     def analogy(
         self, a: str, b: str, c: str, n: int = 10, method: str = "3CosAdd", restrict_vocab: int | None = None
     ) -> list[tuple[str, float]]:
-        """The n best answers to "a is to b as c is to what", none of the three among them, with their scores.
+        """The n best answers, except a, b and c, to "a is to b as c is to what", with their scores.
 
         3CosAdd: cosine with b − a + c of unit vectors (Mikolov et al., 2013c); 3CosMul: see `analogy_scores`.
         """
@@ -153,7 +153,7 @@ class WordVectors:
         return self._best(scores, n, ids)
 
     def doesnt_match(self, words: Sequence[str]) -> str:
-        """The word whose vector is farthest, by cosine, from the mean of the unit vectors of all.
+        """The word whose vector is farthest, by cosine, from the mean of all unit vectors.
 
         Raises:
             ValueError: fewer than three words, or one that is not in the vocabulary.

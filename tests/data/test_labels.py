@@ -129,7 +129,7 @@ def test_white_space_and_doubtful_names_are_said(tmp_path, capsys):
     cells = ["positive ", "positive", "Positive", "NA", "b  c", "b c"]
     load(tmp_path, train=csv_of(*cells), validation=csv_of("positive"))
     out = capsys.readouterr().out
-    assert "the white space around 1 labels is left out, such as that of 'positive ' in" in out
+    assert "the white space around 1 labels is left out, such as around 'positive ' in" in out
     assert "train.csv, line 2" in out
     assert "the classes 'Positive' and 'positive' differ by case or blanks only" in out
     assert "the classes 'b  c' and 'b c' differ" in out
@@ -140,7 +140,7 @@ def test_white_space_and_doubtful_names_are_said(tmp_path, capsys):
     ("ending", "train", "place"),
     [
         ("csv", csv_of("0", "", "1"), r"train\.csv, line 3, column 'label'.*missing \(''\)"),
-        ("csv", csv_of("0", "1", "NA"), r"train\.csv, line 4, column 'label'.*'NA', where others are numbers"),
+        ("csv", csv_of("0", "1", "NA"), r"train\.csv, line 4, column 'label'.*'NA', but others are numbers"),
         ("csv", csv_of("0.5", "null", "1"), r"train\.csv, line 3, column 'label'.*'null'"),
         ("csv", csv_of("yes", "no", " "), r"train\.csv, line 4, column 'label'.*missing"),
         ("tsv", "text\tlabel\na\t0\na\t\n", r"train\.tsv, line 3, column 'label'.*missing"),

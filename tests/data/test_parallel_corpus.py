@@ -82,7 +82,7 @@ def test_the_default_is_the_grammar():
         ({"train.de": "", "train.en": ""}, r"no sentence pair: each of its 0 lines"),
         ({"train.jsonl": "{"}, "line 1: not JSON"),
         ({"train.de": "a\nb\n", "train.en": "a\n"}, "train.en has 1 lines, the other language more"),
-        ({"train.txt": "a"}, "train.txt is a text of one language"),
+        ({"train.txt": "a"}, "train.txt is a text in one language"),
         ({"dev.jsonl": "{}"}, "has no train.txt"),
     ],
 )

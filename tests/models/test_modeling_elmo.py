@@ -211,7 +211,7 @@ class TestELMoCharacters(ELMoTests):
             (lambda ids: ids[..., 0], r"integer tensor of shape \[batch, time, 50\].*int64 \[4, 7\]"),
             (lambda ids: ids.float(), r"integer tensor.*float32 \[4, 7, 50\]"),
             (lambda ids: ids.tolist(), r"integer tensor.*list"),
-            (lambda ids: ids[..., :30], "30 characters a token; max_characters is 50"),
+            (lambda ids: ids[..., :30], "30 characters per token; max_characters is 50"),
             (lambda ids: ids.index_fill(0, torch.tensor(2), 262), r"\[2, 0, 0\] is 262.*0 and 261"),
             (lambda ids: -ids, r"\[0, 0, 0\] is -259"),
         ],

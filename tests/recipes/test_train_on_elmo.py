@@ -202,7 +202,7 @@ def test_missing_columns_are_named(run):
 def test_a_test_split_with_secret_labels_is_left_out(run, capsys):
     rows = [{"sentence": "the", "label": number % 2 if number < 112 else -1} for number in range(128)]
     results, _ = run(rows, "none", num_train_epochs=1)
-    assert "The split test is left out, as training has none of its labels" in capsys.readouterr().out
+    assert "The split test is left out, since training has none of its labels" in capsys.readouterr().out
     assert "accuracy" in results["validation"]
     assert "test" not in results
     rows[-1]["label"] = 1

@@ -14,6 +14,8 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_lineage import (
     BERTConfig,
+    BERTForPreTraining,
+    BERTForQuestionAnswering,
     BERTForSequenceClassification,
     ELMoConfig,
     ELMoForPreTraining,
@@ -117,6 +119,29 @@ def test_plain_trainer_trains_and_evaluates_a_bilm(tmp_path, accumulation):
     )
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
     assert first_loss(trainer) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 4, 13])
+def test_evaluated_answers_are_a_mean_over_those_in_the_text(tmp_path, size):
+    torch.manual_seed(0)
+    model = BERTForQuestionAnswering(BERTConfig(vocab_size=30, hidden_size=16, **SIZES)).eval()
+    x, starts, ends = torch.randint(3, 30, (13, 6)), torch.randint(-2, 6, (13,)), torch.randint(-2, 6, (13,))
+    expected = model(x, start_positions=starts, end_positions=ends).loss.item()
+    columns = {"input_ids": x, "start_positions": starts, "end_positions": ends}
+    data = [{name: column[row] for name, column in columns.items()} for row in range(13)]
+    assert evaluated(tmp_path, model, data, size, default_data_collator) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("model_class", [ELMoForPreTraining, BERTForPreTraining])
+def test_plain_trainer_cannot_smooth_two_losses(tmp_path, model_class):
+    sizes = SIZES if model_class is BERTForPreTraining else {"token_layer": "words", "projection_size": 4}
+    model = model_class(model_class.config_class(vocab_size=30, hidden_size=16, **sizes))
+    data = [
+        {"input_ids": row, "labels": row, "next_sentence_label": torch.tensor(0)} for row in torch.randint(30, (4, 6))
+    ]
+    trainer = plain_trainer(tmp_path, model, data, label_smoothing_factor=0.1)
+    with pytest.raises(ValueError, match=f"{model_class.__name__}.*label_smoothing_factor"):
+        trainer.train()
 
 
 SCRIPT = """

