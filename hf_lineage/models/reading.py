@@ -93,7 +93,7 @@ def new_cache(config) -> DynamicCache | EncoderDecoderCache:
 
 
 def visible_tokens(config, vectors, attention_mask, position_ids, cache, causal: bool) -> Tensor | None:
-    """transformers' mask of which token sees which, in the form of the configured attention."""
+    """transformers' mask, in the form that the configured attention needs: it says for each token what it sees."""
     if causal:
         cache = getattr(cache, "self_attention_cache", cache)
         return create_causal_mask(config, vectors, attention_mask, cache, position_ids=position_ids)

@@ -17,7 +17,13 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.data.text_files import CorpusError
 from hf_lineage.tokenization.alphabet import Alphabet
-from hf_lineage.tokenization.roles import check_at_least_one, check_boolean, special_roles, wrap
+from hf_lineage.tokenization.roles import (
+    check_at_least_one,
+    check_boolean,
+    check_if_given,
+    special_roles,
+    wrap,
+)
 from hf_lineage.tokenization.spacing import IDEOGRAPHS, VISIBLE_BLANK, blanks_decoder
 from hf_lineage.tokenization.word_counts import count_words
 from hf_lineage.tokenization.word_level import lowercasing
@@ -55,8 +61,7 @@ def train_byte_pairs(
     """
     check_at_least_one(vocab_size=vocab_size, min_frequency=min_frequency)
     check_boolean(lowercase=lowercase)
-    if model_max_length is not None:
-        check_at_least_one(model_max_length=model_max_length)
+    check_if_given(model_max_length=model_max_length)
     roles = special_roles(special_tokens)
     specials = list(dict.fromkeys(roles.values()))
     # not Metaspace, which would lose a blank at the beginning of a text

@@ -10,7 +10,14 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hf_lineage.tokenization.roles import check_at_least_one, check_boolean, special_roles, wrap
+from hf_lineage.tokenization.roles import (
+    check_at_least_one,
+    check_boolean,
+    check_if_given,
+    special_roles,
+    special_tokens_before,
+    wrap,
+)
 from hf_lineage.tokenization.word_counts import count_characters, most_frequent
 
 
@@ -35,17 +42,11 @@ def train_characters(
         CorpusError: the corpus has no text, or holds something that is not text.
         FileNotFoundError: a file is missing.
     """
-    check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
+    check_at_least_one(min_frequency=min_frequency)
+    check_if_given(vocab_size=vocab_size, model_max_length=model_max_length)
     check_boolean(lowercase=lowercase)
-    if model_max_length is not None:
-        check_at_least_one(model_max_length=model_max_length)
     roles = special_roles(special_tokens)
-    specials = list(dict.fromkeys(roles.values()))
-    if vocab_size is not None and vocab_size <= len(specials):
-        raise ValueError(
-            f"vocab_size={vocab_size} leaves no room for characters after {len(specials)} special tokens; raise it to "
-            f"at least {len(specials) + 1}"
-        )
+    specials = special_tokens_before("characters", roles, vocab_size)
     normalizer = normalizers.Lowercase() if lowercase else None
     counts = count_characters(texts_or_files, normalizer, specials, show_progress)
     # a special token may be a single character

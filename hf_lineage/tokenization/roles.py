@@ -100,6 +100,26 @@ def check_at_least_one(**arguments):
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
 
 
+def check_if_given(**arguments):
+    """`check_at_least_one` of the arguments that are not None."""
+    check_at_least_one(**{name: value for name, value in arguments.items() if value is not None})
+
+
+def special_tokens_before(units: str, roles: dict[str, str], vocab_size: int | None) -> list[str]:
+    """The special tokens of `roles`, each once, in a vocabulary that has room for `units` after them.
+
+    Raises:
+        ValueError: it has no room.
+    """
+    specials = list(dict.fromkeys(roles.values()))
+    if vocab_size is not None and vocab_size <= len(specials):
+        raise ValueError(
+            f"vocab_size={vocab_size} leaves no room for {units} after {len(specials)} special tokens; raise it to at "
+            f"least {len(specials) + 1}"
+        )
+    return specials
+
+
 def check_boolean(**arguments):
     for name, value in arguments.items():
         if not isinstance(value, bool):
@@ -129,7 +149,7 @@ def wrap(
     model_max_length: int | None,
     vocabulary: dict[str, int] | None = None,
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer for transformers; a `vocabulary`, which this empties, replaces that of a WordLevel tokenizer.
+    """A tokenizer for transformers. A given `vocabulary` replaces that of a WordLevel tokenizer, and is emptied.
 
     The vocabulary goes through a file, so that memory holds it once: transformers would copy a tokenizer.
     """

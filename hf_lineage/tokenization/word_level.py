@@ -11,7 +11,14 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hf_lineage.tokenization.roles import check_at_least_one, check_boolean, special_roles, wrap
+from hf_lineage.tokenization.roles import (
+    check_at_least_one,
+    check_boolean,
+    check_if_given,
+    special_roles,
+    special_tokens_before,
+    wrap,
+)
 from hf_lineage.tokenization.word_counts import count_words, most_frequent
 
 
@@ -77,19 +84,13 @@ def train_word_level(
         CorpusError: the corpus has no text, or holds something that is not text.
         FileNotFoundError: a file is missing.
     """
-    check_at_least_one(vocab_size=1 if vocab_size is None else vocab_size, min_frequency=min_frequency)
+    check_at_least_one(min_frequency=min_frequency)
+    check_if_given(vocab_size=vocab_size, model_max_length=model_max_length)
     check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation, split_punctuation=split_punctuation)
     if strip_punctuation and split_punctuation:
         raise ValueError("strip_punctuation leaves no punctuation for split_punctuation: choose one")
-    if model_max_length is not None:
-        check_at_least_one(model_max_length=model_max_length)
     roles = special_roles(special_tokens)
-    specials = list(dict.fromkeys(roles.values()))
-    if vocab_size is not None and vocab_size <= len(specials):
-        raise ValueError(
-            f"vocab_size={vocab_size} leaves no room for words after {len(specials)} special tokens; raise it to at "
-            f"least {len(specials) + 1}"
-        )
+    specials = special_tokens_before("words", roles, vocab_size)
     normalizer = word_normalizer(lowercase, strip_punctuation)
     # the second also splits at white space
     pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()

@@ -18,7 +18,14 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.data.text_files import CorpusError
 from hf_lineage.tokenization.alphabet import Alphabet
-from hf_lineage.tokenization.roles import CONTINUING_PREFIX, check_at_least_one, check_boolean, special_roles, wrap
+from hf_lineage.tokenization.roles import (
+    CONTINUING_PREFIX,
+    check_at_least_one,
+    check_boolean,
+    check_if_given,
+    special_roles,
+    wrap,
+)
 from hf_lineage.tokenization.word_counts import count_words
 
 
@@ -78,8 +85,7 @@ def train_wordpiece(
     check_boolean(lowercase=lowercase, handle_chinese_chars=handle_chinese_chars)
     if strip_accents is not None:
         check_boolean(strip_accents=strip_accents)
-    if model_max_length is not None:
-        check_at_least_one(model_max_length=model_max_length)
+    check_if_given(model_max_length=model_max_length)
     roles = special_roles(special_tokens)
     specials = list(dict.fromkeys(roles.values()))
     normalizer = normalizers.BertNormalizer(

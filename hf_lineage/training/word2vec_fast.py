@@ -86,8 +86,8 @@ def passes(model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: Fa
 def step_length(model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath) -> float:
     """How much vectors move each other in one step at learning rate 1: the norm of their summed pair weights.
 
-    The estimate draws words and negatives independently: the counts of m positions, two of which hold the same word
-    with probability p², have the norm √(m (1 + m p²)).
+    The estimate draws words and negatives independently. Two positions hold the same word with probability p². The
+    word counts of m positions then have the norm √(m (1 + m p²)).
     """
     config = model.config
     # a reach of 1 … window on each side is drawn for each word

@@ -48,7 +48,7 @@ def model_answers(model, given: dict[str, torch.Tensor], auto: str) -> dict[str,
 
 
 def open_model(folder: Path, **options):
-    """The model, by the Auto class of the head that was saved, every weight of which must be used."""
+    """Opens the model by the Auto class of the saved head; every saved weight must be used."""
     auto = getattr(transformers, auto_class(folder))
     model, info = auto.from_pretrained(folder, output_loading_info=True, **options)
     assert not any(info.values()), info

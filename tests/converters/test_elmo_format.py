@@ -42,7 +42,7 @@ def published_tokenizer(published):
 
 
 def changed_model(**changes):
-    """A model of which no parameter has the value it starts from."""
+    """A model whose parameters all differ from their initial values."""
     model = ELMoModel(ELMoConfig(**{**TINY, **changes}))
     with torch.no_grad():
         for parameter in model.parameters():

@@ -186,7 +186,7 @@ class StationTable:
         return getattr(transformers, head).from_config(self.config(**changes), **implementation).eval()
 
     def changed_model(self, head: str, **changes):
-        """A model of which no parameter has the value it starts from."""
+        """A model whose parameters all differ from their initial values."""
         model = self.model(head, **changes)
         with torch.no_grad():
             for tensor in (*model.parameters(), *model.buffers()):

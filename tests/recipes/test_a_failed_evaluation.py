@@ -197,7 +197,7 @@ def test_the_lineage_s_numbers_are_kept(tmp_path, monkeypatch):
 
 
 def test_an_evaluation_that_fails_in_training_leaves_a_checkpoint(folder, tmp_path, monkeypatch):
-    """The last update's too, which nothing has saved yet; the same command goes on from there."""
+    """It holds the last update, which no other checkpoint has; the same command continues from it."""
     settings = TRAINING | {"dataset": "labels", "model_name_or_path": "bert", "eval_strategy": "epoch"}
     # 12 rows: an epoch ends with the last update
     settings |= {"per_device_train_batch_size": 12}
