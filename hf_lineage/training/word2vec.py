@@ -86,8 +86,8 @@ class Word2VecTrainer(LineageTrainer):
             )
         if args.per_device_train_batch_size < num_threads:
             raise ValueError(
-                f"per_device_train_batch_size is {args.per_device_train_batch_size} blocks per step, but "
-                f"num_threads is {num_threads}: set it to at least that"
+                f"per_device_train_batch_size is {args.per_device_train_batch_size} (blocks per step); it must be at "
+                f"least num_threads, which is {num_threads}"
             )
         self.path = path or FastPath.of(model.config)
         prepared = (train_dataset.chunk, train_dataset.negatives_per_chunk)
