@@ -1,6 +1,8 @@
-"""Compare a saved causal language model with n-gram models of the same text, and mix them.
+r"""Compare a saved causal language model with n-gram models of the same text, and mix them.
 
     python recipes/evaluate_language_model.py --model_name_or_path runs/mlp9 --corpus brown/ --sample_by document
+    python recipes/evaluate_language_model.py --model_name_or_path runs/lstm --neural_cache true \
+        --output_dir runs/lstm_with_cache
 
 The model is any that `AutoModelForCausalLM` opens; those whose tokens are words fit best. The n-gram models are
 counted on the training split, in the model's own tokens:
@@ -20,7 +22,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, parse
+from hf_lineage.arguments import DataArguments, parse, run, saved_config
 from hf_lineage.data import encode_corpus, load_corpus
 from hf_lineage.metrics import (
     dynamic_log_probabilities,
@@ -64,7 +66,8 @@ ARGUMENTS = (DataArguments, EvaluationArguments)
 
 def main():
     # 1. arguments, model and data
-    data_args, args = parse(*ARGUMENTS)
+    data_args, args = parse(*ARGUMENTS, description=__doc__)
+    saved_config(args.model_name_or_path)
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
@@ -132,4 +135,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

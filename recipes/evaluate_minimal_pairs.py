@@ -1,7 +1,8 @@
-"""Judge minimal pairs, such as BLiMP's: which of two sentences is more likely to a saved language model?
+r"""Judge minimal pairs, such as BLiMP's: which of two sentences is more likely to a saved language model?
 
     python recipes/evaluate_minimal_pairs.py --pairs blimp/ --models runs/gpt runs/lstm runs/bert \
         --output_dir runs/blimp --limit_per_phenomenon 100
+    python recipes/evaluate_minimal_pairs.py --pairs my_pairs.jsonl --models runs/gpt --output_dir runs/pairs
 
 `pairs` is a jsonl file, or a folder of them, with the fields sentence_good, sentence_bad and UID. Causal models judge
 by log-probability, masked models by pseudo-log-likelihood. Writes results.json and, with matplotlib, accuracy.png.
@@ -15,7 +16,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse
+from hf_lineage.arguments import parse, run, saved_config
 from hf_lineage.data import read_labelled_file
 from hf_lineage.metrics import measure_minimal_pairs
 from hf_lineage.training import Results
@@ -41,7 +42,9 @@ ARGUMENTS = (MinimalPairsArguments,)
 
 def main():
     # 1. arguments
-    (args,) = parse(*ARGUMENTS)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
+    for name in args.models:
+        saved_config(name, "models")
 
     # 2. pairs
     path = Path(args.pairs)
@@ -100,4 +103,4 @@ def plot(results: dict, path: Path):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

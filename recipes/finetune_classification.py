@@ -1,4 +1,4 @@
-"""Fine-tune any station that `AutoModelForSequenceClassification` opens to label texts or pairs of texts.
+r"""Fine-tune any station that `AutoModelForSequenceClassification` opens to label texts or pairs of texts.
 
     python recipes/finetune_classification.py recipes/configs/finetune_pairs.yaml \
         --model_name_or_path runs/bert --dataset my_labels/ --output_dir runs/bert_labels
@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import LabelledDataArguments, parse
+from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, load_labelled, task_tokenizer
 from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification
@@ -83,8 +83,9 @@ ARGUMENTS = (ClassificationArguments, LabelledDataArguments, LineageTrainingArgu
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    args, data_args, training_args = parse(*ARGUMENTS)
+    args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     set_seed(training_args.seed)
+    config = saved_config(args.model_name_or_path)
     output_dir = Path(training_args.output_dir)
 
     # 2. data: texts, and labels that are classes or numbers
@@ -102,7 +103,6 @@ def main():
         if labels.problem_type == "tagging":
             raise ValueError(f"{data_args.label_field} has a tag per word: recipes/train_on_elmo.py trains taggers")
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
-        config = AutoConfig.from_pretrained(args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
         limit = min(args.max_length, tokenizer.model_max_length)
@@ -184,4 +184,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -34,7 +34,7 @@ from transformers import (
 from transformers.utils import logging
 
 from hf_lineage import LINEAGE
-from hf_lineage.arguments import parse
+from hf_lineage.arguments import parse, run
 from hf_lineage.data import load_corpus, load_parallel_corpus
 from hf_lineage.files import write_json
 from hf_lineage.inference.given_alignment import NoAttentionError, align
@@ -356,7 +356,7 @@ def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list
 
 def main():
     # 1. arguments and output
-    (args,) = parse(LineageArguments)
+    (args,) = parse(LineageArguments, description=__doc__)
     # models are opened without their heads on purpose
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -420,4 +420,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

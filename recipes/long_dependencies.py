@@ -1,6 +1,7 @@
 """Long dependencies: how far back do RNN, LSTM and GRU remember one symbol after the same training?
 
     python recipes/long_dependencies.py --output_dir runs/long_dependencies
+    python recipes/long_dependencies.py --output_dir runs/short --longest_gap 50 --gaps 10 25 50 --seeds 1
 
 A text is a row of symbols (8 kinds) and a question mark. Two of the symbols follow a mark; the model must name the
 last marked one. The gap between it and the question mark has symbols of the same kinds, so the model must keep the
@@ -21,7 +22,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse
+from hf_lineage.arguments import parse, run
 from hf_lineage.data.randomness import generator
 from hf_lineage.training import Results
 
@@ -123,7 +124,7 @@ def plot(results: dict[str, dict[int, float]], path: Path):
 
 
 def main():
-    (args,) = parse(*ARGUMENTS)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
     output_dir = Path(args.output_dir)
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
@@ -140,4 +141,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, in the last steps of 512.
+r"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, in the last steps of 512.
 
     python recipes/pretrain_bert.py recipes/configs/bert_tiny.yaml --output_dir runs/bert
     accelerate launch --config_file recipes/accelerate/multi_gpu.yaml recipes/pretrain_bert.py \
@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, pip
 from transformers import DataCollatorForTokenClassification as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import (
     Masking,
     PackingCollator,
@@ -79,7 +79,8 @@ ARGUMENTS = (ModelArguments, DataArguments, BERTPretrainingArguments, LineageTra
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, bert_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, bert_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args.check(AutoModelForPreTraining, "lineage_bert", "bert")
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
     training_args.prediction_loss_only = True
@@ -87,6 +88,8 @@ def main():
         raise ValueError("document_packing is for causal language models; for BERT use packing, which joins pairs")
     if data_args.streaming and training_args.max_steps <= 0:
         raise ValueError("streaming: a streamed corpus has no known end; set max_steps")
+    if bert_args.long_block_size and training_args.max_steps <= 0:
+        raise ValueError("long_block_size divides the steps between two phases; set max_steps")
     if data_args.streaming and bert_args.long_block_size:
         raise ValueError(
             "long_block_size needs a corpus in memory: leave out streaming, or train on long pairs in a second "
@@ -145,8 +148,6 @@ def main():
 
     # 4. trainer: two phases make one epoch of max_steps under one schedule
     if bert_args.long_block_size:
-        if training_args.max_steps <= 0:
-            raise ValueError("long_block_size divides the steps between two phases; set max_steps")
         long_data = pairs("train", bert_args.long_block_size, **train_settings)
         long_steps = round(training_args.max_steps * bert_args.long_share)
         pairs_per_step = training_args.train_batch_size * training_args.world_size
@@ -200,4 +201,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Pretrain ELMo, a bidirectional language model: it reads sentences in both directions and carries its states.
+r"""Pretrain ELMo, a bidirectional language model: it reads sentences in both directions and carries its states.
 
     python recipes/pretrain_bilm.py recipes/configs/elmo_tiny.yaml --output_dir runs/elmo
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_bilm.py \
@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
 from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bilm_perplexity
@@ -55,7 +55,8 @@ ARGUMENTS = (ModelArguments, DataArguments, BiLMArguments, LineageTrainingArgume
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, bilm_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, bilm_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args.check(AutoModelForPreTraining, "lineage_elmo")
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
 
@@ -154,4 +155,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Pretrain a causal language model: any station that `AutoModelForCausalLM` opens.
+r"""Pretrain a causal language model: any station that `AutoModelForCausalLM` opens.
 
     python recipes/pretrain_causal_lm.py recipes/configs/lstm_tiny.yaml --output_dir runs/lstm
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_causal_lm.py \
@@ -24,7 +24,7 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import (
     BlocksWithNegatives,
     ContiguousBlocks,
@@ -89,7 +89,14 @@ ARGUMENTS = (ModelArguments, DataArguments, LanguageModelArguments, LineageTrain
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, lm_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, lm_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_class = model_args.check(AutoModelForCausalLM)
+    if data_args.streaming and training_args.max_steps <= 0 and not lm_args.train_tokens:
+        raise ValueError("a streamed corpus has no known end; set train_tokens or max_steps")
+    if data_args.document_packing and "position_ids" not in inspect.signature(model_class.forward).parameters:
+        raise ValueError(
+            f"document_packing needs a model that takes position_ids, which {model_class.__name__} does not"
+        )
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
 
@@ -147,12 +154,6 @@ def main():
     )
     if lm_args.train_tokens:
         training_args.max_steps = math.ceil(lm_args.train_tokens / tokens_per_update)
-    if data_args.streaming and training_args.max_steps <= 0:
-        raise ValueError("a streamed corpus has no known end; set train_tokens or max_steps")
-    if data_args.document_packing and "position_ids" not in inspect.signature(model.forward).parameters:
-        raise ValueError(
-            f"document_packing needs a model that takes position_ids, which {type(model).__name__} does not"
-        )
     if lm_args.variable_blocks and not carry_state:
         raise ValueError("variable_blocks is for truncated BPTT; it needs a recurrent model and carry_state")
     if carry_state:
@@ -226,4 +227,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

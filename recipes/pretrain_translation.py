@@ -1,4 +1,4 @@
-"""Train an encoder-decoder to translate: any station that `AutoModelForSeq2SeqLM` opens.
+r"""Train an encoder-decoder to translate: any station that `AutoModelForSeq2SeqLM` opens.
 
     python recipes/pretrain_translation.py recipes/configs/transformer_tiny.yaml --output_dir runs/transformer
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_translation.py \
@@ -16,7 +16,7 @@ from typing import Literal
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import ModelArguments, parse
+from hf_lineage.arguments import ModelArguments, parse, run
 from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
 from hf_lineage.data.cjk import numbers_of_words
 from hf_lineage.files import json_text
@@ -91,10 +91,11 @@ ARGUMENTS = (ModelArguments, TranslationArguments, TranslationTrainingArguments)
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     others = [Path(folder) / "results.json" for folder in data_args.compare_with or ()]
     if missing := [str(path) for path in others if not path.is_file()]:
         raise FileNotFoundError(f"compare_with: {', '.join(missing)} not found: name folders of finished runs")
+    model_args.check(AutoModelForSeq2SeqLM)
     set_seed(training_args.seed)
     output_dir, show_progress = Path(training_args.output_dir), not training_args.disable_tqdm
 
@@ -233,4 +234,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

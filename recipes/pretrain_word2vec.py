@@ -1,4 +1,4 @@
-"""Train word2vec: skip-gram or CBOW with negative sampling, hierarchical or full softmax.
+r"""Train word2vec: skip-gram or CBOW with negative sampling, hierarchical or full softmax.
 
     python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/word2vec
     python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/word2vec \
@@ -21,7 +21,7 @@ import torch
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus
 from hf_lineage.files import json_text
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
@@ -69,7 +69,11 @@ ARGUMENTS = (ModelArguments, DataArguments, Word2VecArguments, LineageTrainingAr
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, word_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, word_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args.check(AutoModelForPreTraining, "lineage_word2vec")
+    # read before training, so that a wrong file stops the run at once
+    questions = load_analogies(word_args.analogies) if word_args.analogies else None
+    scored_pairs = load_similarities(word_args.similarities) if word_args.similarities else None
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -174,14 +178,14 @@ def main():
             epoch_losses=[row["epoch_loss"] for row in history if "epoch_loss" in row],
         )
         with results.kept_on_error():
-            if word_args.analogies:
-                results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
-            if word_args.similarities:
-                results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
+            if questions:
+                results["analogies"] = measure_word_analogy(vectors, questions)
+            if scored_pairs:
+                results["similarities"] = measure_word_similarity(vectors, scored_pairs)
         print(json_text(results, indent=1))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

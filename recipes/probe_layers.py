@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse
+from hf_lineage.arguments import parse, run, saved_config
 from hf_lineage.data import LabelledRows, permutation, read_labelled
 from hf_lineage.training import Results
 
@@ -60,7 +60,9 @@ ARGUMENTS = (ProbeArguments,)
 
 def main():
     # 1. arguments
-    (args,) = parse(*ARGUMENTS)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
+    for name in args.models:
+        saved_config(name, "models")
 
     # 2. data: the columns decide the question
     data = read_labelled(args.dataset)
@@ -275,4 +277,4 @@ def plot(results: dict, path: Path):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Train a task's own network on the layers of a frozen ELMo, computed once: labels of texts, or of each word.
+r"""Train a task's own network on the layers of a frozen ELMo, computed once: labels of texts, or of each word.
 
     python recipes/train_on_elmo.py recipes/configs/elmo_features.yaml --model_name_or_path runs/elmo \
         --dataset nyu-mll/glue:sst2 --layers_dir runs/layers --output_dir runs/elmo_sst2
@@ -32,7 +32,7 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import LabelledDataArguments, parse
+from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import KeptLayers, Rows, load_labelled, permutation
 from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification
@@ -77,7 +77,8 @@ ARGUMENTS = (FeatureArguments, LabelledDataArguments, LineageTrainingArguments)
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    args, data_args, training_args = parse(*ARGUMENTS)
+    args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    saved_config(args.model_name_or_path)
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
 
@@ -201,4 +202,4 @@ def score_tagging(predictions: np.ndarray, labels: np.ndarray, names: list) -> d
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Train a tokenizer of word pieces, byte pairs, whole words or characters; equal text gives equal bytes.
+r"""Train a tokenizer of word pieces, byte pairs, whole words or characters; equal text gives equal bytes.
 
     python recipes/train_tokenizer.py --output_dir runs/tokenizer --vocab_size 8000
     python recipes/train_tokenizer.py --output_dir runs/words --kind word_level --corpus my_texts/ \
@@ -8,7 +8,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hf_lineage.arguments import parse
+from hf_lineage.arguments import parse, run
 from hf_lineage.data import load_corpus
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import TRAINERS
@@ -49,7 +49,7 @@ class TokenizerArguments:
 
 def main():
     # 1. arguments
-    (args,) = parse(TokenizerArguments)
+    (args,) = parse(TokenizerArguments, description=__doc__)
     if args.kind != "wordpiece" and args.limit_alphabet is not None:
         raise ValueError(f"limit_alphabet is for kind wordpiece, not {args.kind}: limit vocab_size")
 
@@ -70,4 +70,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

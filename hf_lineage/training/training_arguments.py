@@ -16,6 +16,9 @@ class LineageTrainingArguments(TrainingArguments):
             `load_best_model_at_end`.
     """
 
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the model, its checkpoints and its scores; default: trainer_output."}
+    )
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
     train_sampling_strategy: str = field(default="sequential", metadata={"help": "The data sets shuffle themselves."})
     # a last, smaller batch would differ between 1 process and 2
