@@ -21,6 +21,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, HfArgumentParser, PreTrainedConfig
 
+from hf_lineage.data.segmentation import WordSegmentation
 from hf_lineage.files import CorpusError, read_text
 from hf_lineage.models import LINEAGE
 
@@ -255,20 +256,40 @@ class DataArguments:
     """Which text, and how to cut it."""
 
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
+        default=None,
+        metadata={"help": "A file, a folder (<split> files or any texts), or a Hub name; default: embedded text."},
     )
-    text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl and parquet."})
+    text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl, csv and parquet."})
     sample_by: Literal["line", "paragraph", "document"] = field(
         default="line", metadata={"help": "What counts as a document of a text file."}
     )
     validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
     test_split: str = field(default="test", metadata={"help": "Name of the test split."})
+    validation_share: float = field(
+        default=0.05, metadata={"help": "Share of the documents for each held-out split that the corpus lacks."}
+    )
+    word_segmentation: WordSegmentation = field(
+        default="auto",
+        metadata={"help": "Words of text without blanks, for models of words: by rjieba (extra zh) or characters."},
+    )
     block_size: int = field(default=128, metadata={"help": "Tokens in a block (truncated BPTT: time steps)."})
     streaming: bool = field(
         default=False, metadata={"help": "Read and tokenize the training text while training, in constant memory."}
     )
     document_packing: bool = field(default=False, metadata={"help": "Keep documents apart within a block."})
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
+
+    @property
+    def text(self) -> dict:
+        """What `load_splits` reads, by the names of its arguments."""
+        return {
+            "source": self.corpus,
+            "validation_split": self.validation_split,
+            "test_split": self.test_split,
+            "validation_share": self.validation_share,
+            "text_field": self.text_field,
+            "sample_by": self.sample_by,
+        }
 
 
 @dataclass

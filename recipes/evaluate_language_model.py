@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, parse, run, saved_config
-from hf_lineage.data import encode_corpus, load_corpus
+from hf_lineage.data import encode_corpus, load_splits, segment_words
 from hf_lineage.metrics import (
     dynamic_log_probabilities,
     log_probabilities,
@@ -32,6 +32,7 @@ from hf_lineage.metrics import (
 )
 from hf_lineage.metrics.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
 from hf_lineage.text_parts import LONGEST
+from hf_lineage.tokenization import is_word_level
 from hf_lineage.training import Results
 
 
@@ -70,15 +71,12 @@ def main():
     saved_config(args.model_name_or_path)
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
-    names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-    options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by, "longest": LONGEST}
+    corpora = load_splits(**data_args.text, longest=LONGEST)
+    if is_word_level(tokenizer):
+        corpora = segment_words(corpora, data_args.word_segmentation)
     streams = {
-        split: encode_corpus(
-            load_corpus(data_args.corpus, name, **options),
-            tokenizer,
-            num_proc=data_args.preprocessing_num_workers,
-        )
-        for split, name in names.items()
+        split: encode_corpus(corpus, tokenizer, num_proc=data_args.preprocessing_num_workers)
+        for split, corpus in corpora.items()
     }
 
     # 2. n-gram models of the same tokens

@@ -35,7 +35,7 @@ from transformers.utils import logging
 
 from hf_lineage import LINEAGE
 from hf_lineage.arguments import parse, run
-from hf_lineage.data import load_corpus, load_parallel_corpus
+from hf_lineage.data import load_parallel_corpus, load_splits
 from hf_lineage.files import write_json
 from hf_lineage.inference.given_alignment import NoAttentionError, align
 from hf_lineage.inference.words_in_context import WordNotFoundError, context_similarities
@@ -112,7 +112,8 @@ class LineageArguments:
 
     output_dir: str = field(default="runs/lineage", metadata={"help": "Folder for models and report."})
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
+        default=None,
+        metadata={"help": "A file, a folder (<split> files or any texts), or a Hub name; default: embedded text."},
     )
     stations: list[str] | None = field(
         default=None, metadata={"help": "Stations, such as nnlm gpt bert; default: all."}
@@ -366,7 +367,7 @@ def main():
 
     # 2. one tokenizer for all stations that read pieces, so that they compare per token
     print(f"tokenizer: WordPiece of {args.vocab_size} pieces")
-    corpus = load_corpus(args.corpus, "train")
+    corpus = load_splits(args.corpus)["train"]
     train_wordpiece(corpus["text"], args.vocab_size).save_pretrained(output_dir / "tokenizer")
 
     # 3. train every station, reopen it and describe it

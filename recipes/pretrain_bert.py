@@ -25,7 +25,7 @@ from hf_lineage.data import (
     SentencePairs,
     StreamedSentencePairs,
     encode_sentences,
-    load_corpus,
+    load_splits,
 )
 from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bert_pretraining
@@ -98,12 +98,7 @@ def main():
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
-        options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by}
-        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-        corpora = {
-            split: load_corpus(data_args.corpus, name, streaming=data_args.streaming and split == "train", **options)
-            for split, name in splits.items()
-        }
+        corpora = load_splits(**data_args.text, streaming=data_args.streaming)
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
         else:

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
-from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
+from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_splits, segment_words
 from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.text_parts import LONGEST
@@ -61,10 +61,8 @@ def main():
     output_dir = Path(training_args.output_dir)
 
     # 2. tokenizer and data
-    names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
     with training_args.main_process_first(desc="corpus"):
-        options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by, "longest": LONGEST}
-        corpora = {split: load_corpus(data_args.corpus, name, **options) for split, name in names.items()}
+        corpora = segment_words(load_splits(**data_args.text, longest=LONGEST), data_args.word_segmentation)
     is_shown = training_args.process_index == 0 and not training_args.disable_tqdm
     if model_args.tokenizer_name:
         tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)

@@ -33,12 +33,13 @@ from hf_lineage.data import (
     StreamedBlocks,
     VariableStreams,
     encode_corpus,
-    load_corpus,
+    load_splits,
+    segment_words,
 )
 from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.tokenization import TRAINERS, causal_tokenizer
+from hf_lineage.tokenization import TRAINERS, causal_tokenizer, is_word_level
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -102,21 +103,15 @@ def main():
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
-        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-        corpora = {
-            split: load_corpus(
-                data_args.corpus,
-                name,
-                text_field=data_args.text_field,
-                sample_by=data_args.sample_by,
-                streaming=data_args.streaming and split == "train",
-                longest=LONGEST,
-            )
-            for split, name in splits.items()
-        }
+        corpora = load_splits(**data_args.text, streaming=data_args.streaming, longest=LONGEST)
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+            reads_words = is_word_level(tokenizer)
         else:
+            reads_words = lm_args.tokenizer_kind == "word_level"
+        if reads_words:
+            corpora = segment_words(corpora, data_args.word_segmentation)
+        if not model_args.tokenizer_name:
             train = TRAINERS[lm_args.tokenizer_kind]
             texts = (row["text"] for row in corpora["train"])
             options = {} if lm_args.min_frequency is None else {"min_frequency": lm_args.min_frequency}
@@ -137,6 +132,8 @@ def main():
             fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
         fields |= {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+    if positions := getattr(model.config, "max_position_embeddings", None):
+        tokenizer.model_max_length = positions
     # NNLM's window: each block holds the whole context of its first prediction, so no state is carried
     context_size = getattr(model.config, "context_size", 1)
     carry_state = lm_args.carry_state

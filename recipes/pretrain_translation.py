@@ -17,7 +17,14 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_s
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse, run
-from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
+from hf_lineage.data import (
+    PairCollator,
+    TokenBuckets,
+    TranslationPairs,
+    WordSegmentation,
+    load_parallel_splits,
+    segment_words,
+)
 from hf_lineage.data.cjk import numbers_of_words
 from hf_lineage.files import json_text
 from hf_lineage.inference.given_alignment import NoAttentionError, align
@@ -32,7 +39,7 @@ from hf_lineage.metrics import (
     parse_links,
 )
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
-from hf_lineage.tokenization import TRAINERS, translation_tokenizer
+from hf_lineage.tokenization import TRAINERS, is_word_level, translation_tokenizer
 from hf_lineage.training import Results, TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
 
 
@@ -43,13 +50,21 @@ class TranslationArguments:
     corpus: str | None = field(
         default=None,
         metadata={
-            "help": "A folder with <split>.jsonl or <split>.<language> files, or a Hub name; default: the grammar."
+            "help": "A file, a folder with <split>.jsonl or <split>.<language> files, or a Hub name; default: the "
+            "grammar."
         },
     )
     source_language: str = field(default="zh", metadata={"help": "Field (or file ending) of the source."})
     target_language: str = field(default="en", metadata={"help": "Field (or file ending) of the target."})
     validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
     test_split: str = field(default="test", metadata={"help": "Name of the test split."})
+    validation_share: float = field(
+        default=0.05, metadata={"help": "Share of the pairs for each held-out split that the corpus lacks."}
+    )
+    word_segmentation: WordSegmentation = field(
+        default="auto",
+        metadata={"help": "Words of text without blanks, for models of words: by rjieba (extra zh) or characters."},
+    )
     max_length: int | None = field(
         default=None, metadata={"help": "Longest side of a training pair, in tokens; longer pairs are left out."}
     )
@@ -101,12 +116,22 @@ def main():
 
     # 2. sentence pairs and the tokenizer of both languages: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="corpus and tokenizer"):
-        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-        languages = {"source_language": data_args.source_language, "target_language": data_args.target_language}
-        corpora = {split: load_parallel_corpus(data_args.corpus, name, **languages) for split, name in splits.items()}
+        corpora = load_parallel_splits(
+            data_args.corpus,
+            validation_split=data_args.validation_split,
+            test_split=data_args.test_split,
+            validation_share=data_args.validation_share,
+            source_language=data_args.source_language,
+            target_language=data_args.target_language,
+        )
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+            reads_words = is_word_level(tokenizer)
         else:
+            reads_words = data_args.tokenizer_kind == "word_level"
+        for side in ("source", "target") if reads_words else ():
+            corpora = segment_words(corpora, data_args.word_segmentation, column=side)
+        if not model_args.tokenizer_name:
             settings = {"min_frequency": data_args.min_frequency, "lowercase": data_args.lowercase}
             if data_args.tokenizer_kind == "wordpiece":
                 # accents tell words apart in the languages that have them

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
-from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus
+from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus, segment_words
 from hf_lineage.files import json_text
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.text_parts import LONGEST
@@ -89,6 +89,7 @@ def main():
         streaming=data_args.streaming or on_disk,
         longest=LONGEST,
     )
+    corpus = segment_words({"train": corpus}, data_args.word_segmentation)["train"]
     texts, ids_file = CorpusTexts(corpus), output_dir / "train.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
         saved, phrases = model_args.tokenizer_name, None

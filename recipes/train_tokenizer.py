@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hf_lineage.arguments import parse, run
-from hf_lineage.data import load_corpus
+from hf_lineage.data import WordSegmentation, load_splits, segment_words
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import TRAINERS
 
@@ -20,9 +20,17 @@ class TokenizerArguments:
 
     output_dir: str = field(metadata={"help": "Folder of the tokenizer; AutoTokenizer.from_pretrained opens it."})
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
+        default=None,
+        metadata={"help": "A file, a folder (<split> files or any texts), or a Hub name; default: embedded text."},
     )
-    text_field: str = field(default="text", metadata={"help": "Field that holds the text in jsonl and parquet."})
+    text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl, csv and parquet."})
+    validation_share: float = field(
+        default=0.05, metadata={"help": "Share of the documents for each held-out split that the corpus lacks."}
+    )
+    word_segmentation: WordSegmentation = field(
+        default="auto",
+        metadata={"help": "Words of text without blanks, for kind word_level: by rjieba (extra zh) or characters."},
+    )
     kind: Literal["wordpiece", "byte_pairs", "word_level", "character"] = field(
         default="wordpiece", metadata={"help": "Word pieces, byte pairs (decode exactly), words or characters."}
     )
@@ -54,13 +62,16 @@ def main():
         raise ValueError(f"limit_alphabet is for kind wordpiece, not {args.kind}: limit vocab_size")
 
     # 2. text
-    corpus = load_corpus(args.corpus, "train", text_field=args.text_field, longest=LONGEST)
+    options = {"text_field": args.text_field, "validation_share": args.validation_share, "longest": LONGEST}
+    corpora = load_splits(args.corpus, **options)
+    if args.kind == "word_level":
+        corpora = segment_words(corpora, args.word_segmentation)
 
     # 3. train: what was not given stays as the trainer of that kind has it
     names = ["vocab_size", "min_frequency", "limit_alphabet", "lowercase", "special_tokens"]
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     train = TRAINERS[args.kind]
-    tokenizer = train(corpus["text"], **options)
+    tokenizer = train(corpora["train"]["text"], **options)
 
     # 4. save
     tokenizer.save_pretrained(args.output_dir)

@@ -155,8 +155,16 @@ def test_configurations_of_transformers_keep_their_names():
             (AutoModelForCausalLM,),
             r"lineage_lstm lacks: hiden_size .did you mean hidden_size\?",
         ),
-        ({"model_type": "lstm", "config_overrides": {"hidden_size": -3}}, (AutoModelForCausalLM,), "hidden_size is -3"),
-        ({"model_type": "lstm", "config_overrides": {"hidden_size": "3"}}, (AutoModelForCausalLM,), "hidden_size.*int"),
+        (
+            {"model_type": "lstm", "config_overrides": {"hidden_size": -3}},
+            (AutoModelForCausalLM,),
+            "hidden_size is -3",
+        ),
+        (
+            {"model_type": "lstm", "config_overrides": {"hidden_size": "3"}},
+            (AutoModelForCausalLM,),
+            "hidden_size.*int",
+        ),
     ],
 )
 def test_a_model_that_the_recipe_cannot_train_is_named(settings, heads, message):

@@ -17,7 +17,8 @@ class LineageTrainingArguments(TrainingArguments):
     """
 
     output_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the model, its checkpoints and its scores; default: trainer_output."}
+        default=None,
+        metadata={"help": "Folder of the model, its checkpoints and its scores; default: trainer_output."},
     )
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
     train_sampling_strategy: str = field(default="sequential", metadata={"help": "The data sets shuffle themselves."})
