@@ -107,7 +107,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _leave_out_load_reports():
-    """Drops transformers' tables of weights that a model lacks, which a recipe expects and says in a line of its own."""
+    """Drops transformers' tables of weights that a model lacks: a recipe says so in a line of its own."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return "LOAD REPORT" not in record.getMessage()
@@ -162,7 +162,7 @@ def _opened(auto_class, name_or_path, argument):
     except (OSError, ValueError) as error:
         what = "tokenizer" if auto_class is AutoTokenizer else "model"
         raise ValueError(
-            f"{argument} is {name_or_path}: this is no folder with a saved {what}, and the Hub gives none of that name "
+            f"{argument} is {name_or_path}: no folder with a saved {what}, and the Hub gives none of that name "
             f"({str(error).splitlines()[0]})"
         ) from error
 

@@ -10,7 +10,16 @@ import torch
 from transformers import AutoModelForCausalLM, pipeline, set_seed
 
 import hf_lineage.pipelines  # noqa: F401 - registers the tasks
-from hf_lineage import LINEAGE, GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
+from hf_lineage import (
+    LINEAGE,
+    GPTConfig,
+    GPTForCausalLM,
+    GRUConfig,
+    LSTMConfig,
+    LSTMForCausalLM,
+    NNLMConfig,
+    RNNConfig,
+)
 from hf_lineage.tokenization import TRAINERS, causal_tokenizer, train_word_level, train_wordpiece
 from hf_lineage.word_vectors import WordVectors
 
@@ -23,13 +32,16 @@ MODELS = {
 
 
 CAUSAL = {
-    config.model_type: config(
-        **TINY | ({"num_attention_heads": 2, "max_position_embeddings": 16} if "gpt" in name else {})
-    )
-    for config in LINEAGE
-    if "AutoModelForCausalLM" in config.auto_classes
-    for name in [config.model_type]
+    "lineage_nnlm": NNLMConfig(hidden_size=16, embedding_size=8, context_size=3),
+    "lineage_rnn": RNNConfig(**TINY),
+    "lineage_lstm": LSTMConfig(**TINY),
+    "lineage_gru": GRUConfig(**TINY),
+    "lineage_gpt": GPTConfig(num_attention_heads=2, max_position_embeddings=16, **TINY),
 }
+
+
+def test_every_causal_station_is_called():
+    assert {*CAUSAL} == {one.model_type for one in LINEAGE if "AutoModelForCausalLM" in one.auto_classes}
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ def load_corpus(
       for the split "train", those of its sub-folders too;
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
 
-    Files end in .txt, .jsonl, .json (JSON Lines), .csv, .tsv or .parquet; all but the last also in .gz. See `read_documents` for
-    `text_field`, `sample_by` and `on_invalid`. `streaming` reads documents only when they are needed; otherwise
-    datasets caches them, and reads them again when a file has changed.
+    Files end in .txt, .jsonl, .json (JSON Lines), .csv, .tsv or .parquet; all but the last also in .gz. See
+    `read_documents` for `text_field`, `sample_by` and `on_invalid`. `streaming` reads documents only when they are
+    needed; otherwise datasets caches them, and reads them again when a file has changed.
 
     `longest` splits documents of files with more characters into several rows, each cut after a blank; the column
     "continues" says whether the next row continues the document. So a file such as text8, a single line, needs little
@@ -91,7 +91,7 @@ def _streamed(load, names, missing, share, source):
     """As `with_held_out`, for a training text that is read while training."""
     if is_hub_name(source):
         raise CorpusError(
-            f"the data set {source} has no split {' or '.join(missing)}, which cannot be cut from a stream of the Hub: "
+            f"the data set {source} has no split {' or '.join(missing)}, and a stream of the Hub is not cut: "
             "name the split to use (validation_split, test_split), or leave out streaming"
         )
     bounds = bounds_of(missing, share)

@@ -18,6 +18,14 @@ def train_of(tmp_path, texts):
     return load_splits(tmp_path / "a.txt")
 
 
+def pretend(monkeypatch, installed):
+    """rjieba is installed, or not."""
+    find_spec, found = importlib.util.find_spec, True if installed else None
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: found if name == "rjieba" else find_spec(name, *rest)
+    )
+
+
 def without_blanks(text):
     return "".join(text.split())
 
@@ -52,12 +60,7 @@ def test_text_with_blanks_stays(tmp_path, capsys):
 def test_a_line_says_how_it_is_cut(tmp_path, monkeypatch, capsys, texts, installed, way):
     if way == "rjieba":
         pytest.importorskip("rjieba")
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: installed or None if name == "rjieba" else find_spec(name, *rest),
-    )
+    pretend(monkeypatch, installed)
     corpora = train_of(tmp_path, texts)
     capsys.readouterr()
     found = [row["text"] for corpus in segment_words(corpora).values() for row in corpus]
@@ -68,10 +71,7 @@ def test_a_line_says_how_it_is_cut(tmp_path, monkeypatch, capsys, texts, install
 
 
 def test_a_segmenter_that_is_not_installed_is_named(tmp_path, monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "rjieba" else find_spec(name, *rest)
-    )
+    pretend(monkeypatch, False)
     with pytest.raises(ValueError, match=r"word_segmentation is rjieba.*hf_lineage\[zh\]"):
         segment_words(train_of(tmp_path, CHINESE), "rjieba")
     corpora = train_of(tmp_path, CHINESE)
