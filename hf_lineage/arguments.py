@@ -180,14 +180,14 @@ def _configuration_type(name: str) -> str:
     raise ValueError(f"model_type is {name}, which no configuration has; {remedy}")
 
 
-def _check_overrides(config: PreTrainedConfig, overrides: dict[str, Any]):
+def _check_overrides(config: PreTrainedConfig, saved: dict[str, Any], overrides: dict[str, Any]):
     """Refuses fields that the configuration lacks, which transformers would keep without a use, and bad values."""
     known = {*config.to_dict(), *config.attribute_map, "attn_implementation", "dtype", "num_labels"}
     if unknown := [_with_suggestion(name, known) for name in overrides if name not in known]:
         raise ValueError(f"config_overrides has fields that {config.model_type} lacks: {', '.join(unknown)}")
     try:
         # the vocabulary is not known yet: as large as can be
-        type(config)(**{**config.to_dict(), "vocab_size": 10_000_000, **overrides})
+        type(config)(**{**saved, "vocab_size": 10_000_000, **overrides})
     except (StrictDataclassError, ValueError, TypeError) as error:
         raise ValueError(f"config_overrides: {error}") from error
 
@@ -247,7 +247,9 @@ class ModelArguments:
         known = model_types or [one.model_type for one in LINEAGE if auto_class.__name__ in one.auto_classes]
         if type(config) not in auto_class._model_mapping or (model_types and config.model_type not in model_types):
             raise ValueError(f"this recipe trains {' or '.join(known)}, not {config.model_type}")
-        _check_overrides(config, self.config_overrides or {})
+        # of a new configuration the fields that follow from others must follow from the overrides
+        saved = {} if self.model_type is not None else config.to_dict()
+        _check_overrides(config, saved, self.config_overrides or {})
         return auto_class._model_mapping[type(config)]
 
 

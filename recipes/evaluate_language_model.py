@@ -33,7 +33,7 @@ from hf_lineage.metrics import (
 from hf_lineage.metrics.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import is_word_level
-from hf_lineage.training import Results
+from hf_lineage.training import Results, code_for, last_lines, prepare_output_dir
 
 
 @dataclass
@@ -59,6 +59,7 @@ class EvaluationArguments:
     )
     dynamic_block_size: int = field(default=5, metadata={"help": "Tokens between the updates of dynamic evaluation."})
     ngram_order: int = field(default=5, metadata={"help": "Words in an n-gram of the Kneser-Ney model."})
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
 
@@ -68,6 +69,8 @@ ARGUMENTS = (DataArguments, EvaluationArguments)
 def main():
     # 1. arguments, model and data
     data_args, args = parse(*ARGUMENTS, description=__doc__)
+    folder = Path(args.output_dir or args.model_name_or_path)
+    prepare_output_dir(folder, args.overwrite_output_dir, finished=("evaluation.json",))
     saved_config(args.model_name_or_path)
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
@@ -87,7 +90,7 @@ def main():
 
     # 3. log-probabilities of the held-out texts, alone and mixed; weights are fitted to the validation text
     network, kn, weights = type(model).__name__, f"Kneser-Ney, order {args.ngram_order}", {}
-    results = Results(Path(args.output_dir or args.model_name_or_path) / "evaluation.json")
+    results = Results(folder / "evaluation.json")
 
     with results.kept_on_error():
         for split in ("validation", "test"):
@@ -130,6 +133,12 @@ def main():
     print(f"\n{'perplexity per token':<60}{'validation':>12}{'test':>12}")
     for name, splits in results.items():
         print(f"{name:<60}" + "".join(f"{splits[split]['perplexity_per_token']:>12.1f}" for split in splits))
+    best = min(results, key=lambda name: results[name]["validation"]["perplexity_per_token"])
+    test = results[best]["test"]["perplexity_per_token"]
+    sample = " ".join(corpora["test"][0]["text"].split()[:3])[:40]
+    code = "; ".join(code_for(model, args.model_name_or_path, sample))
+    score = f"test perplexity {test:.1f} per token, of the best on the validation text ({best})"
+    print(last_lines(folder / "evaluation.json", score, ["python", "-c", code]))
 
 
 if __name__ == "__main__":

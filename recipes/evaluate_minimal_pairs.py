@@ -19,7 +19,7 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run, saved_config
 from hf_lineage.data import read_labelled_file
 from hf_lineage.metrics import measure_minimal_pairs
-from hf_lineage.training import Results
+from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
 @dataclass
@@ -33,6 +33,7 @@ class MinimalPairsArguments:
     limit_per_phenomenon: int | None = field(
         default=None, metadata={"help": "Use only the first pairs of each phenomenon."}
     )
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     batch_size: int = field(default=64, metadata={"help": "Sentences per batch (masked models: hidden tokens)."})
     device: str = field(default="cpu", metadata={"help": "Device of the models, such as cuda."})
 
@@ -45,6 +46,8 @@ def main():
     (args,) = parse(*ARGUMENTS, description=__doc__)
     for name in args.models:
         saved_config(name, "models")
+
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. pairs
     path = Path(args.pairs)
@@ -61,7 +64,6 @@ def main():
     rows = [row for group in by_phenomenon.values() for row in group[: args.limit_per_phenomenon]]
 
     # 3. models
-    output_dir = Path(args.output_dir)
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in args.models:
@@ -79,6 +81,10 @@ def main():
 
         # 4. plot
         plot(results, output_dir / "accuracy.png")
+    best = max(results, key=lambda name: results[name]["accuracy"])
+    shown = output_dir / "accuracy.png"
+    shown = shown if shown.is_file() else results.path
+    print(last_lines(output_dir, f"accuracy {results[best]['accuracy']:.4f} ({best})", page_command(shown)))
 
 
 def plot(results: dict, path: Path):

@@ -53,6 +53,7 @@ from hf_lineage.reports import (
     write_lineage_report,
 )
 from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.training import last_lines, page_command, prepare_output_dir
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -129,6 +130,7 @@ class LineageArguments:
         default_factory=lambda: ["The first", "In the city of", "It is known that"],
         metadata={"help": "Texts that each model continues."},
     )
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     num_workers: int | None = field(
         default=None, metadata={"help": "Stations that train at the same time; default: the CPU's cores, at most 4."}
     )
@@ -142,7 +144,8 @@ def training_command(name: str, args: LineageArguments) -> list[str]:
     """The command that trains a station: its recipe, its tiny preset, and the settings that differ here."""
     output_dir = Path(args.output_dir)
     command = [sys.executable, str(RECIPES / RECIPE_OF[name]), str(RECIPES / "configs" / f"{name}_tiny.yaml")]
-    command += ["--output_dir", str(output_dir / name), "--disable_tqdm", "true"]
+    # an older station is replaced, since the whole report is new
+    command += ["--output_dir", str(output_dir / name), "--disable_tqdm", "true", "--overwrite_output_dir", "true"]
     if name in TRANSLATING:
         # greedy, and no evaluation during training: both cost more than they show
         command += ["--num_train_epochs", str(args.translation_epochs), "--generation_num_beams", "1"]
@@ -361,7 +364,7 @@ def main():
     # models are opened without their heads on purpose
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    output_dir = Path(args.output_dir)
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
     (output_dir / "logs").mkdir(parents=True, exist_ok=True)
     names = [name for name in STATIONS if name in (args.stations or STATIONS)]
 
@@ -415,7 +418,8 @@ def main():
     numbers["words_in_context"] = similarities
     write_json(output_dir / "results.json", numbers)
     write_lineage_report(output_dir / "report.html", title, summary, stations, sections_of(results, similarities))
-    print(f"\n{output_dir / 'report.html'}")
+    report = output_dir / "report.html"
+    print(last_lines(report, f"{len(results)} of {len(names)} stations trained", page_command(report)))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

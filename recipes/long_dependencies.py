@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, set_see
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run
 from hf_lineage.data.randomness import generator
-from hf_lineage.training import Results
+from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
 SYMBOLS = 8
@@ -51,6 +51,7 @@ class LongDependencyArguments:
     batch_size: int = field(default=32, metadata={"help": "Texts per update, all with one gap."})
     hidden_size: int = field(default=64, metadata={"help": "Units of each station's one layer."})
     seeds: int = field(default=3, metadata={"help": "Number of seeds; recall is their mean."})
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
 
@@ -125,7 +126,7 @@ def plot(results: dict[str, dict[int, float]], path: Path):
 
 def main():
     (args,) = parse(*ARGUMENTS, description=__doc__)
-    output_dir = Path(args.output_dir)
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in STATIONS:
@@ -138,6 +139,9 @@ def main():
         print(f"{name:<24}" + "".join(f"{recalls[gap]:>8.3f}" for gap in args.gaps))
     with results.kept_on_error():
         plot(results, output_dir / "recall.png")
+    gap = max(args.gaps)
+    score = f"recall after a gap of {gap}: " + ", ".join(f"{name} {results[name][gap]:.3f}" for name in results)
+    print(last_lines(output_dir, score, page_command(output_dir / "recall.png")))
 
 
 if __name__ == "__main__":

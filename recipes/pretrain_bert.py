@@ -11,7 +11,6 @@ After an interruption, run the same command again: training continues from the l
 import math
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, pipeline, set_seed
 from transformers import DataCollatorForTokenClassification as PaddingCollator
@@ -27,7 +26,6 @@ from hf_lineage.data import (
     encode_sentences,
     load_splits,
 )
-from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
@@ -36,7 +34,9 @@ from hf_lineage.training import (
     BERTPretrainingTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     last_complete_checkpoint,
+    prepare_output_dir,
 )
 
 
@@ -82,7 +82,11 @@ def main():
     model_args, data_args, bert_args, training_args = parse(*ARGUMENTS, description=__doc__)
     model_args.check(AutoModelForPreTraining, "lineage_bert", "bert")
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
     training_args.prediction_loss_only = True
     if data_args.document_packing:
         raise ValueError("document_packing is for causal language models; for BERT use packing, which joins pairs")
@@ -162,6 +166,12 @@ def main():
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizer,
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        bert_args.prompts[0],
+        language=bert_args.language or (None if data_args.corpus else "en"),
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     started = time.perf_counter()
@@ -186,11 +196,19 @@ def main():
         with results.kept_on_error():
             for split, data in held_out.items():
                 results[split] = measure_bert_pretraining(model, data).as_dict()
-                print(f"{split}: {json_text(results[split])}")
             fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
             results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
             plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
             write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
+        trainer.create_model_card()
+        test = results["test"]
+        print(
+            trainer.last_lines(
+                f"test perplexity of masked words {test['masked_word_perplexity']:.1f} (by frequency alone "
+                f"{test['masked_word_frequency_perplexity']:.1f}), next sentence {test['next_sentence_accuracy']:.1%} "
+                f"(majority {test['next_sentence_majority']:.1%})"
+            )
+        )
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -10,7 +10,6 @@ training continues from the last complete checkpoint in output_dir.
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
@@ -18,11 +17,17 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_splits, segment_words
-from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
-from hf_lineage.training import LineageTrainingArguments, Results, TruncatedBPTTTrainer, last_complete_checkpoint
+from hf_lineage.training import (
+    LineageTrainingArguments,
+    Results,
+    RunFacts,
+    TruncatedBPTTTrainer,
+    last_complete_checkpoint,
+    prepare_output_dir,
+)
 
 
 MARKS = {"bos_token": "<S>", "eos_token": "</S>", "unk_token": "<UNK>"}
@@ -58,7 +63,11 @@ def main():
     model_args, data_args, bilm_args, training_args = parse(*ARGUMENTS, description=__doc__)
     model_args.check(AutoModelForPreTraining, "lineage_elmo")
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. tokenizer and data
     with training_args.main_process_first(desc="corpus"):
@@ -123,6 +132,12 @@ def main():
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=adagrad if training_args.optim == "adagrad" else None,
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        " ".join(corpora["test"][0]["text"].split()[:5]),
+        language=None if data_args.corpus else "en",
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     started = time.perf_counter()
@@ -147,7 +162,13 @@ def main():
         with results.kept_on_error():
             for split in ("validation", "test"):
                 results[split] = measure_bilm_perplexity(model, streams[split], show_progress=is_shown)
-                print(f"{split}: {json_text(results[split])}")
+        trainer.create_model_card()
+        test = results["test"]
+        print(
+            trainer.last_lines(
+                f"test perplexity {test['forward_perplexity']:.1f} forward, {test['backward_perplexity']:.1f} backward"
+            )
+        )
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -11,7 +11,6 @@ import inspect
 import math
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from transformers import (
@@ -36,7 +35,6 @@ from hf_lineage.data import (
     load_splits,
     segment_words,
 )
-from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import TRAINERS, causal_tokenizer, is_word_level
@@ -44,8 +42,10 @@ from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     TruncatedBPTTTrainer,
     last_complete_checkpoint,
+    prepare_output_dir,
 )
 
 
@@ -99,7 +99,11 @@ def main():
             f"document_packing needs a model that takes position_ids, which {model_class.__name__} does not"
         )
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
@@ -189,6 +193,12 @@ def main():
         processing_class=tokenizer,
         callbacks=callbacks,
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        " ".join(corpora["test"][0]["text"].split()[:3])[:40],
+        language=None if data_args.corpus else "en",
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     started = time.perf_counter()
@@ -218,7 +228,14 @@ def main():
                     model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
                 )
                 results[split] = perplexity.as_dict()
-                print(f"{split}: {json_text(results[split])}")
+        trainer.create_model_card()
+        test = results["test"]
+        print(
+            trainer.last_lines(
+                f"test perplexity {test['perplexity_per_token']:.1f} per token, {test['perplexity_per_word']:.1f} per "
+                f"word; {test['bits_per_character']:.3f} bits per character"
+            )
+        )
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -26,7 +26,6 @@ from hf_lineage.data import (
     segment_words,
 )
 from hf_lineage.data.cjk import numbers_of_words
-from hf_lineage.files import json_text
 from hf_lineage.inference.given_alignment import NoAttentionError, align
 from hf_lineage.metrics import (
     BLEU,
@@ -40,7 +39,14 @@ from hf_lineage.metrics import (
 )
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
 from hf_lineage.tokenization import TRAINERS, is_word_level, translation_tokenizer
-from hf_lineage.training import Results, TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
+from hf_lineage.training import (
+    Results,
+    RunFacts,
+    TranslationTrainer,
+    TranslationTrainingArguments,
+    last_complete_checkpoint,
+    prepare_output_dir,
+)
 
 
 @dataclass
@@ -112,7 +118,12 @@ def main():
         raise FileNotFoundError(f"compare_with: {', '.join(missing)} not found: name folders of finished runs")
     model_args.check(AutoModelForSeq2SeqLM)
     set_seed(training_args.seed)
-    output_dir, show_progress = Path(training_args.output_dir), not training_args.disable_tqdm
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
+    show_progress = not training_args.disable_tqdm
 
     # 2. sentence pairs and the tokenizer of both languages: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="corpus and tokenizer"):
@@ -189,6 +200,13 @@ def main():
         processing_class=tokenizer,
         compute_metrics=scorer("validation"),
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        corpora["test"][0]["source"],
+        default_data="a synthetic grammar of Chinese and English",
+        language=[data_args.source_language, data_args.target_language],
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     started = time.perf_counter()
@@ -240,7 +258,6 @@ def main():
                 results["alignment"] = AlignmentErrorRate().compute(
                     predictions=[alignment.links() for alignment in found], references=gold
                 )
-            print(json_text({name: results[name] for name in ("test", "alignment") if name in results}))
 
             # 8. draw
             finished = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in others}
@@ -254,6 +271,12 @@ def main():
                 write_alignment_report(
                     output_dir / "alignments.html", "What the model attends to", found[:20], gold=links
                 )
+    if trainer.is_world_process_zero():
+        trainer.create_model_card()
+        score = f"test BLEU {results['test']['bleu']:.1f}"
+        if "alignment" in results:
+            score += f", alignment error rate {results['alignment']['aer']:.1%}"
+        print(trainer.last_lines(score))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

@@ -23,11 +23,18 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus, segment_words
-from hf_lineage.files import json_text
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
-from hf_lineage.training import FastPath, LineageTrainingArguments, Results, Word2VecTrainer, last_complete_checkpoint
+from hf_lineage.training import (
+    FastPath,
+    LineageTrainingArguments,
+    Results,
+    RunFacts,
+    Word2VecTrainer,
+    last_complete_checkpoint,
+    prepare_output_dir,
+)
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -75,7 +82,11 @@ def main():
     questions = load_analogies(word_args.analogies) if word_args.analogies else None
     scored_pairs = load_similarities(word_args.similarities) if word_args.similarities else None
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
     output_dir.mkdir(parents=True, exist_ok=True)
 
     # 2. vocabulary and text: the first process writes the word ids to disk, all processes read them from there
@@ -159,6 +170,13 @@ def main():
         num_threads=word_args.num_threads,
         processing_class=tokenizer,
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        # a frequent word
+        tokenizer.convert_ids_to_tokens(min(50, len(tokenizer) - 1)),
+        language=None if data_args.corpus else "en",
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
@@ -183,7 +201,14 @@ def main():
                 results["analogies"] = measure_word_analogy(vectors, questions)
             if scored_pairs:
                 results["similarities"] = measure_word_similarity(vectors, scored_pairs)
-        print(json_text(results, indent=1))
+        trainer.create_model_card()
+        losses = results["epoch_losses"]
+        score = f"vectors of {len(vectors):,} words" + (f", loss {losses[-1]:.3f}" if losses else "")
+        if questions:
+            score += f", {results['analogies']['accuracy']:.1%} of the analogies"
+        if scored_pairs:
+            score += f", Spearman's correlation {results['similarities']['spearman']:.3f}"
+        print(trainer.last_lines(score))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 

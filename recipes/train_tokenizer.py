@@ -12,6 +12,7 @@ from hf_lineage.arguments import parse, run
 from hf_lineage.data import WordSegmentation, load_splits, segment_words
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import TRAINERS
+from hf_lineage.training import last_lines, prepare_output_dir
 
 
 @dataclass
@@ -52,6 +53,7 @@ class TokenizerArguments:
     special_tokens: dict | None = field(
         default=None, metadata={"help": "Special tokens by role (JSON on the command line); default: BERT's five."}
     )
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the tokenizer that is there."})
     push_to_hub: str | None = field(default=None, metadata={"help": "Hub name to push the tokenizer to."})
 
 
@@ -60,6 +62,8 @@ def main():
     (args,) = parse(TokenizerArguments, description=__doc__)
     if args.kind != "wordpiece" and args.limit_alphabet is not None:
         raise ValueError(f"limit_alphabet is for kind wordpiece, not {args.kind}: limit vocab_size")
+
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. text
     options = {"text_field": args.text_field, "validation_share": args.validation_share, "longest": LONGEST}
@@ -74,8 +78,11 @@ def main():
     tokenizer = train(corpora["train"]["text"], **options)
 
     # 4. save
-    tokenizer.save_pretrained(args.output_dir)
-    print(f"{len(tokenizer)} tokens in {args.output_dir}")
+    tokenizer.save_pretrained(output_dir)
+    text = corpora["test"][0]["text"][:40]
+    code = "from transformers import AutoTokenizer; "
+    code += f"print(AutoTokenizer.from_pretrained({str(output_dir)!r}).tokenize({text!r}))"
+    print(last_lines(output_dir, f"{len(tokenizer)} tokens", ["python", "-c", code]))
     if args.push_to_hub:
         tokenizer.push_to_hub(args.push_to_hub)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_lineage import RNNSearchConfig, RNNSearchForConditionalGeneration
+from hf_lineage import LINEAGE, RNNSearchConfig, RNNSearchForConditionalGeneration
 from hf_lineage.__main__ import lineage_table, main
 from hf_lineage.data import grammar_corpus
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
@@ -36,7 +36,40 @@ def test_lineage_table_is_current():
 def test_command_prints_the_table(capsys):
     assert main(["table"]) == 0
     assert capsys.readouterr().out == lineage_table() + "\n"
+    assert main(["table", "x"]) == 2
+
+
+def test_command_without_arguments_is_its_help(capsys):
     assert main([]) == 2
+    without = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert without == capsys.readouterr().out
+    assert "python -m hf_lineage list" in without
+
+
+def test_command_lists_recipes_presets_and_stations(capsys):
+    assert main(["list"]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert {path.stem for path in (ROOT / "recipes").glob("*.py")} <= listed
+    assert {path.stem for path in (ROOT / "recipes" / "configs").glob("*.yaml")} <= listed
+    assert {config.model_type.removeprefix("lineage_") for config in LINEAGE} <= listed
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["train", "pretrain_gpt"], ["trian"]])
+def test_command_names_a_mistake_in_one_line(arguments, capsys):
+    assert main(arguments) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert repr(arguments[-1] if arguments != ["train"] else "") in line
+
+
+@pytest.mark.parametrize("preset", ["gru_tiny", "gru_tiny.yaml", str(ROOT / "recipes" / "configs" / "gru_tiny.yaml")])
+def test_command_trains_by_recipe_and_preset(preset, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hf_lineage"])
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "pretrain_causal_lm", preset, "--config_name", "x"])
+    assert stop.value.code == 2
+    # with the preset's model_type
+    assert "exactly one of model_type or config_name" in capsys.readouterr().err
 
 
 def test_example_runs(tmp_path):
