@@ -123,7 +123,7 @@ def main():
                 learned = f"{network} ({weights[other]:.2f}) and {other}"
                 log_p[learned] = mixture(log_p[network], log_p[other], weights[other])
             for name, values in log_p.items():
-                results[name] = {**results.get(name, {}), split: perplexity_of(values, streams[split]).as_dict()}
+                results[name] = {**results.get(name, {}), split: perplexity_of(values, streams[split])}
 
     # 4. the table
     print(f"\n{'perplexity per token':<60}{'validation':>12}{'test':>12}")

@@ -68,9 +68,8 @@ def main():
                 architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ()
             )
             model = (AutoModelForMaskedLM if is_masked else AutoModelForCausalLM).from_pretrained(name).to(args.device)
-            result = measure_minimal_pairs(
-                model, tokenizer, rows, group_by=args.group_by, batch_size=args.batch_size
-            ).as_dict()
+            settings = {"group_by": args.group_by, "batch_size": args.batch_size}
+            result = measure_minimal_pairs(model, tokenizer, rows, **settings)
             results[name] = {"model_type": config.model_type, "parameters": model.num_parameters(), **result}
             print(f"{name}: {result['accuracy']:.4f} of {result['pairs']:,} pairs")
 

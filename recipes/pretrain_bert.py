@@ -189,7 +189,7 @@ def main():
         )
         with results.kept_on_error():
             for split, data in held_out.items():
-                results[split] = measure_bert_pretraining(model, data).as_dict()
+                results[split] = measure_bert_pretraining(model, data)
                 print(f"{split}: {json_text(results[split])}")
             fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
             results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
