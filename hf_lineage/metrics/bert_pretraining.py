@@ -20,12 +20,14 @@ def measure_bert_pretraining(
 ) -> dict[str, float]:
     """Scores a BERTForPreTraining on every example of `data` (`SentencePairs`), packed `batch_size` at a time.
 
-    Returns the sums over the examples (word_nll and sentence_nll in nats, words_right, sentences_right, num_words,
-    num_sentences, num_random: the pairs with a random second sentence) and, derived from them, masked_word_loss,
-    masked_word_perplexity, masked_word_accuracy, next_sentence_loss and next_sentence_accuracy, with the floors:
-    masked_word_majority and next_sentence_majority, the accuracy of always giving the most frequent answer, and
-    masked_word_frequency_perplexity, that of the masked words under their own frequencies, the best guess without
-    context.
+    Returns
+    - sums over the examples: word_nll and sentence_nll in nats, words_right, sentences_right, num_words,
+      num_sentences and num_random, the number of pairs with a random second sentence;
+    - derived from them: masked_word_loss, masked_word_perplexity, masked_word_accuracy, next_sentence_loss and
+      next_sentence_accuracy;
+    - baselines: masked_word_majority and next_sentence_majority, the accuracy of always giving the most frequent
+      answer, and masked_word_frequency_perplexity, the perplexity of the masked words under their own frequencies,
+      which is the best guess without context.
     """
     was_training = model.training
     model.eval()

@@ -113,7 +113,7 @@ def _token_ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _batches(lengths: list[int], batch_size: int, description: str, show_progress: bool) -> Iterator[list[int]]:
-    """Indices of texts of similar length, the longest first, so that an error of memory shows at once."""
+    """Indices of texts of similar length, the longest first, so that too little memory shows at once."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])

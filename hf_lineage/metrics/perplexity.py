@@ -1,4 +1,4 @@
-"""Perplexity of a causal language model on a whole text, per token and in units that need no common vocabulary."""
+"""Perplexity of a causal language model on a whole text, per token and in units that suit any vocabulary."""
 
 import math
 from itertools import groupby
