@@ -1,4 +1,4 @@
-"""Sealed checkpoints: a list of digests shows which are whole, so that a killed run resumes from the newest of them."""
+"""Sealed checkpoints: a list of digests shows which are whole, so that a killed run resumes from the newest one."""
 
 import hashlib
 import json
