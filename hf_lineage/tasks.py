@@ -1,4 +1,4 @@
-"""Registers our tasks when `transformers.pipeline` is imported, not earlier: that import loads image and audio code."""
+"""Registers our tasks when `transformers.pipeline` is imported, not before: that import loads image and sound code."""
 
 import sys
 from importlib import import_module
