@@ -21,7 +21,7 @@ from hf_lineage.tokenization import BERT_SPECIAL_TOKENS, train_wordpiece
 class BenchmarkArguments:
     """What is trained on, and how often."""
 
-    corpus: str | None = field(default=None, metadata={"help": "As load_corpus takes it; default: embedded text."})
+    corpus: str | None = field(default=None, metadata={"help": "As load_corpus takes it; default: Wikipedia text."})
     vocab_size: int = field(default=30_000, metadata={"help": "Vocabulary size."})
     rounds: int = field(default=5, metadata={"help": "Rounds; each runs both trainers."})
 

@@ -20,7 +20,7 @@ from hf_lineage.tokenization import train_wordpiece
 class BenchmarkArguments:
     """What is encoded, and how often."""
 
-    corpus: str | None = field(default=None, metadata={"help": "As load_corpus takes it; default: embedded text."})
+    corpus: str | None = field(default=None, metadata={"help": "As load_corpus takes it; default: Wikipedia text."})
     vocab_size: int = field(default=30_000, metadata={"help": "Vocabulary size of the tokenizer trained on it."})
     batch_size: int = field(default=1_000, metadata={"help": "Texts at a time."})
     rounds: int = field(default=5, metadata={"help": "Rounds; each runs all encoders."})

@@ -95,7 +95,7 @@ class DataArguments:
     """Which text to read, and how to cut it."""
 
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
+        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: Wikipedia text."}
     )
     text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl and parquet."})
     sample_by: Literal["line", "paragraph", "document"] = field(

@@ -112,7 +112,7 @@ class LineageArguments:
 
     output_dir: str = field(default="runs/lineage", metadata={"help": "Folder for models and report."})
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
+        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: Wikipedia text."}
     )
     stations: list[str] | None = field(
         default=None, metadata={"help": "Stations, such as nnlm gpt bert; default: all."}

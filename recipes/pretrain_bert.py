@@ -1,4 +1,4 @@
-"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, in the last steps of 512.
+"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, and on longer pairs in the last steps.
 
     python recipes/pretrain_bert.py recipes/configs/bert_tiny.yaml --output_dir runs/bert
     accelerate launch --config_file recipes/accelerate/multi_gpu.yaml recipes/pretrain_bert.py \
@@ -53,7 +53,7 @@ class BERTPretrainingArguments:
     short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
     language: str | None = field(
         default=None,
-        metadata={"help": "Language of the text, such as de, for cutting sentences; default: told from its script."},
+        metadata={"help": "Language of the text, such as de, for cutting sentences; default: by its writing system."},
     )
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
     dynamic_masking: bool = field(
@@ -122,7 +122,7 @@ def main():
 
     train_settings = {}
     if data_args.streaming:
-        # each process makes its own batches: a batch joined in one row cannot be shared out
+        # each process makes its own batches: a batch joined in one row cannot be split among processes
         training_args.accelerator_config.dispatch_batches = False
     else:
         train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
