@@ -31,7 +31,7 @@ def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
     for dataclass_type in dataclass_types:
         types = get_type_hints(dataclass_type)
         hints |= {item.name: types[item.name] for item in dataclasses.fields(dataclass_type) if item.init}
-    # argparse would accept an abbreviated flag, which is an unknown key
+    # an abbreviated flag would be an unknown key that is accepted
     parser = HfArgumentParser(
         dataclass_types, allow_abbrev=False, usage="%(prog)s [config.yaml] [--key value ...]    (-h lists the keys)"
     )

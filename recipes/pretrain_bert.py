@@ -1,4 +1,4 @@
-"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, and on longer pairs in the last steps.
+"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, in the last steps of 512.
 
     python recipes/pretrain_bert.py recipes/configs/bert_tiny.yaml --output_dir runs/bert
     accelerate launch --config_file recipes/accelerate/multi_gpu.yaml recipes/pretrain_bert.py \

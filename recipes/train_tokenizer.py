@@ -1,4 +1,4 @@
-"""Train a tokenizer of word pieces, byte pairs, whole words or characters; the same text always gives the same bytes.
+"""Train a tokenizer of word pieces, byte pairs, whole words or characters; equal text gives equal bytes.
 
     python recipes/train_tokenizer.py --output_dir runs/tokenizer --vocab_size 8000
     python recipes/train_tokenizer.py --output_dir runs/words --kind word_level --corpus my_texts/ \

@@ -1,11 +1,11 @@
-"""Words of text that is written without blanks between words: Chinese characters and Japanese kana."""
+"""Writing without blanks between words: Chinese characters and Japanese kana."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-# kana, ideographs, their extensions, and compatibility ideographs
+# kana, ideographs with their extensions, and the compatible ones
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 # a word has about two characters, a sentence many more
 MOST_CHARACTERS_OF_WORDS = 4
@@ -13,10 +13,10 @@ MOST_CHARACTERS_OF_WORDS = 4
 
 @dataclass(frozen=True)
 class WordCount:
-    """Counts the words of a text both ways, with and without blanks between words; add texts up for a corpus.
+    """The words of a text, or of a corpus (`sum` them), counted for both ways of writing.
 
-    between_blanks: words between white space; with_characters: words if each character of `CJK` counts as one;
-    characters: number of characters of `CJK`; chunks: stretches between white space with at least one of them.
+    between_blanks: words between white space; with_characters: words if each of these characters is one;
+    characters: number of these characters; chunks: number of stretches between white space that hold one.
     """
 
     between_blanks: int = 0
@@ -43,7 +43,7 @@ class WordCount:
 
     @property
     def without_blanks(self) -> bool:
-        """Whether each character of `CJK` counts as a word: chunks with any have more than four on average."""
+        """Whether each such character counts as a word: if a stretch holds more than four on average."""
         return self.characters > MOST_CHARACTERS_OF_WORDS * self.chunks
 
     @property
@@ -52,10 +52,9 @@ class WordCount:
 
 
 def numbers_of_words(texts: Sequence[str]) -> list[int]:
-    """The number of words per text; in a corpus written without blanks, each character of `CJK` is a word.
+    """The number of words per text; in a corpus written without blanks, each such character is a word.
 
-    A corpus is written without blanks if its stretches of `CJK` between blanks have more than four characters on
-    average.
+    A corpus counts as written without blanks if a stretch between blanks holds more than four of them on average.
     """
     counts = [WordCount.of(text) for text in texts]
     if sum(counts, WordCount()).without_blanks:

@@ -25,7 +25,7 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 
 def table_of(embedding: nn.Module) -> nn.Module:
-    """The table of vectors, which has the sizes, without an adapter (PEFT's) that may be wrapped around it."""
+    """The table of vectors itself, in which an adapter (PEFT's) may be wrapped: it has the sizes."""
     if hasattr(embedding, "num_embeddings"):
         return embedding
     return next(module for module in embedding.modules() if hasattr(module, "num_embeddings"))

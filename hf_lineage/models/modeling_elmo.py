@@ -550,7 +550,7 @@ class ELMoForSequenceClassification(ELMoForTask):
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
-            # each accumulated batch adds its share of the penalty
+            # an accumulated batch bears its share of the penalty
             rows, counted = len(labels), labels.ne(IGNORED).sum()
             loss = loss + mean_of(rows * self.model.mix_penalty(), rows, num_items_in_batch, counted)
         return SequenceClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
@@ -597,7 +597,7 @@ class ELMoForTokenClassification(ELMoForTask):
                 loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
             else:
                 loss = mean_of(self.chain_loss(logits, labels, scored, smoothing), count, num_items_in_batch)
-            # each accumulated batch adds its share of the penalty
+            # an accumulated batch bears its share of the penalty
             loss = loss + mean_of(count * self.model.mix_penalty(), count, num_items_in_batch)
         return TokenClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
 
@@ -610,7 +610,7 @@ class ELMoForTokenClassification(ELMoForTask):
         if smoothing:
             raise ValueError(
                 f"label_smoothing_factor is {smoothing}, but use_crf is True, which scores whole sequences of "
-                "labels: set label_smoothing_factor to 0, or use_crf to False"
+                "labels: set one of them to 0 and False"
             )
         order, lengths = self.chain(scored)
         return -self.crf(reorder_time(logits, order), labels.gather(1, order).clamp(min=0), lengths).sum()

@@ -123,7 +123,7 @@ def test_whole_numbers_are_read_from_every_kind(tmp_path):
         read_labelled_file(tmp_path / "a.csv").whole_numbers("index1")
     with pytest.raises(CorpusError, match=r"a\.jsonl, line 3: the column 'index1' holds 4\.5"):
         read_labelled_file(tmp_path / "a.jsonl").whole_numbers("index1")
-    with pytest.raises(CorpusError, match=r"a\.csv, line 2: there is no column 'index2'; it has text, index1"):
+    with pytest.raises(CorpusError, match=r"a\.csv, line 2: .*'index2'.*text, index1"):
         read_labelled_file(tmp_path / "a.csv").whole_numbers("index2")
 
 
