@@ -68,7 +68,7 @@ def test_models_compute_the_same(weight_drop, tied, tmp_path):
 
 
 class FastaiWeightDropout(nn.Module):
-    """As in fastai: the raw weight beside the LSTM, which keeps what the last dropout left of it."""
+    """As in fastai: the raw weight is outside the LSTM, which keeps what the last dropout left of it."""
 
     def __init__(self, module):
         super().__init__()

@@ -1,4 +1,4 @@
-"""BERT under LineageTrainer: packed batches train as padded ones, and a broken run goes on bit by bit."""
+"""BERT under LineageTrainer: packed batches train as padded ones, and an interrupted run resumes bit for bit."""
 
 import datasets
 import pytest
