@@ -32,7 +32,7 @@ class MinimalPairsArguments:
     limit_per_phenomenon: int | None = field(
         default=None, metadata={"help": "Use only the first pairs of each phenomenon."}
     )
-    batch_size: int = field(default=64, metadata={"help": "Sentences per batch (masked models: hidden tokens)."})
+    batch_size: int = field(default=64, metadata={"help": "Sentences per batch (masked models: masked tokens)."})
     device: str = field(default="cpu", metadata={"help": "Device of the models, such as cuda."})
 
 

@@ -97,7 +97,7 @@ def _guessed(model, ids: Tensor, mask: Tensor, column: Tensor, targets: Tensor) 
     """Log-probability [B] of `targets` [B, 1] at `column` [B, 1] of `ids` [B, T]."""
     with _evaluating(model):
         if "cu_seq_lens_q" in inspect.signature(model.forward).parameters:
-            # packed texts: the output layer, most of a small model's work, reads only the hidden tokens
+            # packed texts: the output layer, most of a small model's work, reads only the masked tokens
             is_token = mask.bool()
             labels = torch.full_like(ids, IGNORED).scatter(1, column, targets)
             bounds = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0)).int()

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained to guess hidden words.
+"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained to guess masked words.
 
 What changes from GPT: no causal mask, so that each token sees both sides; segments; [CLS] stands for the whole text.
 input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, T, D] -> words [B, T, V], text [B, D]
