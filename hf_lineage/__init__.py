@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hf_lineage import training as training
     from hf_lineage import word_vectors as word_vectors
 else:
-    # hidden from type checkers, since it would tell them that every name exists
+    # hidden from type checkers: it would tell them that every name exists
     def __getattr__(name: str):
         if name in ON_DEMAND:
             return import_module(f"{__name__}.{name}")

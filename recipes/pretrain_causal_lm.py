@@ -224,10 +224,9 @@ def main():
         )
         with results.kept_on_error():
             for split in ("validation", "test"):
-                perplexity = measure_perplexity(
+                results[split] = measure_perplexity(
                     model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
                 )
-                results[split] = perplexity.as_dict()
         trainer.create_model_card()
         test = results["test"]
         print(

@@ -22,7 +22,7 @@ class TokenizerArguments:
     output_dir: str = field(metadata={"help": "Folder of the tokenizer; AutoTokenizer.from_pretrained opens it."})
     corpus: str | None = field(
         default=None,
-        metadata={"help": "A file, a folder (<split> files or any texts), or a Hub name; default: embedded text."},
+        metadata={"help": "A file, a folder (<split> files or any texts), or a Hub name; default: Wikipedia text."},
     )
     text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl, csv and parquet."})
     validation_share: float = field(

@@ -60,7 +60,7 @@ class LabelledRows:
             CorpusError: there is no such column.
         """
         if name not in self.column_names:
-            raise CorpusError(f"{self.place(0)}: there is no column {name!r}, but {', '.join(self.column_names)}")
+            raise CorpusError(f"{self.place(0)}: there is no column {name!r}; it has {', '.join(self.column_names)}")
         if self.dataset is not None and name not in self._cells:
             self._cells[name] = self.dataset[name][:]
         return self._cells[name]
@@ -321,7 +321,7 @@ def _read_parquet(path):
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
     for index, field in enumerate(table.schema):
-        # pandas' categories
+        # pandas writes its categories as dictionaries
         if pa.types.is_dictionary(field.type):
             table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
     return LabelledRows(datasets.Dataset(table), lambda row: f"{path}, row {row + 1}")

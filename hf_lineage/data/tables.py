@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hf_lineage.files import CorpusError
 
 
-# of equal ones the first
+# of several that cut into equally many columns, the first is taken
 SEPARATORS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 
 
@@ -28,7 +28,7 @@ def read_table(path, lines: Sequence[str], separators: str) -> tuple[list[str], 
     (_, names), *rows = rows
     names = [name.strip() or f"column {number}" for number, name in enumerate(names, start=1)]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise CorpusError(f"{path}, line 1: the column {min(twice)!r} comes twice; give each column its own name")
+        raise CorpusError(f"{path}, line 1: two columns are named {min(twice)!r}; give each column its own name")
     for line, cells in rows:
         if len(cells) != len(names):
             raise CorpusError(

@@ -21,7 +21,7 @@ def word_layers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text
     """
     place = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
     if place is None:
-        raise WordNotFoundError(f"the word {word!r} does not stand in {text!r}")
+        raise WordNotFoundError(f"the word {word!r} does not occur in {text!r}")
     inputs = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
     offsets = inputs.pop("offset_mapping")[0].tolist()
     pieces = [i for i, (start, end) in enumerate(offsets) if start < min(end, place.end()) and end > place.start()]
@@ -48,5 +48,5 @@ def context_similarities(
     """
     first, second = (word_layers(model, tokenizer, text, word).double() for text in sentences)
     first, second = (vectors / vectors.norm(dim=1, keepdim=True) for vectors in (first, second))
-    # by the distance, which is exactly 0 for equal vectors; a scalar product would be rounded
+    # from the distance, which is exactly 0 for equal vectors; a scalar product is not exactly 1
     return [round(value, 6) for value in (1 - (first - second).square().sum(1) / 2).tolist()]

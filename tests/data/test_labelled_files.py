@@ -75,7 +75,7 @@ def test_the_first_line_tells_what_separates(tmp_path, separator):
         ("a.csv", "text,label\na, b,0\n", r"a\.csv, line 2: there are 3 cells, .* 2 columns \(text, label\)"),
         ("a.csv", 'text,label\nx,1\n"a, b,0\nb,1\n', r"a\.csv, line 3: .*double quotes"),
         ("a.csv", 'text,label\n"two\nlines",1\n"a" b,0\n', r"a\.csv, line 4: .*double quotes"),
-        ("a.csv", "text,text\nx,1\n", r"line 1: the column 'text' comes twice"),
+        ("a.csv", "text,text\nx,1\n", r"line 1: two columns are named 'text'"),
         ("a.csv", "text,label\n", "a.csv has no rows"),
         ("a.csv", "", r"a\.csv is empty"),
         (
@@ -123,7 +123,7 @@ def test_whole_numbers_are_read_from_every_kind(tmp_path):
         read_labelled_file(tmp_path / "a.csv").whole_numbers("index1")
     with pytest.raises(CorpusError, match=r"a\.jsonl, line 3: the column 'index1' holds 4\.5"):
         read_labelled_file(tmp_path / "a.jsonl").whole_numbers("index1")
-    with pytest.raises(CorpusError, match=r"a\.csv, line 2: there is no column 'index2', but text, index1"):
+    with pytest.raises(CorpusError, match=r"a\.csv, line 2: .*'index2'.*text, index1"):
         read_labelled_file(tmp_path / "a.csv").whole_numbers("index2")
 
 
