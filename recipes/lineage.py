@@ -140,6 +140,9 @@ class LineageArguments:
             raise ValueError(f"stations has unknown names {unknown}; there are {', '.join(STATIONS)}")
 
 
+ARGUMENTS = (LineageArguments,)
+
+
 def training_command(name: str, args: LineageArguments) -> list[str]:
     """The command that trains a station: its recipe, its tiny preset, and the settings that differ here."""
     output_dir = Path(args.output_dir)
@@ -360,7 +363,7 @@ def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list
 
 def main():
     # 1. arguments and output
-    (args,) = parse(LineageArguments, description=__doc__)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
     # models are opened without their heads on purpose
     logging.set_verbosity_error()
     logging.disable_progress_bar()

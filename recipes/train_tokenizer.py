@@ -57,9 +57,12 @@ class TokenizerArguments:
     push_to_hub: str | None = field(default=None, metadata={"help": "Hub name to push the tokenizer to."})
 
 
+ARGUMENTS = (TokenizerArguments,)
+
+
 def main():
     # 1. arguments
-    (args,) = parse(TokenizerArguments, description=__doc__)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
     if args.kind != "wordpiece" and args.limit_alphabet is not None:
         raise ValueError(f"limit_alphabet is for kind wordpiece, not {args.kind}: limit vocab_size")
 
