@@ -117,11 +117,11 @@ def commands(text):
     for line in found:
         words = shlex.split(line.replace("\n", " "), comments=True)
         recipes = [place for place, word in enumerate(words) if re.fullmatch(r"recipes/\w+\.py", word)]
-        if "train" in words[2:4] and words[1:3] == ["-m", "hf_lineage"] and len(words) > 4:
+        if "train" in words[2:4] and words[1:3] == ["-m", "hf_lineage"] and words[4:5] not in ([], ["RECIPE"]):
             preset = ROOT / "recipes" / "configs" / f"{words[5].removesuffix('.yaml')}.yaml"
             words[5] = str(preset) if preset.is_file() else words[5]
             yield words[4], words[5:]
-        elif recipes and "…" not in words:
+        elif recipes and not {"…", "PRESET"} & {*words}:
             yield Path(words[recipes[0]]).stem, words[recipes[0] + 1 :]
 
 
