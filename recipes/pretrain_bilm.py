@@ -113,6 +113,9 @@ def main():
         seed=training_args.seed,
         **options,
     )
+    # a small held-out text has room for fewer streams
+    room = streams["validation"].num_predictions // (data_args.block_size * training_args.world_size)
+    training_args.per_device_eval_batch_size = max(1, min(training_args.per_device_eval_batch_size, room))
     eval_data = BidirectionalStreams(
         streams["validation"],
         training_args.eval_batch_size * training_args.world_size,

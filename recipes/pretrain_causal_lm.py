@@ -165,6 +165,9 @@ def main():
             train_data = VariableStreams(streams["train"], *sizes, seed=training_args.seed)
         else:
             train_data = ParallelStreams(streams["train"], *sizes)
+        # a small held-out text has room for fewer streams
+        room = (len(streams["validation"].tokens) - 1) // (block_size * training_args.world_size)
+        training_args.per_device_eval_batch_size = max(1, min(training_args.per_device_eval_batch_size, room))
         eval_data = ParallelStreams(
             streams["validation"], training_args.eval_batch_size * training_args.world_size, block_size
         )
