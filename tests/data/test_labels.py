@@ -89,7 +89,10 @@ def csv_of(*labels, text="a"):
     [
         # classes
         (["0", "1"], None, [0, 1], "2 classes (0, 1) from the column's whole numbers"),
-        (["0.0", "1.0"], None, [0, 1], "2 classes (0, 1) from the column's numbers, which are all whole"),
+        (["0.0", "1.0"], None, [0, 1], "label: 2 classes (0, 1) from"),
+        (["0.0", "1.0"], None, [0, 1], "all whole, such as 0.0; for regression give --problem_type regression"),
+        (["3", "1.0"], None, [1, 3], "all whole, such as 1.0; for regression give --problem_type regression"),
+        (["0.0", "1.0"], "single_label_classification", [0, 1], "such as 0.0, as problem_type says"),
         (["positive ", "negative", "positive"], None, ["negative", "positive"], "2 classes (negative, positive)"),
         (["007", "7"], None, ["007", "7"], "2 classes (007, 7) from the column's text"),
         (["10", "9", " 9"], None, [9, 10], "2 classes (9, 10)"),
@@ -100,6 +103,7 @@ def csv_of(*labels, text="a"):
         # numbers
         (["0.5", "1.0"], None, [], "regression, since the column holds 2 different numbers from 0.5 to 1, some with"),
         ([f"{i}.0" for i in range(30)], None, [], "regression, since the column holds 30 different numbers"),
+        ([f"{i}.0" for i in range(30)], None, [], "for classes give --problem_type single_label_classification"),
         (["0", "1"], "regression", [], "regression, as problem_type says"),
         (["1e-3", "2", "-.5"], None, [], "regression, since the column holds 3 different numbers from -0.5 to 2"),
     ],
