@@ -49,7 +49,7 @@ def test_texts_may_begin_with_a_mark_and_be_packed(tmp_path):
     with pytest.raises(CorpusError, match="train.en, line 1, byte 1.*NUL"):
         load_parallel_corpus(tmp_path, **GERMAN)
     (tmp_path / "train.en.gz").write_bytes(gzip.compress(sides[1]))
-    with pytest.raises(CorpusError, match="train.en and train.en.gz"):
+    with pytest.raises(CorpusError, match=r"train\.en .*train\.en\.gz"):
         load_parallel_corpus(tmp_path, **GERMAN)
 
 
@@ -62,7 +62,7 @@ def test_the_default_is_the_grammar():
     rows = load_parallel_corpus(split="validation")
     assert len(rows) == 500
     assert rows.column_names == ["source", "target", "alignment"]
-    with pytest.raises(CorpusError, match="zh into en, not de into en"):
+    with pytest.raises(CorpusError, match="zh into en.*de into en"):
         load_parallel_corpus(**GERMAN)
     with pytest.raises(CorpusError, match="no split 'dev'"):
         load_parallel_corpus(split="dev")

@@ -75,5 +75,5 @@ def test_a_word_that_is_not_there_or_not_known_is_named(words):
     model = Word2VecModel(Word2VecConfig(vocab_size=len(words), hidden_size=8))
     with pytest.raises(WordNotFoundError, match="'Pyth' does not stand in"):
         word_layers(model, words, "He got bit by Python.", "Pyth")
-    with pytest.raises(WordNotFoundError, match="Word2VecModel does not know the word 'snake'"):
+    with pytest.raises(WordNotFoundError, match="Word2VecModel.*'snake'"):
         word_layers(model, words, "He got bit by a snake.", "snake")

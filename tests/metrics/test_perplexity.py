@@ -81,7 +81,7 @@ def test_training_mode_is_restored(stream):
 
 
 def test_bad_stride_is_named(stream):
-    with pytest.raises(ValueError, match="stride is 9; it must lie between 1 and block_size 8"):
+    with pytest.raises(ValueError, match="stride is 9.*block_size.* 8"):
         measure_perplexity(gpt(), stream, block_size=8, stride=9)
 
 

@@ -98,7 +98,7 @@ class TestLuongLocation(Variant, LuongTests):
     def test_longer_sources_are_named(self):
         model = self.model(HEAD)
         ids = torch.ones(2, 12).long()
-        with pytest.raises(ValueError, match=r"9 source words \(max_source_length\), not for 12"):
+        with pytest.raises(ValueError, match="9 .*max_source_length.* 12"):
             model(ids, labels=ids)
         mask = (torch.arange(12) < 9).long().expand(2, 12)
         assert_close(model(ids, mask, labels=ids).logits, model(ids[:, :9], labels=ids).logits)

@@ -86,7 +86,7 @@ def test_sutskevers_schedule():
 
 
 def test_a_sum_that_nothing_would_make_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="sum_over_time is for truncated BPTT and for translation; LineageTrainer"):
+    with pytest.raises(ValueError, match="sum_over_time.*LineageTrainer"):
         LineageTrainer(lstm(), arguments(tmp_path, sum_over_time=True))
 
 
@@ -537,7 +537,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer = train(tmp_path, lstm())
     with torch.no_grad():
         trainer.model.lm_head.bias[3] = math.nan
-    with pytest.raises(FloatingPointError, match=r"lm_head\.bias is not finite at step 8"):
+    with pytest.raises(FloatingPointError, match=r"lm_head\.bias.* step 8"):
         trainer.save_model()
     assert not (tmp_path / "model.safetensors").exists()
 
