@@ -101,9 +101,9 @@ def test_invalid_characters_in_json(tmp_path, escape):
     [
         ('{"text": "cut', "line 2: not JSON"),
         ("[" * 100_000, "line 2: not JSON"),
-        ('["text"]', "line 2: a JSON list; each line must be one JSON object"),
-        ('{"body": "a", "id": 3}', "line 2: there is no field 'text'; set text_field to one of body, id"),
-        ('{"text": 3}', r"line 2: the field 'text' is 3 \(int\), not text"),
+        ('["text"]', "line 2: .*JSON list"),
+        ('{"body": "a", "id": 3}', "line 2: .*'text'.*text_field.*body, id"),
+        ('{"text": 3}', r"line 2: .*'text' is 3 \(int\)"),
         ('{"text": null}', r"line 2: the field 'text' is None"),
     ],
 )
@@ -116,9 +116,9 @@ def test_bad_json_lines(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("column", "field", "message"),
     [
-        (["a", None], "text", "a.parquet, row 2: the field 'text' is None"),
-        ([1, 2], "text", r"a.parquet, row 1: the field 'text' is 1 \(int\)"),
-        (["a"], "body", "a.parquet: there is no field 'body'; set text_field to one of text"),
+        (["a", None], "text", r"a\.parquet, row 2: .*'text' is None"),
+        ([1, 2], "text", r"a\.parquet, row 1: .*'text' is 1 \(int\)"),
+        (["a"], "body", r"a\.parquet: .*'body'.*text_field.*text"),
     ],
 )
 def test_bad_parquet(tmp_path, column, field, message):

@@ -71,15 +71,15 @@ def test_the_default_is_the_grammar():
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train.jsonl": '{"translation": {"en": "a"}}'}, r"train.jsonl, line 1: no text in the language 'de'; .* en"),
-        ({"train.jsonl": '{"de": 3, "en": "a"}'}, r"line 1: the field 'de' is 3 \(int\), not text"),
+        ({"train.jsonl": '{"translation": {"en": "a"}}'}, r"train\.jsonl, line 1: .*'de'.* en"),
+        ({"train.jsonl": '{"de": 3, "en": "a"}'}, r"line 1: .*'de' is 3 \(int\)"),
         ({"train.jsonl": '{"de": "", "en": "a"}'}, "train.jsonl has no sentence pair"),
         (
             {"train.de": "\n\n", "train.en": "\n \n"},
             r"train.de and .*train.en has no sentence pair",
         ),
-        ({"train.de": "ein\n\n", "train.en": "\na\n"}, r"no sentence pair: each of its 2 lines is empty on a side"),
-        ({"train.de": "", "train.en": ""}, r"no sentence pair: each of its 0 lines"),
+        ({"train.de": "ein\n\n", "train.en": "\na\n"}, "pair.* 2 lines.*side"),
+        ({"train.de": "", "train.en": ""}, "pair.* 0 lines"),
         ({"train.jsonl": "{"}, "line 1: not JSON"),
         ({"train.de": "a\nb\n", "train.en": "a\n"}, "train.en has 1 lines, the other language more"),
         ({"train.txt": "a"}, "train.txt is a text in one language"),

@@ -280,7 +280,7 @@ def test_models_without_a_cache_are_trained_too(tmp_path):
     [
         ({"flat_epochs": 4}, "belong together"),
         ({"flat_epochs": 4, "epoch_decay": 2}, r"in \(0, 1\]"),
-        ({"inverse_time_decay": -1}, "inverse_time_decay is -1; it must be at least 0"),
+        ({"inverse_time_decay": -1}, "inverse_time_decay is -1.* 0"),
         ({"flat_epochs": 4, "epoch_decay": 0.5, "inverse_time_decay": 0.1}, "give one of them"),
     ],
 )
@@ -357,7 +357,7 @@ def test_evaluation_sees_the_last_examples_too(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (examples(*[False] * 8), "every label of the 8 training examples is -100"),
+        (examples(*[False] * 8), "label.* 8 training examples.* -100"),
         (examples(*[True] * 3), "the 3 training examples do not fill one batch of 4: lower per_device_train"),
     ],
 )
