@@ -41,7 +41,6 @@ class TestBahdanauWithCoverage(Variant, RNNSearchTests):
         "num_hidden_layers": 2,
         "coverage": True,
         "coverage_loss_weight": 0.5,
-        "attention_bias": True,
         "output_rank": 12,
         "cell": "lstm",
         "initialization": "uniform",
