@@ -2,7 +2,7 @@
 
 Their own checkpoints are pickles, which may run any code, and are not opened here. Convert one that you trust to
 safetensors, where their own code has loaded the `checkpoint`. safetensors holds no shared tensors, so tied weights are
-copied. OpenNMT-py keeps the output layer separate, JoeyNMT has everything in one:
+copied. OpenNMT-py stores the output layer apart, JoeyNMT stores all weights together; this converts both:
 
     from safetensors.torch import save_file
 
@@ -76,7 +76,7 @@ def cell_names(config: LuongConfig, stacked: bool) -> dict[str, str]:
 
 
 def matrices(model: LuongForConditionalGeneration) -> dict[str, Tensor]:
-    """The parameters besides the cells', by the keys of `OPENNMT` and `JOEYNMT`."""
+    """The parameters outside the cells, by the keys of `OPENNMT` and `JOEYNMT`."""
     decoder, alignment = model.model.decoder, model.model.decoder.alignment
     found = {
         "source": model.model.encoder.embed_tokens.weight,
@@ -97,10 +97,10 @@ def matrices(model: LuongForConditionalGeneration) -> dict[str, Tensor]:
 
 
 def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) -> LuongForConditionalGeneration:
-    """A model with the sizes of the weights, filled; `found` has our keys for matrices, theirs for cells."""
+    """A model with these weights and their sizes; `found` has our keys for matrices, and theirs for cells."""
     for name in ("source", "target", "output", "context_part", "encoder.rnn.weight_hh_l0"):
         if name not in found:
-            raise ValueError(f"{source} has no weight for {name}: it is no recurrent model with attention")
+            raise ValueError(f"{source} has no weight for {name}: it is not a recurrent model with attention")
     gates, size = found["encoder.rnn.weight_hh_l0"].shape
     kind = {4: "lstm", 3: "gru"}.get(gates // size)
     if kind is None:
@@ -112,8 +112,8 @@ def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) 
     embedding_size, hidden_size = found["source"].shape[1], found["context_part"].shape[0]
     if found["target"].shape[1] != embedding_size:
         raise ValueError(
-            f"{source} has word vectors of {embedding_size} and {found['target'].shape[1]} numbers for source and "
-            "target; the sizes must be equal"
+            f"{source} has source word vectors of size {embedding_size} and target word vectors of size "
+            f"{found['target'].shape[1]}; the sizes must be equal"
         )
     first = found["decoder.rnn.layers.0.weight_ih" if stacked else "decoder.rnn.weight_ih_l0"]
     model = LuongForConditionalGeneration(
@@ -239,7 +239,7 @@ def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool
 
 
 def to_opennmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
-    """The model's weights under OpenNMT-py's names, the output layer's under "generator.", also written to `path`.
+    """The model's weights under OpenNMT-py's names, the output layer's under "generator."; writes them to `path` too.
 
     Raises:
         ValueError: OpenNMT-py does not have a feature of the model.
@@ -258,7 +258,7 @@ def to_opennmt(model: LuongForConditionalGeneration, path: str | Path | None = N
 
 
 def to_joeynmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
-    """The model's weights under JoeyNMT's names, also written to `path`, for `embeddings: scale: False`.
+    """The model's weights under JoeyNMT's names, for `embeddings: scale: False`; writes them to `path` too.
 
     Raises:
         ValueError: JoeyNMT does not have a feature of the model, or needs one that the model lacks (a bridge,

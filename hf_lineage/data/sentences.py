@@ -39,7 +39,7 @@ _WINDOW = 4_000
 _CJK = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _CLOSING = "」』”’）】》〉〕］｝"
 _WHITE_SPACE = re.compile(r"\s")
-# marks right behind a sentence still belong to it
+# punctuation marks right after a sentence still belong to it
 _STILL_BEFORE = re.compile(f"[{_CLOSING}…。．！？]+")
 _ENDS_IN_ASCII = re.compile(r"[.!?][\"')\]]*$")
 # places the segmenter leaves whole: dots between ideographs, and a closed bracket after an ideographic mark or …
@@ -119,7 +119,7 @@ def _cut_at_other_ends(text) -> Iterator[str]:
 
 
 def _with_marks(pieces) -> list[str]:
-    """Pieces of a text with the closing marks behind them, and without a cut inside "Yahoo.Com"."""
+    """Moves closing marks to the end of the piece before them, and joins cuts inside names such as "Yahoo.Com"."""
     sentences = [""]
     for piece in pieces:
         before = sentences[-1]

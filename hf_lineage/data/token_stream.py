@@ -107,7 +107,7 @@ def end_mark(tokenizer):
 
 
 def _encode_batch(batch, indices, encode, eos_token_id, version):
-    """Columns of the encoded corpus; the version only tells cache entries apart."""
+    """Columns of the encoded corpus; the version only tells the entries of the cache apart."""
     texts = batch["text"]
     for index, text in zip(indices, texts, strict=True):
         check_row_text(index, text)

@@ -25,7 +25,7 @@ def word_layers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text
     places = re.finditer(re.escape(word), text)
     place = next((place for place in places if word and _is_word(text, *place.span())), None)
     if place is None:
-        raise WordNotFoundError(f"the word {word!r} does not stand in {text!r}")
+        raise WordNotFoundError(f"the word {word!r} does not occur in {text!r}")
     inputs = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
     offsets = inputs.pop("offset_mapping")[0].tolist()
     pieces = [i for i, (start, end) in enumerate(offsets) if start < min(end, place.end()) and end > place.start()]
@@ -69,5 +69,5 @@ def context_similarities(
     """
     first, second = (word_layers(model, tokenizer, text, word).double() for text in sentences)
     first, second = (vectors / vectors.norm(dim=1, keepdim=True) for vectors in (first, second))
-    # by the distance, which is exactly 0 for equal vectors; a scalar product would be rounded
+    # from the distance, which is exactly 0 for equal vectors; a scalar product is not exactly 1
     return [round(value, 6) for value in (1 - (first - second).square().sum(1) / 2).tolist()]

@@ -63,7 +63,7 @@ class Alignment(nn.Module):
         if hidden is None:
             return torch.softmax(scores, dim=2)
         weights = torch.softmax(scores.masked_fill(hidden, torch.finfo(scores.dtype).min), dim=2)
-        # if everything is hidden, softmax would weigh all words equally
+        # if everything is hidden, softmax would weight all words equally
         return weights.masked_fill(hidden, 0)
 
     def forward(self, x: Tensor, source: Source | None = None, positions: Tensor | None = None) -> Tensor:
@@ -208,14 +208,14 @@ def carried_beside(cache: EncoderDecoderCache | None, h: Tensor, *sizes: int) ->
 
 
 def seen_to_pad(mask: Tensor | None) -> Tensor | None:
-    """A mask (0 = padding) in bool; None if it is seen that nothing is padded."""
+    """The mask (0 = padding) as bool; None if its values can be read and nothing is padded."""
     if mask is None or (not is_recorded(mask) and mask.all()):
         return None
     return mask.bool()
 
 
 class AttentionalPreTrainedModel(RecurrentSeq2SeqPreTrainedModel):
-    """What the models share: the alignment's initial weights."""
+    """What Bahdanau's and Luong's models share: the alignment's initial weights."""
 
     def _init_weights(self, module):
         if not isinstance(module, Alignment):

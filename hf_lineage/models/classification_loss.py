@@ -25,7 +25,7 @@ def classification_loss(
 
     Raises:
         ValueError: a class is out of its range, the labels have another shape than the logits, or label smoothing is
-            set for labels that are no classes.
+            set for labels that are not classes.
     """
     labels = labels.to(logits.device)
     if config.problem_type is None:

@@ -11,7 +11,7 @@ from .configuration_recurrent_seq2seq import AttentionalSeq2SeqConfig
 class LuongConfig(AttentionalSeq2SeqConfig):
     """Attentional encoder-decoder with simpler scores and local windows (Luong et al., 2015).
 
-    New: the state after each step asks where to look, by scores as simple as a product, over all words or a few.
+    New: the state after each step decides where to look; a score can be a plain dot product, over all words or a few.
 
     The defaults are the paper's (section 4.1), with the default options of its published code. For the other fields
     see RecurrentSeq2SeqConfig and AttentionalSeq2SeqConfig; coverage needs "concat", as does attention_bias.

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained to guess hidden words.
+"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained to guess masked words.
 
 What changes from GPT: no causal mask, so that each token sees both sides; segments; [CLS] stands for the whole text.
 input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, T, D] -> words [B, T, V], text [B, D]
@@ -213,7 +213,7 @@ class BERTForPreTraining(BERTWithMaskedWords):
         The loss is the mean over the `labels` [B, T] (−100 = not scored) plus the mean over `next_sentence_label` [B]
         (0 = B follows A, 1 = B is random); one kind of labels gives one mean. `num_items_in_batch` and
         `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`BERTPretrainingTrainer`). Without
-        the latter, each batch's next-sentence mean is weighed by its share of the labels.
+        the latter, each batch's next-sentence mean is weighted by its share of the labels.
         """
         check_labels(self, labels, num_items_in_batch)
         outputs = self.bert(

@@ -1,6 +1,6 @@
 """Luong's attentional encoder-decoder (Luong et al., 2015): the state after each step asks where to look.
 
-What changes from RNNsearch: the new state asks, by scores as simple as a product; the answer joins state and context.
+What changes from RNNsearch: the new state asks, by scores as simple as a dot product; state and context are joined.
 input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> [B, T, D] -> weights [B, T, S] -> answers [B, T, D]
 """
 

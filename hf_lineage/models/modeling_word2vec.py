@@ -122,7 +122,7 @@ class Word2VecModel(Word2VecPreTrainedModel):
 
     def train(self, mode: bool = True):
         """Sets the training mode, and keeps frozen embeddings frozen."""
-        # from_pretrained puts trainable weights in the place of those made here; it ends in eval(), which comes by
+        # from_pretrained replaces the weights by trainable ones, and then calls eval(), which calls this method
         if self.config.freeze_embeddings:
             self.embed_tokens.weight.requires_grad_(False)
         return super().train(mode)

@@ -21,7 +21,7 @@ def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask
     """
     if batch != 1 or attention_mask is not None:
         raise ValueError(
-            f"packed texts (cu_seq_lens_q) lie in one row without attention_mask, not in {batch} rows"
+            f"packed texts (cu_seq_lens_q) must be in one row without attention_mask, not in {batch} rows"
             + (" with one" if attention_mask is not None else "")
         )
     if can_look(cu_seq_lens):
@@ -51,7 +51,7 @@ def check_pairs(targets: Tensor | None, sources: Tensor | None):
         ValueError: only one side is packed, or the sides differ in number.
     """
     if (targets is None) != (sources is None):
-        raise ValueError("give both cu_seq_lens_q, the targets' bounds, and cu_seq_lens_k, the sources', or none")
+        raise ValueError("give both cu_seq_lens_q, the targets' bounds, and cu_seq_lens_k, the sources', or neither")
     if targets is not None and len(targets) != len(sources):
         raise ValueError(
             f"cu_seq_lens_q bounds {len(targets) - 1} targets, cu_seq_lens_k {len(sources) - 1} sources; the numbers "

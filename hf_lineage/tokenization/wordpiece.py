@@ -55,8 +55,8 @@ def train_wordpiece(
 
     The vocabulary grows by merging the most frequent pair of neighbours (Sennrich et al., 2016), as in the
     `WordPieceTrainer` of `tokenizers`, not by likelihood (Schuster and Nakajima, 2012). Ids: special tokens,
-    characters and then `##characters` by code point, merged pieces by age. A word of more than 100 characters, or with
-    a character outside the alphabet, becomes the unk token.
+    characters and then `##characters` by code point, then merged pieces in the order in which they were merged. A word
+    of more than 100 characters, or with a character outside the alphabet, becomes the unk token.
 
     Args:
         texts_or_files: a path, a list of paths, or an iterable of strings or of lists of strings.

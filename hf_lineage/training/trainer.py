@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class StopOnNonFinite(TrainerCallback):
-    """Ends the run as soon as a logged loss or gradient norm is NaN or infinite."""
+    """Raises FloatingPointError as soon as a logged loss or gradient norm is NaN or infinite."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         for name in ("loss", "grad_norm"):
@@ -319,7 +319,7 @@ class LineageTrainer(Trainer):
         return result
 
     def real_rows(self) -> int | None:
-        """Number of rows in this process's next batch that are its own; the rest repeat the first rows of the data.
+        """Number of rows in this process's next batch that are not repeated; the others repeat the data's first rows.
 
         None if the data have no length, or one process reads for all.
         """

@@ -75,7 +75,7 @@ def test_the_first_line_tells_what_separates(tmp_path, separator):
         ("a.csv", "text,label\na, b,0\n", r"a\.csv, line 2: there are 3 cells, .* 2 columns \(text, label\)"),
         ("a.csv", 'text,label\nx,1\n"a, b,0\nb,1\n', r"a\.csv, line 3: .*double quotes"),
         ("a.csv", 'text,label\n"two\nlines",1\n"a" b,0\n', r"a\.csv, line 4: .*double quotes"),
-        ("a.csv", "text,text\nx,1\n", r"line 1: the column 'text' comes twice"),
+        ("a.csv", "text,text\nx,1\n", r"line 1: two columns are named 'text'"),
         ("a.csv", "text,label\n", "a.csv has no rows"),
         ("a.csv", "", r"a\.csv is empty"),
         (

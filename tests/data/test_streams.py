@@ -218,7 +218,7 @@ def test_rows_continue_from_batch_to_batch():
             assert batch["labels"][row].tolist() == batch["input_ids"][row].tolist()
             assert batch["shift_labels"][row].tolist() == (batch["input_ids"][row] + 1).tolist()
             rows[row] += batch["input_ids"][row].tolist()
-    # 31 predictions: 10 a stream, of which 8 fill two steps
+    # 31 predictions: 10 per stream, and 8 of these fill two steps
     assert rows == [list(range(start, start + 8)) for start in (100, 110, 120)]
     assert dataset.num_dropped == 31 - 24
 

@@ -73,7 +73,7 @@ def test_words_of_all_scripts_are_found_whole(text, word, place):
 
 def test_a_word_that_is_not_there_or_not_known_is_named(words):
     model = Word2VecModel(Word2VecConfig(vocab_size=len(words), hidden_size=8))
-    with pytest.raises(WordNotFoundError, match="'Pyth' does not stand in"):
+    with pytest.raises(WordNotFoundError, match="'Pyth' does not occur in"):
         word_layers(model, words, "He got bit by Python.", "Pyth")
     with pytest.raises(WordNotFoundError, match="Word2VecModel.*'snake'"):
         word_layers(model, words, "He got bit by a snake.", "snake")

@@ -112,7 +112,7 @@ def test_minimal_pairs(tokenizer, masked_tokenizer):
         {"sentence_good": "cats sleep", "sentence_bad": "sleep cats", "UID": "order"},
     ]
     result = measure_minimal_pairs(model, tokenizer, rows, show_progress=False)
-    assert result.as_dict() == {"accuracy": 0.5, "pairs": 4, "by_phenomenon": {"agreement": 1.0, "order": 0.0}}
+    assert result == {"accuracy": 0.5, "pairs": 4, "by_phenomenon": {"agreement": 1.0, "order": 0.0}}
 
     transformers.set_seed(0)
     masked = BERTForMaskedLM(BERTConfig(vocab_size=len(masked_tokenizer), **SMALL, **ATTENTION))
@@ -121,7 +121,7 @@ def test_minimal_pairs(tokenizer, masked_tokenizer):
         [scores.sum() for scores in pseudo_log_probabilities(masked, masked_tokenizer, texts, show_progress=False)]
         for texts in ([row["sentence_good"] for row in rows], [row["sentence_bad"] for row in rows])
     )
-    assert sum(result.right.values()) == sum(bool(g > b) for g, b in zip(good, bad, strict=True))
+    assert result["accuracy"] * result["pairs"] == sum(bool(g > b) for g, b in zip(good, bad, strict=True))
 
 
 def test_mistakes_are_named(tokenizer, model):

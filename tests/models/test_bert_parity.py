@@ -46,7 +46,7 @@ def sizes(head: str) -> dict:
 
 
 def reference(head: str):
-    """transformers' model, of which no weight has the value it starts from."""
+    """transformers' model, whose weights all differ from their initial values."""
     model = getattr(transformers, f"Bert{head}")._from_config(BertConfig(**sizes(head))).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -53,7 +53,7 @@ class TestTransformer(Seq2SeqTests):
 
 
 def new_model(head=TransformerForConditionalGeneration, **changes):
-    """A model of which no parameter has the value it starts from, biases and norms included."""
+    """A model whose parameters all differ from their initial values, biases and norms included."""
     model = head(TransformerConfig(**TINY | changes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -146,9 +146,9 @@ def test_every_word_is_scored_where_the_tokenizer_cuts_it(run, tmp_path):
     ELMoForPreTraining(ELMoConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "cutting")
     tokenizer.save_pretrained(tmp_path / "cutting")
     draw = random.Random(0)
-    # rows of different lengths, the short ones cut most: as many tokens a row as labels, had they stood one per word
+    # rows of different lengths; the short ones have only words that the tokenizer cuts
     rows = [[draw.choice(list(tags)[: 5 if n % 2 else 8]) for _ in range(4 if n % 2 else 9)] for n in range(128)]
-    # a word of which nothing is left, and a tag that training has not
+    # a word that leaves no token, and a tag that training does not have
     rows[127] = ["dog", " ", "cow"]
     rows = [{"tokens": row, "ner": [tags.get(word, "C") for word in row]} for row in rows]
     rows[127]["ner"][2] = "D"

@@ -30,7 +30,7 @@ def test_each_bucket_is_sacrebleus():
 
 @pytest.mark.parametrize("bounds", [[0, 5], [7, 5], [5, 5]])
 def test_bounds_that_do_not_rise_are_refused(bounds):
-    with pytest.raises(ValueError, match="must rise"):
+    with pytest.raises(ValueError, match="must be above 0 and rise"):
         bleu_by_length(FOUND, WANTED, LENGTHS, bounds)
 
 

@@ -185,7 +185,7 @@ def test_what_is_no_vocabulary_is_refused(tiny_tokenizer):
         elmo_tokenizer(tiny_tokenizer)
     with pytest.raises(ValueError, match="bos_token, eos_token"):
         elmo_tokenizer(train_word_level(["a"], special_tokens={"unk_token": "<UNK>"}, show_progress=False))
-    with pytest.raises(ValueError, match="'a' stands twice"):
+    with pytest.raises(ValueError, match="'a' is in the vocabulary twice"):
         elmo_tokenizer(["<S>", "a", "</S>", "<UNK>", "a"])
     with pytest.raises(ValueError, match="lacks </S>"):
         elmo_tokenizer(["<S>", "<UNK>"])

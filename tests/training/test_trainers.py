@@ -125,7 +125,7 @@ def test_weight_decay_spares_biases_only(tmp_path):
 
 
 def test_state_is_carried_and_gradient_is_cut(tmp_path):
-    # the same by hand: each stream's hidden state goes on, detached, with plain SGD after each block
+    # the same by hand: each stream keeps its hidden state, detached, with plain SGD after each block
     model, reference = lstm(), lstm()
     trainer = train(tmp_path, model)
     tokens = torch.from_numpy(stream().tokens).long()
@@ -294,7 +294,7 @@ def test_last_rate_of_zaremba_small():
 
 
 def examples(*labelled):
-    """Rows of six tokens, of which those said are scored."""
+    """Rows of six tokens; only the named ones are scored."""
     ids = torch.arange(6).repeat(len(labelled), 1)
     labels = [row.clone() if scored else torch.full((6,), -100) for row, scored in zip(ids, labelled, strict=True)]
     return [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]

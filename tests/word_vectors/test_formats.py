@@ -156,7 +156,7 @@ def test_first_rows_only(vectors, tmp_path):
         ("2 2\na 1 1_0\nb 3 4\n", "line 2: "),
         ("2 2\na 1 2\nb 3 nan\n", "vectors.txt: the vector of word 1 .*'b', holds nan"),
         ("2 2\na inf 2\nb 3 4\n", "vectors.txt: the vector of word 0 .*'a', holds nan, inf"),
-        ("2 2\na 1 2\na 3 4\n", "line 3: 'a' stands already at .*line 2"),
+        ("2 2\na 1 2\na 3 4\n", "line 3: 'a' is already at .*line 2"),
         ("2 2\n 1 2\nb 3 4\n", "line 2: '' is empty or has white space"),
         ("2 2\na 1 2\nb 3 4\nc 5 6\n", r"vectors\.txt.*more.* 2 words"),
         (b"2 2\na 1 2\n\xffb 3 4\n", r"line 3: b'\\xffb' is not UTF-8"),
@@ -175,7 +175,7 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (binary_file((b"a", [1, 2]), (b"a", [3, 4])), "word 2: 'a' stands already at .*word 1"),
+        (binary_file((b"a", [1, 2]), (b"a", [3, 4])), "word 2: 'a' is already at .*word 1"),
         (binary_file((b"a", [1, 2]), (b"\xff", [3, 4])), r"word 2: b'\\xff' is not UTF-8"),
         (binary_file((b"a", [1, 2]), (b"b", [3, np.nan])), "vectors.bin: .*word 1 .*'b', holds nan"),
         (binary_file((b"a", [1, 2]), (b"b", [3, 4]), (b"c", [5, 6])), "there is more after the 2 words"),
