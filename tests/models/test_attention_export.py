@@ -76,7 +76,7 @@ def test_training_step_is_one_graph(config, head, padded):
 PACKED = ("AutoModelForCausalLM", "AutoModelForPreTraining", "AutoModelForSeq2SeqLM")
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", [pytest.param("eager", marks=pytest.mark.slow), "sdpa"])
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 def test_packed_rows_are_one_graph(config, attention):
     [head] = [head for head in PACKED if head in config.auto_classes]
