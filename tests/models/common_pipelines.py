@@ -37,10 +37,10 @@ class PipelineTests(StationTable):
         head = "AutoModelForSequenceClassification"
         if head not in self.heads:
             pytest.skip("the station does not classify texts")
-        classes = {"entailment": 0, "neutral": 1, "contradiction": 2}
-        model = self.model(
-            head, vocab_size=len(tiny_tokenizer), pad_token_id=tiny_tokenizer.pad_token_id, label2id=classes
-        )
+        classes = {"id2label": dict(enumerate(["entailment", "neutral", "contradiction"]))}
+        classes["label2id"] = {name: index for index, name in classes["id2label"].items()}
+        sizes = {"vocab_size": len(tiny_tokenizer), "pad_token_id": tiny_tokenizer.pad_token_id}
+        model = self.model(head, **classes, **sizes)
         pipe = transformers.pipeline("zero-shot-classification", model=model, tokenizer=tiny_tokenizer, device="cpu")
         texts, labels = ["The dog", "Ada watches the quiet river.", "Vera"], ["a river", "the old brave dog"]
         for text, answer in in_batches(pipe, texts, labels):

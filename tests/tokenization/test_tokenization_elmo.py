@@ -208,11 +208,10 @@ def test_two_words_are_no_pair(tokenizer, kind):
 @pytest.mark.parametrize("size", [1, 2])
 def test_pairs_in_the_zero_shot_pipeline(tokenizer, size):
     """It gives pairs as lists."""
-    classes = {"entailment": 0, "neutral": 1, "contradiction": 2}
+    classes = {"id2label": dict(enumerate(["entailment", "neutral", "contradiction"]))}
+    classes["label2id"] = {name: index for index, name in classes["id2label"].items()}
     sizes = {"hidden_size": 8, "projection_size": 4, "character_size": 4, "cnn_filters": [[1, 4], [3, 6]]}
-    model = ELMoForSequenceClassification(
-        ELMoConfig(vocab_size=len(tokenizer), num_labels=3, label2id=classes, **sizes)
-    ).eval()
+    model = ELMoForSequenceClassification(ELMoConfig(vocab_size=len(tokenizer), **classes, **sizes)).eval()
     pipe = pipeline("zero-shot-classification", model=model, tokenizer=tokenizer, device="cpu")
     labels = ["sat", "the old lamp"]
     for text, answer in zip(TEXTS, pipe(TEXTS, labels, batch_size=size), strict=True):
