@@ -212,7 +212,7 @@ class BERTForPreTraining(BERTWithMaskedWords):
 
         The loss is the mean over the `labels` [B, T] (−100 = not scored) plus the mean over `next_sentence_label` [B]
         (0 = B follows A, 1 = B is random); one kind of labels gives one mean. `num_items_in_batch` and
-        `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`BERTPretrainingTrainer`). Without
+        `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`LineageTrainer`). Without
         the latter, each batch's next-sentence mean is weighed by its share of the labels.
         """
         check_labels(self, labels, num_items_in_batch)

@@ -136,7 +136,8 @@ class LineageTrainer(Trainer):
 
     Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one), and a run with other settings
     refuses them. The trainer tells an `EpochDataset` its epoch, can decay the learning rate by epoch or with time, and
-    can average weights.
+    can average weights. It counts what the model scores in an update, so that 1 process x batch 8, 2 x 4 and 4
+    accumulated batches of 2 train the same model.
 
     Raises:
         ValueError: a setting that this trainer or the model's loss would ignore.

@@ -1,6 +1,11 @@
 """Accumulated batches train as one: each mean of a loss is taken over all that is scored in the update."""
 
 import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +19,7 @@ from hf_lineage.training import LineageTrainer, LineageTrainingArguments
 from tests.models.common import gradients
 
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_labels": 3}
 BLOCKS = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 20}
 UNDROPPED = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}
@@ -113,12 +119,12 @@ class KeepGradients(TrainerCallback):
         self.kept = {name: gradient.clone() for name, gradient in gradients(model).items()}
 
 
-def one_update(folder, model, data, size, collator, **settings):
+def one_update(folder, model, data, size, collator, processes=1, **settings):
     """The logged loss and the gradients of one update of 8 rows in batches of `size`."""
     args = LineageTrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=size,
-        gradient_accumulation_steps=8 // size,
+        gradient_accumulation_steps=8 // size // processes,
         train_sampling_strategy="sequential",
         max_steps=1,
         max_grad_norm=0.0,
@@ -164,3 +170,42 @@ def test_smoothed_answers_are_those_of_torch(tmp_path):
         expected += cross_entropy(outputs[f"{side}_logits"], labels, ignore_index=-1, label_smoothing=0.1) / 2
     loss, _ = one_update(tmp_path, model, data, 2, default_data_collator, label_smoothing_factor=0.1)
     assert loss == pytest.approx(expected.item(), abs=2e-4)
+
+
+SCRIPT = """
+import json, os, sys
+from transformers import default_data_collator
+from tests.training.test_accumulation import CASES, head, one_update
+
+folder, rank = sys.argv[1], os.environ["RANK"]
+found = {}
+for name in sys.argv[2:]:
+    head_name, data = CASES[name]
+    loss, gradients = one_update(f"{folder}/{name}", head(*head_name), data, 2, default_data_collator, processes=2)
+    found[name] = {name: gradient.double().norm().item() for name, gradient in gradients.items()} | {"loss": loss}
+open(f"{folder}/{rank}.json", "w").write(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_an_update_of_two_processes_is_one_mean(tmp_path):
+    names = ["lstm", "bilm", "bert-answers", "bert-pairs", "word2vec"]
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "recipes/accelerate/cpu_2procs.yaml")]
+    subprocess.run(
+        [sys.executable, *launch, str(tmp_path / "script.py"), str(tmp_path), *names],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
+    both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert both[0] == both[1]
+    for name in names:
+        head_name, data = CASES[name]
+        alone = head(*head_name)
+        loss = alone(**default_data_collator(data)).loss
+        loss.backward()
+        expected = {name: gradient.double().norm().item() for name, gradient in gradients(alone).items()}
+        found = both[0][name]
+        assert found.pop("loss") == pytest.approx(loss.item(), abs=2e-4)
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
