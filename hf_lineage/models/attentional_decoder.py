@@ -130,6 +130,8 @@ def coverage_loss(
 class CoverageLoss:
     """A head that adds the coverage loss, weighted by the configuration, in training; inherit it first."""
 
+    extra_weights = ("coverage_loss_weight",)
+
     def extra_loss(
         self, outputs, labels, num_items_in_batch, decoder_attention_mask, output_attentions=None, **options
     ):
