@@ -20,6 +20,7 @@ from hf_lineage.files import CorpusError
 PROBLEM_TYPES = ("single_label_classification", "regression", "multi_label_classification")
 # up to this many different whole numbers written as floats are classes, such as stars
 _MOST_CLASSES_OF_FLOATS = 20
+_FOR_REGRESSION = "; for regression give --problem_type regression"
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 # 007 is a name, not a number
 _NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -280,7 +281,8 @@ def _decide(rows, columns, column, problem_type) -> tuple[dict[str, list], Label
     source = _source(kind)
     if kind is float and are_whole:
         columns = {split: list(map(int, cells)) for split, cells in columns.items()}
-        source += ", which are all whole"
+        source += f", which are all whole, such as {min(distinct):.1f}"
+        given = given or _FOR_REGRESSION
     return columns, _named("single_label_classification", rows, columns, column, source + given)
 
 
@@ -347,7 +349,7 @@ def _numbers(distinct, column, are_whole, given) -> Labels:
     )
     if given:
         return Labels("regression", (), (), f"{column}: regression{given}; {numbers}")
-    remedy = "for classes give problem_type single_label_classification"
+    remedy = "for classes give --problem_type single_label_classification"
     return Labels("regression", (), (), f"{column}: regression, since {numbers}; {remedy}")
 
 
@@ -361,7 +363,7 @@ def _classes(problem_type, classes, names, column, source) -> Labels:
     several = "several of " if problem_type == "multi_label_classification" else ""
     reason = f"{column}: {several}{len(classes)} classes ({shown}) from the column's {source}"
     if len(classes) > _MOST_CLASSES_OF_FLOATS and not isinstance(classes[0], str):
-        reason += "; for regression give problem_type regression"
+        reason += _FOR_REGRESSION
     return Labels(problem_type, classes, names, reason, tuple(f"{column}: {doubt}" for doubt in _doubts(names)))
 
 
@@ -452,7 +454,7 @@ def _splits_with_labels(columns, column, others_allowed, places) -> list[str]:
                 raise CorpusError(
                     f"{places[split](row)}: {column} is {label} in some rows of the split {split!r}, but in none of "
                     f"training, which has {_shown(trained)}: leave those rows out, add such rows to training, or, if "
-                    "the labels are numbers, give problem_type regression"
+                    "the labels are numbers, give --problem_type regression"
                 )
         if is_secret and split == "validation":
             raise ValueError(f"no {column} of the validation split occurs in training, so that it cannot be scored")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from hf_lineage.data.cjk import CJK
+from hf_lineage.data.cjk import WITHOUT_BLANKS
 
 
 def generated_alignments(outputs, eos_token_id: int | list[int] | None = None, layer: int = -1) -> Tensor:
@@ -98,7 +98,7 @@ def replace_unknown_words(
 def source_word(encoded: BatchEncoding, text: str, row: int, token: int) -> str:
     """The word of `text`, row `row` of `encoded`, that a token is a piece of."""
     start, end = encoded.word_to_chars(row, encoded.token_to_word(row, token))
-    if CJK.search(text, start, end):
+    if WITHOUT_BLANKS.search(text, start, end):
         # a "word" would be everything between two blanks
         start, end = encoded.token_to_chars(row, token)
     return text[start:end].strip()

@@ -1,11 +1,14 @@
 """How a word's vector depends on its sentence: the same word in two sentences, compared at every layer of a model."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_lineage.data.cjk import WITHOUT_BLANKS
 
 
 class WordNotFoundError(ValueError):
@@ -19,7 +22,8 @@ def word_layers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text
     Raises:
         WordNotFoundError: the word is not in the text, or a model that reads whole words does not know it.
     """
-    place = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
+    places = re.finditer(re.escape(word), text)
+    place = next((place for place in places if word and _is_word(text, *place.span())), None)
     if place is None:
         raise WordNotFoundError(f"the word {word!r} does not occur in {text!r}")
     inputs = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
@@ -34,6 +38,23 @@ def word_layers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text
     outputs = model(**inputs.to(model.device), output_hidden_states=True)
     model.train(was_training)
     return torch.stack([layer[0, pieces].mean(0) for layer in outputs.hidden_states])
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    """Whether text[start:end] is no part of a longer word; in writing without blanks, whole letters may be one."""
+    before, after = text[start - 1 : start] if start else "", text[end : end + 1]
+    if _is_mark(after):
+        return False
+    return not any(_joins(a) and _joins(b) for a, b in ((before, text[start]), (text[end - 1], after)))
+
+
+def _joins(character: str) -> bool:
+    in_word = character.isalnum() or character == "_" or _is_mark(character)
+    return in_word and not WITHOUT_BLANKS.match(character)
+
+
+def _is_mark(character: str) -> bool:
+    return character != "" and unicodedata.category(character).startswith("M")
 
 
 def context_similarities(

@@ -84,16 +84,17 @@ class Alignment(nn.Module):
 
 
 class AdditiveAlignment(Alignment):  # Bahdanau et al., 2015, A.1.2
-    """score(s, h) = v · tanh(W s + U h)"""
+    """score(s, h) = v · tanh(W s + U h), or v · tanh(W s + U h + b)"""
 
     def __init__(self, config):
         super().__init__(config)
         self.weight_query = nn.Parameter(torch.empty(config.attention_size, config.hidden_size))
         self.weight_key = nn.Parameter(torch.empty(config.attention_size, config.source_size))
         self.energy = nn.Parameter(torch.empty(config.attention_size))
+        self.bias = nn.Parameter(torch.empty(config.attention_size)) if config.attention_bias else None
 
     def keys(self, vectors):
-        return linear(vectors, self.weight_key)
+        return linear(vectors, self.weight_key, self.bias)
 
     def scores(self, query, source):
         query = linear(query, self.weight_query)  # [B, T, A]
@@ -128,6 +129,8 @@ def coverage_loss(
 
 class CoverageLoss:
     """A head that adds the coverage loss, weighted by the configuration, in training; inherit it first."""
+
+    extra_weights = ("coverage_loss_weight",)
 
     def extra_loss(
         self, outputs, labels, num_items_in_batch, decoder_attention_mask, output_attentions=None, **options
@@ -224,7 +227,7 @@ class AttentionalPreTrainedModel(RecurrentSeq2SeqPreTrainedModel):
         for name, parameter in module.named_parameters(recurse=False):
             if self.config.initialization == "uniform":
                 init.uniform_(parameter, -bound, bound)
-            elif name.startswith("energy"):
+            elif name.startswith(("energy", "bias")):
                 init.zeros_(parameter)
             else:
                 # Bahdanau et al., appendix B.1: a tenth of the others' standard deviation

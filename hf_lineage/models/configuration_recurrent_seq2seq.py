@@ -160,11 +160,13 @@ class AttentionalSeq2SeqConfig(RecurrentSeq2SeqConfig):
 
     Args:
         attention_size: length of v in the attention's score; default: hidden_size.
+        attention_bias: whether the additive score has a bias, v·tanh(W s + U h + b), as in OpenNMT-py.
         coverage: adds the attention that a source word got so far to its score (See et al., 2017, equation 11).
         coverage_loss_weight: weight of the coverage loss in training (their equation 12); 0 or more, needs coverage.
     """
 
     attention_size: int | None = None
+    attention_bias: bool = False
     coverage: bool = False
     coverage_loss_weight: float | int = 0.0
 

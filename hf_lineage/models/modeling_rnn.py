@@ -21,7 +21,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .cache_argument import cache_of, takes_cache
-from .classification_loss import classification_loss
+from .classification_loss import classification_loss, refuse_smoothing
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .id_checks import check_ids
 from .inputs import IGNORED
@@ -290,6 +290,7 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.output_size, config.num_labels)
         self.post_init()
+        refuse_smoothing(self)
 
     def summary(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         """x [B, T, D] -> [B, D]: the forward vector of the last token and the backward vector of the first."""

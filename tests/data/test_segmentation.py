@@ -10,6 +10,7 @@ from hf_lineage.tokenization import is_word_level, train_byte_pairs, train_chara
 
 CHINESE = ["我来到北京清华大学", "他欠小明一百万", "今天天气很好我们去公园", "中文没有空格", "学习语言模型很有意思"]
 JAPANESE = ["これはペンです", "私は学校に行きます", "今日はいい天気ですね", "東京へ行きたいです"]
+THAI = ["ฉันไปโรงเรียน", "วันนี้อากาศดี", "เขาชอบอ่านหนังสือ", "ภาษาไทยไม่มีช่องว่าง"]
 ENGLISH = ["The word 北京 means Beijing", "There is no 中文 text", "Words stand apart", "All of them do"]
 
 
@@ -39,6 +40,10 @@ def test_characters_are_words_and_the_rest_stays(text):
     assert segmented("plain  text \n", "characters") == "plain  text \n"
 
 
+def test_clusters_are_words_of_thai():
+    assert segmented("ไทย ที่นี่ a", "characters") == "ไ ท ย ที่ นี่ a"
+
+
 def test_rjieba_cuts_words():
     pytest.importorskip("rjieba")
     # jieba's own documentation
@@ -55,7 +60,12 @@ def test_text_with_blanks_stays(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("texts", "installed", "way"),
-    [(CHINESE, True, "rjieba"), (CHINESE, False, "characters"), (JAPANESE, True, "characters")],
+    [
+        (CHINESE, True, "rjieba"),
+        (CHINESE, False, "characters"),
+        (JAPANESE, True, "characters"),
+        (THAI, True, "characters"),
+    ],
 )
 def test_a_line_says_how_it_is_cut(tmp_path, monkeypatch, capsys, texts, installed, way):
     if way == "rjieba":

@@ -405,7 +405,7 @@ def test_processes_share_the_blocks(tokenizer, streamed):
 def test_streamed_blocks_of_a_short_corpus(tokenizer):
     corpus = corpus_of("a b c").to_iterable_dataset()
     assert len(ids(StreamedBlocks(corpus, tokenizer, 5))) == 1
-    with pytest.raises(CorpusError, match="fewer tokens than one block of block_size=6"):
+    with pytest.raises(CorpusError, match="tokens.*block_size=6"):
         list(StreamedBlocks(corpus, tokenizer, 6, passes=None))
 
 

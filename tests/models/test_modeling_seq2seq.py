@@ -134,7 +134,7 @@ class RecurrentSeq2SeqTests(Seq2SeqTests):
 
     def test_reentrant_checkpointing_is_refused(self):
         model = self.model(HEAD)
-        with pytest.raises(ValueError, match="use_reentrant=True loses the gradient of the states"):
+        with pytest.raises(ValueError, match="use_reentrant=True"):
             model.activation_checkpointing_enable({"use_reentrant": True})
         assert not model.is_activation_checkpointing
         model.activation_checkpointing_enable({"use_reentrant": False})

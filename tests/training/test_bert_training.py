@@ -147,7 +147,7 @@ def test_evaluation_is_the_mean_over_all_words_plus_that_over_all_pairs(pairs, t
     )
     scores = measure_bert_pretraining(run.model, data, batch_size=3, show_progress=False)
     # before any update, and whatever the number of pairs of the last one
-    for num_pairs in (None, 7):
-        run.num_pairs = num_pairs
+    for numbers in ({}, {"num_pairs_in_batch": torch.tensor(7)}):
+        run.other_numbers = numbers
         loss = run.evaluate(data)["eval_loss"]
         assert loss == pytest.approx(scores["masked_word_loss"] + scores["next_sentence_loss"], rel=1e-5)

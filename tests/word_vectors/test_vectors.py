@@ -104,7 +104,7 @@ def test_flawed_vectors_are_named(words, array, message):
 
 
 def test_unknown_word_is_named_with_similar_ones(vectors):
-    with pytest.raises(ValueError, match="'wrd12' is not among the 60 words; similar ones are word12"):
+    with pytest.raises(ValueError, match="'wrd12'.* 60 .*word12"):
         vectors.similarity("word1", "wrd12")
     with pytest.raises(ValueError, match="'Ω' is not among the 60 words$"):
         vectors.nearest("Ω")
