@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import datasets
 import yaml
@@ -143,7 +143,7 @@ class _Parser(HfArgumentParser):
             else:
                 self._parse_dataclass_field(group, item)
 
-    def error(self, message):
+    def error(self, message) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (-h lists the flags)\n")
 
 
@@ -228,7 +228,7 @@ class ModelArguments:
             self.model_type = _configuration_type(self.model_type)
         self.tokenizer_name = self.tokenizer_name or self.model_name_or_path
 
-    def check(self, auto_class: type, *model_types: str) -> type:
+    def check(self, auto_class: Any, *model_types: str) -> type:
         """The model's class; refuses, before any work, a model that the recipe could not train.
 
         Raises:
@@ -241,7 +241,8 @@ class ModelArguments:
         elif self.config_name is not None:
             config = saved_config(self.config_name, "config_name")
         else:
-            config = saved_config(self.model_name_or_path)
+            # one of the three is given
+            config = saved_config(str(self.model_name_or_path))
         if self.tokenizer_name is not None:
             _opened(AutoTokenizer, self.tokenizer_name, "tokenizer_name")
         known = model_types or [one.model_type for one in LINEAGE if auto_class.__name__ in one.auto_classes]

@@ -158,7 +158,7 @@ def test_configurations_of_transformers_keep_their_names():
         (
             {"model_type": "lstm", "config_overrides": {"hidden_size": -3}},
             (AutoModelForCausalLM,),
-            "hidden_size is -3",
+            "_size is -3",
         ),
         (
             {"model_type": "lstm", "config_overrides": {"hidden_size": "3"}},

@@ -126,14 +126,14 @@ def model_card(
     """The card: station, paper and idea, data, scores, command, versions, parameters, limits, and code that runs."""
     station = next((one for one in LINEAGE if one.model_type == model.config.model_type), None)
     title, idea = name_and_idea(station) if station else (type(model).__name__, "")
-    of_hub = facts.data is not None and is_hub_name(facts.data)
+    of_hub = facts.data if facts.data is not None and is_hub_name(facts.data) else None
     # a path says nothing to readers elsewhere
     data = facts.default_data if facts.data is None else facts.data if of_hub else Path(facts.data).name
     scores, task = scores_of(results), task_of(model)
     measured = [
         EvalResult(
             task_type=task,
-            dataset_type=facts.data if of_hub else "custom",
+            dataset_type=of_hub or "custom",
             dataset_name=data,
             dataset_split=split,
             metric_type=metric,
@@ -150,7 +150,7 @@ def model_card(
         library_name="transformers",
         pipeline_tag=task,
         tags=sorted({"hf_lineage", model.config.model_type, *(tags or [])}),
-        datasets=[facts.data.partition(":")[0]] if of_hub else None,
+        datasets=[of_hub.partition(":")[0]] if of_hub else None,
         base_model=facts.base_model if facts.base_model and is_hub_name(facts.base_model) else None,
     )
     rows = [f"| {split} | {metric} | {value:.6g} |" for split, one in scores.items() for metric, value in one.items()]

@@ -209,7 +209,7 @@ class LineageTrainer(Trainer):
         """The end of a recipe with `facts`: where the model is, its score, and a command that asks it."""
         assert self.facts is not None
         code = "; ".join(code_for(self.model, str(self.args.output_dir), self.facts.sample))
-        return last_lines(self.args.output_dir, score, ["python", "-c", code])
+        return last_lines(str(self.args.output_dir), score, ["python", "-c", code])
 
     def evaluate(self, *args, **kwargs):
         """Trainer.evaluate, with the averaged weights if there are any (`average_after`)."""
