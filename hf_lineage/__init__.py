@@ -19,7 +19,7 @@ from hf_lineage.models.configuration_rnnsearch import RNNSearchConfig
 from hf_lineage.models.configuration_seq2seq import Seq2SeqConfig
 from hf_lineage.models.configuration_transformer import TransformerConfig
 from hf_lineage.models.configuration_word2vec import Word2VecConfig
-from hf_lineage.models.fast_paths import plain_equations
+from hf_lineage.models.inputs import plain_equations
 from hf_lineage.models.modeling_bert import (
     BERTForMaskedLM,
     BERTForMultipleChoice,

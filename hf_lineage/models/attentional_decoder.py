@@ -13,7 +13,7 @@ from transformers import initialization as init
 
 from .inputs import IGNORED, is_recorded
 from .losses import mean_of
-from .recurrent_cells import RecurrentCell
+from .recurrent_layers import RecurrentCell
 from .recurrent_seq2seq import (
     Bridge,
     RecurrentEncoderOutput,
@@ -186,11 +186,14 @@ class AttentionalDecoder(nn.Module):
         return step
 
 
-def after_word(is_word: list[Tensor], new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """States after a step; rows without a word keep the old ones. `is_word` is [] or one tensor [B]."""
-    for here in is_word:
-        new = tuple(torch.where(here[:, None], n, o) for n, o in zip(new, old, strict=True))
-    return new
+def check_onnx():
+    """For loops of decoders, which read the source, a tensor made outside them.
+
+    Raises:
+        ValueError: an export to ONNX keeps gradients, with which torch's conversion fails on such a loop.
+    """
+    if torch.onnx.is_in_onnx_export() and torch.is_grad_enabled():
+        raise ValueError("gradients are kept: call torch.onnx.export within torch.no_grad()")
 
 
 def covering(source: Source, covered: tuple[Tensor, ...]) -> Source:

@@ -10,8 +10,7 @@ from transformers.activations import ACT2FN
 from transformers.core_model_loading import WeightRenaming
 
 from .fast_dropout import Dropout
-from .id_checks import check_ids
-from .inputs import table_of
+from .inputs import check_ids, table_of
 from .transformer_layers import SelfAttentionBlock
 
 

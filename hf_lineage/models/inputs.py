@@ -1,4 +1,13 @@
-"""What every station does with its inputs: checks them and looks up token vectors."""
+"""What every station does with its inputs: checks them, looks up token vectors, and asks whether fast paths may run.
+
+A fast path gives the same result sooner (dropout draws other random numbers), but a debugger cannot stop on the
+paper's line. `HF_LINEAGE_PLAIN=1` in the environment turns all fast paths off, `plain_equations()` for one block.
+"""
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +16,33 @@ from torch._subclasses import FakeTensor
 
 # the label of what is not scored, as in transformers
 IGNORED = -100
+# in the environment, because code loaded from the Hub is a second copy of this file and must see the same switch
+SWITCH = "HF_LINEAGE_PLAIN"
+
+
+def fast_paths_allowed() -> bool:
+    """Whether fast paths may replace the paper's equations; a compiled model keeps the first answer."""
+    return os.environ.get(SWITCH, "") in ("", "0")
+
+
+@contextmanager
+def plain_equations():
+    """Within the block all models run the paper's equations: cells step by step, attention and softmax written out.
+
+    The switch holds for the whole process. With gradient checkpointing, call `backward` within the block too, since it
+    runs layers again. A model made within the block keeps the written-out attention.
+    """
+    before = os.environ.get(SWITCH, "")
+    os.environ[SWITCH] = "1"
+    try:
+        yield
+    finally:
+        os.environ[SWITCH] = before
+
+
+def attention_in_use(config) -> str | None:
+    """transformers' name for the attention of a configuration; without fast paths "eager", the written-out equations."""
+    return config._attn_implementation_internal if os.environ.get(SWITCH, "") in ("", "0") else "eager"
 
 
 def is_recorded(x: Tensor) -> bool:
@@ -14,9 +50,29 @@ def is_recorded(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
 
 
+def is_exported(x: Tensor) -> bool:
+    """Whether an export or a trace records what is done with `x`: unlike torch.compile, it may not leave its graph."""
+    return is_recorded(x) and (torch.compiler.is_exporting() or not torch.compiler.is_compiling())
+
+
 def can_look(x: Tensor) -> bool:
     """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a record."""
     return x.device.type == "cpu" and not is_recorded(x)
+
+
+def fast_on_cpu(x: Tensor) -> bool:
+    """Whether a fast path for the CPU may run on `x`."""
+    return can_look(x) and fast_paths_allowed()
+
+
+def fast_unless_exported(x: Tensor) -> bool:
+    """Whether a fast path that torch.compile may call, but no export can record, may run on `x`."""
+    return fast_paths_allowed() and not is_exported(x)
+
+
+def recomputes(model: nn.Module) -> bool:
+    """Whether the model runs layers twice (gradient checkpointing), which would write a cache twice."""
+    return getattr(model, "gradient_checkpointing", False) and model.training and torch.is_grad_enabled()
 
 
 def widest_float(device: torch.device) -> torch.dtype:
@@ -71,6 +127,23 @@ def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embed
             )
 
 
+def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
+    """Ids of `name` must lie in [0, size), or be `ignored` (if `can_look` allows looking).
+
+    Raises:
+        ValueError: an id lies outside.
+    """
+    if can_look(ids) and not ids.is_floating_point():
+        outside = (ids < 0) | (ids >= size)
+        if ignored is not None:
+            outside &= ids != ignored
+        if outside.any():
+            raise ValueError(
+                f"{name} has {ids[outside][0].item()}; it must lie between 0 and {size - 1} ({size_name} {size})"
+                + (f", or be {ignored} where nothing is scored" if ignored is not None else "")
+            )
+
+
 def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int, *, padding_only: bool = False):
     """A mask [B, seen + T] must cover the tokens in the cache and the new ones.
 
@@ -91,3 +164,60 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
             f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
             + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")
         )
+
+
+def token_positions(attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
+    """Position of each new token in its row [B or 1, T]; padding in a mask [B, seen + T] does not count."""
+    if attention_mask is not None and attention_mask.dim() == 2:
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
+    return torch.arange(seen, seen + length, device=device)[None]
+
+
+@dataclass
+class Padding:
+    """Where a batch's tokens are: `order` [B, T] moves each row's tokens to its front, `inverse` moves them back."""
+
+    order: Tensor
+    inverse: Tensor
+    lengths: Tensor  # [B], on the CPU unless recorded
+
+    @classmethod
+    def of(cls, attention_mask: Tensor | None, length: int) -> "Padding | None":
+        """Reads the last `length` columns of the mask [B, S] (0 = padding); None if it sees that nothing is padded."""
+        if attention_mask is None:
+            return None
+        mask = attention_mask[:, attention_mask.shape[1] - length :].bool()
+        is_blind = is_recorded(mask)
+        if not is_blind and mask.all():
+            return None
+        # counted, since ONNX has no stable sort
+        count, padding = mask.long().cumsum(1), (~mask).long().cumsum(1)
+        inverse = torch.where(mask, count, count[:, -1:] + padding) - 1
+        order = torch.empty_like(inverse).scatter_(1, inverse, torch.ones_like(inverse).cumsum(1) - 1)
+        return cls(order, inverse, count[:, -1] if is_blind else count[:, -1].cpu())
+
+    @cached_property
+    def backwards(self) -> Tensor:
+        """Index [B, T] that reverses the tokens at each row's front and leaves the padding behind them."""
+        time, lengths = torch.arange(self.order.shape[1], device=self.lengths.device), self.lengths[:, None]
+        return torch.where(time < lengths, lengths - 1 - time, time).to(self.order.device)
+
+
+def reorder_time(x: Tensor, index: Tensor) -> Tensor:
+    """x [B, T, D] with its time steps in the order of `index` [B, T]."""
+    return x.gather(1, index[..., None].expand_as(x))
+
+
+def to_front(x: Tensor, padding: Padding | None) -> Tensor:
+    """x [B, T, D] with each row's tokens at its front."""
+    return x if padding is None else reorder_time(x, padding.order)
+
+
+def to_places(x: Tensor, padding: Padding | None) -> Tensor:
+    """Undoes `to_front`."""
+    return x if padding is None else reorder_time(x, padding.inverse)
+
+
+def reversed_time(x: Tensor, padding: Padding | None) -> Tensor:
+    """x [B, T, D], tokens at the front, with each row's tokens in reverse order; padding stays behind them."""
+    return x.flip(1) if padding is None else reorder_time(x, padding.backwards)

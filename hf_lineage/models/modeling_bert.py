@@ -22,17 +22,15 @@ from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention import MultiHeadAttention
 from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions
-from .classification_loss import classification_loss, span_loss
+from .classification import classification_loss, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
-from .id_checks import check_ids
-from .inputs import IGNORED
+from .inputs import IGNORED, check_ids
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
-from .transformer_layers import SelfAttentionBlock
+from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
 
 class BERTPreTrainedModel(PreTrainedModel):
@@ -215,7 +213,8 @@ class BERTForPreTraining(BERTWithMaskedWords):
         `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`BERTPretrainingTrainer`). Without
         the latter, each batch's next-sentence mean is weighed by its share of the labels.
         """
-        check_labels(self, labels, num_items_in_batch)
+        if labels is None:
+            check_labels(self, num_items_in_batch)
         outputs = self.bert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )

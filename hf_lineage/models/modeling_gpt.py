@@ -22,19 +22,15 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention import MultiHeadAttention
-from .cache_argument import cache_of, takes_cache
-from .classification_loss import classification_loss
+from .cache_argument import CACHE_FIELD, takes_cache
+from .classification import classification_loss, vectors_at_last_token
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .id_checks import check_ids
-from .inputs import IGNORED, check_inputs
+from .inputs import IGNORED, check_ids, check_inputs
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of, next_token_loss, shifts_labels
-from .positions import vectors_at_last_token
 from .reading import read_texts
-from .recomputation import drops_cache_to_recompute
-from .transformer_layers import SelfAttentionBlock
+from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
 
 class GPTPreTrainedModel(PreTrainedModel):
@@ -81,7 +77,6 @@ class GPTModel(GPTPreTrainedModel):
         self.post_init()
 
     @takes_cache
-    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -196,7 +191,9 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         loss = None
         if labels is not None:
             loss = next_token_loss(logits, labels, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens_q, **kwargs)
-        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)
+        return CausalLMOutputWithPast(
+            loss, logits, outputs.get(CACHE_FIELD), outputs.hidden_states, outputs.attentions
+        )
 
 
 class GPTWithClassifier(GPTWithOutputLayer):
@@ -216,8 +213,9 @@ class GPTWithClassifier(GPTWithOutputLayer):
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
         outputs, scores = self.read(ids, mask, inputs_embeds=embeds, **options | {"use_cache": False})
         weight, loss = self.config.lm_loss_weight, 0.0
-        check_terms(labels, num_items, lm_loss_weight=weight)
-        if labels is not None and weight:
+        if labels is None:
+            check_terms(num_items, lm_loss_weight=weight)
+        elif weight:
             if ids is None:
                 raise ValueError(
                     f"lm_loss_weight is {weight}, but inputs_embeds do not say which token comes next: give input_ids "

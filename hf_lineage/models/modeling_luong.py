@@ -22,19 +22,17 @@ from .attentional_decoder import (
     CoverageLoss,
     Source,
     StepLayer,
-    after_word,
     carried_beside,
+    check_onnx,
     covering,
 )
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_feeding import step_fed, words_product, worth_it
-from .fast_loops import check_onnx, loop
-from .inputs import is_recorded
-from .positions import token_positions
-from .recurrent_cells import one_step, step_on
-from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
-from .recurrent_state import Padding, reorder_time
+from .fast_feeding import step_fed, words_product
+from .inputs import fast_paths_allowed, is_recorded, token_positions
+from .recurrent_layers import RecurrentLayer, loop, one_step, step_on
+from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, run_layers, states_before
+from .recurrent_state import keep_states
 
 
 class LuongAlignment(Alignment):
@@ -150,7 +148,7 @@ class LuongDecoder(AttentionalDecoder):
             config,
             alignment(config),
             fed_size=config.hidden_size if config.input_feeding else 0,
-            new_layer=StepLayer if by_steps else SequenceLayer,
+            new_layer=StepLayer if by_steps else RecurrentLayer,
         )
         self.by_steps = by_steps
         self.from_context = nn.Linear(config.source_size, config.hidden_size, bias=False)
@@ -206,15 +204,7 @@ class LuongDecoder(AttentionalDecoder):
 
     def run_at_once(self, vectors, source, first, positions, is_word, cache):
         """Runs every layer over the whole target, then the attention of all steps: no layer reads an answer."""
-        length, x, outputs = vectors.shape[1], vectors, ()
-        padding = Padding.of(is_word, length)
-        if padding is not None:
-            x = reorder_time(x, padding.order)
-        for i, layer in enumerate(self.layers):
-            x, state = layer(self.dropout(x), state_before(cache, i, first), padding)
-            if cache is not None:
-                keep_state(cache, i, state, length)
-            outputs += (x if padding is None else reorder_time(x, padding.inverse),)
+        outputs = run_layers(self, vectors, first, is_word, cache)
         top = outputs[-1]
         weights = self.recomputed(self.alignment)(top, source, positions)  # [B, T, S]
         return outputs, torch.tanh(self.from_context(weights @ source.vectors) + self.from_state(top)), weights
@@ -223,32 +213,40 @@ class LuongDecoder(AttentionalDecoder):
         """Runs step by step, since each step reads the answer or the coverage of the step before."""
         length, size = vectors.shape[1], self.config.hidden_size
         words, step = self.dropout(vectors), self.step
-        if worth_it(length):
+        if length > 1 and fast_paths_allowed():
             words, of_fed = self.layers[0].cell(words, run=words_product)
             source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
-        step, states = self.recomputed(step), tuple(state_before(cache, i, first) for i in range(len(self.layers)))
+        step, states = self.recomputed(step), tuple(states_before(cache, first))
 
         check_onnx()
 
-        def read_word(before, now):
-            (answer, states, covered), (word, position, *is_word) = before, now
-            new = step(word, answer, states, covering(source, covered), position[:, None])
-            (answer,) = after_word(is_word, new[:1], (answer,))
-            states = tuple(after_word(is_word, *both) for both in zip(new[1], states, strict=True))
-            seen = new[2][:, 0]
-            covered = after_word(is_word, tuple(c + seen for c in covered), covered)
-            return (answer, states, covered), (*(state[0] for state in states), answer, seen)
+        def read_word(carried, now):
+            (answer, states, covered), (word, position, *is_word) = carried, now
+            source_now = covering(source, covered) if covered else source
+            answer, states, weights = step(word, answer, states, source_now, position[:, None])
+            seen = weights[:, 0]
+            new = (answer, tuple(states), tuple(c + seen for c in covered))
+            for here in is_word:
+                new = where_word(here[:, None], new, carried)
+            return new, (*(state[0] for state in new[1]), new[0], seen)
 
         covered = (source.vectors.shape[1],) if self.config.coverage else ()
         answer, *covered = carried_beside(cache, states[0][0], size, *covered)
         inputs = (words, positions) if is_word is None else (words, positions, is_word)
         (answer, states, covered), steps = loop(read_word, (answer, states, tuple(covered)), inputs)
         if cache is not None:
-            beside = torch.cat([answer, *covered], dim=1)
-            for i, state in enumerate(states):
-                keep_state(cache, i, state, length, None if i else beside)
+            (h, *c), *others = states
+            first = (torch.cat([h, answer, *covered], dim=1), *c)
+            keep_states(cache.self_attention_cache, [first, *others], length)
         *outputs, last, weights = steps
         return outputs, last, weights
+
+
+def where_word(is_word: Tensor, new, old):
+    """What a step carries on, tuples of tensors [B, D]: rows without a word keep the old ones; is_word [B, 1]."""
+    if isinstance(new, Tensor):
+        return torch.where(is_word, new, old)
+    return tuple(where_word(is_word, *pair) for pair in zip(new, old, strict=True))
 
 
 class LuongPreTrainedModel(AttentionalPreTrainedModel):

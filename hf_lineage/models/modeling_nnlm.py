@@ -13,13 +13,13 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_argument import cache_of, takes_cache
+from .cache_argument import CACHE_FIELD, takes_cache
 from .configuration_nnlm import NNLMConfig
-from .inputs import IGNORED
+from .inputs import IGNORED, Padding, to_front, to_places
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
 from .paged_cache import WithoutPagedCache
-from .recurrent_state import Padding, read_texts, reorder_time
+from .recurrent_state import keep_states, read_texts, states_of
 
 
 class NNLMPreTrainedModel(PreTrainedModel):
@@ -87,19 +87,16 @@ class NNLMModel(NNLMPreTrainedModel):
     def windows(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
         """Word vectors [B, T, m] -> per word the vectors of the last n − 1, most recent first [B, T, (n−1)·m]."""
         (batch, length, size), earlier = vectors.shape, self.config.context_size - 1
-        if padding is not None:
-            vectors = reorder_time(vectors, padding.order)
-        state = cache.layers[0].state() if cache is not None else None
+        [state] = states_of(cache, 1)
         before = vectors.new_zeros(batch, earlier, size) if state is None else state[0].view(batch, earlier, size)
-        history = torch.cat([before, vectors], dim=1)  # [B, n−2 + T, m]
+        history = torch.cat([before, to_front(vectors, padding)], dim=1)  # [B, n−2 + T, m]
         if cache is not None:
             last = history[:, length:]
             if padding is not None:
                 places = [torch.arange(n, device=padding.lengths.device) for n in (batch, earlier)]
                 last = history[places[0][:, None], padding.lengths[:, None] + places[1]]
-            cache.layers[0].update(last.flatten(1), last.new_zeros(batch, 0), length)
-        windows = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)
-        return windows if padding is None else reorder_time(windows, padding.inverse)
+            keep_states(cache, [(last.flatten(1),)], length)
+        return to_places(torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2), padding)
 
 
 @shifts_labels
@@ -151,13 +148,13 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
         is_sampled = objective in ("sampled_softmax", "nce") and negative_ids is not None
         if labels is not None and self.training and (is_sampled or objective == "adaptive_softmax"):
             loss = self.loss_without_logits(x, labels, attention_mask, negative_ids, **kwargs)
-            return CausalLMOutputWithPast(loss, None, cache_of(outputs), outputs.hidden_states)
+            return CausalLMOutputWithPast(loss, None, outputs.get(CACHE_FIELD), outputs.hidden_states)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(x[:, kept])  # [B, T, V]
         loss = None
         if labels is not None:
             loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
-        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
+        return CausalLMOutputWithPast(loss, logits, outputs.get(CACHE_FIELD), outputs.hidden_states)
 
     def loss_without_logits(
         self,

@@ -16,16 +16,17 @@ from .attentional_decoder import (
     CoverageAlignment,
     CoverageLoss,
     Source,
-    after_word,
     carried_beside,
+    check_onnx,
     covering,
 )
 from .configuration_rnnsearch import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_feeding import products, worth_it
-from .fast_loops import check_onnx, loop
-from .recurrent_cells import one_step, step_on
-from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOutput, keep_state, state_before
+from .fast_feeding import products
+from .inputs import fast_paths_allowed
+from .recurrent_layers import loop, one_step, step_on
+from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOutput, states_before
+from .recurrent_state import keep_states
 
 
 class BahdanauDecoder(AttentionalDecoder):
@@ -62,29 +63,33 @@ class BahdanauDecoder(AttentionalDecoder):
         length = vectors.shape[1]
         first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
         words, step = self.dropout(vectors), self.step
-        if worth_it(length):
+        if length > 1 and fast_paths_allowed():
             words, source.products = self.layers[0].cell((words, source.vectors), run=products)
             step = self.step_on_products
-        step, first = self.recomputed(step), state_before(cache, 0, first)
+        step, [first] = self.recomputed(step), states_before(cache, first)
 
         check_onnx()
 
-        def read_word(before, now):
-            (state, covered), (word, *is_word) = before, now
-            new, seen = step(word, state, covering(source, covered))
-            covered_now = tuple(c + seen[:, 0] for c in covered)
-            state, covered = after_word(is_word, new, state), after_word(is_word, covered_now, covered)
-            return (state, covered), (state[0], seen[:, 0])
+        def read_word(carried, now):
+            word, *is_word = now
+            state, covered = carried[: len(first)], carried[len(first) :]
+            new, seen = step(word, state, covering(source, covered) if covered else source)
+            new = (*new, *(c + seen[:, 0] for c in covered))
+            for here in is_word:
+                # a row without a word keeps what it carried
+                new = tuple(torch.where(here[:, None], n, old) for n, old in zip(new, carried, strict=True))
+            return new, (new[0], seen[:, 0])
 
         covered = carried_beside(cache, first[0], source.vectors.shape[1]) if self.config.coverage else ()
         inputs = (words,) if is_word is None else (words, is_word)
-        (state, covered), (states, weights) = loop(read_word, (first, covered), inputs)  # [B, T, D], [B, T, S]
+        last, (states, weights) = loop(read_word, (*first, *covered), inputs)  # [B, T, D], [B, T, S]
 
         if cache is not None:
-            keep_state(cache, 0, state, length, *covered)
+            (h, *c), covered = last[: len(first)], last[len(first) :]
+            keep_states(cache.self_attention_cache, [(torch.cat([h, *covered], dim=1), *c)], length)
         before = torch.cat([first[0][:, None], states], dim=1)[:, :-1]
-        last = self.dropout(self.readout(before, vectors, weights @ source.vectors))
-        return DecoderOutput(last, (vectors, states, last), weights)
+        answers = self.dropout(self.readout(before, vectors, weights @ source.vectors))
+        return DecoderOutput(answers, (vectors, states, answers), weights)
 
 
 class RNNSearchPreTrainedModel(AttentionalPreTrainedModel):

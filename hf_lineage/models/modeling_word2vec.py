@@ -17,10 +17,9 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .classification_loss import classification_loss
+from .classification import classification_loss
 from .configuration_word2vec import Word2VecConfig
-from .fast_loops import is_exported
-from .inputs import check_mask, embed_inputs
+from .inputs import check_mask, embed_inputs, is_exported
 
 
 @dataclass

@@ -8,9 +8,8 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from .inputs import check_mask, embed_inputs
+from .inputs import can_look, check_mask, embed_inputs, recomputes, token_positions
 from .packed_texts import document_options, segment_options, segment_positions
-from .positions import check_positions, token_positions
 
 
 @dataclass
@@ -58,6 +57,8 @@ def read_vectors(
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
     """
+    if cache is not None and recomputes(model):
+        cache = None
     if isinstance(cache, PagedAttentionCache):
         # continuous batching gives the positions, the mask and the bounds of its requests
         check_positions(position_ids, model.config.max_position_embeddings)
@@ -98,3 +99,18 @@ def visible_tokens(config, vectors, attention_mask, position_ids, cache, causal:
         cache = getattr(cache, "self_attention_cache", cache)
         return create_causal_mask(config, vectors, attention_mask, cache, position_ids=position_ids)
     return create_bidirectional_mask(config, vectors, attention_mask)
+
+
+def check_positions(position_ids: Tensor, limit: int):
+    """Refuses positions that have no vector (if `can_look` allows looking).
+
+    Raises:
+        ValueError: a position is `limit` or more.
+    """
+    if can_look(position_ids) and position_ids.numel():
+        largest = position_ids.max().item()
+        if largest >= limit:
+            raise ValueError(
+                f"{largest + 1} tokens are more than the {limit} positions of this model (max_position_embeddings): "
+                "shorten the text, or tokenize with truncation=True"
+            )
