@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from .inputs import IGNORED, check_ids
+from .inputs import IGNORED
 from .losses import mean_cross_entropy, mean_of
 
 
@@ -42,7 +42,6 @@ def classification_loss(
         kind = "single_label_classification" if is_integer else "multi_label_classification"
         config.problem_type = "regression" if config.num_labels == 1 else kind
     if config.problem_type == "single_label_classification":
-        check_ids("labels", labels, config.num_labels, "num_labels", IGNORED)
         return mean_cross_entropy(logits, labels.flatten(), num_items_in_batch, smoothing)
     if smoothing:
         raise ValueError(

@@ -17,7 +17,7 @@ STEPS = 2**16
 
 
 def bits_are_faster(x: Tensor) -> bool:
-    """`fast_on_cpu` in one call, since it is asked in every layer."""
+    """`can_look` and `fast_paths_allowed` in one, since it is asked in every layer."""
     is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
     return x.device.type == "cpu" and not is_recorded and os.environ.get(SWITCH, "") in ("", "0")
 

@@ -5,6 +5,7 @@ paper's line. `HF_LINEAGE_PLAIN=1` in the environment turns all fast paths off, 
 """
 
 import os
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +42,7 @@ def plain_equations():
 
 
 def attention_in_use(config) -> str | None:
-    """transformers' name for the attention of a configuration; without fast paths "eager", the written-out equations."""
+    """transformers' name for a configuration's attention; without fast paths "eager", the written-out equations."""
     return config._attn_implementation_internal if os.environ.get(SWITCH, "") in ("", "0") else "eager"
 
 
@@ -60,16 +61,6 @@ def can_look(x: Tensor) -> bool:
     return x.device.type == "cpu" and not is_recorded(x)
 
 
-def fast_on_cpu(x: Tensor) -> bool:
-    """Whether a fast path for the CPU may run on `x`."""
-    return can_look(x) and fast_paths_allowed()
-
-
-def fast_unless_exported(x: Tensor) -> bool:
-    """Whether a fast path that torch.compile may call, but no export can record, may run on `x`."""
-    return fast_paths_allowed() and not is_exported(x)
-
-
 def recomputes(model: nn.Module) -> bool:
     """Whether the model runs layers twice (gradient checkpointing), which would write a cache twice."""
     return getattr(model, "gradient_checkpointing", False) and model.training and torch.is_grad_enabled()
@@ -80,51 +71,46 @@ def widest_float(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def table_of(embedding: nn.Module) -> nn.Module:
-    """The table of vectors itself, in which an adapter (PEFT's) may be wrapped: it has the sizes."""
-    if hasattr(embedding, "num_embeddings"):
-        return embedding
-    return next(module for module in embedding.modules() if hasattr(module, "num_embeddings"))
-
-
-def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+def embed_inputs(
+    embedding: nn.Embedding,
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    look_up: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Token vectors [B, T, E] of `input_ids` [B, T], or `inputs_embeds` [B, T, E] as given.
 
-    Raises:
-        ValueError: as `check_inputs`.
-    """
-    check_inputs(embedding, input_ids, inputs_embeds)
-    return embedding(input_ids) if inputs_embeds is None else inputs_embeds
-
-
-def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None):
-    """Either `input_ids` [B, T] or `inputs_embeds` [B, T, E] must fit the embedding.
+    `look_up` finds the vectors in place of the embedding, which may be wrapped in an adapter (PEFT's).
 
     Raises:
         ValueError: both or neither are given, the shape or dtype is wrong, or an id lies outside the vocabulary
-            (where `can_look` allows looking).
+            (on a CPU; a GPU reports it by itself).
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
-    table = table_of(embedding)
+    # the table itself has the sizes
+    is_wrapped = not hasattr(embedding, "num_embeddings")
+    table = next(m for m in embedding.modules() if hasattr(m, "num_embeddings")) if is_wrapped else embedding
     if inputs_embeds is not None:
         if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != table.embedding_dim:
             raise ValueError(
                 f"inputs_embeds must have shape [batch, time, {table.embedding_dim}], not {list(inputs_embeds.shape)}"
             )
-        return
+        return inputs_embeds
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or input_ids.is_floating_point():
         found = f"{input_ids.dtype} {list(input_ids.shape)}" if isinstance(input_ids, Tensor) else type(input_ids)
         raise ValueError(f"input_ids must be an integer tensor of shape [batch, time], not {found}")
-    if can_look(input_ids) and input_ids.numel():
-        outside = (input_ids < 0) | (input_ids >= table.num_embeddings)
-        if outside.any():
-            row, column = outside.nonzero()[0].tolist()
-            raise ValueError(
-                f"input_ids[{row}, {column}] is {input_ids[row, column].item()}; ids must lie between 0 and "
-                f"{table.num_embeddings - 1} (vocab_size {table.num_embeddings}): does the tokenizer belong "
-                "to this model?"
-            )
+    try:
+        return (look_up or embedding)(input_ids)
+    except IndexError:
+        size = table.num_embeddings
+        outside = ((input_ids < 0) | (input_ids >= size)).nonzero().tolist()
+        if not outside:
+            raise
+        row, column = outside[0]
+        raise ValueError(
+            f"input_ids[{row}, {column}] is {input_ids[row, column].item()}; ids must lie between 0 and {size - 1} "
+            f"(vocab_size {size}): does the tokenizer belong to this model?"
+        ) from None
 
 
 def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):

@@ -82,14 +82,24 @@ def mean_cross_entropy(
     num_items_in_batch: Tensor | int | None = None,
     smoothing: float = 0.0,
     counted: Tensor | None = None,
+    name: str = "labels",
 ) -> Tensor:
-    """Mean of −log p of labels [...] (−100 = not scored) by logits [..., C]; see `mean_of`."""
-    labels = labels.to(logits.device)
-    total = cross_entropy(
-        logits.float().flatten(0, -2),
-        labels.flatten(),
-        ignore_index=IGNORED,
-        reduction="sum",
-        label_smoothing=smoothing,
-    )
+    """Mean of −log p of labels [...] (−100 = not scored) by logits [..., C]; see `mean_of`.
+
+    Raises:
+        ValueError: a label is no class (on a CPU; a GPU reports it by itself). The message calls the labels `name`.
+    """
+    labels, logits = labels.to(logits.device), logits.float()
+    options = {"ignore_index": IGNORED, "reduction": "sum", "label_smoothing": smoothing}
+    try:
+        total = cross_entropy(logits.flatten(0, -2), labels.flatten(), **options)
+    except IndexError:
+        size = logits.shape[-1]
+        outside = labels[((labels < 0) | (labels >= size)) & (labels != IGNORED)].tolist()
+        if not outside:
+            raise
+        raise ValueError(
+            f"{name} has {outside[0]}; it must lie between 0 and {size - 1} ({size} classes), or be {IGNORED} where "
+            "nothing is scored"
+        ) from None
     return mean_of(total, labels.ne(IGNORED).sum(), num_items_in_batch, counted)

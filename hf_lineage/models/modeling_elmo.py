@@ -609,7 +609,6 @@ class ELMoForTokenClassification(ELMoForTask):
         if labels is None:
             check_terms(num_items_in_batch, mix_l2=self.config.mix_l2, use_crf=self.config.use_crf)
         else:
-            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
             scored = labels != IGNORED
             count = scored.sum()
             if self.crf is None:
@@ -631,6 +630,7 @@ class ELMoForTokenClassification(ELMoForTask):
                 f"label_smoothing_factor is {smoothing}, but use_crf is True, which scores whole sequences of "
                 "labels: set one of them to 0 and False"
             )
+        check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
         order, lengths = self.chain(scored)
         return -self.crf(reorder_time(logits, order), labels.gather(1, order).clamp(min=0), lengths).sum()
 

@@ -26,7 +26,7 @@ from .cache_argument import CACHE_FIELD, takes_cache
 from .classification import classification_loss, vectors_at_last_token
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .inputs import IGNORED, check_ids, check_inputs
+from .inputs import IGNORED, embed_inputs
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of, next_token_loss, shifts_labels
 from .reading import read_texts
@@ -126,9 +126,8 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
         tokens = self.model.embed_tokens
         if not (self.training and self.config.tie_word_embeddings and isinstance(tokens, DroppedTable)):
             return self.model(input_ids, *arguments, inputs_embeds=inputs_embeds, **kwargs), self.lm_head
-        check_inputs(tokens, input_ids, inputs_embeds)
         table = tokens.of_one_step()
-        vectors = embedding(input_ids, table) if inputs_embeds is None else inputs_embeds
+        vectors = embed_inputs(tokens, input_ids, inputs_embeds, partial(embedding, weight=table))
         return self.model(None, *arguments, inputs_embeds=vectors, **kwargs), partial(linear, weight=table)
 
 
@@ -322,7 +321,6 @@ class GPTForMultipleChoice(GPTWithClassifier):
         logits = self.scorer(vectors * kept).squeeze(2)  # [B, C]
         loss = None
         if labels is not None:
-            check_ids("labels", labels, logits.shape[1], "choices", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing) + lm_loss
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
@@ -354,6 +352,5 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)

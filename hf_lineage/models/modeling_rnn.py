@@ -22,7 +22,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from .cache_argument import CACHE_FIELD, takes_cache
 from .classification import classification_loss, vectors_at_last_token
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .inputs import IGNORED, Padding, check_ids, to_front, to_places
+from .inputs import IGNORED, Padding, to_front, to_places
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, next_token_loss, shifts_labels
 from .paged_cache import WithoutPagedCache
@@ -360,7 +360,6 @@ class RNNForTokenClassification(RecurrentPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states)
 

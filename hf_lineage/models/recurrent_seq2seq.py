@@ -272,11 +272,10 @@ class DecoderOutput:
 
 def states_before(cache: EncoderDecoderCache | None, first: Tensor) -> list[tuple[Tensor, ...]]:
     """The state (h [B, D] or h and c) before each decoder layer: from the cache, else from `first` [B, N, K, D]."""
-    carried = states_of(None if cache is None else cache.self_attention_cache, first.shape[1])
-    return [
-        state.unbind(1) if before is None else (before[0][:, : first.shape[3]], *before[1:])
-        for state, before in zip(first.unbind(1), carried, strict=True)
-    ]
+    carried = None if cache is None else states_of(cache.self_attention_cache, first.shape[1])
+    if carried is None or carried[0] is None:
+        return [state.unbind(1) for state in first.unbind(1)]
+    return [(h[:, : first.shape[3]], *c) for h, *c in carried]
 
 
 # the cells run in kernels, with almost nothing to compile between them
