@@ -38,14 +38,17 @@ def run_fast(
     A single time step is always one call of `step`. An export records the steps, since kernels need the lengths in
     Python. A user's own cell may have another equation, so cells are known by the names of their classes.
     """
-    # `fast_paths_allowed` and `is_exported` in one, since it is asked for every cell
-    is_plain = os.environ.get(SWITCH, "") not in ("", "0")
-    is_traced = torch.jit.is_tracing() or isinstance(x, FakeTensor)
-    is_exported = torch.compiler.is_exporting() if torch.compiler.is_compiling() else is_traced
-    if x.shape[1] == 1 or type(cell).__name__ not in EQUATIONS or is_plain or is_exported:
+    if x.shape[1] == 1 or type(cell).__name__ not in EQUATIONS or not may_run(x):
         return None
     kernel = kernel_of(cell)
     return run_equations(cell, x, state, lengths) if kernel is None else run_kernel(kernel, cell, x, state, lengths)
+
+
+def may_run(x: Tensor) -> bool:
+    """`fast_paths_allowed` and not `is_exported`, in one, since it is asked for every cell."""
+    is_traced = torch.jit.is_tracing() or isinstance(x, FakeTensor)
+    is_exported = torch.compiler.is_exporting() if torch.compiler.is_compiling() else is_traced
+    return os.environ.get(SWITCH, "") in ("", "0") and not is_exported
 
 
 def for_one_row(cell: nn.Module, state: Tensor) -> nn.Module:

@@ -75,16 +75,22 @@ def embed_inputs(
     embedding: nn.Embedding,
     input_ids: Tensor | None,
     inputs_embeds: Tensor | None,
+    padding_mask: Tensor | None = None,
+    seen: int = 0,
     look_up: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Token vectors [B, T, E] of `input_ids` [B, T], or `inputs_embeds` [B, T, E] as given.
 
-    `look_up` finds the vectors in place of the embedding, which may be wrapped in an adapter (PEFT's).
+    The embedding may be wrapped in an adapter (PEFT's); `look_up` replaces it. `padding_mask` [B, seen + T] is only
+    checked.
 
     Raises:
-        ValueError: both or neither are given, the shape or dtype is wrong, or an id lies outside the vocabulary
-            (on a CPU; a GPU reports it by itself).
+        ValueError: both or neither are given, the shape or dtype is wrong, an id lies outside the vocabulary (on a
+            CPU; a GPU reports it by itself), or the mask as in `check_mask`.
     """
+    given = input_ids if inputs_embeds is None else inputs_embeds
+    if padding_mask is not None and isinstance(given, Tensor) and given.dim() > 1:
+        check_mask(padding_mask, given.shape[0], seen, given.shape[1], padding_only=True)
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
     # the table itself has the sizes
@@ -152,8 +158,13 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
         )
 
 
-def token_positions(attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
-    """Position of each new token in its row [B or 1, T]; padding in a mask [B, seen + T] does not count."""
+def token_positions(attention_mask: Tensor | None, batch: int, seen: int, length: int, device) -> Tensor:
+    """Position of each new token in its row [B or 1, T]; padding in a mask [B, seen + T] does not count.
+
+    Raises:
+        ValueError: as `check_mask`.
+    """
+    check_mask(attention_mask, batch, seen, length)
     if attention_mask is not None and attention_mask.dim() == 2:
         return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
     return torch.arange(seen, seen + length, device=device)[None]
@@ -194,9 +205,10 @@ def reorder_time(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index[..., None].expand_as(x))
 
 
-def to_front(x: Tensor, padding: Padding | None) -> Tensor:
-    """x [B, T, D] with each row's tokens at its front."""
-    return x if padding is None else reorder_time(x, padding.order)
+def to_front(x: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Padding | None]:
+    """x [B, T, D] with each row's tokens at its front, and `Padding.of` the mask."""
+    padding = Padding.of(attention_mask, x.shape[1])
+    return x if padding is None else reorder_time(x, padding.order), padding
 
 
 def to_places(x: Tensor, padding: Padding | None) -> Tensor:

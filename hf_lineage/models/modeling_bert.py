@@ -216,14 +216,14 @@ class BERTModel(BERTPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def positions(self, attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
-        """Position of each token in its row [B or 1, T]: padding before it is not counted, and nothing was `seen`."""
-        columns = torch.arange(length, device=device)[None]
+    def place_padding(self, positions: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """`positions` [B or 1, T] where padding gets its column, as in transformers; nothing reads it."""
         if attention_mask is None or attention_mask.dim() != 2:
-            return columns
-        counted = attention_mask.long().cumsum(1) - 1
-        # padding gets its column, as in transformers; nothing reads it
-        return torch.where(attention_mask.bool(), counted, columns.clamp(max=self.config.max_position_embeddings - 1))
+            return positions
+        columns = torch.arange(positions.shape[1], device=positions.device)
+        return torch.where(
+            attention_mask.bool(), positions, columns.clamp(max=self.config.max_position_embeddings - 1)
+        )
 
     @merge_with_config_defaults
     @capture_outputs
@@ -254,7 +254,7 @@ class BERTModel(BERTPreTrainedModel):
             position_ids,
             cu_seq_lens_q=cu_seq_lens_q,
             causal=False,
-            positions=self.positions,
+            place_padding=self.place_padding,
             **kwargs,
         )
         x = self.embeddings(text.vectors, text.position_ids, token_type_ids)

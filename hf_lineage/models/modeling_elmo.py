@@ -242,8 +242,7 @@ class ELMoModel(ELMoPreTrainedModel):
         cache = open_cache(self.config, cache, use_cache, x.shape[0])
         if attention_mask is not None:
             x = x * attention_mask[..., None].to(x.dtype)
-        padding = Padding.of(attention_mask, x.shape[1])
-        x = to_front(x, padding)
+        x, padding = to_front(x, attention_mask)
         forward, backward = self.read(x, reversed_time(x, padding), padding, cache)
         # side by side, so that they are moved at once
         backward = reversed_time(torch.cat(backward, dim=2), padding).chunk(len(forward), dim=2)
@@ -519,8 +518,8 @@ class ELMoForTask(ELMoPreTrainedModel):
 
     @torch.compiler.disable
     def run_task_layer(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        padding = Padding.of(attention_mask, x.shape[1])
-        outputs, _ = self.task_layer(to_front(x, padding), None, padding)
+        x, padding = to_front(x, attention_mask)
+        outputs, _ = self.task_layer(x, None, padding)
         return to_places(outputs, padding)
 
 

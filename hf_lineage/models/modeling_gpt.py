@@ -127,7 +127,7 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
         if not (self.training and self.config.tie_word_embeddings and isinstance(tokens, DroppedTable)):
             return self.model(input_ids, *arguments, inputs_embeds=inputs_embeds, **kwargs), self.lm_head
         table = tokens.of_one_step()
-        vectors = embed_inputs(tokens, input_ids, inputs_embeds, partial(embedding, weight=table))
+        vectors = embed_inputs(tokens, input_ids, inputs_embeds, look_up=partial(embedding, weight=table))
         return self.model(None, *arguments, inputs_embeds=vectors, **kwargs), partial(linear, weight=table)
 
 

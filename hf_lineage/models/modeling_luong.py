@@ -16,7 +16,6 @@ from .attentional_decoder import (
     AdditiveAlignment,
     Alignment,
     AttentionalDecoder,
-    AttentionalModel,
     AttentionalPreTrainedModel,
     CoverageAlignment,
     CoverageLoss,
@@ -25,13 +24,20 @@ from .attentional_decoder import (
     carried_beside,
     check_onnx,
     covering,
+    masked_softmax,
 )
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_feeding import step_fed, words_product
 from .inputs import fast_paths_allowed, is_recorded, token_positions
 from .recurrent_layers import RecurrentLayer, loop, one_step, step_on
-from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, run_layers, states_before
+from .recurrent_seq2seq import (
+    DecoderOutput,
+    RecurrentEncoderOutput,
+    RecurrentSeq2SeqModel,
+    run_layers,
+    states_before,
+)
 from .recurrent_state import keep_states
 
 
@@ -45,12 +51,12 @@ class LuongAlignment(Alignment):
             self.weight_position = nn.Parameter(torch.empty(config.hidden_size, config.hidden_size))
             self.energy_position = nn.Parameter(torch.empty(config.hidden_size))
 
-    def align(self, query, source, positions=None):
-        return self.window(self, query, source, positions)
+    def forward(self, x, source=None, positions=None):
+        return self.keys(x) if source is None else self.window(self, x, source, positions)
 
     def read(self, vectors, mask, cache):
         batch, length, _ = vectors.shape
-        positions = token_positions(mask, 0, length, vectors.device).expand(batch, -1)
+        positions = token_positions(mask, batch, 0, length, vectors.device).expand(batch, -1)
         lengths = positions.new_full((batch,), length) if mask is None else mask.long().sum(1)
         return replace(super().read(vectors, mask, cache), positions=positions, lengths=lengths)
 
@@ -105,6 +111,11 @@ class LocationAlignment(LuongAlignment):
         return source
 
 
+def global_window(alignment, query, source, positions):
+    """All words."""
+    return masked_softmax(alignment.scores(query, source), source.padding)
+
+
 def monotonic_window(alignment, query, source, positions):
     """The words within ± D of p_t = t."""
     distance = source.positions[:, None] - positions[..., None]  # [B, T, S]
@@ -123,10 +134,11 @@ def predictive_window(alignment, query, source, positions):
 def weights_within(alignment, query, source, distance):
     """Weights [B, T, S] of the words whose distance [B, T, S] is at most D."""
     outside = distance.abs() > alignment.window_size
-    return alignment.weights(query, source, outside if source.padding is None else outside | source.padding)
+    hidden = outside if source.padding is None else outside | source.padding
+    return masked_softmax(alignment.scores(query, source), hidden)
 
 
-WINDOWS = {"global": Alignment.align, "local-m": monotonic_window, "local-p": predictive_window}
+WINDOWS = {"global": global_window, "local-m": monotonic_window, "local-p": predictive_window}
 SCORES = {
     "dot": DotAlignment,
     "general": GeneralAlignment,
@@ -194,9 +206,11 @@ class LuongDecoder(AttentionalDecoder):
     ) -> DecoderOutput:
         """Token vectors [B, T, E], masks [B, S] and [B, seen + T] -> [B, T, D]"""
         length = vectors.shape[1]
-        first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
+        first = states_before(self.bridge, source.final_states, cache)
+        source, is_word = self.read(source, source_mask, attention_mask, cache, length)
         seen = 0 if cache is None else cache.get_seq_length()
-        positions = token_positions(attention_mask, seen, length, vectors.device).expand(vectors.shape[0], -1)
+        batch, device = len(vectors), vectors.device
+        positions = token_positions(attention_mask, batch, seen, length, device).expand(batch, -1)
         run = self.run_steps if self.by_steps else self.run_at_once
         outputs, last, weights = run(vectors, source, first, positions, is_word, cache)
         last = self.dropout(last)
@@ -216,7 +230,7 @@ class LuongDecoder(AttentionalDecoder):
         if length > 1 and fast_paths_allowed():
             words, of_fed = self.layers[0].cell(words, run=words_product)
             source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
-        step, states = self.recomputed(step), tuple(states_before(cache, first))
+        step, states = self.recomputed(step), tuple(first)
 
         check_onnx()
 
@@ -255,7 +269,7 @@ class LuongPreTrainedModel(AttentionalPreTrainedModel):
     config_class = LuongConfig
 
 
-class LuongModel(LuongPreTrainedModel, AttentionalModel):
+class LuongModel(LuongPreTrainedModel, RecurrentSeq2SeqModel):
     """Turns target tokens into vectors that see their left context and, through the attention, the whole source."""
 
     def new_decoder(self, config):

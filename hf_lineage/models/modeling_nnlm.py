@@ -15,7 +15,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 
 from .cache_argument import CACHE_FIELD, takes_cache
 from .configuration_nnlm import NNLMConfig
-from .inputs import IGNORED, Padding, to_front, to_places
+from .inputs import IGNORED, to_front, to_places
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
 from .paged_cache import WithoutPagedCache
@@ -76,20 +76,20 @@ class NNLMModel(NNLMPreTrainedModel):
             ValueError: a malformed input, or a cache of another kind or batch.
         """
         vectors, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
-        padding = Padding.of(attention_mask, vectors.shape[1])
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
+        x = self.dropout(self.windows(vectors, attention_mask, cache))  # [B, T, (n−1)·m]
         parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
         outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
         return BaseModelOutputWithPast(outputs, cache, (vectors, outputs) if output_hidden_states else None)
 
-    def windows(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
+    def windows(self, vectors: Tensor, attention_mask: Tensor | None, cache) -> Tensor:
         """Word vectors [B, T, m] -> per word the vectors of the last n − 1, most recent first [B, T, (n−1)·m]."""
         (batch, length, size), earlier = vectors.shape, self.config.context_size - 1
+        vectors, padding = to_front(vectors, attention_mask)
         [state] = states_of(cache, 1)
         before = vectors.new_zeros(batch, earlier, size) if state is None else state[0].view(batch, earlier, size)
-        history = torch.cat([before, to_front(vectors, padding)], dim=1)  # [B, n−2 + T, m]
+        history = torch.cat([before, vectors], dim=1)  # [B, n−2 + T, m]
         if cache is not None:
             last = history[:, length:]
             if padding is not None:

@@ -22,7 +22,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from .cache_argument import CACHE_FIELD, takes_cache
 from .classification import classification_loss, vectors_at_last_token
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .inputs import IGNORED, Padding, to_front, to_places
+from .inputs import IGNORED, to_front, to_places
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, next_token_loss, shifts_labels
 from .paged_cache import WithoutPagedCache
@@ -137,8 +137,8 @@ class RNNModel(RecurrentPreTrainedModel):
     @torch.compiler.disable
     def run_layers(self, x: Tensor, attention_mask: Tensor | None, cache, all_layers: bool) -> list[Tensor]:
         """x [B, T, E] -> the last layer's vectors [B, T, D], with `all_layers` also those before."""
-        padding = Padding.of(attention_mask, x.shape[1])
-        x = self.input_dropout(to_front(x, padding))
+        x, padding = to_front(x, attention_mask)
+        x = self.input_dropout(x)
         read, states = [x], states_of(cache, len(self.layers))
         for i, layer in enumerate(self.layers):
             x, states[i] = layer(self.hidden_dropout(x) if i else x, states[i], padding)

@@ -20,6 +20,7 @@ from .recurrent_seq2seq import (
     RecurrentSeq2SeqPreTrainedModel,
     new_cell,
     run_layers,
+    states_before,
 )
 
 
@@ -47,7 +48,8 @@ class Seq2SeqDecoder(nn.Module):
         cache: EncoderDecoderCache | None = None,
     ) -> DecoderOutput:
         """Token vectors [B, T, E], masks [B, S] and [B, seen + T] -> [B, T, D]"""
-        outputs = run_layers(self, vectors, self.bridge(source.final_states), attention_mask, cache)
+        states = states_before(self.bridge, source.final_states, cache)
+        outputs = run_layers(self, vectors, states, attention_mask, cache)
         last = self.dropout(outputs[-1])
         return DecoderOutput(last, (vectors, *outputs[:-1], last))
 
@@ -70,10 +72,10 @@ class ContextDecoder(Seq2SeqDecoder):
     def forward(self, vectors, source, source_mask=None, attention_mask=None, cache=None):
         context = torch.tanh(self.summary(source.final_states[:, -1, 0]))  # [B, D]
         num_states = source.final_states.shape[2]
-        first = self.bridge(context[:, None, None].expand(-1, 1, num_states, -1))
+        states = states_before(self.bridge, context[:, None, None].expand(-1, 1, num_states, -1), cache)
         context = context[:, None]  # [B, 1, D]
         x = torch.cat([vectors, context.expand(-1, vectors.shape[1], -1)], dim=2)  # [B, T, E + D]
-        outputs = run_layers(self, x, first, attention_mask, cache)
+        outputs = run_layers(self, x, states, attention_mask, cache)
         last = self.dropout(self.readout(outputs[-1], vectors, context))
         return DecoderOutput(last, (vectors, *outputs, last))
 

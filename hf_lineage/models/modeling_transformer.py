@@ -52,12 +52,12 @@ class CrossAttention(MultiHeadAttention):
     def __init__(self, config, layer_idx: int):
         super().__init__(config, layer_idx, is_causal=False)
 
-    def keys_and_values(self, source: Tensor, cache) -> tuple[Tensor, Tensor]:
+    def of_source(self, source: Tensor, cache) -> tuple[Tensor, Tensor]:
         """source [B, S, D] -> two tensors [B, H, S, D/H]; a cache projects each sentence only once."""
         if cache is not None and cache.is_updated.get(self.layer_idx):
             layer = cache.cross_attention_cache.layers[self.layer_idx]
             return layer.keys, layer.values
-        key, value = self.split_heads(self.k_proj(source)), self.split_heads(self.v_proj(source))
+        key, value = self.keys_and_values(source)
         if cache is not None:
             key, value = cache.cross_attention_cache.update(key, value, self.layer_idx)
             cache.is_updated[self.layer_idx] = True
@@ -68,7 +68,7 @@ class CrossAttention(MultiHeadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """hidden_states [B, T, D], source [B, S, D] -> [B, T, D], and the weights [B, H, T, S] if eager."""
         query = self.split_heads(self.q_proj(hidden_states))
-        key, value = self.keys_and_values(source, cache)
+        key, value = self.of_source(source, cache)
         if query.numel() == 0 or key.shape[2] == 0:
             # without queries or without values: the mean over no value is 0
             return self.out_proj(torch.zeros_like(hidden_states)), None

@@ -19,7 +19,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .classification import classification_loss
 from .configuration_word2vec import Word2VecConfig
-from .inputs import check_mask, embed_inputs, is_exported
+from .inputs import embed_inputs, is_exported
 
 
 @dataclass
@@ -139,8 +139,7 @@ class Word2VecModel(Word2VecPreTrainedModel):
 
         They are the only hidden states: there is no layer.
         """
-        x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, D]
-        check_mask(attention_mask, x.shape[0], 0, x.shape[1])
+        x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds, attention_mask)  # [B, T, D]
         if attention_mask is not None:
             x = x * attention_mask[..., None].to(x.dtype)
         if output_hidden_states is None:

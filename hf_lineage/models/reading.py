@@ -8,7 +8,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from .inputs import can_look, check_mask, embed_inputs, recomputes, token_positions
+from .inputs import can_look, embed_inputs, recomputes, token_positions
 from .packed_texts import document_options, segment_options, segment_positions
 
 
@@ -45,14 +45,14 @@ def read_vectors(
     cu_seq_lens_q: Tensor | None = None,
     *,
     causal: bool = True,
-    positions: Callable[..., Tensor] = token_positions,
+    place_padding: Callable[[Tensor, Tensor | None], Tensor] | None = None,
     **options,
 ) -> Texts:
     """Token vectors [B, T, D], with everything that the blocks of `model` need to know about them.
 
     A `causal` token sees those before it, others see all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal ones
-    may have `position_ids` [B, T] that restart instead, where there is no mask and no cache. `positions` finds the
-    positions that are not given; `options` are attention's.
+    may have `position_ids` [B, T] that restart instead, where there is no mask and no cache. `place_padding` changes
+    the positions found of padding; `options` are attention's.
 
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
@@ -68,7 +68,7 @@ def read_vectors(
     if causal and use_cache and cache is None:
         cache = new_cache(model.config)
     seen = 0 if cache is None else cache.get_seq_length()
-    check_mask(attention_mask, batch, seen, length)
+    found = token_positions(attention_mask, batch, seen, length, vectors.device)
     packed, mask = {}, None
     if cu_seq_lens_q is not None:
         packed = segment_options(cu_seq_lens_q, batch, length, attention_mask)
@@ -79,7 +79,7 @@ def read_vectors(
     if not packed:
         mask = visible_tokens(model.config, vectors, attention_mask, position_ids, cache, causal)
     if position_ids is None:
-        position_ids = positions(attention_mask, seen, length, vectors.device)
+        position_ids = found if place_padding is None else place_padding(found, attention_mask)
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None:
         check_positions(position_ids, limit)

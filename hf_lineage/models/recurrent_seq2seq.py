@@ -10,7 +10,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
 
 from .encoder_decoder import EncoderDecoder
-from .inputs import Padding, check_mask, embed_inputs, reversed_time, to_front, to_places
+from .inputs import embed_inputs, reversed_time, to_front, to_places
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
 from .recurrent_layers import RecurrentCell, RecurrentLayer
 from .recurrent_state import check_states, keep_states, states_of
@@ -67,10 +67,8 @@ class RecurrentEncoder(nn.Module):
 
         Each vector has its token's place; vectors over padding are zero.
         """
-        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)
-        check_mask(attention_mask, vectors.shape[0], 0, vectors.shape[1], padding_only=True)
-        padding = Padding.of(attention_mask, vectors.shape[1])
-        x = to_front(vectors, padding)
+        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds, attention_mask)
+        x, padding = to_front(vectors, attention_mask)
         x = reversed_time(x, padding) if self.config.reverse_source else x
         states, outputs = [], []
         for layer in self.layers:
@@ -227,16 +225,17 @@ class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
         **options,
     ):
         config = self.config
-        vectors = embed_inputs(self.decoder.embed_tokens, input_ids, inputs_embeds)  # [B, T, E]
         if cache is None and (config.use_cache and not self.training if use_cache is None else use_cache):
             cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        seen = cache.get_seq_length() if isinstance(cache, EncoderDecoderCache) else 0
+        vectors = embed_inputs(self.decoder.embed_tokens, input_ids, inputs_embeds, target_mask, seen)  # [B, T, E]
         if cache is not None:
-            check_cache(cache, vectors.shape[0])
-        seen = 0 if cache is None else cache.get_seq_length()
-        check_mask(target_mask, vectors.shape[0], seen, vectors.shape[1], padding_only=True)
+            check_cache(cache, len(vectors))
         decoded = self.decoder(vectors, source, attention_mask, target_mask, cache)
         shows_layers = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         shows_attention = config.output_attentions if output_attentions is None else output_attentions
+        # the coverage loss reads it
+        shows_attention = shows_attention or (self.training and getattr(config, "coverage_loss_weight", 0) > 0)
         return Seq2SeqModelOutput(
             decoded.last_hidden_state,
             cache,
@@ -270,23 +269,22 @@ class DecoderOutput:
     alignment: Tensor | None = None  # [B, T, S]
 
 
-def states_before(cache: EncoderDecoderCache | None, first: Tensor) -> list[tuple[Tensor, ...]]:
-    """The state (h [B, D] or h and c) before each decoder layer: from the cache, else from `first` [B, N, K, D]."""
-    carried = None if cache is None else states_of(cache.self_attention_cache, first.shape[1])
-    if carried is None or carried[0] is None:
-        return [state.unbind(1) for state in first.unbind(1)]
-    return [(h[:, : first.shape[3]], *c) for h, *c in carried]
+def states_before(bridge: Bridge, final_states: Tensor, cache: EncoderDecoderCache | None) -> list[tuple[Tensor, ...]]:
+    """The state (h [B, D] or h and c) before each decoder layer: from the cache, else from the source's last ones."""
+    if cache is None or not cache.get_seq_length():
+        return [state.unbind(1) for state in bridge(final_states).unbind(1)]
+    carried = states_of(cache.self_attention_cache, bridge.config.decoder_layers)
+    return [(h[:, : bridge.config.hidden_size], *c) for h, *c in carried]
 
 
 # the cells run in kernels, with almost nothing to compile between them
 @torch.compiler.disable
-def run_layers(decoder: nn.Module, x: Tensor, first: Tensor, attention_mask, cache) -> tuple[Tensor, ...]:
+def run_layers(decoder: nn.Module, x: Tensor, states: list, attention_mask, cache) -> tuple[Tensor, ...]:
     """Runs a decoder's layers over the whole target: x [B, T, E] -> the outputs [B, T, D] of every layer.
 
-    `first` are the states before it [B, N, K, D]; the mask [B, seen + T] is 0 over padding.
+    `states` are the layers' states before it; the mask [B, seen + T] is 0 over padding.
     """
-    states, outputs, padding = states_before(cache, first), [], Padding.of(attention_mask, x.shape[1])
-    x = to_front(x, padding)
+    outputs, (x, padding) = [], to_front(x, attention_mask)
     for i, layer in enumerate(decoder.layers):
         x, states[i] = layer(decoder.dropout(x), states[i], padding)
         outputs.append(x)

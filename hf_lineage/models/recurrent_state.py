@@ -4,7 +4,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
 
-from .inputs import check_mask, embed_inputs, recomputes
+from .inputs import embed_inputs, recomputes
 
 
 class RecurrentStateLayer(CacheLayerMixin):
@@ -110,11 +110,8 @@ def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache
     Raises:
         ValueError: a malformed input, or a cache of another kind or batch.
     """
-    vectors = embed_inputs(model.embed_tokens, input_ids, inputs_embeds)
-    batch, length, _ = vectors.shape
     if cache is not None and recomputes(model):
         cache = None
-    cache = open_cache(model.config, cache, use_cache, batch)
     seen = cache.get_seq_length() if cache is not None else 0
-    check_mask(attention_mask, batch, seen, length, padding_only=True)
-    return vectors, cache
+    vectors = embed_inputs(model.embed_tokens, input_ids, inputs_embeds, attention_mask, seen)
+    return vectors, open_cache(model.config, cache, use_cache, len(vectors))

@@ -56,6 +56,10 @@ class MultiHeadAttention(nn.Module):
         """[B, T, D] -> [B, H, T, D/H]"""
         return x.unflatten(2, (-1, self.head_size)).transpose(1, 2)
 
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, D] -> two tensors [B, H, S, D/H]"""
+        return self.split_heads(self.k_proj(x)), self.split_heads(self.v_proj(x))
+
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, cache=None, **kwargs
     ) -> tuple[Tensor, Tensor | None]:
@@ -67,8 +71,7 @@ class MultiHeadAttention(nn.Module):
             # without rows or tokens transformers' sdpa fails
             return hidden_states, None
         query = self.split_heads(self.q_proj(hidden_states))
-        key = self.split_heads(self.k_proj(hidden_states))
-        value = self.split_heads(self.v_proj(hidden_states))
+        key, value = self.keys_and_values(hidden_states)
         if cache is not None:
             # a paged cache rewrites the bounds in the options for this layer
             key, value = cache.update(key, value, self.layer_idx, kwargs=kwargs)

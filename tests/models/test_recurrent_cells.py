@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from hf_lineage.models.fast_recurrence import hidden_bias, kernel_of, run_equations, run_kernel
-from hf_lineage.models.inputs import Padding, to_front, to_places
+from hf_lineage.models.inputs import to_front, to_places
 from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from hf_lineage.models.recurrent_layers import RecurrentLayer, step_by_step
 
@@ -313,8 +313,8 @@ def test_right_to_left_is_left_to_right_of_the_reversed_text(kind):
     layer = RecurrentLayer(new_cell(kind), new_cell(kind))
     x = torch.randn(2, 6, E, dtype=torch.double)
     mask = torch.tensor([[0, 1, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1]])
-    padding = Padding.of(mask, 6)
-    outputs = to_places(layer(to_front(x, padding), None, padding)[0], padding)
+    tokens_first, padding = to_front(x, mask)
+    outputs = to_places(layer(tokens_first, None, padding)[0], padding)
     for row in range(2):
         tokens = x[row : row + 1, mask[row].bool()]
         forward, _ = step_by_step(layer.cell, tokens, layer.cell.initial_state(tokens), None)

@@ -12,7 +12,7 @@ from transformers import AutoModel, DynamicCache
 from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
 from hf_lineage.models.cache_argument import cache_of
 from hf_lineage.models.fast_recurrence import run_kernel
-from hf_lineage.models.inputs import Padding, to_front, to_places
+from hf_lineage.models.inputs import to_front, to_places
 from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from hf_lineage.models.recurrent_layers import RecurrentLayer, step_by_step
 
@@ -259,8 +259,8 @@ def test_padding_anywhere_is_skipped(side):
     x = torch.randn(2, 6, E)
     mask = torch.ones(2, 6, dtype=torch.long)
     mask[0, {"left": [0, 1], "middle": [2, 3], "scattered": [1, 4]}[side]] = 0
-    padding = Padding.of(mask, 6)
-    padded = to_places(layer(to_front(x, padding), None, padding)[0], padding)
+    tokens_first, padding = to_front(x, mask)
+    padded = to_places(layer(tokens_first, None, padding)[0], padding)
     assert not padded[0, ~mask[0].bool()].any()
     assert_close(padded[0, mask[0].bool()], layer(x[:1, mask[0].bool()])[0][0])
     assert_close(padded[1:], layer(x[1:])[0])
