@@ -45,7 +45,10 @@ def run_fast(
 
 
 def may_run(x: Tensor) -> bool:
-    """`fast_paths_allowed` and not `is_exported`, in one, since it is asked for every cell."""
+    """Whether fast paths are allowed, and no export or trace records what is done with `x`: it cannot leave its graph.
+
+    Asked for every cell, so it asks nobody else.
+    """
     is_traced = torch.jit.is_tracing() or isinstance(x, FakeTensor)
     is_exported = torch.compiler.is_exporting() if torch.compiler.is_compiling() else is_traced
     return os.environ.get(SWITCH, "") in ("", "0") and not is_exported

@@ -51,14 +51,14 @@ def is_recorded(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
 
 
-def is_exported(x: Tensor) -> bool:
-    """Whether an export or a trace records what is done with `x`: unlike torch.compile, it may not leave its graph."""
-    return is_recorded(x) and (torch.compiler.is_exporting() or not torch.compiler.is_compiling())
-
-
 def can_look(x: Tensor) -> bool:
     """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a record."""
     return x.device.type == "cpu" and not is_recorded(x)
+
+
+def fast_on_cpu(x: Tensor) -> bool:
+    """Whether a fast path for the CPU may run on `x`."""
+    return can_look(x) and fast_paths_allowed()
 
 
 def recomputes(model: nn.Module) -> bool:

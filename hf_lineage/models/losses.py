@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from .inputs import IGNORED
+from .inputs import IGNORED, check_ids
 
 
 def shifts_labels(model_class: type) -> type:
@@ -94,12 +94,6 @@ def mean_cross_entropy(
     try:
         total = cross_entropy(logits.flatten(0, -2), labels.flatten(), **options)
     except IndexError:
-        size = logits.shape[-1]
-        outside = labels[((labels < 0) | (labels >= size)) & (labels != IGNORED)].tolist()
-        if not outside:
-            raise
-        raise ValueError(
-            f"{name} has {outside[0]}; it must lie between 0 and {size - 1} ({size} classes), or be {IGNORED} where "
-            "nothing is scored"
-        ) from None
+        check_ids(name, labels, logits.shape[-1], "number of classes", IGNORED)
+        raise
     return mean_of(total, labels.ne(IGNORED).sum(), num_items_in_batch, counted)

@@ -78,8 +78,12 @@ class BERTEmbeddings(nn.Module):
         """
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(position_ids)
-        check_ids("token_type_ids", token_type_ids, self.type_vocab_size, "type_vocab_size")
-        vectors = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        try:
+            segments = self.token_type_embeddings(token_type_ids)
+        except IndexError:
+            check_ids("token_type_ids", token_type_ids, self.type_vocab_size, "type_vocab_size")
+            raise
+        vectors = words + segments + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(vectors))
 
 
@@ -254,9 +258,10 @@ class BERTModel(BERTPreTrainedModel):
             position_ids,
             cu_seq_lens_q=cu_seq_lens_q,
             causal=False,
-            place_padding=self.place_padding,
             **kwargs,
         )
+        if position_ids is None:
+            text.position_ids = self.place_padding(text.position_ids, attention_mask)
         x = self.embeddings(text.vectors, text.position_ids, token_type_ids)
         x = self.encoder(x, text.mask, **text.options)  # [B, T, D]
         pooled = None if self.pooler is None else self.pooler(x, attention_mask, cu_seq_lens_q)

@@ -19,7 +19,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .classification import classification_loss
 from .configuration_word2vec import Word2VecConfig
-from .inputs import embed_inputs, is_exported
+from .inputs import embed_inputs
 
 
 @dataclass
@@ -200,7 +200,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         Raises:
             ValueError: an export needs it, which cannot build it.
         """
-        if self._tree is None and is_exported(self.word_counts):
+        if self._tree is None and (torch.compiler.is_exporting() or torch.jit.is_tracing()):
             raise ValueError("word_counts have no Huffman tree yet: call model.huffman_tree() before the export")
         if self._tree is None:
             counts, sizes = self.word_counts.tolist(), self.config.tree_sizes

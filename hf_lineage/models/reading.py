@@ -1,6 +1,5 @@
 """How GPT, BERT and both halves of the Transformer read: token vectors, positions, masks, packed rows and caches."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -45,14 +44,12 @@ def read_vectors(
     cu_seq_lens_q: Tensor | None = None,
     *,
     causal: bool = True,
-    place_padding: Callable[[Tensor, Tensor | None], Tensor] | None = None,
     **options,
 ) -> Texts:
     """Token vectors [B, T, D], with everything that the blocks of `model` need to know about them.
 
     A `causal` token sees those before it, others see all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal ones
-    may have `position_ids` [B, T] that restart instead, where there is no mask and no cache. `place_padding` changes
-    the positions found of padding; `options` are attention's.
+    may have `position_ids` [B, T] that restart instead, if there is no mask and no cache. `options` are attention's.
 
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
@@ -79,7 +76,7 @@ def read_vectors(
     if not packed:
         mask = visible_tokens(model.config, vectors, attention_mask, position_ids, cache, causal)
     if position_ids is None:
-        position_ids = found if place_padding is None else place_padding(found, attention_mask)
+        position_ids = found
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None:
         check_positions(position_ids, limit)

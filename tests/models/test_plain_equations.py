@@ -120,7 +120,8 @@ def counted(monkeypatch, owner, name):
 
 
 @pytest.mark.parametrize(
-    "model_type", ["lineage_rnn", "lineage_lstm", "lineage_gru", "lineage_seq2seq", "lineage_elmo"]
+    "model_type",
+    ["lineage_rnn", "lineage_lstm", "lineage_gru", "lineage_seq2seq", "lineage_rnnsearch", "lineage_elmo"],
 )
 def test_plain_runs_every_step_of_the_cell(monkeypatch, model_type):
     model = new_model(model_type, "AutoModel", {})
