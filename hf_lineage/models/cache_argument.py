@@ -1,4 +1,7 @@
-"""The cache argument: transformers 5.24 renamed `past_key_values` to `cache`; our models always use `cache`."""
+"""The cache argument: transformers 5.24 renamed `past_key_values` to `cache`; our models always use `cache`.
+
+Continuous batching (transformers' generate_batch()) keeps the keys and values of attention in pages of its own.
+"""
 
 from dataclasses import fields
 
@@ -27,3 +30,18 @@ def takes_cache(forward):
     """
     renames = deprecate_kwarg("past_key_values", OLD_NAME_UNTIL, new_name="cache", raise_if_both_names=True)
     return renames(forward)
+
+
+class WithoutPagedCache:
+    """Refuses continuous batching for models that keep more than keys and values; inherit before GenerationMixin."""
+
+    def init_continuous_batching(self, *args, **kwargs):
+        """Every entry to transformers' continuous batching calls this.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot generate by continuous batching (generate_batch), which keeps only the "
+            "keys and values of causal attention: give a padded batch to generate()"
+        )

@@ -9,10 +9,9 @@ from torch import Tensor
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .cache_argument import CACHE_FIELD, takes_cache
+from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
 from .inputs import IGNORED
 from .losses import mean_cross_entropy
-from .paged_cache import WithoutPagedCache
 from .scheduled_sampling import read_own_words
 
 

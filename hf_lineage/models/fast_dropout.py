@@ -16,15 +16,15 @@ from .inputs import SWITCH
 STEPS = 2**16
 
 
-def bits_are_faster(x: Tensor) -> bool:
-    """`can_look` and `fast_paths_allowed` in one, since it is asked in every layer."""
+def fast_on_cpu(x: Tensor) -> bool:
+    """Whether a fast path for the CPU may run on `x`: `can_look` and `fast_paths_allowed`, asked in every layer."""
     is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
     return x.device.type == "cpu" and not is_recorded and os.environ.get(SWITCH, "") in ("", "0")
 
 
 def dropout_mask(like: Tensor, shape: Sequence[int], rate: float) -> Tensor:
     """Independent entries of `shape`: 0 with probability `rate`, else 1 / (1 − rate); dtype and device of `like`."""
-    if bits_are_faster(like):
+    if fast_on_cpu(like):
         return mask_of_bits(like, shape, rate)
     return like.new_empty(shape).bernoulli_(1 - rate).div_(1 - rate)
 
@@ -44,6 +44,6 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape"""
-        if not self.training or not 0 < self.p < 1 or not bits_are_faster(x):
+        if not self.training or not 0 < self.p < 1 or not fast_on_cpu(x):
             return super().forward(x)
         return x * mask_of_bits(x, x.shape, self.p)

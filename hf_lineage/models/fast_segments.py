@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .fast_dropout import dropout_mask
-from .inputs import can_look, fast_on_cpu
+from .fast_dropout import dropout_mask, fast_on_cpu
+from .inputs import can_look
 
 
 def segments_beat_mask(config, vectors: Tensor) -> bool:

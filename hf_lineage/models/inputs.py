@@ -7,8 +7,6 @@ paper's line. `HF_LINEAGE_PLAIN=1` in the environment turns all fast paths off, 
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -56,11 +54,6 @@ def can_look(x: Tensor) -> bool:
     return x.device.type == "cpu" and not is_recorded(x)
 
 
-def fast_on_cpu(x: Tensor) -> bool:
-    """Whether a fast path for the CPU may run on `x`."""
-    return can_look(x) and fast_paths_allowed()
-
-
 def recomputes(model: nn.Module) -> bool:
     """Whether the model runs layers twice (gradient checkpointing), which would write a cache twice."""
     return getattr(model, "gradient_checkpointing", False) and model.training and torch.is_grad_enabled()
@@ -85,8 +78,8 @@ def embed_inputs(
     checked.
 
     Raises:
-        ValueError: both or neither are given, the shape or dtype is wrong, an id lies outside the vocabulary (on a
-            CPU; a GPU reports it by itself), or the mask as in `check_mask`.
+        ValueError: both or neither are given, the shape or dtype is wrong, an id (seen on a CPU) lies outside the
+            vocabulary, or the mask as in `check_mask`.
     """
     given = input_ids if inputs_embeds is None else inputs_embeds
     if padding_mask is not None and isinstance(given, Tensor) and given.dim() > 1:
@@ -109,10 +102,7 @@ def embed_inputs(
         return (look_up or embedding)(input_ids)
     except IndexError:
         size = table.num_embeddings
-        outside = ((input_ids < 0) | (input_ids >= size)).nonzero().tolist()
-        if not outside:
-            raise
-        row, column = outside[0]
+        row, column = ((input_ids < 0) | (input_ids >= size)).nonzero().tolist()[0]
         raise ValueError(
             f"input_ids[{row}, {column}] is {input_ids[row, column].item()}; ids must lie between 0 and {size - 1} "
             f"(vocab_size {size}): does the tokenizer belong to this model?"
@@ -146,76 +136,11 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
     """
     if attention_mask is None or (attention_mask.dim() == 4 and not padding_only):
         return
-    if attention_mask.dim() != 2 or attention_mask.shape[0] != batch:
+    shape = list(attention_mask.shape)
+    if len(shape) != 2 or shape[0] != batch:
+        raise ValueError(f"attention_mask must have shape [{batch}, {seen + length}] (batch, tokens), not {shape}")
+    if shape[1] != seen + length:
         raise ValueError(
-            f"attention_mask must have shape [{batch}, {seen + length}] (batch, tokens), not "
-            f"{list(attention_mask.shape)}"
-        )
-    if attention_mask.shape[1] != seen + length:
-        raise ValueError(
-            f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
+            f"attention_mask covers {shape[1]} tokens, but the input has {length}"
             + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")
         )
-
-
-def token_positions(attention_mask: Tensor | None, batch: int, seen: int, length: int, device) -> Tensor:
-    """Position of each new token in its row [B or 1, T]; padding in a mask [B, seen + T] does not count.
-
-    Raises:
-        ValueError: as `check_mask`.
-    """
-    check_mask(attention_mask, batch, seen, length)
-    if attention_mask is not None and attention_mask.dim() == 2:
-        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
-    return torch.arange(seen, seen + length, device=device)[None]
-
-
-@dataclass
-class Padding:
-    """Where a batch's tokens are: `order` [B, T] moves each row's tokens to its front, `inverse` moves them back."""
-
-    order: Tensor
-    inverse: Tensor
-    lengths: Tensor  # [B], on the CPU unless recorded
-
-    @classmethod
-    def of(cls, attention_mask: Tensor | None, length: int) -> "Padding | None":
-        """Reads the last `length` columns of the mask [B, S] (0 = padding); None if it sees that nothing is padded."""
-        if attention_mask is None:
-            return None
-        mask = attention_mask[:, attention_mask.shape[1] - length :].bool()
-        is_blind = is_recorded(mask)
-        if not is_blind and mask.all():
-            return None
-        # counted, since ONNX has no stable sort
-        count, padding = mask.long().cumsum(1), (~mask).long().cumsum(1)
-        inverse = torch.where(mask, count, count[:, -1:] + padding) - 1
-        order = torch.empty_like(inverse).scatter_(1, inverse, torch.ones_like(inverse).cumsum(1) - 1)
-        return cls(order, inverse, count[:, -1] if is_blind else count[:, -1].cpu())
-
-    @cached_property
-    def backwards(self) -> Tensor:
-        """Index [B, T] that reverses the tokens at each row's front and leaves the padding behind them."""
-        time, lengths = torch.arange(self.order.shape[1], device=self.lengths.device), self.lengths[:, None]
-        return torch.where(time < lengths, lengths - 1 - time, time).to(self.order.device)
-
-
-def reorder_time(x: Tensor, index: Tensor) -> Tensor:
-    """x [B, T, D] with its time steps in the order of `index` [B, T]."""
-    return x.gather(1, index[..., None].expand_as(x))
-
-
-def to_front(x: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Padding | None]:
-    """x [B, T, D] with each row's tokens at its front, and `Padding.of` the mask."""
-    padding = Padding.of(attention_mask, x.shape[1])
-    return x if padding is None else reorder_time(x, padding.order), padding
-
-
-def to_places(x: Tensor, padding: Padding | None) -> Tensor:
-    """Undoes `to_front`."""
-    return x if padding is None else reorder_time(x, padding.inverse)
-
-
-def reversed_time(x: Tensor, padding: Padding | None) -> Tensor:
-    """x [B, T, D], tokens at the front, with each row's tokens in reverse order; padding stays behind them."""
-    return x.flip(1) if padding is None else reorder_time(x, padding.backwards)

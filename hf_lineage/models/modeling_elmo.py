@@ -26,24 +26,12 @@ from .configuration_elmo import ELMoConfig
 from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
-from .inputs import (
-    IGNORED,
-    Padding,
-    check_ids,
-    check_mask,
-    embed_inputs,
-    is_recorded,
-    recomputes,
-    reorder_time,
-    reversed_time,
-    to_front,
-    to_places,
-)
+from .inputs import IGNORED, check_ids, check_mask, embed_inputs, is_recorded, recomputes
 from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recurrent_cells import LSTMCell
-from .recurrent_layers import RecurrentLayer
+from .recurrent_layers import Padding, RecurrentLayer, reorder_time, reversed_time, to_front, to_places
 from .recurrent_state import keep_states, open_cache, states_of
 
 

@@ -29,7 +29,7 @@ from .attentional_decoder import (
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
 from .fast_feeding import step_fed, words_product
-from .inputs import fast_paths_allowed, is_recorded, token_positions
+from .inputs import fast_paths_allowed, is_recorded
 from .recurrent_layers import RecurrentLayer, loop, one_step, step_on
 from .recurrent_seq2seq import (
     DecoderOutput,
@@ -56,7 +56,7 @@ class LuongAlignment(Alignment):
 
     def read(self, vectors, mask, cache):
         batch, length, _ = vectors.shape
-        positions = token_positions(mask, batch, 0, length, vectors.device).expand(batch, -1)
+        positions = word_positions(mask, 0, length, vectors.device).expand(batch, -1)
         lengths = positions.new_full((batch,), length) if mask is None else mask.long().sum(1)
         return replace(super().read(vectors, mask, cache), positions=positions, lengths=lengths)
 
@@ -96,7 +96,7 @@ class LocationAlignment(LuongAlignment):
 
     def scores(self, query, source):
         scores = linear(query, self.weight_query)  # [B, T, longest source]
-        positions = source.positions.clamp(max=scores.shape[2] - 1)
+        positions = source.positions.clamp(0, scores.shape[2] - 1)
         return scores.gather(2, positions[:, None].expand(*scores.shape[:2], -1))  # [B, T, S]
 
     def read(self, vectors, mask, cache):
@@ -109,6 +109,13 @@ class LocationAlignment(LuongAlignment):
                 f"{longest}: shorten the source, or tokenize with truncation=True"
             )
         return source
+
+
+def word_positions(mask: Tensor | None, seen: int, length: int, device) -> Tensor:
+    """Position of each new word in its text [B or 1, T], by the words of a mask [B, seen + T] before it."""
+    if mask is None:
+        return torch.arange(seen, seen + length, device=device)[None]
+    return mask.long().cumsum(1)[:, seen:] - 1
 
 
 def global_window(alignment, query, source, positions):
@@ -209,8 +216,7 @@ class LuongDecoder(AttentionalDecoder):
         first = states_before(self.bridge, source.final_states, cache)
         source, is_word = self.read(source, source_mask, attention_mask, cache, length)
         seen = 0 if cache is None else cache.get_seq_length()
-        batch, device = len(vectors), vectors.device
-        positions = token_positions(attention_mask, batch, seen, length, device).expand(batch, -1)
+        positions = word_positions(attention_mask, seen, length, vectors.device).expand(len(vectors), -1)
         run = self.run_steps if self.by_steps else self.run_at_once
         outputs, last, weights = run(vectors, source, first, positions, is_word, cache)
         last = self.dropout(last)

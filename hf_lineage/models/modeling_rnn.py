@@ -19,15 +19,14 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_argument import CACHE_FIELD, takes_cache
+from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
 from .classification import classification_loss, vectors_at_last_token
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .inputs import IGNORED, to_front, to_places
+from .inputs import IGNORED
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, next_token_loss, shifts_labels
-from .paged_cache import WithoutPagedCache
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
-from .recurrent_layers import RecurrentCell, RecurrentLayer
+from .recurrent_layers import RecurrentCell, RecurrentLayer, to_front, to_places
 from .recurrent_state import keep_states, read_texts, states_of
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from .inputs import can_look, embed_inputs, recomputes, token_positions
+from .inputs import can_look, check_mask, embed_inputs, recomputes
 from .packed_texts import document_options, segment_options, segment_positions
 
 
@@ -81,6 +82,18 @@ def read_vectors(
     if limit is not None:
         check_positions(position_ids, limit)
     return Texts(vectors, position_ids, mask, options | packed, cache)
+
+
+def token_positions(attention_mask: Tensor | None, batch: int, seen: int, length: int, device) -> Tensor:
+    """Position of each new token in its row [B or 1, T]; padding in a mask [B, seen + T] does not count.
+
+    Raises:
+        ValueError: as `check_mask`.
+    """
+    check_mask(attention_mask, batch, seen, length)
+    if attention_mask is not None and attention_mask.dim() == 2:
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
+    return torch.arange(seen, seen + length, device=device)[None]
 
 
 def new_cache(config) -> DynamicCache | EncoderDecoderCache:

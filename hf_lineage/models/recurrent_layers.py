@@ -1,10 +1,11 @@
-"""Runs recurrent cells over time: what all cells share, the loop that applies their `step`, and layers of cells.
+"""Runs recurrent cells over time: what cells share, the loop that applies `step`, layers, and where padding lies.
 
 A cell runs `step_by_step`, or a fast path of `fast_recurrence.py` with the same result.
 """
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .fast_recurrence import for_one_row, run_fast
-from .inputs import Padding, reversed_time
+from .inputs import is_recorded
 
 
 class RecurrentCell(nn.Module):
@@ -157,6 +158,57 @@ def with_fewer_weights(cell: RecurrentCell) -> RecurrentCell:
     fewer._parameters = {name: getattr(cell, name) for name in names}
     fewer._parameters["weight_hh"] = dropout(cell.weight_hh, cell.weight_dropout)
     return fewer
+
+
+@dataclass
+class Padding:
+    """Where a batch's tokens are: `order` [B, T] moves each row's tokens to its front, `inverse` moves them back."""
+
+    order: Tensor
+    inverse: Tensor
+    lengths: Tensor  # [B], on the CPU unless recorded
+
+    @classmethod
+    def of(cls, attention_mask: Tensor | None, length: int) -> "Padding | None":
+        """Reads the last `length` columns of the mask [B, S] (0 = padding); None if it sees that nothing is padded."""
+        if attention_mask is None:
+            return None
+        mask = attention_mask[:, attention_mask.shape[1] - length :].bool()
+        is_blind = is_recorded(mask)
+        if not is_blind and mask.all():
+            return None
+        # counted, since ONNX has no stable sort
+        count, padding = mask.long().cumsum(1), (~mask).long().cumsum(1)
+        inverse = torch.where(mask, count, count[:, -1:] + padding) - 1
+        order = torch.empty_like(inverse).scatter_(1, inverse, torch.ones_like(inverse).cumsum(1) - 1)
+        return cls(order, inverse, count[:, -1] if is_blind else count[:, -1].cpu())
+
+    @cached_property
+    def backwards(self) -> Tensor:
+        """Index [B, T] that reverses the tokens at each row's front and leaves the padding behind them."""
+        time, lengths = torch.arange(self.order.shape[1], device=self.lengths.device), self.lengths[:, None]
+        return torch.where(time < lengths, lengths - 1 - time, time).to(self.order.device)
+
+
+def reorder_time(x: Tensor, index: Tensor) -> Tensor:
+    """x [B, T, D] with its time steps in the order of `index` [B, T]."""
+    return x.gather(1, index[..., None].expand_as(x))
+
+
+def to_front(x: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Padding | None]:
+    """x [B, T, D] with each row's tokens at its front, and `Padding.of` the mask."""
+    padding = Padding.of(attention_mask, x.shape[1])
+    return x if padding is None else reorder_time(x, padding.order), padding
+
+
+def to_places(x: Tensor, padding: Padding | None) -> Tensor:
+    """Undoes `to_front`."""
+    return x if padding is None else reorder_time(x, padding.inverse)
+
+
+def reversed_time(x: Tensor, padding: Padding | None) -> Tensor:
+    """x [B, T, D], tokens at the front, with each row's tokens in reverse order; padding stays behind them."""
+    return x.flip(1) if padding is None else reorder_time(x, padding.backwards)
 
 
 class RecurrentLayer(GradientCheckpointingLayer):

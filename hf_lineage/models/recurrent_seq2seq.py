@@ -10,9 +10,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
 
 from .encoder_decoder import EncoderDecoder
-from .inputs import embed_inputs, reversed_time, to_front, to_places
+from .inputs import embed_inputs
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
-from .recurrent_layers import RecurrentCell, RecurrentLayer
+from .recurrent_layers import RecurrentCell, RecurrentLayer, reversed_time, to_front, to_places
 from .recurrent_state import check_states, keep_states, states_of
 
 

@@ -10,9 +10,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from hf_lineage.models.fast_recurrence import hidden_bias, kernel_of, run_equations, run_kernel
-from hf_lineage.models.inputs import to_front, to_places
 from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
-from hf_lineage.models.recurrent_layers import RecurrentLayer, step_by_step
+from hf_lineage.models.recurrent_layers import RecurrentLayer, step_by_step, to_front, to_places
 
 
 E, D = 5, 4

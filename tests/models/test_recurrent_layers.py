@@ -12,9 +12,8 @@ from transformers import AutoModel, DynamicCache
 from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
 from hf_lineage.models.cache_argument import cache_of
 from hf_lineage.models.fast_recurrence import run_kernel
-from hf_lineage.models.inputs import to_front, to_places
 from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
-from hf_lineage.models.recurrent_layers import RecurrentLayer, step_by_step
+from hf_lineage.models.recurrent_layers import RecurrentLayer, step_by_step, to_front, to_places
 
 
 E, D = 5, 4
