@@ -6,6 +6,32 @@ from hf_lineage.models import LINEAGE
 from tests import trace_forward
 
 
+# rooms, moves between them, functions, lines that a checkpoint carries: a change may lower them
+LIMITS = {
+    "NNLM": (5, 12, 20, 891),
+    "Word2Vec": (2, 2, 6, 776),
+    "RNN": (7, 26, 42, 2_035),
+    "LSTM": (7, 26, 42, 2_035),
+    "GRU": (7, 26, 42, 2_035),
+    "Seq2Seq": (7, 38, 39, 2_290),
+    "RNNSearch": (9, 44, 58, 2_693),
+    "Luong": (10, 124, 62, 2_739),
+    "Transformer": (7, 66, 34, 1_557),
+    "ELMo": (8, 58, 64, 2_692),
+    "GPT": (6, 24, 27, 1_426),
+    "BERT": (7, 32, 33, 1_666),
+}
+
+
+@pytest.mark.parametrize("config_class", LINEAGE, ids=lambda config_class: config_class.model_type)
+def test_a_training_step_is_no_longer_a_walk(config_class):
+    rooms, moves, functions, lines, *_ = trace_forward.figures_of(config_class)
+    limits = LIMITS[config_class.__name__.removesuffix("Config")]
+    names = ("rooms", "moves", "functions", "lines")
+    found = zip(names, (rooms, moves, functions, lines), limits, strict=True)
+    assert [(name, number, limit) for name, number, limit in found if number > limit] == []
+
+
 @pytest.mark.slow
 def test_every_station_is_traced(capsys):
     trace_forward.main()

@@ -61,9 +61,3 @@ def test_a_brick_serves_two_stations(name):
 def test_a_brick_has_two_users(name):
     """Two files import it; scheduled sampling is a paper of its own, which `encoder_decoder` gives to its stations."""
     assert len([user for user, path in FILES.items() if name in siblings(path)]) >= 2
-
-
-def test_an_nnlm_carries_little_code():
-    lines = [len(FILES[name].read_text(encoding="utf-8").splitlines()) for name in files_of("nnlm")]
-    # 95 of them are the loss that all heads share, 29 what continuous batching needs, 14 adapters
-    assert sum(lines) <= 935
