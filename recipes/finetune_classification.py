@@ -9,8 +9,8 @@
 
 The data set is a folder with files train, validation and optionally test (.jsonl, .json, .csv, .tsv, also .gz;
 .parquet), a file per split (--train_file, --validation_file, --test_file), or a name on the Hub. Labels are classes,
-several classes per row (lists) or numbers; a printed line says which, and --problem_type decides otherwise. A saved
-head of another size starts anew. After an interruption, run the same command again: training continues from the last
+several classes per row (lists) or numbers; a printed line says which, and --problem_type overrules it. A saved head
+of another size starts anew. After an interruption, run the same command again: training continues from the last
 complete checkpoint in output_dir.
 """
 

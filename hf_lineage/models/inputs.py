@@ -45,12 +45,17 @@ def attention_in_use(config) -> str | None:
 
 
 def is_recorded(x: Tensor) -> bool:
-    """Whether torch.compile, torch.export or a trace records what is done with `x`, for other values to come."""
+    """Whether torch.compile, torch.export or a trace records what is done with `x`, to repeat it on other values."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
 
 
+def is_exported() -> bool:
+    """Whether an export or a trace records the model, whose outputs are then tensors: no caches."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
 def can_look(x: Tensor) -> bool:
-    """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a record."""
+    """Whether Python may branch on the values of `x`: not on a GPU, where that stalls every step, nor if recorded."""
     return x.device.type == "cpu" and not is_recorded(x)
 
 

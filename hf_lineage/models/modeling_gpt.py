@@ -23,7 +23,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .cache_argument import CACHE_FIELD, takes_cache
-from .classification import classification_loss, vectors_at_last_token
+from .classification import classification_loss, refuse_smoothing, vectors_at_last_token
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
 from .inputs import IGNORED, embed_inputs
@@ -220,15 +220,17 @@ class GPTWithClassifier(GPTWithOutputLayer):
                     f"lm_loss_weight is {weight}, but inputs_embeds do not say which token comes next: give input_ids "
                     "or set lm_loss_weight to 0"
                 )
-            loss = weight * language_model_loss(outputs.last_hidden_state, ids, mask, scores)
-            # accumulated batches have one mean over all their examples; each adds its part
-            loss = mean_of(loss * len(labels), len(labels), num_items, labels.ne(IGNORED).sum())
+            losses = language_model_losses(outputs.last_hidden_state, ids, mask, scores)
+            # accumulated batches have one mean over all their examples that have a label; each adds its part
+            has_label = (labels.ne(IGNORED) | labels.is_floating_point()).view(len(labels), -1).any(1)
+            total = (losses.view(len(labels), -1).mean(1) * has_label).sum()
+            loss = weight * mean_of(total, has_label.sum(), num_items, labels.ne(IGNORED).sum())
         texts = input_ids.shape[:-1] if embeds is None else inputs_embeds.shape[:-2]
         return outputs, vectors_at_last_token(outputs.last_hidden_state, mask).unflatten(0, texts), loss
 
 
-def language_model_loss(vectors: Tensor, ids: Tensor, mask: Tensor | None, scores: Callable) -> Tensor:
-    """Each text's mean loss over its tokens without the first, averaged over the texts.
+def language_model_losses(vectors: Tensor, ids: Tensor, mask: Tensor | None, scores: Callable) -> Tensor:
+    """Each text's mean loss [B] over its tokens without the first.
 
     vectors [B, T, D], ids [B, T]; `scores` [..., D] -> [..., V] scores the next token.
     """
@@ -238,7 +240,7 @@ def language_model_loss(vectors: Tensor, ids: Tensor, mask: Tensor | None, score
     # padding gets no scores, which would be most of the work
     logits = scores(vectors[row, read])  # [tokens, V]
     losses = cross_entropy(logits.float(), ids[row, predicted], reduction="none")
-    return (losses / (row.bincount(minlength=len(ids))[row] * len(ids))).sum()
+    return losses.new_zeros(len(ids)).index_add(0, row, losses / row.bincount(minlength=len(ids))[row])
 
 
 def in_rows(x: Tensor | None, dimensions: int) -> Tensor | None:
@@ -253,6 +255,7 @@ class GPTForSequenceClassification(GPTWithClassifier):
         super().__init__(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
-from .classification import classification_loss, vectors_at_last_token
+from .classification import classification_loss, refuse_smoothing, vectors_at_last_token
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .inputs import IGNORED
 from .loss_terms import check_terms
@@ -289,6 +289,7 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.output_size, config.num_labels)
         self.post_init()
+        refuse_smoothing(self)
 
     def summary(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         """x [B, T, D] -> [B, D]: the forward vector of the last token and the backward vector of the first."""

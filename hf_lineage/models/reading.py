@@ -8,7 +8,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from .inputs import can_look, check_mask, embed_inputs, recomputes
+from .inputs import can_look, check_mask, embed_inputs, is_exported, recomputes
 from .packed_texts import document_options, segment_options, segment_positions
 
 
@@ -49,8 +49,9 @@ def read_vectors(
 ) -> Texts:
     """Token vectors [B, T, D], with everything that the blocks of `model` need to know about them.
 
-    A `causal` token sees those before it, others see all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal ones
-    may have `position_ids` [B, T] that restart instead, if there is no mask and no cache. `options` are attention's.
+    If `causal`, a token sees only those before it, else all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal
+    ones may instead have `position_ids` [B, T] that restart, if there is no mask and no cache. `options` go to the
+    attention.
 
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
@@ -63,7 +64,7 @@ def read_vectors(
         options = {**options, "cu_seq_lens_q": cu_seq_lens_q}
         return Texts(vectors, position_ids, attention_mask, options, cache)
     batch, length, _ = vectors.shape
-    if causal and use_cache and cache is None:
+    if causal and use_cache and cache is None and not is_exported():
         cache = new_cache(model.config)
     seen = 0 if cache is None else cache.get_seq_length()
     found = token_positions(attention_mask, batch, seen, length, vectors.device)

@@ -10,7 +10,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
 
 from .encoder_decoder import EncoderDecoder
-from .inputs import embed_inputs
+from .inputs import embed_inputs, is_exported
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
 from .recurrent_layers import RecurrentCell, RecurrentLayer, reversed_time, to_front, to_places
 from .recurrent_state import check_states, keep_states, states_of
@@ -225,7 +225,9 @@ class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
         **options,
     ):
         config = self.config
-        if cache is None and (config.use_cache and not self.training if use_cache is None else use_cache):
+        if use_cache is None:
+            use_cache = config.use_cache and not self.training
+        if cache is None and use_cache and not is_exported():
             cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
         seen = cache.get_seq_length() if isinstance(cache, EncoderDecoderCache) else 0
         vectors = embed_inputs(self.decoder.embed_tokens, input_ids, inputs_embeds, target_mask, seen)  # [B, T, E]

@@ -4,7 +4,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
 
-from .inputs import embed_inputs, recomputes
+from .inputs import embed_inputs, is_exported, recomputes
 
 
 class RecurrentStateLayer(CacheLayerMixin):
@@ -85,9 +85,9 @@ def check_states(cache, batch: int):
 
 
 def open_cache(config, cache, use_cache: bool | None, batch: int):
-    """The given cache after `check_states`, or with `use_cache` a new one, or None."""
+    """The given cache after `check_states`, or with `use_cache` a new one, or None, as in an export."""
     if cache is None:
-        return DynamicCache(config=config) if use_cache else None
+        return DynamicCache(config=config) if use_cache and not is_exported() else None
     check_states(cache, batch)
     return cache
 
