@@ -221,7 +221,7 @@ class LuongDecoder(AttentionalDecoder):
         first = states_before(self.bridge, source.final_states, cache)
         source, is_word = self.read(source, source_mask, attention_mask, cache, length)
         seen = 0 if cache is None else cache.get_seq_length()
-        positions = word_positions(attention_mask, seen, length, vectors.device).expand(len(vectors), -1)
+        positions = word_positions(attention_mask, seen, length, vectors.device).expand(vectors.shape[0], -1)
         run = self.run_steps if self.by_steps else self.run_at_once
         outputs, last, weights = run(vectors, source, first, positions, is_word, cache)
         last = self.dropout(last)

@@ -90,12 +90,12 @@ def step_by_step(
         inputs += ((time < lengths[:, None]).to(x.device)[..., None],)  # [B, T, 1]
 
     def step(state, now):
-        new_state = cell.step(now[0], state)
-        if lengths is None:
+        word, *is_token = now
+        new_state = cell.step(word, state)
+        if not is_token:
             return new_state, new_state[:1]
-        is_token = now[1]
-        state = tuple(torch.where(is_token, new, old) for new, old in zip(new_state, state, strict=True))
-        return state, (state[0] * is_token,)
+        state = tuple(torch.where(is_token[0], new, old) for new, old in zip(new_state, state, strict=True))
+        return state, (state[0] * is_token[0],)
 
     state, (outputs,) = loop(step, state, inputs)
     return outputs, state

@@ -232,7 +232,7 @@ class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
         seen = cache.get_seq_length() if isinstance(cache, EncoderDecoderCache) else 0
         vectors = embed_inputs(self.decoder.embed_tokens, input_ids, inputs_embeds, target_mask, seen)  # [B, T, E]
         if cache is not None:
-            check_cache(cache, len(vectors))
+            check_cache(cache, vectors.shape[0])
         decoded = self.decoder(vectors, source, attention_mask, target_mask, cache)
         shows_layers = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         shows_attention = config.output_attentions if output_attentions is None else output_attentions

@@ -114,4 +114,4 @@ def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache
         cache = None
     seen = cache.get_seq_length() if cache is not None else 0
     vectors = embed_inputs(model.embed_tokens, input_ids, inputs_embeds, attention_mask, seen)
-    return vectors, open_cache(model.config, cache, use_cache, len(vectors))
+    return vectors, open_cache(model.config, cache, use_cache, vectors.shape[0])
