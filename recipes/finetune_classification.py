@@ -1,4 +1,4 @@
-"""Fine-tune any station that `AutoModelForSequenceClassification` opens to label texts or pairs of texts.
+r"""Fine-tune any station that `AutoModelForSequenceClassification` opens to label texts or pairs of texts.
 
     python recipes/finetune_classification.py recipes/configs/finetune_pairs.yaml \
         --model_name_or_path runs/bert --dataset my_labels/ --output_dir runs/bert_labels
@@ -16,7 +16,6 @@ complete checkpoint in output_dir.
 
 import inspect
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from accelerate import PartialState
@@ -24,19 +23,22 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import LabelledDataArguments, parse
+from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, load_labelled, task_tokenizer
-from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     last_complete_checkpoint,
+    prepare_output_dir,
     with_new_head,
 )
 
 
+# those of the last line
+SCORES = ("accuracy", "f1", "micro_f1", "matthews_correlation", "pearson", "spearman")
 # columns of the usual data sets, tried in this order
 TEXT_FIELDS = (
     ["sentence1", "sentence2"],
@@ -83,9 +85,14 @@ ARGUMENTS = (ClassificationArguments, LabelledDataArguments, LineageTrainingArgu
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    args, data_args, training_args = parse(*ARGUMENTS)
+    args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    config = saved_config(args.model_name_or_path)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. data: texts, and labels that are classes or numbers
     with training_args.main_process_first(desc="data"):
@@ -102,7 +109,6 @@ def main():
         if labels.problem_type == "tagging":
             raise ValueError(f"{data_args.label_field} has a tag per word: recipes/train_on_elmo.py trains taggers")
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
-        config = AutoConfig.from_pretrained(args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
         limit = min(args.max_length, tokenizer.model_max_length)
@@ -158,6 +164,13 @@ def main():
         processing_class=tokenizer,
         compute_metrics=lambda outputs: score_classification(outputs.predictions, outputs.label_ids),
     )
+    sample = [data.splits["validation"][0][field] for field in fields]
+    sample = [" ".join(text) if data.are_words else text for text in sample]
+    trainer.facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        sample[0] if len(sample) == 1 else dict(zip(("text", "text_pair"), sample, strict=True)),
+        base_model=args.model_name_or_path,
+    )
 
     # 5. train and save: AutoModelForSequenceClassification.from_pretrained(output_dir) opens it
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
@@ -178,10 +191,13 @@ def main():
             scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
             results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
     if trainer.is_world_process_zero():
-        print(json_text(results))
+        trainer.create_model_card()
+        split = "test" if "test" in results else "validation"
+        scores = {name: value for name, value in results[split].items() if name in SCORES}
+        print(trainer.last_lines(f"{split} " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

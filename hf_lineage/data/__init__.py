@@ -2,17 +2,18 @@
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
-from hf_lineage.data.corpus import CorpusTexts, load_corpus
+from hf_lineage.data.corpus import CorpusTexts, load_corpus, load_splits
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
 from hf_lineage.data.labelled_files import LabelledRows, read_labelled, read_labelled_file
 from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_splits, load_labelled
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
-from hf_lineage.data.parallel_corpus import load_parallel_corpus
+from hf_lineage.data.parallel_corpus import load_parallel_corpus, load_parallel_splits
 from hf_lineage.data.phases import Phases
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows
+from hf_lineage.data.segmentation import WordSegmentation, segment_words, segmented
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
     SentenceStream,
@@ -68,6 +69,7 @@ __all__ = [
     "TranslationPairs",
     "VariableStreams",
     "WordFile",
+    "WordSegmentation",
     "WordWindows",
     "class_names",
     "encode_bilm_corpus",
@@ -79,11 +81,15 @@ __all__ = [
     "load_corpus",
     "load_labelled",
     "load_parallel_corpus",
+    "load_parallel_splits",
+    "load_splits",
     "permutation",
     "read_documents",
     "read_labelled",
     "read_labelled_file",
     "read_parts",
+    "segment_words",
+    "segmented",
     "split_sentences",
     "tags_of_tokens",
     "task_tokenizer",
