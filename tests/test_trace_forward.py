@@ -6,6 +6,32 @@ from hf_lineage.models import LINEAGE
 from tests import trace_forward
 
 
+# rooms, moves between them, functions, lines that a checkpoint carries: a change may lower them
+LIMITS = {
+    "NNLM": (5, 14, 21, 932),
+    "Word2Vec": (3, 4, 7, 863),
+    "RNN": (7, 28, 43, 2_086),
+    "LSTM": (7, 28, 43, 2_086),
+    "GRU": (7, 28, 43, 2_086),
+    "Seq2Seq": (7, 38, 39, 2_338),
+    "RNNSearch": (9, 44, 58, 2_744),
+    "Luong": (10, 124, 63, 2_798),
+    "Transformer": (7, 68, 35, 1_631),
+    "ELMo": (8, 58, 64, 2_752),
+    "GPT": (6, 26, 28, 1_549),
+    "BERT": (7, 32, 33, 1_748),
+}
+
+
+@pytest.mark.parametrize("config_class", LINEAGE, ids=lambda config_class: config_class.model_type)
+def test_a_training_step_is_no_longer_a_walk(config_class):
+    rooms, moves, functions, lines, *_ = trace_forward.figures_of(config_class)
+    limits = LIMITS[config_class.__name__.removesuffix("Config")]
+    names = ("rooms", "moves", "functions", "lines")
+    found = zip(names, (rooms, moves, functions, lines), limits, strict=True)
+    assert [(name, number, limit) for name, number, limit in found if number > limit] == []
+
+
 @pytest.mark.slow
 def test_every_station_is_traced(capsys):
     trace_forward.main()

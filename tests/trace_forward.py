@@ -114,21 +114,23 @@ def idea_of(statement: ast.stmt) -> int:
     return 1 + sum(map(idea_of, [*statement.body, *getattr(statement, "orelse", [])]))
 
 
+def figures_of(config_class: type) -> tuple[int, ...]:
+    """The numbers of both tables: rooms, moves, functions, carried lines; lines and idea of the base, of all."""
+    model = tiny_model(config_class)
+    entered, walk = trace(model)
+    moves = sum(a.co_filename != b.co_filename for a, b in itertools.pairwise(walk))
+    # by name: one function may hold several comprehensions
+    functions = {(code.co_filename, code.co_qualname): code for code in entered}
+    forwards = [code for code in functions.values() if code.co_name == "forward"]
+    base = lines_of(inspect.unwrap(transformers.AutoModel._model_mapping[config_class].forward).__code__)
+    every = [sum(lines) for lines in zip(*map(lines_of, forwards), strict=True)]
+    rooms = {code.co_filename for code in entered}
+    return len(rooms), moves, len(functions), carried_lines(model), *base, *every
+
+
 def main():
     transformers.utils.logging.disable_progress_bar()
-    rows = []
-    for config_class in LINEAGE:
-        model = tiny_model(config_class)
-        entered, walk = trace(model)
-        moves = sum(a.co_filename != b.co_filename for a, b in itertools.pairwise(walk))
-        # by name: one function may hold several comprehensions
-        functions = {(code.co_filename, code.co_qualname): code for code in entered}
-        forwards = [code for code in functions.values() if code.co_name == "forward"]
-        base = lines_of(inspect.unwrap(transformers.AutoModel._model_mapping[config_class].forward).__code__)
-        every = [sum(lines) for lines in zip(*map(lines_of, forwards), strict=True)]
-        rooms = {code.co_filename for code in entered}
-        traced = (len(rooms), moves, len(functions), carried_lines(model))
-        rows.append((config_class.__name__.removesuffix("Config"), *traced, *base, *every))
+    rows = [(config_class.__name__.removesuffix("Config"), *figures_of(config_class)) for config_class in LINEAGE]
     print(f"{'station':12} {'rooms':>6} {'moves':>6} {'functions':>10} {'checkpoint lines':>17}")
     for name, *counts in rows:
         print(f"{name:12} {counts[0]:6} {counts[1]:6} {counts[2]:10} {counts[3]:17,}")

@@ -21,7 +21,7 @@ from torch import Tensor
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.models.configuration_rnn import LSTMConfig
-from hf_lineage.models.fast_kernels import kernel_weights, why_no_kernel
+from hf_lineage.models.fast_recurrence import kernel_weights, why_no_kernel
 from hf_lineage.models.modeling_rnn import LSTMForCausalLM
 
 

@@ -23,7 +23,7 @@ from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.files import replacing
 from hf_lineage.models.configuration_luong import LuongConfig
-from hf_lineage.models.fast_kernels import kernel_weights
+from hf_lineage.models.fast_recurrence import kernel_weights
 from hf_lineage.models.modeling_luong import LuongForConditionalGeneration
 
 

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_lineage.models.configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
-from hf_lineage.models.fast_kernels import kernel_weights, why_no_kernel
+from hf_lineage.models.fast_recurrence import kernel_weights, why_no_kernel
 from hf_lineage.models.modeling_rnn import GRUModel, LSTMModel, RNNModel
-from hf_lineage.models.recurrent_cells import GRUCell, RecurrentCell
+from hf_lineage.models.recurrent_cells import GRUCell
+from hf_lineage.models.recurrent_layers import RecurrentCell
 
 
 def cells_of(model: RNNModel) -> dict[str, RecurrentCell]:

@@ -15,9 +15,9 @@ from transformers.activations import NewGELUActivation
 from transformers.generation.utils import GENERATION_MODES_MAPPING, GenerationMode
 
 from hf_lineage.models.cache_argument import CACHE_FIELD, cache_of
-from hf_lineage.models.fast_paths import fast_paths_allowed
+from hf_lineage.models.inputs import fast_paths_allowed
 from hf_lineage.models.modeling_transformer import sinusoidal_positions
-from hf_lineage.models.positions import check_positions
+from hf_lineage.models.reading import check_positions
 
 
 def fast_decoding(

@@ -16,7 +16,7 @@ from .configuration_rnnsearch import RNNSearchConfig
 from .configuration_seq2seq import Seq2SeqConfig
 from .configuration_transformer import TransformerConfig
 from .configuration_word2vec import Word2VecConfig
-from .fast_paths import plain_equations
+from .inputs import plain_equations
 from .modeling_bert import (
     BERTForMaskedLM,
     BERTForMultipleChoice,

@@ -13,11 +13,10 @@ from transformers import initialization as init
 
 from .inputs import IGNORED, is_recorded
 from .losses import mean_of
-from .recurrent_cells import RecurrentCell
+from .recurrent_layers import RecurrentCell
 from .recurrent_seq2seq import (
     Bridge,
     RecurrentEncoderOutput,
-    RecurrentSeq2SeqModel,
     RecurrentSeq2SeqPreTrainedModel,
     new_cell,
 )
@@ -55,19 +54,12 @@ class Alignment(nn.Module):
 
     def align(self, query: Tensor, source: Source, positions: Tensor | None = None) -> Tensor:
         """query [B, T, D] at target positions [B or 1, T] -> weights [B, T, S]"""
-        return self.weights(query, source, source.padding)
+        return masked_softmax(self.scores(query, source), source.padding)
 
-    def weights(self, query: Tensor, source: Source, hidden: Tensor | None) -> Tensor:
-        """query [B, T, D] -> [B, T, S], zero where `hidden` [B, 1 or T, S] is True."""
-        scores = self.scores(query, source)
-        if hidden is None:
-            return torch.softmax(scores, dim=2)
-        weights = torch.softmax(scores.masked_fill(hidden, torch.finfo(scores.dtype).min), dim=2)
-        # if everything is hidden, softmax would weight all words equally
-        return weights.masked_fill(hidden, 0)
-
-    def forward(self, x: Tensor, source: Source | None = None, positions: Tensor | None = None) -> Tensor:
-        """`keys` of source vectors x [B, S, C], or with the source `align` of queries x [B, T, D]."""
+    def forward(self, x: Tensor, source: Source | None = None, positions: Tensor | None = None, run=None) -> Tensor:
+        """`keys` of source vectors x [B, S, C]; with the source `align` of queries x [B, T, D]; or `run` of all."""
+        if run is not None:
+            return run(self, x, source)
         return self.keys(x) if source is None else self.align(x, source, positions)
 
     def read(self, vectors: Tensor, mask: Tensor | None, cache: EncoderDecoderCache | None) -> Source:
@@ -81,6 +73,15 @@ class Alignment(nn.Module):
                 cache.is_updated[0] = True
         is_word = seen_to_pad(mask)
         return Source(vectors, keys, None if is_word is None else ~is_word[:, None])
+
+
+def masked_softmax(scores: Tensor, hidden: Tensor | None) -> Tensor:
+    """scores [B, T, S] -> weights [B, T, S], zero where `hidden` [B, 1 or T, S] is True."""
+    if hidden is None:
+        return torch.softmax(scores, dim=2)
+    weights = torch.softmax(scores.masked_fill(hidden, torch.finfo(scores.dtype).min), dim=2)
+    # if everything is hidden, softmax would weight all words equally
+    return weights.masked_fill(hidden, 0)
 
 
 class AdditiveAlignment(Alignment):  # Bahdanau et al., 2015, A.1.2
@@ -171,16 +172,12 @@ class AttentionalDecoder(nn.Module):
         self.layers = nn.ModuleList(new_layer(new_cell(config, size, config.hidden_size)) for size in sizes)
 
     def read(self, source: RecurrentEncoderOutput, source_mask, attention_mask, cache, length: int):
-        """The first states [B, N, K, D], the source, and which of the `length` target places are words [B, T].
+        """The source as the alignment reads it, and which of the `length` target places are words [B, T].
 
         Masks [B, S] and [B, seen + T] are 0 over padding; None means words everywhere.
         """
         is_word = None if attention_mask is None else attention_mask[:, attention_mask.shape[1] - length :]
-        return (
-            self.bridge(source.final_states),
-            self.alignment.read(source.last_hidden_state, source_mask, cache),
-            seen_to_pad(is_word),
-        )
+        return self.alignment.read(source.last_hidden_state, source_mask, cache), seen_to_pad(is_word)
 
     def recomputed(self, step):
         """`step`; under gradient checkpointing it keeps only its inputs and runs again for the gradient."""
@@ -189,11 +186,14 @@ class AttentionalDecoder(nn.Module):
         return step
 
 
-def after_word(is_word: list[Tensor], new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """States after a step; rows without a word keep the old ones. `is_word` is [] or one tensor [B]."""
-    for here in is_word:
-        new = tuple(torch.where(here[:, None], n, o) for n, o in zip(new, old, strict=True))
-    return new
+def check_onnx():
+    """For loops of decoders, which read the source, a tensor made outside them.
+
+    Raises:
+        ValueError: an export to ONNX keeps gradients, with which torch's conversion fails on such a loop.
+    """
+    if torch.onnx.is_in_onnx_export() and torch.is_grad_enabled():
+        raise ValueError("gradients are kept: call torch.onnx.export within torch.no_grad()")
 
 
 def covering(source: Source, covered: tuple[Tensor, ...]) -> Source:
@@ -232,13 +232,3 @@ class AttentionalPreTrainedModel(RecurrentSeq2SeqPreTrainedModel):
             else:
                 # Bahdanau et al., appendix B.1: a tenth of the others' standard deviation
                 init.normal_(parameter, std=bound / 10)
-
-
-class AttentionalModel(RecurrentSeq2SeqModel):
-    """Turns target tokens into vectors that see their left context and, through the attention, the whole source."""
-
-    def decode(self, *target, output_attentions=None, **options):
-        # the coverage loss reads them
-        if self.training and self.config.coverage_loss_weight > 0:
-            output_attentions = True
-        return super().decode(*target, output_attentions=output_attentions, **options)

@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .fast_paths import fast_paths_allowed
+from .inputs import attention_in_use
 
 
 # a downloaded config is untrusted input: larger sizes would exhaust the machine before any weight is read
@@ -50,10 +50,7 @@ class LineageConfig(PreTrainedConfig):
         module = type(self).__module__.rpartition(".")[2]
         self.auto_map = {"AutoConfig": f"{module}.{type(self).__name__}", **self.auto_classes}
 
-    @PreTrainedConfig._attn_implementation.getter
-    def _attn_implementation(self) -> str | None:
-        """transformers' name for the attention in use; without fast paths "eager", the written-out equations."""
-        return self._attn_implementation_internal if fast_paths_allowed() else "eager"
+    _attn_implementation = PreTrainedConfig._attn_implementation.getter(attention_in_use)
 
     def validate_sizes(self):
         """Refuses sizes below the least or above the limit."""

@@ -5,13 +5,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
-from .fast_paths import fast_paths_allowed
-from .inputs import can_look
+from .fast_dropout import fast_on_cpu
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Sum of −log p(label); logits [N, V], labels [N], all scored (for `smoothing` see losses)."""
-    if can_look(logits) and logits.requires_grad and len(logits) and not smoothing and fast_paths_allowed():
+    if logits.requires_grad and len(logits) and not smoothing and fast_on_cpu(logits):
         return SummedCrossEntropy.apply(logits, labels)
     return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 

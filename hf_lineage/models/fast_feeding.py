@@ -8,20 +8,6 @@ functions on its weights.
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from .fast_paths import fast_paths_allowed
-
-
-def worth_it(length: int) -> bool:
-    """Whether a target of `length` words shares products; only this function decides."""
-    return length > 1 and fast_paths_allowed()
-
-
-def products(cell: nn.Module, parts: tuple[Tensor, Tensor], state=None) -> tuple[Tensor, Tensor]:
-    """x [B, T, E] and c [B, S, C] -> W_x x + b [B, T, G·D] and W_c c [B, S, G·D]."""
-    x, c = parts
-    of_x, of_c = cell.weight_ih.split([x.shape[2], c.shape[2]], dim=1)
-    return linear(x, of_x, cell.bias), linear(c, of_c)
-
 
 def words_product(cell: nn.Module, x: Tensor, state=None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """x [B, T, E] -> W_x x + b [B, T, G·D]; the weight, and W_c of it."""

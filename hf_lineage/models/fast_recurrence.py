@@ -1,6 +1,6 @@
-"""Which fast path runs a cell over time, and recurrences with handwritten derivatives.
+"""Fast paths of recurrent cells: torch's fused kernels, and recurrences with handwritten derivatives.
 
-A cell runs in torch's fused kernel if there is one (`fast_kernels.py`), otherwise in one `Recurrence`. A plain loop
+`run_fast` alone decides. A cell runs in torch's kernel if there is one, otherwise in one `Recurrence`. A plain loop
 would record every operation of every step in autograd, and sum many small products for the gradient of the recurrent
 weights. `Recurrence` computes W x + b for all time steps at once. Its forward loop keeps the gates, its backward loop
 turns them into their gradients while it carries the state's gradient from step to step, and every weight's gradient is
@@ -10,24 +10,187 @@ Rows are sorted by length, longest first, so that step t runs only the first `ba
 at every step. States and outputs after a row's end are zero.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .fast_kernels import kernel_of, name_of, run_kernel
-from .fast_linear import product, product_over_time, product_with
-from .fast_loops import is_exported
-from .fast_paths import fast_paths_allowed
+from .inputs import SWITCH, fast_paths_allowed, is_recorded
 
 
 # the gradient at the input of a sigmoid or tanh from that at its output, (gradient, output) -> gradient, in one pass
 sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
 # (gradient, clipped, low, high) -> gradient, zero at clipped values
 clip_backward = torch.ops.aten.hardtanh_backward
+
+
+def run_fast(
+    cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """The result of `step_by_step` over x [B, T, E] on a faster path, or None if there is none.
+
+    A single time step is always one call of `step`. An export records the steps, since kernels need the lengths in
+    Python. A user's own cell may have another equation, so cells are known by the names of their classes.
+    """
+    if x.shape[1] == 1 or type(cell).__name__ not in EQUATIONS or not may_run(x):
+        return None
+    kernel = kernel_of(cell)
+    return run_equations(cell, x, state, lengths) if kernel is None else run_kernel(kernel, cell, x, state, lengths)
+
+
+def may_run(x: Tensor) -> bool:
+    """Whether fast paths are allowed, and no export or trace records what is done with `x`: it cannot leave its graph.
+
+    Asked for every cell, so it asks nobody else.
+    """
+    is_traced = torch.jit.is_tracing() or isinstance(x, FakeTensor)
+    is_exported = torch.compiler.is_exporting() if torch.compiler.is_compiling() else is_traced
+    return os.environ.get(SWITCH, "") in ("", "0") and not is_exported
+
+
+def for_one_row(cell: nn.Module, state: Tensor) -> nn.Module:
+    """The cell for a call on one row, as in generation; `state` is the row's [1, D]."""
+    if not fast_paths_allowed() or is_recorded(state):
+        return cell
+    faster = type(cell).__new__(type(cell))
+    faster.__dict__.update(cell.__dict__, linear=linear_of_row)
+    return faster
+
+
+def linear_of_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """torch's linear of x [1, K]: matrix times vector takes half the time of the general product."""
+    if x.shape[0] > 1 or x.dtype is not weight.dtype:
+        return linear(x, weight, bias)
+    return (torch.mv(weight, x[0]) if bias is None else torch.addmv(bias, weight, x[0]))[None]
+
+
+def why_no_kernel(cell: nn.Module) -> str | None:
+    """Why torch's kernels cannot compute this cell, or None if they can."""
+    kind = type(cell).__name__
+    if kind == "RNNCell":
+        return None if cell.hidden_act in ("tanh", "relu") else f"hidden_act {cell.hidden_act}"
+    if kind == "GRUCell":
+        return None if cell.reset_mode == "after" else f"reset_mode {cell.reset_mode}"
+    if kind != "LSTMCell":
+        return kind
+    if cell.peephole:
+        return f"peephole {cell.peephole}"
+    if cell.cell_clip is not None or cell.projection_clip is not None:
+        return f"cell_clip {cell.cell_clip}, projection_clip {cell.projection_clip}"
+    if cell.weight_hr is not None and cell.output_size == cell.hidden_size:
+        # torch recognises a projection by the lengths of the states
+        return f"projection_size {cell.output_size}, the same as hidden_size"
+    return None
+
+
+def kernel_of(cell: nn.Module) -> Callable | None:
+    """torch's kernel for a whole sequence, or None if there is none or it is slower."""
+    if why_no_kernel(cell):
+        return None
+    if type(cell).__name__ == "RNNCell":
+        return {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}[cell.hidden_act]
+    if type(cell).__name__ == "GRUCell":
+        return torch.gru
+    # on the CPU torch has no fast projection, and would compute a coupled gate twice
+    plain = cell.weight_hr is None and cell.coupled_gates is None
+    return torch.lstm if plain or cell.weight_hh.is_cuda else None
+
+
+def hidden_bias(cell: nn.Module) -> Tensor:
+    """torch's second bias [G·D], added to the recurrent product."""
+    if type(cell).__name__ == "GRUCell" and cell.bias_hn is not None:
+        return torch.cat([cell.bias.new_zeros(2 * cell.hidden_size), cell.bias_hn])
+    return torch.zeros_like(cell.bias)
+
+
+def kernel_weights(cell: nn.Module) -> list[Tensor]:
+    """The cell's weights in the form of torch's kernels and modules: W, U, two biases and, if any, R."""
+    weights = [cell.weight_ih, cell.weight_hh, cell.bias, hidden_bias(cell)]
+    if type(cell).__name__ == "GRUCell" and cell.update_convention == "replace":
+        # 1 − σ(a) = σ(−a): the other convention negates the update gate's input
+        reset, update, candidate = zip(*(w.chunk(3) for w in weights), strict=True)
+        return [torch.cat([r, -z, n]) for r, z, n in zip(reset, update, candidate, strict=True)]
+    if type(cell).__name__ == "LSTMCell" and cell.coupled_gates is not None:
+        weights = [uncoupled(cell, w) for w in weights]
+    if type(cell).__name__ == "LSTMCell" and cell.weight_hr is not None:
+        weights.append(cell.weight_hr)
+    return weights
+
+
+def uncoupled(cell: nn.Module, stacked: Tensor) -> Tensor:
+    """The four gates i, f, g, o of an LSTM with coupled gates, since 1 − σ(a) = σ(−a)."""
+    gate, rest = stacked[: cell.hidden_size], stacked[cell.hidden_size :]
+    both = (gate, -gate) if cell.coupled_gates == "input" else (-gate, gate)
+    return torch.cat([*both, rest])
+
+
+# torch.compile cannot trace packed sequences, and has nothing to add to one call of a kernel
+@torch.compiler.disable
+def run_kernel(
+    kernel: Callable, cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The cell's forward through one call of `kernel`, on a packed sequence if rows differ in length."""
+    weights = kernel_weights(cell)
+    options = (True, 1, 0.0, torch.is_grad_enabled(), False)  # biases, layers, dropout, train, bidirectional
+    if lengths is None:
+        states = [s[None] for s in state]
+        outputs, *states = kernel(x, states if len(states) > 1 else states[0], weights, *options, True)
+        return outputs, tuple(s[0] for s in states)
+
+    lengths = lengths.cpu()
+    packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
+    states = [s[packed.sorted_indices][None] for s in state]
+    data, *states = kernel(
+        packed.data, packed.batch_sizes, states if len(states) > 1 else states[0], weights, *options
+    )
+    outputs, _ = pad_packed_sequence(packed._replace(data=data), batch_first=True, total_length=x.shape[1])
+    new_state = tuple(s[0][packed.unsorted_indices] for s in states)
+    if lengths.min() == 0:
+        # packing allows no empty rows: such a row ran over one padding token, which is undone here
+        has_token = (lengths > 0).to(x.device)[:, None]
+        outputs = outputs * has_token[..., None]
+        new_state = tuple(torch.where(has_token, new, old) for new, old in zip(new_state, state, strict=True))
+    return outputs, new_state
+
+
+# oneDNN's product, private to torch: where it is missing, the usual one serves
+has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn_serves(weight: Tensor) -> bool:
+    return has_onednn and weight.dtype is torch.float32 and weight.device.type == "cpu"
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [N, K] and weight [M, K] -> x weight.T + bias [N, M]."""
+    if onednn_serves(weight):
+        # up to a third faster than the usual product, depending on the shape
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return linear(x, weight, bias)
+
+
+def product_with(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    """x [rows, K] -> x weight.T [rows, M], for one weight [M, K] and many x."""
+    if onednn_serves(weight):
+        # packed once for all steps, where the usual product packs it in each: a quarter less time for 20 rows
+        weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return lambda x: linear(x, weight)
+
+
+def product_over_time(gradient: Tensor, read: Tensor) -> Tensor:
+    """Gradient [M, K] of a weight whose product with `read` [T, B, K] has the gradient `gradient` [T, B, M]."""
+    gradient, read = gradient.flatten(0, 1), read.flatten(0, 1)
+    if read.shape[1] <= 400:
+        # oneDNN's product is faster, but copies what is transposed, which for so few columns costs as much or more
+        return gradient.T @ read
+    return product(gradient.T, read.T)
 
 
 class Recurrence(torch.autograd.Function):
@@ -296,18 +459,6 @@ EQUATIONS = {
 }
 
 
-def path_for(cell: nn.Module, x: Tensor) -> Callable | None:
-    """A function that runs the cell over x [B, T, E] faster than `step_by_step`, with the same result, or None.
-
-    Its arguments are those of `step_by_step`. A single time step is always one call of `step`. An export records the
-    steps, since kernels need the lengths in Python.
-    """
-    if x.shape[1] == 1 or name_of(cell) not in EQUATIONS or not fast_paths_allowed() or is_exported(x):
-        return None
-    kernel = kernel_of(cell)
-    return run_equations if kernel is None else partial(run_kernel, kernel)
-
-
 # torch.compile has nothing to add
 @torch.compiler.disable
 def run_equations(
@@ -325,7 +476,7 @@ def run_equations(
     # the steps add to one state, in which rounding errors of a lower precision would accumulate
     with torch.autocast(x.device.type, enabled=False):
         dtype = cell.weight_ih.dtype
-        equations, *weights = EQUATIONS[name_of(cell)](cell)
+        equations, *weights = EQUATIONS[type(cell).__name__](cell)
         outputs, *state = Recurrence.apply(
             equations,
             batch_sizes,

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .fast_dropout import dropout_mask
-from .fast_paths import fast_paths_allowed
+from .fast_dropout import dropout_mask, fast_on_cpu
 from .inputs import can_look
 
 
@@ -20,7 +19,7 @@ def segments_beat_mask(config, vectors: Tensor) -> bool:
 
 def has_fast_form(query: Tensor, dropout: float | None) -> bool:
     """Whether `SegmentAttention` is faster: with dropout on a CPU, torch has no fast kernel."""
-    return bool(dropout) and len(query) == 1 and can_look(query) and fast_paths_allowed()
+    return bool(dropout) and len(query) == 1 and fast_on_cpu(query)
 
 
 def split_texts(query, key, value, lengths, sources) -> tuple:

@@ -1,4 +1,12 @@
-"""What every station does with its inputs: checks them and looks up token vectors."""
+"""What every station does with its inputs: checks them, looks up token vectors, and asks whether fast paths may run.
+
+A fast path gives the same result sooner (dropout draws other random numbers), but a debugger cannot stop on the
+paper's line. `HF_LINEAGE_PLAIN=1` in the environment turns all fast paths off, `plain_equations()` for one block.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +15,33 @@ from torch._subclasses import FakeTensor
 
 # the label of what is not scored, as in transformers
 IGNORED = -100
+# in the environment, because code loaded from the Hub is a second copy of this file and must see the same switch
+SWITCH = "HF_LINEAGE_PLAIN"
+
+
+def fast_paths_allowed() -> bool:
+    """Whether fast paths may replace the paper's equations; a compiled model keeps the first answer."""
+    return os.environ.get(SWITCH, "") in ("", "0")
+
+
+@contextmanager
+def plain_equations():
+    """Within the block all models run the paper's equations: cells step by step, attention and softmax written out.
+
+    The switch holds for the whole process. With gradient checkpointing, call `backward` within the block too, since it
+    runs layers again. A model made within the block keeps the written-out attention.
+    """
+    before = os.environ.get(SWITCH, "")
+    os.environ[SWITCH] = "1"
+    try:
+        yield
+    finally:
+        os.environ[SWITCH] = before
+
+
+def attention_in_use(config) -> str | None:
+    """transformers' name for a configuration's attention; without fast paths "eager", the written-out equations."""
+    return config._attn_implementation_internal if os.environ.get(SWITCH, "") in ("", "0") else "eager"
 
 
 def is_recorded(x: Tensor) -> bool:
@@ -14,9 +49,19 @@ def is_recorded(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
 
 
+def is_exported() -> bool:
+    """Whether an export or a trace records the model, whose outputs are then tensors: no caches."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
 def can_look(x: Tensor) -> bool:
     """Whether Python may branch on the values of `x`: not on a GPU, where that stalls every step, nor if recorded."""
     return x.device.type == "cpu" and not is_recorded(x)
+
+
+def recomputes(model: nn.Module) -> bool:
+    """Whether the model runs layers twice (gradient checkpointing), which would write a cache twice."""
+    return getattr(model, "gradient_checkpointing", False) and model.training and torch.is_grad_enabled()
 
 
 def widest_float(device: torch.device) -> torch.dtype:
@@ -24,50 +69,65 @@ def widest_float(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def table_of(embedding: nn.Module) -> nn.Module:
-    """The table of vectors itself, in which an adapter (PEFT's) may be wrapped: it has the sizes."""
-    if hasattr(embedding, "num_embeddings"):
-        return embedding
-    return next(module for module in embedding.modules() if hasattr(module, "num_embeddings"))
-
-
-def embed_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+def embed_inputs(
+    embedding: nn.Embedding,
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    padding_mask: Tensor | None = None,
+    seen: int = 0,
+    look_up: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Token vectors [B, T, E] of `input_ids` [B, T], or `inputs_embeds` [B, T, E] as given.
 
-    Raises:
-        ValueError: as `check_inputs`.
-    """
-    check_inputs(embedding, input_ids, inputs_embeds)
-    return embedding(input_ids) if inputs_embeds is None else inputs_embeds
-
-
-def check_inputs(embedding: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None):
-    """Either `input_ids` [B, T] or `inputs_embeds` [B, T, E] must fit the embedding.
+    The embedding may be wrapped in an adapter (PEFT's); `look_up` replaces it. `padding_mask` [B, seen + T] is only
+    checked.
 
     Raises:
-        ValueError: both or neither are given, the shape or dtype is wrong, or an id lies outside the vocabulary
-            (where `can_look` allows looking).
+        ValueError: both or neither are given, the shape or dtype is wrong, an id (seen on a CPU) lies outside the
+            vocabulary, or the mask as in `check_mask`.
     """
+    given = input_ids if inputs_embeds is None else inputs_embeds
+    if padding_mask is not None and isinstance(given, Tensor) and given.dim() > 1:
+        check_mask(padding_mask, given.shape[0], seen, given.shape[1], padding_only=True)
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("give exactly one of input_ids and inputs_embeds")
-    table = table_of(embedding)
+    # the table itself has the sizes
+    is_wrapped = not hasattr(embedding, "num_embeddings")
+    table = next(m for m in embedding.modules() if hasattr(m, "num_embeddings")) if is_wrapped else embedding
     if inputs_embeds is not None:
         if inputs_embeds.dim() != 3 or inputs_embeds.shape[2] != table.embedding_dim:
             raise ValueError(
                 f"inputs_embeds must have shape [batch, time, {table.embedding_dim}], not {list(inputs_embeds.shape)}"
             )
-        return
+        return inputs_embeds
     if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or input_ids.is_floating_point():
         found = f"{input_ids.dtype} {list(input_ids.shape)}" if isinstance(input_ids, Tensor) else type(input_ids)
         raise ValueError(f"input_ids must be an integer tensor of shape [batch, time], not {found}")
-    if can_look(input_ids) and input_ids.numel():
-        outside = (input_ids < 0) | (input_ids >= table.num_embeddings)
+    try:
+        return (look_up or embedding)(input_ids)
+    except IndexError:
+        size = table.num_embeddings
+        row, column = ((input_ids < 0) | (input_ids >= size)).nonzero().tolist()[0]
+        raise ValueError(
+            f"input_ids[{row}, {column}] is {input_ids[row, column].item()}; ids must lie between 0 and {size - 1} "
+            f"(vocab_size {size}): does the tokenizer belong to this model?"
+        ) from None
+
+
+def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
+    """Ids of `name` must lie in [0, size), or be `ignored` (if `can_look` allows looking).
+
+    Raises:
+        ValueError: an id lies outside.
+    """
+    if can_look(ids) and not ids.is_floating_point():
+        outside = (ids < 0) | (ids >= size)
+        if ignored is not None:
+            outside &= ids != ignored
         if outside.any():
-            row, column = outside.nonzero()[0].tolist()
             raise ValueError(
-                f"input_ids[{row}, {column}] is {input_ids[row, column].item()}; ids must lie between 0 and "
-                f"{table.num_embeddings - 1} (vocab_size {table.num_embeddings}): does the tokenizer belong "
-                "to this model?"
+                f"{name} has {ids[outside][0].item()}; it must lie between 0 and {size - 1} ({size_name} {size})"
+                + (f", or be {ignored} where nothing is scored" if ignored is not None else "")
             )
 
 
@@ -81,13 +141,11 @@ def check_mask(attention_mask: Tensor | None, batch: int, seen: int, length: int
     """
     if attention_mask is None or (attention_mask.dim() == 4 and not padding_only):
         return
-    if attention_mask.dim() != 2 or attention_mask.shape[0] != batch:
+    shape = list(attention_mask.shape)
+    if len(shape) != 2 or shape[0] != batch:
+        raise ValueError(f"attention_mask must have shape [{batch}, {seen + length}] (batch, tokens), not {shape}")
+    if shape[1] != seen + length:
         raise ValueError(
-            f"attention_mask must have shape [{batch}, {seen + length}] (batch, tokens), not "
-            f"{list(attention_mask.shape)}"
-        )
-    if attention_mask.shape[1] != seen + length:
-        raise ValueError(
-            f"attention_mask covers {attention_mask.shape[1]} tokens, but the input has {length}"
+            f"attention_mask covers {shape[1]} tokens, but the input has {length}"
             + (f" after {seen} in the cache: it must cover {seen + length}" if seen else "")
         )

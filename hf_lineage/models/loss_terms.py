@@ -3,13 +3,13 @@
 from torch import Tensor
 
 
-def check_labels(model, labels: Tensor | None, num_items_in_batch: Tensor | int | None):
-    """Refuses a training step in which Trainer withholds the labels of a head whose loss it cannot compute.
+def check_labels(model, num_items_in_batch: Tensor | int | None):
+    """Refuses a training step whose labels Trainer withholds, of a head whose loss it cannot compute.
 
     Raises:
-        ValueError: the number of items is given without labels.
+        ValueError: the number of items is given.
     """
-    if labels is None and num_items_in_batch is not None:
+    if num_items_in_batch is not None:
         raise ValueError(
             f"{type(model).__name__} has a loss of its own, but Trainer withholds the labels (label_smoothing_factor "
             "or compute_loss_func) to compute another one: use hf_lineage's LineageTrainer, or set "
@@ -17,13 +17,13 @@ def check_labels(model, labels: Tensor | None, num_items_in_batch: Tensor | int 
         )
 
 
-def check_terms(labels: Tensor | None, num_items_in_batch: Tensor | int | None, **terms: float):
-    """Refuses a training step in which Trainer withholds the labels, if the loss has terms that Trainer does not know.
+def check_terms(num_items_in_batch: Tensor | int | None, **terms: float):
+    """Refuses a training step whose labels Trainer withholds, if the loss has terms that Trainer does not know.
 
     Raises:
-        ValueError: the number of items is given without labels, and one of `terms`, weights by name, is not 0.
+        ValueError: the number of items is given, and one of `terms`, weights by name, is not 0.
     """
-    if labels is None and num_items_in_batch is not None:
+    if num_items_in_batch is not None:
         for name, weight in terms.items():
             if weight:
                 raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from .inputs import IGNORED
+from .inputs import IGNORED, check_ids
 
 
 def shifts_labels(model_class: type) -> type:
@@ -82,14 +82,18 @@ def mean_cross_entropy(
     num_items_in_batch: Tensor | int | None = None,
     smoothing: float = 0.0,
     counted: Tensor | None = None,
+    name: str = "labels",
 ) -> Tensor:
-    """Mean of −log p of labels [...] (−100 = not scored) by logits [..., C]; see `mean_of`."""
-    labels = labels.to(logits.device)
-    total = cross_entropy(
-        logits.float().flatten(0, -2),
-        labels.flatten(),
-        ignore_index=IGNORED,
-        reduction="sum",
-        label_smoothing=smoothing,
-    )
+    """Mean of −log p of labels [...] (−100 = not scored) by logits [..., C]; see `mean_of`.
+
+    Raises:
+        ValueError: a label is no class (on a CPU; a GPU reports it by itself). The message calls the labels `name`.
+    """
+    labels, logits = labels.to(logits.device), logits.float()
+    options = {"ignore_index": IGNORED, "reduction": "sum", "label_smoothing": smoothing}
+    try:
+        total = cross_entropy(logits.flatten(0, -2), labels.flatten(), **options)
+    except IndexError:
+        check_ids(name, labels, logits.shape[-1], "number of classes", IGNORED)
+        raise
     return mean_of(total, labels.ne(IGNORED).sum(), num_items_in_batch, counted)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.activations import ACT2FN
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
     MaskedLMOutput,
@@ -22,17 +24,143 @@ from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention import MultiHeadAttention
-from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions
-from .classification_loss import classification_loss, refuse_smoothing, span_loss
+from .classification import classification_loss, refuse_smoothing, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
-from .id_checks import check_ids
-from .inputs import IGNORED
+from .fast_dropout import Dropout
+from .inputs import IGNORED, check_ids
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
-from .transformer_layers import SelfAttentionBlock
+from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
+
+
+# the released checkpoints' names for the parts of a block, and ours: files use theirs, so that transformers' BertModel
+# opens our files and we open all others (gamma and beta are the names of the first TensorFlow releases)
+RELEASED_NAMES = [
+    WeightRenaming(f".{theirs}.{suffix}", f".{ours}.{suffix}")
+    for theirs, ours in {
+        "attention.self.query": "attention.q_proj",
+        "attention.self.key": "attention.k_proj",
+        "attention.self.value": "attention.v_proj",
+        "attention.output.dense": "attention.out_proj",
+        "intermediate.dense": "feed_forward.up_proj",
+        "output.dense": "feed_forward.down_proj",
+    }.items()
+    for suffix in ("weight", "bias")
+] + [
+    WeightRenaming([f".{theirs}.{suffix}", f".{theirs}.{old_suffix}"], f".{ours}.{suffix}")
+    for theirs, ours in {
+        "attention.output.LayerNorm": "attention_norm",
+        "output.LayerNorm": "feed_forward_norm",
+    }.items()
+    for suffix, old_suffix in (("weight", "gamma"), ("bias", "beta"))
+]
+
+
+class BERTEmbeddings(nn.Module):
+    """The normalised sum of three vectors per token (word, position, segment)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.type_vocab_size = config.type_vocab_size
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, words: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """Word vectors [B, T, D], positions and segments (default: the first) [B or 1, T] -> [B, T, D]
+
+        Raises:
+            ValueError: there is no such segment.
+        """
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(position_ids)
+        try:
+            segments = self.token_type_embeddings(token_type_ids)
+        except IndexError:
+            check_ids("token_type_ids", token_type_ids, self.type_vocab_size, "type_vocab_size")
+            raise
+        vectors = words + segments + self.position_embeddings(position_ids)
+        return self.dropout(self.LayerNorm(vectors))
+
+
+class BERTEncoder(nn.Module):
+    """The Transformer's blocks, without a causal mask."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.layer = nn.ModuleList(
+            SelfAttentionBlock(config, i, is_causal=False) for i in range(config.num_hidden_layers)
+        )
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None, **kwargs) -> Tensor:
+        """[B, T, D] -> [B, T, D]"""
+        for block in self.layer:
+            x = block(x, attention_mask, **kwargs)
+        return x
+
+
+class BERTPooler(nn.Module):
+    """tanh(W h + b) of a text's first vector h, at [CLS]."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, attention_mask: Tensor | None, cu_seq_lens: Tensor | None) -> Tensor:
+        """[B, T, D] -> [B, D]; packed texts [1, T, D] -> [texts, D]"""
+        if cu_seq_lens is not None:
+            first = x[0, cu_seq_lens[:-1]]
+        elif attention_mask is not None and attention_mask.dim() == 2 and x.shape[1]:
+            mask = attention_mask.bool()
+            first = x[torch.arange(x.shape[0], device=x.device), mask.int().argmax(1)] * mask.any(1, keepdim=True)
+        else:
+            # a sum over one vector, or over none if a text has no token
+            first = x[:, :1].sum(1)
+        return torch.tanh(self.dense(first))
+
+
+class BERTTransform(nn.Module):
+    """The masked-word head before its output layer: dense layer, activation, LayerNorm."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D]"""
+        return self.LayerNorm(self.activation(self.dense(x)))
+
+
+class BERTPredictions(nn.Module):
+    """The masked-word head: the transform, then the word vectors as output layer, with its own bias."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.transform = BERTTransform(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        # checkpoints hold the tied decoder's bias under this name
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> logits [..., V]"""
+        return self.decoder(self.transform(x))
+
+
+class BERTHeads(nn.Module):
+    """The heads of pre-training, under the names of the released checkpoints."""
+
+    def __init__(self, config, masked_words: bool = False, next_sentence: bool = False):
+        super().__init__()
+        if masked_words:
+            self.predictions = BERTPredictions(config)
+        if next_sentence:
+            self.seq_relationship = nn.Linear(config.hidden_size, 2)
 
 
 class BERTPreTrainedModel(PreTrainedModel):
@@ -82,6 +210,8 @@ class BERTModel(BERTPreTrainedModel):
     Without `add_pooling_layer` the vector for the whole is missing, as in heads that do not need it.
     """
 
+    _input_embed_layer = "word_embeddings"
+
     def __init__(self, config: BERTConfig, add_pooling_layer: bool = True):
         super().__init__(config)
         self.embeddings = BERTEmbeddings(config)
@@ -90,20 +220,14 @@ class BERTModel(BERTPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def get_input_embeddings(self):
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value):
-        self.embeddings.word_embeddings = value
-
-    def positions(self, attention_mask: Tensor | None, seen: int, length: int, device) -> Tensor:
-        """Position of each token in its row [B or 1, T]: padding before it is not counted, and nothing was `seen`."""
-        columns = torch.arange(length, device=device)[None]
+    def place_padding(self, positions: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """`positions` [B or 1, T] where padding gets its column, as in transformers; nothing reads it."""
         if attention_mask is None or attention_mask.dim() != 2:
-            return columns
-        counted = attention_mask.long().cumsum(1) - 1
-        # padding gets its column, as in transformers; nothing reads it
-        return torch.where(attention_mask.bool(), counted, columns.clamp(max=self.config.max_position_embeddings - 1))
+            return positions
+        columns = torch.arange(positions.shape[1], device=positions.device)
+        return torch.where(
+            attention_mask.bool(), positions, columns.clamp(max=self.config.max_position_embeddings - 1)
+        )
 
     @merge_with_config_defaults
     @capture_outputs
@@ -134,9 +258,10 @@ class BERTModel(BERTPreTrainedModel):
             position_ids,
             cu_seq_lens_q=cu_seq_lens_q,
             causal=False,
-            positions=self.positions,
             **kwargs,
         )
+        if position_ids is None:
+            text.position_ids = self.place_padding(text.position_ids, attention_mask)
         x = self.embeddings(text.vectors, text.position_ids, token_type_ids)
         x = self.encoder(x, text.mask, **text.options)  # [B, T, D]
         pooled = None if self.pooler is None else self.pooler(x, attention_mask, cu_seq_lens_q)
@@ -215,7 +340,8 @@ class BERTForPreTraining(BERTWithMaskedWords):
         `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`LineageTrainer`). Without
         the latter, each batch's next-sentence mean is weighted by its share of the labels.
         """
-        check_labels(self, labels, num_items_in_batch)
+        if labels is None:
+            check_labels(self, num_items_in_batch)
         outputs = self.bert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
@@ -224,8 +350,9 @@ class BERTForPreTraining(BERTWithMaskedWords):
         )
         relationship = self.cls.seq_relationship(outputs.pooler_output)
         if next_sentence_label is not None:
-            check_ids("next_sentence_label", next_sentence_label, 2, "0 = is next, 1 = is random; classes", IGNORED)
-            next_loss = mean_cross_entropy(relationship, next_sentence_label, num_pairs_in_batch, smoothing)
+            next_loss = mean_cross_entropy(
+                relationship, next_sentence_label, num_pairs_in_batch, smoothing, name="next_sentence_label"
+            )
             if labels is not None and num_items_in_batch is not None and num_pairs_in_batch is None:
                 next_loss = next_loss * (labels != IGNORED).sum() / num_items_in_batch
             loss = next_loss if loss is None else loss + next_loss
@@ -294,7 +421,6 @@ class BERTForNextSentencePrediction(BERTPreTrainedModel):
         )
         logits, loss = self.cls.seq_relationship(outputs.pooler_output), None
         if labels is not None:
-            check_ids("labels", labels, 2, "0 = is next, 1 = is random; classes", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return NextSentencePredictorOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
@@ -372,7 +498,6 @@ class BERTForTokenClassification(BERTPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
@@ -457,6 +582,5 @@ class BERTForMultipleChoice(BERTPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.pooler_output)).view(given.shape[:2])
         loss = None
         if labels is not None:
-            check_ids("labels", labels, logits.shape[1], "choices", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)

@@ -20,28 +20,19 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_argument import takes_cache
-from .classification_loss import answer_labels, classification_loss, refuse_smoothing, span_loss
+from .cache_argument import CACHE_FIELD, takes_cache
+from .classification import answer_labels, classification_loss, refuse_smoothing, span_loss
 from .configuration_elmo import ELMoConfig
 from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
-from .id_checks import check_ids
-from .inputs import IGNORED, check_mask, embed_inputs, is_recorded
+from .inputs import IGNORED, check_ids, check_mask, embed_inputs, is_recorded, recomputes
 from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
-from .recomputation import drops_cache_to_recompute
 from .recurrent_cells import LSTMCell
-from .recurrent_layers import RecurrentLayer
-from .recurrent_state import Padding, open_cache, reorder_time
-
-
-def mirrored(x: Tensor, padding: Padding | None) -> Tensor:
-    """x [B, T, D] with each row's tokens in reverse order; padding stays where it is."""
-    if padding is None:
-        return x.flip(1)
-    return reorder_time(x, padding.order.gather(1, padding.backwards().gather(1, padding.inverse)))
+from .recurrent_layers import Padding, RecurrentLayer, reorder_time, reversed_time, to_front, to_places
+from .recurrent_state import keep_states, open_cache, states_of
 
 
 @dataclass
@@ -149,8 +140,8 @@ class ELMoModel(ELMoPreTrainedModel):
             self.token_layer = CharacterCNN(config)
         else:
             self.token_layer = nn.Embedding(config.vocab_size, config.projection_size)
-        self.forward_layers = self.new_stack(0)
-        self.backward_layers = self.new_stack(config.num_hidden_layers)
+        self.forward_layers = self.new_stack()
+        self.backward_layers = self.new_stack()
         self.mixes = nn.ModuleList(
             ScalarMix(config.num_hidden_layers + 1, config.mix_layer_norm) for _ in range(config.num_mixes)
         )
@@ -166,8 +157,8 @@ class ELMoModel(ELMoPreTrainedModel):
         for part in (self.token_layer, self.forward_layers, self.backward_layers):
             part.requires_grad_(not self.is_frozen)
 
-    def new_stack(self, first_idx: int) -> nn.ModuleList:
-        """One direction's layers; `first_idx` is the place of its first state in a cache."""
+    def new_stack(self) -> nn.ModuleList:
+        """One direction's layers."""
         size, config = self.config.projection_size, self.config
         return nn.ModuleList(
             RecurrentLayer(
@@ -177,10 +168,9 @@ class ELMoModel(ELMoPreTrainedModel):
                     projection_size=size,
                     cell_clip=config.cell_clip,
                     projection_clip=config.projection_clip,
-                ),
-                first_idx + i,
+                )
             )
-            for i in range(config.num_hidden_layers)
+            for _ in range(config.num_hidden_layers)
         )
 
     def get_input_embeddings(self):
@@ -240,31 +230,41 @@ class ELMoModel(ELMoPreTrainedModel):
         cache = open_cache(self.config, cache, use_cache, x.shape[0])
         if attention_mask is not None:
             x = x * attention_mask[..., None].to(x.dtype)
-        padding = Padding.of(attention_mask, x.shape[1])
-        forward, backward = self.read(x, mirrored(x, padding), padding, cache)
-        backward = [mirrored(layer, padding) for layer in backward]
+        x, padding = to_front(x, attention_mask)
+        forward, backward = self.read(x, reversed_time(x, padding), padding, cache)
+        # side by side, so that they are moved at once
+        backward = reversed_time(torch.cat(backward, dim=2), padding).chunk(len(forward), dim=2)
         pairs = zip([x, *forward], [x, *backward], strict=True)
-        return tuple(torch.cat(pair, dim=2) for pair in pairs), cache
+        layers = to_places(torch.cat([half for pair in pairs for half in pair], dim=2), padding)
+        return layers.chunk(len(forward) + 1, dim=2), cache
 
     @torch.compiler.disable
     def read(self, forward_x: Tensor, backward_x: Tensor, padding: Padding | None = None, cache=None):
         """Runs both LSTMs over [B, T, P], each in its reading order -> two lists of N outputs [B, T, P]."""
-        directions = ((self.forward_layers, forward_x), (self.backward_layers, backward_x))
+        states = states_of(cache, 2 * len(self.forward_layers))
+        halves = states[: len(self.forward_layers)], states[len(self.forward_layers) :]
+        directions = (self.forward_layers, forward_x, halves[0]), (self.backward_layers, backward_x, halves[1])
         in_threads = self.parallel_directions and not torch.is_grad_enabled() and not is_recorded(forward_x)
         if in_threads and not torch.is_autocast_enabled("cpu"):
             # grad mode is a setting per thread
             run = torch.no_grad()(self.run_stack)
             with ThreadPoolExecutor(1) as other:
-                backward = other.submit(run, *directions[1], padding, cache)
-                return run(*directions[0], padding, cache), backward.result()
-        return tuple(self.run_stack(stack, x, padding, cache) for stack, x in directions)
+                backward = other.submit(run, *directions[1], padding)
+                outputs = run(*directions[0], padding), backward.result()
+        else:
+            outputs = [self.run_stack(*direction, padding) for direction in directions]
+        keep_states(cache, [*halves[0], *halves[1]], forward_x.shape[1])
+        return outputs
 
-    def run_stack(self, stack: nn.ModuleList, x: Tensor, padding: Padding | None, cache) -> list[Tensor]:
-        """Every layer's output [B, T, P]; all but the first add their input, after dropout, to it (residual)."""
+    def run_stack(self, stack: nn.ModuleList, x: Tensor, states: list, padding: Padding | None) -> list[Tensor]:
+        """Every layer's output [B, T, P]; all but the first add their input, after dropout, to it (residual).
+
+        Each layer's state in `states` becomes the one after its last token.
+        """
         outputs = []
-        for layer in stack:
+        for i, layer in enumerate(stack):
             x = self.dropped(x)
-            y = layer(x, padding, cache=cache)
+            y, states[i] = layer(x, states[i], padding)
             x = y + x if outputs and self.config.residual else y
             outputs.append(x)
         return outputs
@@ -274,7 +274,6 @@ class ELMoModel(ELMoPreTrainedModel):
         return x if self.is_frozen else self.dropout(x)
 
     @takes_cache
-    @drops_cache_to_recompute
     @can_return_tuple
     @merge_with_config_defaults
     def forward(
@@ -297,6 +296,8 @@ class ELMoModel(ELMoPreTrainedModel):
         Raises:
             ValueError: a malformed input, or a cache of another batch or kind.
         """
+        if cache is not None and recomputes(self):
+            cache = None
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             x = {"input_ids": input_ids, "char_ids": char_ids, "inputs_embeds": inputs_embeds}
             layers, cache = self.layers_of(x, attention_mask, cache, use_cache)
@@ -375,7 +376,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             outputs = self.model(
                 input_ids, attention_mask, char_ids, cache=cache, inputs_embeds=inputs_embeds, use_cache=use_cache
             )
-            cache, hidden_states = outputs[1] if use_cache or cache is not None else None, outputs.hidden_states
+            cache, hidden_states = outputs.get(CACHE_FIELD), outputs.hidden_states
             forward, backward = hidden_states[-1].chunk(2, dim=2)
             shift_labels, backward_shift_labels = self.targets_in(labels, attention_mask)
             is_exact = labels is None or num_backward_in_batch is not None
@@ -388,7 +389,8 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             cache = open_cache(self.config, cache, use_cache, x[0].shape[0])
             forward, backward = (outputs[-1] for outputs in self.model.read(*x, cache=cache))
         forward, backward = self.model.dropped(forward), self.model.dropped(backward)
-        check_labels(self, shift_labels, num_items_in_batch)
+        if shift_labels is None:
+            check_labels(self, num_items_in_batch)
         directions = (forward, shift_labels), (backward, backward_shift_labels)
         counts = num_items_in_batch, num_items_in_batch if num_backward_in_batch is None else num_backward_in_batch
         is_sampled = self.config.output_layer == "sampled" and negative_ids is not None
@@ -472,7 +474,7 @@ class ELMoForTask(ELMoPreTrainedModel):
         has_words = config.word_vector_size > 0
         self.word_vectors = nn.Embedding(config.vocab_size, config.word_vector_size) if has_words else None
         size = config.output_size + config.word_vector_size
-        self.task_layer = RecurrentLayer(LSTMCell(size, config.task_size), 0, LSTMCell(size, config.task_size))
+        self.task_layer = RecurrentLayer(LSTMCell(size, config.task_size), LSTMCell(size, config.task_size))
         self.features_size = 2 * config.task_size + (config.num_mixes - 1) * config.output_size
 
     def features(self, input_ids, attention_mask, elmo_layers, **inputs) -> tuple[Tensor, tuple | None]:
@@ -511,7 +513,9 @@ class ELMoForTask(ELMoPreTrainedModel):
 
     @torch.compiler.disable
     def run_task_layer(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self.task_layer(x, Padding.of(attention_mask, x.shape[1]))
+        x, padding = to_front(x, attention_mask)
+        outputs, _ = self.task_layer(x, None, padding)
+        return to_places(outputs, padding)
 
 
 class ELMoForSequenceClassification(ELMoForTask):
@@ -554,9 +558,10 @@ class ELMoForSequenceClassification(ELMoForTask):
             input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
         )
         logits = self.score(self.summary(features, attention_mask))
-        check_terms(labels, num_items_in_batch, mix_l2=self.config.mix_l2)
         loss = None
-        if labels is not None:
+        if labels is None:
+            check_terms(num_items_in_batch, mix_l2=self.config.mix_l2)
+        else:
             loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
             # an accumulated batch bears its share of the penalty
             rows, counted = len(labels), labels.ne(IGNORED).sum()
@@ -595,10 +600,10 @@ class ELMoForTokenClassification(ELMoForTask):
             input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
         )
         logits = self.classifier(features)
-        check_terms(labels, num_items_in_batch, mix_l2=self.config.mix_l2, use_crf=self.config.use_crf)
         loss = None
-        if labels is not None:
-            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
+        if labels is None:
+            check_terms(num_items_in_batch, mix_l2=self.config.mix_l2, use_crf=self.config.use_crf)
+        else:
             scored = labels != IGNORED
             count = scored.sum()
             if self.crf is None:
@@ -620,6 +625,7 @@ class ELMoForTokenClassification(ELMoForTask):
                 f"label_smoothing_factor is {smoothing}, but use_crf is True, which scores whole sequences of "
                 "labels: set one of them to 0 and False"
             )
+        check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
         order, lengths = self.chain(scored)
         return -self.crf(reorder_time(logits, order), labels.gather(1, order).clamp(min=0), lengths).sum()
 

@@ -23,19 +23,15 @@ from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention import MultiHeadAttention
-from .cache_argument import cache_of, takes_cache
-from .classification_loss import classification_loss, refuse_smoothing
+from .cache_argument import CACHE_FIELD, takes_cache
+from .classification import classification_loss, refuse_smoothing, vectors_at_last_token
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .id_checks import check_ids
-from .inputs import IGNORED, check_inputs
+from .inputs import IGNORED, embed_inputs
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of, next_token_loss, shifts_labels
-from .positions import vectors_at_last_token
 from .reading import read_texts
-from .recomputation import drops_cache_to_recompute
-from .transformer_layers import SelfAttentionBlock
+from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
 
 logger = logging.get_logger(__name__)
@@ -85,7 +81,6 @@ class GPTModel(GPTPreTrainedModel):
         self.post_init()
 
     @takes_cache
-    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -135,9 +130,8 @@ class GPTWithOutputLayer(GPTPreTrainedModel):
         tokens = self.model.embed_tokens
         if not (self.training and self.config.tie_word_embeddings and isinstance(tokens, DroppedTable)):
             return self.model(input_ids, *arguments, inputs_embeds=inputs_embeds, **kwargs), self.lm_head
-        check_inputs(tokens, input_ids, inputs_embeds)
         table = tokens.of_one_step()
-        vectors = embedding(input_ids, table) if inputs_embeds is None else inputs_embeds
+        vectors = embed_inputs(tokens, input_ids, inputs_embeds, look_up=partial(embedding, weight=table))
         return self.model(None, *arguments, inputs_embeds=vectors, **kwargs), partial(linear, weight=table)
 
 
@@ -237,7 +231,9 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         loss = None
         if labels is not None:
             loss = next_token_loss(logits, labels, attention_mask=attention_mask, cu_seq_lens=cu_seq_lens_q, **kwargs)
-        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)
+        return CausalLMOutputWithPast(
+            loss, logits, outputs.get(CACHE_FIELD), outputs.hidden_states, outputs.attentions
+        )
 
 
 class GPTWithClassifier(GPTWithOutputLayer):
@@ -257,8 +253,9 @@ class GPTWithClassifier(GPTWithOutputLayer):
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
         outputs, scores = self.read(ids, mask, inputs_embeds=embeds, **options | {"use_cache": False})
         weight, loss = self.config.lm_loss_weight, 0.0
-        check_terms(labels, num_items, lm_loss_weight=weight)
-        if labels is not None and weight:
+        if labels is None:
+            check_terms(num_items, lm_loss_weight=weight)
+        elif weight:
             if ids is None:
                 raise ValueError(
                     f"lm_loss_weight is {weight}, but inputs_embeds do not say which token comes next: give input_ids "
@@ -368,7 +365,6 @@ class GPTForMultipleChoice(GPTWithClassifier):
         logits = self.scorer(vectors * kept).squeeze(2)  # [B, C]
         loss = None
         if labels is not None:
-            check_ids("labels", labels, logits.shape[1], "choices", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing) + lm_loss
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
@@ -400,6 +396,5 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)

@@ -16,25 +16,29 @@ from .attentional_decoder import (
     AdditiveAlignment,
     Alignment,
     AttentionalDecoder,
-    AttentionalModel,
     AttentionalPreTrainedModel,
     CoverageAlignment,
     CoverageLoss,
     Source,
     StepLayer,
-    after_word,
     carried_beside,
+    check_onnx,
     covering,
+    masked_softmax,
 )
 from .configuration_luong import LuongConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_feeding import step_fed, words_product, worth_it
-from .fast_loops import check_onnx, loop
-from .inputs import is_recorded
-from .positions import token_positions
-from .recurrent_cells import one_step, step_on
-from .recurrent_seq2seq import DecoderOutput, RecurrentEncoderOutput, SequenceLayer, keep_state, state_before
-from .recurrent_state import Padding, reorder_time
+from .fast_feeding import step_fed, words_product
+from .inputs import fast_paths_allowed, is_recorded
+from .recurrent_layers import RecurrentLayer, loop, one_step, step_on
+from .recurrent_seq2seq import (
+    DecoderOutput,
+    RecurrentEncoderOutput,
+    RecurrentSeq2SeqModel,
+    run_layers,
+    states_before,
+)
+from .recurrent_state import keep_states
 
 
 class LuongAlignment(Alignment):
@@ -47,12 +51,12 @@ class LuongAlignment(Alignment):
             self.weight_position = nn.Parameter(torch.empty(config.hidden_size, config.hidden_size))
             self.energy_position = nn.Parameter(torch.empty(config.hidden_size))
 
-    def align(self, query, source, positions=None):
-        return self.window(self, query, source, positions)
+    def forward(self, x, source=None, positions=None):
+        return self.keys(x) if source is None else self.window(self, x, source, positions)
 
     def read(self, vectors, mask, cache):
         batch, length, _ = vectors.shape
-        positions = token_positions(mask, 0, length, vectors.device).expand(batch, -1)
+        positions = word_positions(mask, 0, length, vectors.device).expand(batch, -1)
         lengths = positions.new_full((batch,), length) if mask is None else mask.long().sum(1)
         return replace(super().read(vectors, mask, cache), positions=positions, lengths=lengths)
 
@@ -92,7 +96,7 @@ class LocationAlignment(LuongAlignment):
 
     def scores(self, query, source):
         scores = linear(query, self.weight_query)  # [B, T, longest source]
-        positions = source.positions.clamp(max=scores.shape[2] - 1)
+        positions = source.positions.clamp(0, scores.shape[2] - 1)
         return scores.gather(2, positions[:, None].expand(*scores.shape[:2], -1))  # [B, T, S]
 
     def read(self, vectors, mask, cache):
@@ -105,6 +109,18 @@ class LocationAlignment(LuongAlignment):
                 f"{longest}: shorten the source, or tokenize with truncation=True"
             )
         return source
+
+
+def word_positions(mask: Tensor | None, seen: int, length: int, device) -> Tensor:
+    """Position of each new word in its text [B or 1, T], by the words of a mask [B, seen + T] before it."""
+    if mask is None:
+        return torch.arange(seen, seen + length, device=device)[None]
+    return mask.long().cumsum(1)[:, seen:] - 1
+
+
+def global_window(alignment, query, source, positions):
+    """All words."""
+    return masked_softmax(alignment.scores(query, source), source.padding)
 
 
 def monotonic_window(alignment, query, source, positions):
@@ -125,10 +141,11 @@ def predictive_window(alignment, query, source, positions):
 def weights_within(alignment, query, source, distance):
     """Weights [B, T, S] of the words whose distance [B, T, S] is at most D."""
     outside = distance.abs() > alignment.window_size
-    return alignment.weights(query, source, outside if source.padding is None else outside | source.padding)
+    hidden = outside if source.padding is None else outside | source.padding
+    return masked_softmax(alignment.scores(query, source), hidden)
 
 
-WINDOWS = {"global": Alignment.align, "local-m": monotonic_window, "local-p": predictive_window}
+WINDOWS = {"global": global_window, "local-m": monotonic_window, "local-p": predictive_window}
 SCORES = {
     "dot": DotAlignment,
     "general": GeneralAlignment,
@@ -150,7 +167,7 @@ class LuongDecoder(AttentionalDecoder):
             config,
             alignment(config),
             fed_size=config.hidden_size if config.input_feeding else 0,
-            new_layer=StepLayer if by_steps else SequenceLayer,
+            new_layer=StepLayer if by_steps else RecurrentLayer,
         )
         self.by_steps = by_steps
         self.from_context = nn.Linear(config.source_size, config.hidden_size, bias=False)
@@ -201,9 +218,10 @@ class LuongDecoder(AttentionalDecoder):
     ) -> DecoderOutput:
         """Token vectors [B, T, E], masks [B, S] and [B, seen + T] -> [B, T, D]"""
         length = vectors.shape[1]
-        first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
+        first = states_before(self.bridge, source.final_states, cache)
+        source, is_word = self.read(source, source_mask, attention_mask, cache, length)
         seen = 0 if cache is None else cache.get_seq_length()
-        positions = token_positions(attention_mask, seen, length, vectors.device).expand(vectors.shape[0], -1)
+        positions = word_positions(attention_mask, seen, length, vectors.device).expand(vectors.shape[0], -1)
         run = self.run_steps if self.by_steps else self.run_at_once
         outputs, last, weights = run(vectors, source, first, positions, is_word, cache)
         last = self.dropout(last)
@@ -211,15 +229,7 @@ class LuongDecoder(AttentionalDecoder):
 
     def run_at_once(self, vectors, source, first, positions, is_word, cache):
         """Runs every layer over the whole target, then the attention of all steps: no layer reads an answer."""
-        length, x, outputs = vectors.shape[1], vectors, ()
-        padding = Padding.of(is_word, length)
-        if padding is not None:
-            x = reorder_time(x, padding.order)
-        for i, layer in enumerate(self.layers):
-            x, state = layer(self.dropout(x), state_before(cache, i, first), padding)
-            if cache is not None:
-                keep_state(cache, i, state, length)
-            outputs += (x if padding is None else reorder_time(x, padding.inverse),)
+        outputs = run_layers(self, vectors, first, is_word, cache)
         top = outputs[-1]
         weights = self.recomputed(self.alignment)(top, source, positions)  # [B, T, S]
         return outputs, self.answer(self.from_context(weights @ source.vectors), top), weights
@@ -228,32 +238,40 @@ class LuongDecoder(AttentionalDecoder):
         """Runs step by step, since each step reads the answer or the coverage of the step before."""
         length, size = vectors.shape[1], self.config.hidden_size
         words, step = self.dropout(vectors), self.step
-        if worth_it(length):
+        if length > 1 and fast_paths_allowed():
             words, of_fed = self.layers[0].cell(words, run=words_product)
             source.products, step = self.from_context(source.vectors), partial(self.step_on_products, of_fed)
-        step, states = self.recomputed(step), tuple(state_before(cache, i, first) for i in range(len(self.layers)))
+        step, states = self.recomputed(step), tuple(first)
 
         check_onnx()
 
-        def read_word(before, now):
-            (answer, states, covered), (word, position, *is_word) = before, now
-            new = step(word, answer, states, covering(source, covered), position[:, None])
-            (answer,) = after_word(is_word, new[:1], (answer,))
-            states = tuple(after_word(is_word, *both) for both in zip(new[1], states, strict=True))
-            seen = new[2][:, 0]
-            covered = after_word(is_word, tuple(c + seen for c in covered), covered)
-            return (answer, states, covered), (*(state[0] for state in states), answer, seen)
+        def read_word(carried, now):
+            (answer, states, covered), (word, position, *is_word) = carried, now
+            source_now = covering(source, covered) if covered else source
+            answer, states, weights = step(word, answer, states, source_now, position[:, None])
+            seen = weights[:, 0]
+            new = (answer, tuple(states), tuple(c + seen for c in covered))
+            for here in is_word:
+                new = where_word(here[:, None], new, carried)
+            return new, (*(state[0] for state in new[1]), new[0], seen)
 
         covered = (source.vectors.shape[1],) if self.config.coverage else ()
         answer, *covered = carried_beside(cache, states[0][0], size, *covered)
         inputs = (words, positions) if is_word is None else (words, positions, is_word)
         (answer, states, covered), steps = loop(read_word, (answer, states, tuple(covered)), inputs)
         if cache is not None:
-            beside = torch.cat([answer, *covered], dim=1)
-            for i, state in enumerate(states):
-                keep_state(cache, i, state, length, None if i else beside)
+            (h, *c), *others = states
+            first = (torch.cat([h, answer, *covered], dim=1), *c)
+            keep_states(cache.self_attention_cache, [first, *others], length)
         *outputs, last, weights = steps
         return outputs, last, weights
+
+
+def where_word(is_word: Tensor, new, old):
+    """What a step carries on, tuples of tensors [B, D]: rows without a word keep the old ones; is_word [B, 1]."""
+    if isinstance(new, Tensor):
+        return torch.where(is_word, new, old)
+    return tuple(where_word(is_word, *pair) for pair in zip(new, old, strict=True))
 
 
 class LuongPreTrainedModel(AttentionalPreTrainedModel):
@@ -262,7 +280,7 @@ class LuongPreTrainedModel(AttentionalPreTrainedModel):
     config_class = LuongConfig
 
 
-class LuongModel(LuongPreTrainedModel, AttentionalModel):
+class LuongModel(LuongPreTrainedModel, RecurrentSeq2SeqModel):
     """Turns target tokens into vectors that see their left context and, through the attention, the whole source."""
 
     def new_decoder(self, config):

@@ -13,14 +13,13 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
-from .cache_argument import cache_of, takes_cache
+from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
 from .configuration_nnlm import NNLMConfig
 from .inputs import IGNORED
 from .loss_terms import check_labels
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
-from .paged_cache import WithoutPagedCache
-from .recurrent_state import Padding, read_texts, reorder_time
+from .recurrent_state import keep_states, read_texts, states_of
 
 
 class NNLMPreTrainedModel(PreTrainedModel):
@@ -77,30 +76,33 @@ class NNLMModel(NNLMPreTrainedModel):
             ValueError: a malformed input, or a cache of another kind or batch.
         """
         vectors, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
-        padding = Padding.of(attention_mask, vectors.shape[1])
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        x = self.dropout(self.windows(vectors, padding, cache))  # [B, T, (n−1)·m]
+        x = self.dropout(self.windows(vectors, attention_mask, cache))  # [B, T, (n−1)·m]
         parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
         outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
         return BaseModelOutputWithPast(outputs, cache, (vectors, outputs) if output_hidden_states else None)
 
-    def windows(self, vectors: Tensor, padding: Padding | None, cache) -> Tensor:
+    def windows(self, vectors: Tensor, attention_mask: Tensor | None, cache) -> Tensor:
         """Word vectors [B, T, m] -> per word the vectors of the last n − 1, most recent first [B, T, (n−1)·m]."""
         (batch, length, size), earlier = vectors.shape, self.config.context_size - 1
-        if padding is not None:
-            vectors = reorder_time(vectors, padding.order)
-        state = cache.layers[0].state() if cache is not None else None
+        [state] = states_of(cache, 1)
         before = vectors.new_zeros(batch, earlier, size) if state is None else state[0].view(batch, earlier, size)
-        history = torch.cat([before, vectors], dim=1)  # [B, n−2 + T, m]
-        if cache is not None:
-            last = history[:, length:]
-            if padding is not None:
-                places = [torch.arange(n, device=padding.lengths.device) for n in (batch, earlier)]
-                last = history[places[0][:, None], padding.lengths[:, None] + places[1]]
-            cache.layers[0].update(last.flatten(1), last.new_zeros(batch, 0), length)
-        windows = torch.cat([history[:, k : k + length] for k in range(earlier, -1, -1)], dim=2)
-        return windows if padding is None else reorder_time(windows, padding.inverse)
+        if attention_mask is None or not length:
+            history = torch.cat([before, vectors], dim=1)  # [B, n−2 + T, m]
+            windows, last = [history[:, k : k + length] for k in range(earlier, -1, -1)], history[:, length:]
+        else:
+            is_word = attention_mask[:, -length:].bool()
+            count = is_word.long().cumsum(1)
+            # words in a row without gaps; padding goes where no word looks
+            places = torch.where(is_word, earlier + count - 1, earlier + length)[..., None].expand_as(vectors)
+            history = torch.cat([before, vectors.new_zeros(batch, length + 1, size)], dim=1)
+            history = history.scatter(1, places, vectors)
+            windows = [history.gather(1, places - k) for k in range(earlier + 1)]
+            last = count[:, -1:] + torch.arange(earlier, device=count.device)
+            last = history.gather(1, last[..., None].expand(-1, -1, size))
+        keep_states(cache, [(last.flatten(1),)], length)
+        return torch.cat(windows, dim=2)
 
 
 @shifts_labels
@@ -150,28 +152,20 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
         )
         objective, x = self.config.objective, outputs.last_hidden_state
         is_sampled = objective in ("sampled_softmax", "nce") and negative_ids is not None
-        if is_sampled:
-            check_labels(self, labels, kwargs.get("num_items_in_batch"))
+        if is_sampled and labels is None:
+            check_labels(self, kwargs.get("num_items_in_batch"))
         if labels is not None and self.training and (is_sampled or objective == "adaptive_softmax"):
             loss = self.loss_without_logits(x, labels, attention_mask, negative_ids, **kwargs)
-            return CausalLMOutputWithPast(loss, None, cache_of(outputs), outputs.hidden_states)
+            return CausalLMOutputWithPast(loss, None, outputs.get(CACHE_FIELD), outputs.hidden_states)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(x[:, kept])  # [B, T, V]
         loss = None
         if labels is not None:
             loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
-        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
+        return CausalLMOutputWithPast(loss, logits, outputs.get(CACHE_FIELD), outputs.hidden_states)
 
     def loss_without_logits(
-        self,
-        x: Tensor,
-        labels: Tensor,
-        attention_mask: Tensor | None,
-        negative_ids: Tensor | None,
-        shift_labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        smoothing: float = 0.0,
-        **unused,
+        self, x, labels, mask, negative_ids, shift_labels=None, num_items_in_batch=None, smoothing=0.0, **unused
     ) -> Tensor:
         """The objective's mean over the scored words of x [B, T, D] (see `mean_of`).
 
@@ -185,7 +179,7 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
             )
         counted = None
         if shift_labels is None:
-            shift_labels, counted = next_labels(labels, attention_mask)
+            shift_labels, counted = next_labels(labels, mask)
         is_scored = shift_labels != IGNORED
         if self.config.objective == "adaptive_softmax":
             losses = self.lm_head.loss(x[is_scored], shift_labels[is_scored])

@@ -18,21 +18,16 @@ from transformers.modeling_outputs import (
     TokenClassifierOutput,
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
 
-from .cache_argument import cache_of, takes_cache
-from .classification_loss import classification_loss, refuse_smoothing
+from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
+from .classification import classification_loss, refuse_smoothing, vectors_at_last_token
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
-from .id_checks import check_ids
 from .inputs import IGNORED
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy, next_token_loss, shifts_labels
-from .paged_cache import WithoutPagedCache
-from .positions import vectors_at_last_token
-from .recomputation import drops_cache_to_recompute
-from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell
-from .recurrent_layers import RecurrentLayer
-from .recurrent_state import Padding, read_texts
+from .recurrent_cells import GRUCell, LSTMCell, RNNCell
+from .recurrent_layers import RecurrentCell, RecurrentLayer, to_front, to_places
+from .recurrent_state import keep_states, read_texts, states_of
 
 
 class Dropout(nn.Module):
@@ -72,7 +67,6 @@ class RecurrentPreTrainedModel(PreTrainedModel):
     # generate() must not try assisted decoding: a state cannot be rolled back token by token
     _is_stateful = True
     _no_split_modules = ["RecurrentLayer"]
-    _can_record_outputs = {"hidden_states": RecurrentLayer}
 
     def _init_weights(self, module):
         if isinstance(module, (nn.Embedding, nn.Linear, RecurrentCell)):
@@ -96,8 +90,8 @@ class RNNModel(RecurrentPreTrainedModel):
         )
         sizes = zip([config.embedding_size, *config.output_sizes], config.layer_sizes, strict=False)
         self.layers = nn.ModuleList(
-            RecurrentLayer(self.new_cell(*size), i, self.new_cell(*size) if config.bidirectional else None)
-            for i, size in enumerate(sizes)
+            RecurrentLayer(self.new_cell(*size), self.new_cell(*size) if config.bidirectional else None)
+            for size in sizes
         )
         self.gradient_checkpointing = False
         self.post_init()
@@ -107,9 +101,8 @@ class RNNModel(RecurrentPreTrainedModel):
         return RNNCell(input_size, hidden_size, self.config.hidden_act, weight_dropout=self.config.weight_dropout)
 
     @takes_cache
-    @drops_cache_to_recompute
     @merge_with_config_defaults
-    @capture_outputs
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -117,6 +110,7 @@ class RNNModel(RecurrentPreTrainedModel):
         cache=None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """input_ids [B, T], attention_mask [B, seen + T] (0 = padding, on any side) -> last_hidden_state [B, T, D].
@@ -127,21 +121,29 @@ class RNNModel(RecurrentPreTrainedModel):
             ValueError: a malformed input, or a cache given to a bidirectional model, which must see the whole text.
         """
         use_cache = use_cache and not self.config.bidirectional
+        x, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)  # [B, T, E]
         if cache is not None and self.config.bidirectional:
             raise ValueError("cache cannot continue a bidirectional model: give it the whole text at once")
-        x, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)  # [B, T, E]
-        x = self.run_layers(self.without_some_words(x, input_ids), attention_mask, cache)  # [B, T, D]
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        x = self.without_some_words(x, input_ids)
+        *layers, x = self.run_layers(x, attention_mask, cache, output_hidden_states)  # [B, T, D]
         dropped = self.output_dropout(x)
-        return RecurrentModelOutput(dropped, cache, penalty=self.penalty(dropped, x, attention_mask))
+        shown = (*layers, dropped) if output_hidden_states else None
+        return RecurrentModelOutput(dropped, cache, shown, penalty=self.penalty(dropped, x, attention_mask))
 
     # the cells run in kernels, between which there is next to nothing to compile
     @torch.compiler.disable
-    def run_layers(self, x: Tensor, attention_mask: Tensor | None, cache) -> Tensor:
-        """x [B, T, E] -> the last layer's vectors [B, T, D]"""
-        padding = Padding.of(attention_mask, x.shape[1])
+    def run_layers(self, x: Tensor, attention_mask: Tensor | None, cache, all_layers: bool) -> list[Tensor]:
+        """x [B, T, E] -> the last layer's vectors [B, T, D], with `all_layers` also those before."""
+        x, padding = to_front(x, attention_mask)
+        x = self.input_dropout(x)
+        read, states = [x], states_of(cache, len(self.layers))
         for i, layer in enumerate(self.layers):
-            x = layer((self.hidden_dropout if i else self.input_dropout)(x), padding, cache=cache)
-        return x
+            x, states[i] = layer(self.hidden_dropout(x) if i else x, states[i], padding)
+            read.append(x)
+        keep_states(cache, states, x.shape[1])
+        return [to_places(x, padding) for x in (read if all_layers else read[-1:])]
 
     def without_some_words(self, x: Tensor, input_ids: Tensor | None) -> Tensor:
         """x [B, T, E] without the words that `embedding_dropout` drops from the vocabulary in a training step."""
@@ -231,12 +233,9 @@ class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixi
         In training the configuration's penalties are part of the loss. This method shifts `labels`, but not
         `shift_labels` [B, T], which are already one token ahead.
         """
-        check_terms(
-            labels,
-            kwargs.get("num_items_in_batch"),
-            activation_penalty=self.config.activation_penalty,
-            change_penalty=self.config.change_penalty,
-        )
+        if labels is None:
+            penalties = ("activation_penalty", "change_penalty")
+            check_terms(kwargs.get("num_items_in_batch"), **{name: getattr(self.config, name) for name in penalties})
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -252,7 +251,7 @@ class RNNForCausalLM(RecurrentPreTrainedModel, WithoutPagedCache, GenerationMixi
             loss = next_token_loss(logits, labels, attention_mask=attention_mask, **kwargs)
             if outputs.penalty is not None:
                 loss = loss + outputs.penalty * share_of_update(labels, **kwargs)
-        return CausalLMOutputWithPast(loss, logits, cache_of(outputs), outputs.hidden_states)
+        return CausalLMOutputWithPast(loss, logits, outputs.get(CACHE_FIELD), outputs.hidden_states)
 
 
 def share_of_update(labels: Tensor, shift_labels=None, num_items_in_batch=None, **kwargs) -> Tensor | int:
@@ -361,7 +360,6 @@ class RNNForTokenClassification(RecurrentPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
             loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states)
 

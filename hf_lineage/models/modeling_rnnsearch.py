@@ -4,6 +4,8 @@ What changes from Seq2Seq: the source stays a vector per word, and each step mix
 input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> weights [B, T, S], contexts [B, T, C] -> logits [B, T, V]
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from transformers import EncoderDecoderCache, GenerationMixin
@@ -11,21 +13,26 @@ from transformers import EncoderDecoderCache, GenerationMixin
 from .attentional_decoder import (
     AdditiveAlignment,
     AttentionalDecoder,
-    AttentionalModel,
     AttentionalPreTrainedModel,
     CoverageAlignment,
     CoverageLoss,
     Source,
-    after_word,
     carried_beside,
+    check_onnx,
     covering,
 )
 from .configuration_rnnsearch import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_feeding import products, worth_it
-from .fast_loops import check_onnx, loop
-from .recurrent_cells import one_step, step_on
-from .recurrent_seq2seq import DecoderOutput, MaxoutReadout, RecurrentEncoderOutput, keep_state, state_before
+from .fast_attention import run_attention
+from .recurrent_layers import loop, one_step
+from .recurrent_seq2seq import (
+    DecoderOutput,
+    MaxoutReadout,
+    RecurrentEncoderOutput,
+    RecurrentSeq2SeqModel,
+    states_before,
+)
+from .recurrent_state import keep_states
 
 
 class BahdanauDecoder(AttentionalDecoder):
@@ -45,11 +52,6 @@ class BahdanauDecoder(AttentionalDecoder):
         context = (weights @ source.vectors)[:, 0]  # [B, C]
         return self.layers[0].cell(torch.cat([word, context], dim=1), state, run=one_step), weights
 
-    def step_on_products(self, word, state, source):
-        """`step` from products computed once: W e(y_{t−1}) + b [B, G·D], and those of the source."""
-        weights = self.alignment(state[0][:, None], source)
-        return self.layers[0].cell(word + (weights @ source.products)[:, 0], state, run=step_on), weights
-
     def forward(
         self,
         vectors: Tensor,
@@ -60,31 +62,40 @@ class BahdanauDecoder(AttentionalDecoder):
     ) -> DecoderOutput:
         """Token vectors [B, T, E], masks [B, S] and [B, seen + T] -> [B, T, L]"""
         length = vectors.shape[1]
-        first, source, is_word = self.read(source, source_mask, attention_mask, cache, length)
-        words, step = self.dropout(vectors), self.step
-        if worth_it(length):
-            words, source.products = self.layers[0].cell((words, source.vectors), run=products)
-            step = self.step_on_products
-        step, first = self.recomputed(step), state_before(cache, 0, first)
+        [first] = states_before(self.bridge, source.final_states, cache)
+        source, is_word = self.read(source, source_mask, attention_mask, cache, length)
+        words, cell = self.dropout(vectors), self.layers[0].cell
+        found = self.alignment(words, source, run=partial(run_attention, cell, first, is_word))
+        states, weights, last = found or self.run_steps(words, first, source, is_word, cache)  # [B, T, D], [B, T, S]
+        if cache is not None:
+            keep_states(cache.self_attention_cache, [last], length)
+        before = torch.cat([first[0][:, None], states], dim=1)[:, :-1]
+        answers = self.dropout(self.readout(before, vectors, weights @ source.vectors))
+        return DecoderOutput(answers, (vectors, states, answers), weights)
 
+    def run_steps(self, words: Tensor, first: tuple[Tensor, ...], source: Source, is_word: Tensor | None, cache):
+        """Runs `step` from word to word: words [B, T, E] -> states [B, T, D], weights [B, T, S] and the last state.
+
+        With coverage, the weights that the source's words got so far are carried beside h.
+        """
+        step = self.recomputed(self.step)
         check_onnx()
 
-        def read_word(before, now):
-            (state, covered), (word, *is_word) = before, now
-            new, seen = step(word, state, covering(source, covered))
-            covered_now = tuple(c + seen[:, 0] for c in covered)
-            state, covered = after_word(is_word, new, state), after_word(is_word, covered_now, covered)
-            return (state, covered), (state[0], seen[:, 0])
+        def read_word(carried, now):
+            word, *is_word = now
+            state, covered = carried[: len(first)], carried[len(first) :]
+            new, seen = step(word, state, covering(source, covered) if covered else source)
+            new = (*new, *(c + seen[:, 0] for c in covered))
+            for here in is_word:
+                # a row without a word keeps what it carried
+                new = tuple(torch.where(here[:, None], n, old) for n, old in zip(new, carried, strict=True))
+            return new, (new[0], seen[:, 0])
 
         covered = carried_beside(cache, first[0], source.vectors.shape[1]) if self.config.coverage else ()
         inputs = (words,) if is_word is None else (words, is_word)
-        (state, covered), (states, weights) = loop(read_word, (first, covered), inputs)  # [B, T, D], [B, T, S]
-
-        if cache is not None:
-            keep_state(cache, 0, state, length, *covered)
-        before = torch.cat([first[0][:, None], states], dim=1)[:, :-1]
-        last = self.dropout(self.readout(before, vectors, weights @ source.vectors))
-        return DecoderOutput(last, (vectors, states, last), weights)
+        last, (states, weights) = loop(read_word, (*first, *covered), inputs)
+        (h, *c), covered = last[: len(first)], last[len(first) :]
+        return states, weights, (torch.cat([h, *covered], dim=1), *c)
 
 
 class RNNSearchPreTrainedModel(AttentionalPreTrainedModel):
@@ -101,7 +112,7 @@ class RNNSearchPreTrainedModel(AttentionalPreTrainedModel):
         super().__init__(config, *args, **kwargs)
 
 
-class RNNSearchModel(RNNSearchPreTrainedModel, AttentionalModel):
+class RNNSearchModel(RNNSearchPreTrainedModel, RecurrentSeq2SeqModel):
     """Turns target tokens into vectors that see their left context and, through the attention, the whole source."""
 
     def new_decoder(self, config):

@@ -10,6 +10,7 @@ from transformers import EncoderDecoderCache, GenerationMixin
 
 from .configuration_seq2seq import Seq2SeqConfig
 from .encoder_decoder import ConditionalGeneration
+from .recurrent_layers import RecurrentLayer
 from .recurrent_seq2seq import (
     Bridge,
     DecoderOutput,
@@ -17,12 +18,10 @@ from .recurrent_seq2seq import (
     RecurrentEncoderOutput,
     RecurrentSeq2SeqModel,
     RecurrentSeq2SeqPreTrainedModel,
-    SequenceLayer,
-    keep_state,
     new_cell,
-    state_before,
+    run_layers,
+    states_before,
 )
-from .recurrent_state import Padding, reorder_time
 
 
 class Seq2SeqDecoder(nn.Module):
@@ -34,28 +33,11 @@ class Seq2SeqDecoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.bridge = Bridge(config)
         sizes = [self.input_size(config)] + [config.hidden_size] * (config.decoder_layers - 1)
-        self.layers = nn.ModuleList(SequenceLayer(new_cell(config, size, config.hidden_size)) for size in sizes)
+        self.layers = nn.ModuleList(RecurrentLayer(new_cell(config, size, config.hidden_size)) for size in sizes)
 
     def input_size(self, config: Seq2SeqConfig) -> int:
         """Length of the first layer's input."""
         return config.embedding_size
-
-    # the cells run in kernels, with almost nothing to compile between them
-    @torch.compiler.disable
-    def run_layers(
-        self, x: Tensor, first: Tensor, attention_mask: Tensor | None, cache: EncoderDecoderCache | None
-    ) -> tuple[Tensor, ...]:
-        """x [B, T, E], the first states [B, N, K, D] -> the outputs [B, T, D] of all layers."""
-        length, outputs = x.shape[1], ()
-        padding = Padding.of(attention_mask, length)
-        if padding is not None:
-            x = reorder_time(x, padding.order)
-        for i, layer in enumerate(self.layers):
-            x, state = layer(self.dropout(x), state_before(cache, i, first), padding)
-            if cache is not None:
-                keep_state(cache, i, state, length)
-            outputs += (x if padding is None else reorder_time(x, padding.inverse),)
-        return outputs
 
     def forward(
         self,
@@ -66,7 +48,8 @@ class Seq2SeqDecoder(nn.Module):
         cache: EncoderDecoderCache | None = None,
     ) -> DecoderOutput:
         """Token vectors [B, T, E], masks [B, S] and [B, seen + T] -> [B, T, D]"""
-        outputs = self.run_layers(vectors, self.bridge(source.final_states), attention_mask, cache)
+        states = states_before(self.bridge, source.final_states, cache)
+        outputs = run_layers(self, vectors, states, attention_mask, cache)
         last = self.dropout(outputs[-1])
         return DecoderOutput(last, (vectors, *outputs[:-1], last))
 
@@ -89,10 +72,10 @@ class ContextDecoder(Seq2SeqDecoder):
     def forward(self, vectors, source, source_mask=None, attention_mask=None, cache=None):
         context = torch.tanh(self.summary(source.final_states[:, -1, 0]))  # [B, D]
         num_states = source.final_states.shape[2]
-        first = self.bridge(context[:, None, None].expand(-1, 1, num_states, -1))
+        states = states_before(self.bridge, context[:, None, None].expand(-1, 1, num_states, -1), cache)
         context = context[:, None]  # [B, 1, D]
         x = torch.cat([vectors, context.expand(-1, vectors.shape[1], -1)], dim=2)  # [B, T, E + D]
-        outputs = self.run_layers(x, first, attention_mask, cache)
+        outputs = run_layers(self, x, states, attention_mask, cache)
         last = self.dropout(self.readout(outputs[-1], vectors, context))
         return DecoderOutput(last, (vectors, *outputs, last))
 

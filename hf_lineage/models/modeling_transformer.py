@@ -20,16 +20,14 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention import MultiHeadAttention
-from .cache_argument import cache_of, takes_cache
+from .cache_argument import CACHE_FIELD, takes_cache
 from .configuration_transformer import TransformerConfig
 from .encoder_decoder import ConditionalGeneration, EncoderDecoder
 from .fast_dropout import Dropout
 from .inputs import embed_inputs, widest_float
 from .packed_texts import check_pairs, cross_options
 from .reading import Texts, read_texts, read_vectors
-from .recomputation import drops_cache_to_recompute
-from .transformer_layers import FeedForward, SelfAttentionBlock
+from .transformer_layers import FeedForward, MultiHeadAttention, SelfAttentionBlock
 
 
 def sinusoidal_positions(position_ids: Tensor, hidden_size: int, layout: str = "interleaved") -> Tensor:
@@ -54,12 +52,12 @@ class CrossAttention(MultiHeadAttention):
     def __init__(self, config, layer_idx: int):
         super().__init__(config, layer_idx, is_causal=False)
 
-    def keys_and_values(self, source: Tensor, cache) -> tuple[Tensor, Tensor]:
+    def of_source(self, source: Tensor, cache) -> tuple[Tensor, Tensor]:
         """source [B, S, D] -> two tensors [B, H, S, D/H]; a cache projects each sentence only once."""
         if cache is not None and cache.is_updated.get(self.layer_idx):
             layer = cache.cross_attention_cache.layers[self.layer_idx]
             return layer.keys, layer.values
-        key, value = self.split_heads(self.k_proj(source)), self.split_heads(self.v_proj(source))
+        key, value = self.keys_and_values(source)
         if cache is not None:
             key, value = cache.cross_attention_cache.update(key, value, self.layer_idx)
             cache.is_updated[self.layer_idx] = True
@@ -70,7 +68,7 @@ class CrossAttention(MultiHeadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """hidden_states [B, T, D], source [B, S, D] -> [B, T, D], and the weights [B, H, T, S] if eager."""
         query = self.split_heads(self.q_proj(hidden_states))
-        key, value = self.keys_and_values(source, cache)
+        key, value = self.of_source(source, cache)
         if query.numel() == 0 or key.shape[2] == 0:
             # without queries or without values: the mean over no value is 0
             return self.out_proj(torch.zeros_like(hidden_states)), None
@@ -192,7 +190,6 @@ class TransformerDecoder(TransformerPreTrainedModel):
         self.post_init()
 
     @takes_cache
-    @drops_cache_to_recompute
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -252,11 +249,14 @@ class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
         self.encoder.embed_tokens = embeddings
 
     def encode(self, input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=None, cu_seq_lens_k=None, **options):
-        check_pairs(cu_seq_lens_q, cu_seq_lens_k)
+        if cu_seq_lens_q is not None or cu_seq_lens_k is not None:
+            check_pairs(cu_seq_lens_q, cu_seq_lens_k)
         return self.encoder(input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=cu_seq_lens_k, **options)
 
     def decode(self, source, attention_mask, input_ids, inputs_embeds, target_mask, cache, use_cache, **options):
-        check_pairs(options.get("cu_seq_lens_q"), options.get("cu_seq_lens_k"))
+        targets, sources = options.get("cu_seq_lens_q"), options.get("cu_seq_lens_k")
+        if targets is not None or sources is not None:
+            check_pairs(targets, sources)
         decoded = self.decoder(
             embed_inputs(self.encoder.embed_tokens, input_ids, inputs_embeds),  # [B, T, D]
             source.last_hidden_state,
@@ -268,7 +268,7 @@ class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
         )
         return Seq2SeqModelOutput(
             decoded.last_hidden_state,
-            cache_of(decoded),
+            decoded.get(CACHE_FIELD),
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,

@@ -17,10 +17,9 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .classification_loss import classification_loss, refuse_smoothing
+from .classification import classification_loss, refuse_smoothing
 from .configuration_word2vec import Word2VecConfig
-from .fast_loops import is_exported
-from .inputs import check_mask, embed_inputs
+from .inputs import embed_inputs, is_exported
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 
@@ -142,8 +141,7 @@ class Word2VecModel(Word2VecPreTrainedModel):
 
         They are the only hidden states: there is no layer.
         """
-        x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds)  # [B, T, D]
-        check_mask(attention_mask, x.shape[0], 0, x.shape[1])
+        x = embed_inputs(self.embed_tokens, input_ids, inputs_embeds, attention_mask)  # [B, T, D]
         if attention_mask is not None:
             x = x * attention_mask[..., None].to(x.dtype)
         if output_hidden_states is None:
@@ -201,7 +199,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         Raises:
             ValueError: an export needs it, which cannot build it.
         """
-        if self._tree is None and is_exported(self.word_counts):
+        if self._tree is None and is_exported():
             raise ValueError("word_counts have no Huffman tree yet: call model.huffman_tree() before the export")
         if self._tree is None:
             counts, sizes = self.word_counts.tolist(), self.config.tree_sizes
@@ -268,7 +266,8 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         """
         if smoothing:
             raise ValueError(f"label_smoothing_factor is {smoothing}; word2vec's objectives have none: set it to 0")
-        check_labels(self, labels, num_items_in_batch)
+        if labels is None:
+            check_labels(self, num_items_in_batch)
         outputs = self.model(input_ids, attention_mask, inputs_embeds, **kwargs)
         h = self.combine(outputs.last_hidden_state, attention_mask)  # [P, D]
         if labels is not None and negative_ids is not None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, log_softmax, logsigmoid
 
-from .fast_paths import fast_paths_allowed
 from .fast_sampled_softmax import shared_scores
+from .inputs import fast_paths_allowed
 
 
 def log_uniform_probability(ids: Tensor, vocab_size: int) -> Tensor:

@@ -1,16 +1,15 @@
 """How GPT, BERT and both halves of the Transformer read: token vectors, positions, masks, packed rows and caches."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from .inputs import check_mask, embed_inputs
+from .inputs import can_look, check_mask, embed_inputs, is_exported, recomputes
 from .packed_texts import document_options, segment_options, segment_positions
-from .positions import check_positions, token_positions
 
 
 @dataclass
@@ -46,28 +45,29 @@ def read_vectors(
     cu_seq_lens_q: Tensor | None = None,
     *,
     causal: bool = True,
-    positions: Callable[..., Tensor] = token_positions,
     **options,
 ) -> Texts:
     """Token vectors [B, T, D], with everything that the blocks of `model` need to know about them.
 
     If `causal`, a token sees only those before it, else all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal
-    ones may instead have `position_ids` [B, T] that restart, if there is no mask and no cache. `positions` computes
-    positions that are not given; `options` go to the attention.
+    ones may instead have `position_ids` [B, T] that restart, if there is no mask and no cache. `options` go to the
+    attention.
 
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
     """
+    if cache is not None and recomputes(model):
+        cache = None
     if isinstance(cache, PagedAttentionCache):
         # continuous batching gives the positions, the mask and the bounds of its requests
         check_positions(position_ids, model.config.max_position_embeddings)
         options = {**options, "cu_seq_lens_q": cu_seq_lens_q}
         return Texts(vectors, position_ids, attention_mask, options, cache)
     batch, length, _ = vectors.shape
-    if causal and use_cache and cache is None:
+    if causal and use_cache and cache is None and not is_exported():
         cache = new_cache(model.config)
     seen = 0 if cache is None else cache.get_seq_length()
-    check_mask(attention_mask, batch, seen, length)
+    found = token_positions(attention_mask, batch, seen, length, vectors.device)
     packed, mask = {}, None
     if cu_seq_lens_q is not None:
         packed = segment_options(cu_seq_lens_q, batch, length, attention_mask)
@@ -78,11 +78,23 @@ def read_vectors(
     if not packed:
         mask = visible_tokens(model.config, vectors, attention_mask, position_ids, cache, causal)
     if position_ids is None:
-        position_ids = positions(attention_mask, seen, length, vectors.device)
+        position_ids = found
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None:
         check_positions(position_ids, limit)
     return Texts(vectors, position_ids, mask, options | packed, cache)
+
+
+def token_positions(attention_mask: Tensor | None, batch: int, seen: int, length: int, device) -> Tensor:
+    """Position of each new token in its row [B or 1, T]; padding in a mask [B, seen + T] does not count.
+
+    Raises:
+        ValueError: as `check_mask`.
+    """
+    check_mask(attention_mask, batch, seen, length)
+    if attention_mask is not None and attention_mask.dim() == 2:
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
+    return torch.arange(seen, seen + length, device=device)[None]
 
 
 def new_cache(config) -> DynamicCache | EncoderDecoderCache:
@@ -98,3 +110,18 @@ def visible_tokens(config, vectors, attention_mask, position_ids, cache, causal:
         cache = getattr(cache, "self_attention_cache", cache)
         return create_causal_mask(config, vectors, attention_mask, cache, position_ids=position_ids)
     return create_bidirectional_mask(config, vectors, attention_mask)
+
+
+def check_positions(position_ids: Tensor, limit: int):
+    """Refuses positions that have no vector (if `can_look` allows looking).
+
+    Raises:
+        ValueError: a position is `limit` or more.
+    """
+    if can_look(position_ids) and position_ids.numel():
+        largest = position_ids.max().item()
+        if largest >= limit:
+            raise ValueError(
+                f"{largest + 1} tokens are more than the {limit} positions of this model (max_position_embeddings): "
+                "shorten the text, or tokenize with truncation=True"
+            )

@@ -1,144 +1,13 @@
 """Recurrent cells: RNN, LSTM and GRU, with the variants that later papers name.
 
-`step` of each cell is the paper's equation; a call applies it over time, `run_both_ways` two cells in both directions.
-Weights are stacked gate by gate in torch's order, with one bias instead of torch.nn's two redundant ones.
+`step` of each cell is the paper's equation; a call of the cell applies it over time (`recurrent_layers.py`). Weights
+are stacked gate by gate in torch's order, with one bias instead of torch.nn's two redundant ones.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
-from torch.nn.utils.parametrize import type_before_parametrizations
 
-from .fast_linear import linear
-from .fast_loops import loop
-from .fast_recurrence import path_for
-from .recurrent_state import Padding, reorder_time
-
-
-class RecurrentCell(nn.Module):
-    """One direction of one recurrent layer: weight_ih [G·D, E], weight_hh [G·D, P], bias [G·D] for G gates.
-
-    P is the length of h: D, unless the cell projects it. `weight_dropout` is the probability with which, in training,
-    an entry of weight_hh is dropped for a whole call (DropConnect, as in Merity et al., 2017).
-    """
-
-    num_states = 1
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        num_gates: int = 1,
-        output_size: int | None = None,
-        weight_dropout: float = 0.0,
-    ):
-        super().__init__()
-        self.hidden_size = hidden_size
-        self.num_gates = num_gates
-        self.output_size = hidden_size if output_size is None else output_size
-        self.weight_dropout = weight_dropout
-        self.weight_ih = nn.Parameter(torch.empty(num_gates * hidden_size, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(num_gates * hidden_size, self.output_size))
-        self.bias = nn.Parameter(torch.empty(num_gates * hidden_size))
-
-    @property
-    def state_sizes(self) -> tuple[int, ...]:
-        """Length of each state: h [B, P], then the cell c [B, D] if there is one."""
-        return (self.output_size, self.hidden_size)[: self.num_states]
-
-    def initial_state(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The state before the first token: zeros."""
-        return tuple(x.new_zeros(x.shape[0], size) for size in self.state_sizes)
-
-    def step(self, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """One time step: projected = W x_t + b [B, G·D] and the state before -> the state after, h first."""
-        raise NotImplementedError
-
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, ...] | None = None, lengths: Tensor | None = None, run=None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Applies `step` over time: x [B, T, E] -> every h [B, T, P] and the state after each row's last token.
-
-        Row b holds `lengths[b]` tokens (None = T everywhere) followed by padding, over which h is zero.
-        A fast path gives the same result. With `run` it returns run(self, x, state), because offloaded and sharded
-        weights are loaded only during this call.
-        """
-        if run is not None:
-            return run(self, x, state)
-        state = self.initial_state(x) if state is None else state
-        if x.numel() == 0:
-            return x.new_zeros(*x.shape[:2], self.output_size), state
-        cell = with_fewer_weights(self) if self.training and self.weight_dropout > 0 else self
-        return (path_for(cell, x) or step_by_step)(cell, x, state, lengths)
-
-
-def step_by_step(
-    cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The recurrence written out: W x + b for all time steps at once, then step by step."""
-    projected = linear(x.flatten(0, 1), cell.weight_ih, cell.bias).unflatten(0, x.shape[:2])  # [B, T, G·D]
-    inputs = (projected,)
-    if lengths is not None:
-        time = torch.arange(x.shape[1], device=lengths.device)
-        inputs += ((time < lengths[:, None]).to(x.device)[..., None],)  # [B, T, 1]
-
-    def step(state, now):
-        new_state = cell.step(now[0], state)
-        if lengths is None:
-            return new_state, new_state[:1]
-        is_token = now[1]
-        state = tuple(torch.where(is_token, new, old) for new, old in zip(new_state, state, strict=True))
-        return state, (state[0] * is_token,)
-
-    state, (outputs,) = loop(step, state, inputs)
-    return outputs, state
-
-
-def run_both_ways(
-    cell: RecurrentCell,
-    backward_cell: RecurrentCell | None,
-    x: Tensor,
-    state: tuple[Tensor, ...] | None,
-    padding: Padding | None,
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...] | None]:
-    """x [B, T, E], tokens at each row's front -> outputs [B, T, D], and the last states of the two cells.
-
-    The second cell, if any, reads the row from its end, and its outputs are concatenated to those of the first.
-    """
-    lengths = padding.lengths if padding is not None else None
-    outputs, last = cell(x, state, lengths)
-    if backward_cell is None:
-        return outputs, last, None
-    backwards = padding.backwards() if padding is not None else None
-    reverse = (lambda s: s.flip(1)) if padding is None else (lambda s: reorder_time(s, backwards))
-    reversed_outputs, reversed_last = backward_cell(reverse(x), None, lengths)
-    return torch.cat([outputs, reverse(reversed_outputs)], dim=2), last, reversed_last
-
-
-def step_on(cell: RecurrentCell, projected: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """`cell(projected, state, run=step_on)` is cell.step(projected, state)."""
-    return cell.step(projected, state)
-
-
-def one_step(cell: RecurrentCell, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """`cell(x, state, run=one_step)`: x [B, E] and the state before it -> the state after it."""
-    return cell.step(linear(x, cell.weight_ih, cell.bias), state)
-
-
-# a copy of a module cannot be traced
-@torch.compiler.disable
-def with_fewer_weights(cell: RecurrentCell) -> RecurrentCell:
-    """The cell for one call, with entries of its recurrent weights dropped (DropConnect; Merity et al., 2017)."""
-    # a parametrization (such as an adapter) forbids copy, and would compute the whole weight again
-    cell_class = type_before_parametrizations(cell)
-    fewer = cell_class.__new__(cell_class)
-    fewer.__dict__.update(cell.__dict__)
-    names = (*cell._parameters, *getattr(cell, "parametrizations", ()))
-    # not a new parameter: the gradient flows through the dropout to the cell's
-    fewer._parameters = {name: getattr(cell, name) for name in names}
-    fewer._parameters["weight_hh"] = dropout(cell.weight_hh, cell.weight_dropout)
-    return fewer
+from .recurrent_layers import RecurrentCell
 
 
 class RNNCell(RecurrentCell):
@@ -150,7 +19,7 @@ class RNNCell(RecurrentCell):
 
     def step(self, projected, state):
         activation = getattr(torch, self.hidden_act)
-        return (activation(projected + linear(state[0], self.weight_hh)),)
+        return (activation(projected + self.linear(state[0], self.weight_hh)),)
 
 
 class LSTMCell(RecurrentCell):
@@ -208,12 +77,12 @@ class LSTMCell(RecurrentCell):
         """What gates `first` to `last` (excluded) of [i, f, o], or of [coupled gate, o], read from c [B, D]."""
         if self.peephole == "diagonal":
             return (c[:, None] * self.weight_ch[first:last]).flatten(1)
-        return linear(c, self.weight_ch[first * self.hidden_size : last * self.hidden_size])
+        return self.linear(c, self.weight_ch[first * self.hidden_size : last * self.hidden_size])
 
     def step(self, projected, state):
         h, c = state
         size, num_updates = self.hidden_size, self.num_gates - 2
-        update, g, o = (projected + linear(h, self.weight_hh)).split([num_updates * size, size, size], dim=1)
+        update, g, o = (projected + self.linear(h, self.weight_hh)).split([num_updates * size, size, size], dim=1)
         if self.peephole:
             update = update + self.seen_through_peepholes(c, 0, num_updates)
         update, g = torch.sigmoid(update), torch.tanh(g)
@@ -230,7 +99,7 @@ class LSTMCell(RecurrentCell):
             o = o + self.seen_through_peepholes(c, num_updates, num_updates + 1)
         h = torch.sigmoid(o) * torch.tanh(c)
         if self.weight_hr is not None:
-            h = linear(h, self.weight_hr)
+            h = self.linear(h, self.weight_hr)
             if self.projection_clip is not None:
                 h = h.clamp(-self.projection_clip, self.projection_clip)
         return h, c
@@ -264,13 +133,13 @@ class GRUCell(RecurrentCell):
         h = state[0]
         x_gates, x_n = projected.split([2 * self.hidden_size, self.hidden_size], dim=1)
         if self.reset_mode == "after":
-            h_gates, h_n = linear(h, self.weight_hh).split([2 * self.hidden_size, self.hidden_size], dim=1)
+            h_gates, h_n = self.linear(h, self.weight_hh).split([2 * self.hidden_size, self.hidden_size], dim=1)
             r, z = torch.sigmoid(x_gates + h_gates).chunk(2, dim=1)
             candidate = torch.tanh(x_n + r * (h_n + self.bias_hn))
         else:
             weight_gates, weight_n = self.weight_hh.split([2 * self.hidden_size, self.hidden_size])
-            r, z = torch.sigmoid(x_gates + linear(h, weight_gates)).chunk(2, dim=1)
-            candidate = torch.tanh(x_n + linear(r * h, weight_n))
+            r, z = torch.sigmoid(x_gates + self.linear(h, weight_gates)).chunk(2, dim=1)
+            candidate = torch.tanh(x_n + self.linear(r * h, weight_n))
         if self.update_convention == "replace":
             return ((1 - z) * h + z * candidate,)
         return (z * h + (1 - z) * candidate,)

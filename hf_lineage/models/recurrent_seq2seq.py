@@ -1,4 +1,4 @@
-"""What the recurrent encoder-decoders share: layers that pass on their states, the encoder, bridge and readout."""
+"""What the recurrent encoder-decoders share: the encoder, the bridge to the decoder, and the maxout readout."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
 
 from .encoder_decoder import EncoderDecoder
-from .inputs import check_mask, embed_inputs
-from .recurrent_cells import GRUCell, LSTMCell, RecurrentCell, RNNCell, run_both_ways
-from .recurrent_state import Padding, check_states, read_texts, reorder_time
+from .inputs import embed_inputs, is_exported
+from .recurrent_cells import GRUCell, LSTMCell, RNNCell
+from .recurrent_layers import RecurrentCell, RecurrentLayer, reversed_time, to_front, to_places
+from .recurrent_state import check_states, keep_states, states_of
 
 
 def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
@@ -23,27 +23,6 @@ def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
     if config.cell == "lstm":
         return LSTMCell(input_size, hidden_size, peephole=config.peephole, coupled_gates=config.coupled_gates)
     return GRUCell(input_size, hidden_size, reset_mode=config.reset_mode, update_convention=config.update_convention)
-
-
-class SequenceLayer(GradientCheckpointingLayer):
-    """A cell run over rows with their tokens at the front, from state to state; a second cell runs backwards."""
-
-    def __init__(self, cell: RecurrentCell, backward_cell: RecurrentCell | None = None):
-        super().__init__()
-        self.cell = cell
-        self.backward_cell = backward_cell
-
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, ...] | None = None, padding: Padding | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """x [B, T, E] and the state before it (each [B, D]) -> outputs [B, T, D] and the state after it.
-
-        Without a state it starts from zeros. D doubles with a backward cell, which reads the whole row first.
-        """
-        outputs, last, reversed_last = run_both_ways(self.cell, self.backward_cell, x, state, padding)
-        if reversed_last is not None:
-            last = tuple(torch.cat(both, dim=1) for both in zip(last, reversed_last, strict=True))
-        return outputs, last
 
 
 @dataclass
@@ -68,8 +47,9 @@ class RecurrentEncoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
         self.dropout = nn.Dropout(config.dropout)
         size = config.encoder_hidden_size
+        directions = 2 if config.bidirectional else 1
         self.layers = nn.ModuleList(
-            SequenceLayer(new_cell(config, read, size), new_cell(config, read, size) if config.bidirectional else None)
+            RecurrentLayer(*(new_cell(config, read, size) for _ in range(directions)))
             for read in [config.embedding_size] + [config.source_size] * (config.num_hidden_layers - 1)
         )
 
@@ -87,28 +67,20 @@ class RecurrentEncoder(nn.Module):
 
         Each vector has its token's place; vectors over padding are zero.
         """
-        vectors, _ = read_texts(self, input_ids, inputs_embeds, attention_mask, None, False)
-        padding = Padding.of(attention_mask, vectors.shape[1])
-        order, inverse = (padding.order, padding.inverse) if padding is not None else (None, None)
-        if self.config.reverse_source:
-            if padding is None:
-                order = torch.arange(vectors.shape[1], device=vectors.device).flip(0).expand(vectors.shape[:2])
-                inverse = order
-            else:
-                backwards = padding.backwards()
-                order, inverse = order.gather(1, backwards), backwards.gather(1, inverse)
-
-        x = vectors if order is None else reorder_time(vectors, order)
-        states, hidden_states = [], (vectors,)
+        vectors = embed_inputs(self.embed_tokens, input_ids, inputs_embeds, attention_mask)
+        x, padding = to_front(vectors, attention_mask)
+        x = reversed_time(x, padding) if self.config.reverse_source else x
+        states, outputs = [], []
         for layer in self.layers:
             x, state = layer(self.dropout(x), None, padding)  # [B, S, D]
             states.append(torch.stack(state, dim=1))
-            hidden_states += (x if inverse is None else reorder_time(x, inverse),)
-        if not output_hidden_states:
-            hidden_states = hidden_states[-1:]
-        return RecurrentEncoderOutput(
-            hidden_states[-1], torch.stack(states, dim=1), hidden_states if output_hidden_states else None
-        )
+            outputs.append(x)
+        outputs = outputs if output_hidden_states else outputs[-1:]
+        if self.config.reverse_source:
+            outputs = [reversed_time(x, padding) for x in outputs]
+        outputs = [to_places(x, padding) for x in outputs]
+        hidden_states = (vectors, *outputs) if output_hidden_states else None
+        return RecurrentEncoderOutput(outputs[-1], torch.stack(states, dim=1), hidden_states)
 
 
 class Bridge(nn.Module):
@@ -163,7 +135,7 @@ class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     # generate() must not try assisted decoding: a state cannot be rolled back token by token
     _is_stateful = True
-    _no_split_modules = ["SequenceLayer"]
+    _no_split_modules = ["RecurrentLayer"]
 
     def _init_weights(self, module: nn.Module):
         bound = self.config.initializer_range
@@ -253,16 +225,19 @@ class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
         **options,
     ):
         config = self.config
-        vectors = embed_inputs(self.decoder.embed_tokens, input_ids, inputs_embeds)  # [B, T, E]
-        if cache is None and (config.use_cache and not self.training if use_cache is None else use_cache):
+        if use_cache is None:
+            use_cache = config.use_cache and not self.training
+        if cache is None and use_cache and not is_exported():
             cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        seen = cache.get_seq_length() if isinstance(cache, EncoderDecoderCache) else 0
+        vectors = embed_inputs(self.decoder.embed_tokens, input_ids, inputs_embeds, target_mask, seen)  # [B, T, E]
         if cache is not None:
             check_cache(cache, vectors.shape[0])
-        seen = 0 if cache is None else cache.get_seq_length()
-        check_mask(target_mask, vectors.shape[0], seen, vectors.shape[1], padding_only=True)
         decoded = self.decoder(vectors, source, attention_mask, target_mask, cache)
         shows_layers = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         shows_attention = config.output_attentions if output_attentions is None else output_attentions
+        # the coverage loss reads it
+        shows_attention = shows_attention or (self.training and getattr(config, "coverage_loss_weight", 0) > 0)
         return Seq2SeqModelOutput(
             decoded.last_hidden_state,
             cache,
@@ -296,24 +271,25 @@ class DecoderOutput:
     alignment: Tensor | None = None  # [B, T, S]
 
 
-def state_before(cache: EncoderDecoderCache | None, layer: int, first: Tensor) -> tuple[Tensor, ...]:
-    """The state (h [B, D] or h and c) before decoder layer `layer`: from the cache, else from `first`."""
-    carried = cache.self_attention_cache.layers[layer].state() if cache is not None else None
-    if carried is None:
-        return first[:, layer].unbind(1)
-    h, *c = carried
-    return h[:, : first.shape[3]], *c
+def states_before(bridge: Bridge, final_states: Tensor, cache: EncoderDecoderCache | None) -> list[tuple[Tensor, ...]]:
+    """The state (h [B, D] or h and c) before each decoder layer: from the cache, else from the source's last ones."""
+    if cache is None or not cache.get_seq_length():
+        return [state.unbind(1) for state in bridge(final_states).unbind(1)]
+    carried = states_of(cache.self_attention_cache, bridge.config.decoder_layers)
+    return [(h[:, : bridge.config.hidden_size], *c) for h, *c in carried]
 
 
-def keep_state(
-    cache: EncoderDecoderCache,
-    layer: int,
-    state: tuple[Tensor, ...],
-    length: int,
-    beside: Tensor | None = None,
-):
-    """Puts the state after `length` tokens into the cache, and other tensors [B, any size] for the next token."""
-    h, *c = state
-    empty = h.new_zeros(h.shape[0], 0)
-    h = h if beside is None else torch.cat([h, beside], dim=1)
-    cache.self_attention_cache.layers[layer].update(h, c[0] if c else empty, length)
+# the cells run in kernels, with almost nothing to compile between them
+@torch.compiler.disable
+def run_layers(decoder: nn.Module, x: Tensor, states: list, attention_mask, cache) -> tuple[Tensor, ...]:
+    """Runs a decoder's layers over the whole target: x [B, T, E] -> the outputs [B, T, D] of every layer.
+
+    `states` are the layers' states before it; the mask [B, seen + T] is 0 over padding.
+    """
+    outputs, (x, padding) = [], to_front(x, attention_mask)
+    for i, layer in enumerate(decoder.layers):
+        x, states[i] = layer(decoder.dropout(x), states[i], padding)
+        outputs.append(x)
+    if cache is not None:
+        keep_states(cache.self_attention_cache, states, x.shape[1])
+    return tuple(to_places(x, padding) for x in outputs)

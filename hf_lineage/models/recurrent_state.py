@@ -1,13 +1,10 @@
-"""What recurrent models read and carry between calls: the places of a batch's tokens, and the cache of states."""
+"""What recurrent models carry between calls: the cache of their states, and how they read it with their words."""
 
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin
 
-from .inputs import check_mask, embed_inputs, is_recorded
+from .inputs import embed_inputs, is_exported, recomputes
 
 
 class RecurrentStateLayer(CacheLayerMixin):
@@ -88,45 +85,23 @@ def check_states(cache, batch: int):
 
 
 def open_cache(config, cache, use_cache: bool | None, batch: int):
-    """The given cache after `check_states`, or with `use_cache` a new one, or None."""
+    """The given cache after `check_states`, or with `use_cache` a new one, or None, as in an export."""
     if cache is None:
-        return DynamicCache(config=config) if use_cache else None
+        return DynamicCache(config=config) if use_cache and not is_exported() else None
     check_states(cache, batch)
     return cache
 
 
-@dataclass
-class Padding:
-    """Where a batch's tokens are: `order` [B, T] moves each row's tokens to its front, `inverse` moves them back."""
-
-    order: Tensor
-    inverse: Tensor
-    lengths: Tensor  # [B], on the CPU unless recorded
-
-    @classmethod
-    def of(cls, attention_mask: Tensor | None, length: int) -> "Padding | None":
-        """Reads the last `length` columns of the mask [B, S] (0 = padding); None if it sees that nothing is padded."""
-        if attention_mask is None:
-            return None
-        mask = attention_mask[:, attention_mask.shape[1] - length :].bool()
-        is_blind = is_recorded(mask)
-        if not is_blind and mask.all():
-            return None
-        # counted, since ONNX has no stable sort
-        count, padding = mask.long().cumsum(1), (~mask).long().cumsum(1)
-        inverse = torch.where(mask, count, count[:, -1:] + padding) - 1
-        order = torch.empty_like(inverse).scatter_(1, inverse, torch.ones_like(inverse).cumsum(1) - 1)
-        return cls(order, inverse, count[:, -1] if is_blind else count[:, -1].cpu())
-
-    def backwards(self) -> Tensor:
-        """Index [B, T] that reverses the tokens at each row's front and leaves the padding behind them."""
-        time, lengths = torch.arange(self.order.shape[1], device=self.lengths.device), self.lengths[:, None]
-        return torch.where(time < lengths, lengths - 1 - time, time).to(self.order.device)
+def states_of(cache, layers: int) -> list[tuple[Tensor, ...] | None]:
+    """The state of each of a model's `layers`, (h,) or (h, c); None before the first token, or without a cache."""
+    return [None] * layers if cache is None else [layer.state() for layer in cache.layers]
 
 
-def reorder_time(x: Tensor, index: Tensor) -> Tensor:
-    """x [B, T, D] with its time steps in the order of `index` [B, T]."""
-    return x.gather(1, index[..., None].expand_as(x))
+def keep_states(cache, states: list[tuple[Tensor, ...]], length: int):
+    """Puts each layer's state after `length` more tokens into the cache, if there is one."""
+    if cache is not None:
+        for layer, (h, *c) in zip(cache.layers, states, strict=True):
+            layer.update(h, c[0] if c else h.new_zeros(h.shape[0], 0), length)
 
 
 def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache) -> tuple:
@@ -135,9 +110,8 @@ def read_texts(model, input_ids, inputs_embeds, attention_mask, cache, use_cache
     Raises:
         ValueError: a malformed input, or a cache of another kind or batch.
     """
-    vectors = embed_inputs(model.embed_tokens, input_ids, inputs_embeds)
-    batch, length, _ = vectors.shape
-    cache = open_cache(model.config, cache, use_cache, batch)
+    if cache is not None and recomputes(model):
+        cache = None
     seen = cache.get_seq_length() if cache is not None else 0
-    check_mask(attention_mask, batch, seen, length, padding_only=True)
-    return vectors, cache
+    vectors = embed_inputs(model.embed_tokens, input_ids, inputs_embeds, attention_mask, seen)
+    return vectors, open_cache(model.config, cache, use_cache, vectors.shape[0])

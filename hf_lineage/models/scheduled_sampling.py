@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqModelOutput
 
-from .cache_argument import CACHE_FIELD, cache_of
+from .cache_argument import CACHE_FIELD
 
 
 def read_own_words(
@@ -69,7 +69,7 @@ def read_own_words(
             output_hidden_states=output_hidden_states,
             **(options | {"use_cache": True, "return_dict": True}),
         )
-        cache = cache_of(outputs)
+        cache = outputs.get(CACHE_FIELD)
         parts.append(outputs)
         if end < length:
             with torch.no_grad():

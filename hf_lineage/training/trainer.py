@@ -20,7 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
-from hf_lineage.models.classification_loss import answer_labels
+from hf_lineage.models.classification import answer_labels
 from hf_lineage.models.losses import next_labels
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from transformers import DynamicCache
 
 from hf_lineage import GPTConfig
-from hf_lineage.models.attention import MultiHeadAttention, eager_attention_forward
+from hf_lineage.models.transformer_layers import MultiHeadAttention, eager_attention_forward
 
 
 B, T, D, H = 3, 6, 16, 4

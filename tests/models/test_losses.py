@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from transformers.trainer_pt_utils import LabelSmoother
 
 import hf_lineage
-from hf_lineage.models.classification_loss import classification_loss, span_loss
+from hf_lineage.models.classification import classification_loss, span_loss
 from hf_lineage.models.losses import mean_cross_entropy
 from tests.models.common import gradients
 

@@ -366,7 +366,7 @@ def test_dropout_acts_on_what_each_layer_reads_and_passes_on():
     read, given = [], []
     for layer in model.forward_layers:
         layer.register_forward_pre_hook(lambda layer, args: read.append(args[0]))
-        layer.register_forward_hook(lambda layer, args, output: given.append(output))
+        layer.register_forward_hook(lambda layer, args, output: given.append(output[0]))
     ids = torch.randint(60, (20, 6))
     states = model(ids).hidden_states
     for source, dropped in zip((model.token_layer(ids), given[0]), read, strict=True):

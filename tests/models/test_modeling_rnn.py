@@ -41,7 +41,7 @@ class RecurrentTests(CausalLMTests):
         read, given = [], []
         for layer in model.layers:
             layer.register_forward_pre_hook(lambda layer, args: read.append(args[0]))
-            layer.register_forward_hook(lambda layer, args, output: given.append(output))
+            layer.register_forward_hook(lambda layer, args, output: given.append(output[0]))
         last = model(**inputs).last_hidden_state
         sources = [model.embed_tokens(inputs["input_ids"]), *given]
         for source, dropped in zip(sources, [*read, last], strict=True):
@@ -51,7 +51,7 @@ class RecurrentTests(CausalLMTests):
         # given its input, a layer is the same in training and without
         expected = list(given)
         for layer, layer_input, output in zip(model.eval().layers, list(read), expected, strict=True):
-            torch.testing.assert_close(layer(layer_input), output)
+            torch.testing.assert_close(layer(layer_input)[0], output)
 
     def test_embeddings_of_another_length(self):
         model = self.model(HEAD, embedding_size=12)
@@ -325,7 +325,7 @@ def test_locked_dropout_keeps_its_mask_over_time():
     read, given = [], []
     for layer in model.model.layers:
         layer.register_forward_pre_hook(lambda layer, args: read.append(args[0]))
-        layer.register_forward_hook(lambda layer, args, output: given.append(output))
+        layer.register_forward_hook(lambda layer, args, output: given.append(output[0]))
     ids = torch.randint(60, (60, 5))
     last = model.model(ids).last_hidden_state
     sources = [model.model.embed_tokens(ids), *given]
@@ -355,7 +355,7 @@ def test_penalties_are_those_of_the_paper():
     """α · mean of m ⊙ h squared plus β · mean of (h_t − h_{t+1}) squared (section 4.6)."""
     model, plain = awd_lstm(dropout=0.5, activation_penalty=2.0, change_penalty=1.0), awd_lstm(dropout=0.5)
     ids, outputs = torch.randint(60, (3, 6)), []
-    model.model.layers[-1].register_forward_hook(lambda layer, args, output: outputs.append(output))
+    model.model.layers[-1].register_forward_hook(lambda layer, args, output: outputs.append(output[0]))
     torch.manual_seed(1)
     loss = model(ids, labels=ids).loss
     torch.manual_seed(1)

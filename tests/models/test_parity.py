@@ -8,7 +8,7 @@ from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
-from hf_lineage.models.attention import eager_attention_forward
+from hf_lineage.models.transformer_layers import eager_attention_forward
 
 
 def gpt_pair(**settings):

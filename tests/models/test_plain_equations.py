@@ -7,10 +7,12 @@ from torch.testing import assert_close
 
 import hf_lineage
 from hf_lineage.inference.fast_decoding import fast_decoding
-from hf_lineage.models import attention, fast_paths, plain_equations
+from hf_lineage.models import plain_equations, transformer_layers
 from hf_lineage.models.fast_cross_entropy import SummedCrossEntropy
 from hf_lineage.models.fast_dropout import Dropout
-from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell, step_by_step
+from hf_lineage.models.inputs import SWITCH, fast_paths_allowed
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from hf_lineage.models.recurrent_layers import step_by_step
 from tests.models.test_remote_code import tiny_config
 
 
@@ -118,7 +120,8 @@ def counted(monkeypatch, owner, name):
 
 
 @pytest.mark.parametrize(
-    "model_type", ["lineage_rnn", "lineage_lstm", "lineage_gru", "lineage_seq2seq", "lineage_elmo"]
+    "model_type",
+    ["lineage_rnn", "lineage_lstm", "lineage_gru", "lineage_seq2seq", "lineage_rnnsearch", "lineage_elmo"],
 )
 def test_plain_runs_every_step_of_the_cell(monkeypatch, model_type):
     model = new_model(model_type, "AutoModel", {})
@@ -138,11 +141,12 @@ def test_plain_runs_every_step_of_the_cell(monkeypatch, model_type):
 def test_plain_runs_the_written_out_attention(monkeypatch, model_type, layers):
     model = new_model(model_type, "AutoModel", {})
     inputs = new_inputs(model, "AutoModel")
-    calls = counted(monkeypatch, attention, "eager_attention_forward")
+    calls = counted(monkeypatch, transformer_layers, "eager_attention_forward")
     loss_and_gradients(model, inputs)
     assert not calls
     with plain_equations():
         loss_and_gradients(model, inputs)
+        assert model.config._attn_implementation == "eager"
     assert len(calls) == layers
     assert model.config._attn_implementation == "sdpa"
 
@@ -151,7 +155,7 @@ def test_plain_runs_packed_texts_written_out(monkeypatch):
     """In training with dropout, where the fast path computes all of them by one function."""
     model = new_model("lineage_gpt", "AutoModel", {"attention_dropout": 0.5})
     ids, bounds = torch.randint(1, 60, (1, 9)), torch.tensor([0, 4, 9], dtype=torch.int32)
-    calls = counted(monkeypatch, attention, "eager_attention_forward")
+    calls = counted(monkeypatch, transformer_layers, "eager_attention_forward")
     model(input_ids=ids, cu_seq_lens_q=bounds)
     assert not calls
     with plain_equations():
@@ -194,10 +198,10 @@ def test_a_cell_with_another_equation_has_no_fast_path():
 @pytest.mark.parametrize(("value", "allowed"), [(None, True), ("", True), ("0", True), ("1", False), ("yes", False)])
 def test_the_environment_is_the_switch(monkeypatch, value, allowed):
     if value is None:
-        monkeypatch.delenv(fast_paths.SWITCH, raising=False)
+        monkeypatch.delenv(SWITCH, raising=False)
     else:
-        monkeypatch.setenv(fast_paths.SWITCH, value)
-    assert fast_paths.fast_paths_allowed() == allowed
+        monkeypatch.setenv(SWITCH, value)
+    assert fast_paths_allowed() == allowed
     with plain_equations():
-        assert not fast_paths.fast_paths_allowed()
-    assert fast_paths.fast_paths_allowed() == allowed
+        assert not fast_paths_allowed()
+    assert fast_paths_allowed() == allowed

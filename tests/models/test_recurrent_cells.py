@@ -9,11 +9,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from hf_lineage.models.fast_kernels import hidden_bias, kernel_of, run_kernel
-from hf_lineage.models.fast_recurrence import run_equations
-from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell, step_by_step
-from hf_lineage.models.recurrent_layers import RecurrentLayer
-from hf_lineage.models.recurrent_state import Padding
+from hf_lineage.models.fast_recurrence import hidden_bias, kernel_of, run_equations, run_kernel
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from hf_lineage.models.recurrent_layers import RecurrentLayer, step_by_step, to_front, to_places
 
 
 E, D = 5, 4
@@ -311,10 +309,11 @@ def test_second_derivative_is_refused():
 
 @pytest.mark.parametrize("kind", ["input diagonal", "full projection", "before"])
 def test_right_to_left_is_left_to_right_of_the_reversed_text(kind):
-    layer = RecurrentLayer(new_cell(kind), 0, new_cell(kind))
+    layer = RecurrentLayer(new_cell(kind), new_cell(kind))
     x = torch.randn(2, 6, E, dtype=torch.double)
     mask = torch.tensor([[0, 1, 1, 0, 1, 1], [1, 1, 1, 1, 1, 1]])
-    outputs = layer(x, Padding.of(mask, 6))
+    tokens_first, padding = to_front(x, mask)
+    outputs = to_places(layer(tokens_first, None, padding)[0], padding)
     for row in range(2):
         tokens = x[row : row + 1, mask[row].bool()]
         forward, _ = step_by_step(layer.cell, tokens, layer.cell.initial_state(tokens), None)

@@ -11,10 +11,9 @@ from transformers import AutoModel, DynamicCache
 
 from hf_lineage import GRUConfig, GRUModel, LSTMConfig, LSTMModel, RNNConfig, RNNModel
 from hf_lineage.models.cache_argument import cache_of
-from hf_lineage.models.fast_kernels import run_kernel
-from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell, step_by_step
-from hf_lineage.models.recurrent_layers import RecurrentLayer
-from hf_lineage.models.recurrent_state import Padding
+from hf_lineage.models.fast_recurrence import run_kernel
+from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from hf_lineage.models.recurrent_layers import RecurrentLayer, step_by_step, to_front, to_places
 
 
 E, D = 5, 4
@@ -255,14 +254,15 @@ def test_sigmoid_cell_is_elmans_equation():
 
 @pytest.mark.parametrize("side", ["left", "middle", "scattered"])
 def test_padding_anywhere_is_skipped(side):
-    layer = RecurrentLayer(new_cell("lstm"), 0, new_cell("lstm"))
+    layer = RecurrentLayer(new_cell("lstm"), new_cell("lstm"))
     x = torch.randn(2, 6, E)
     mask = torch.ones(2, 6, dtype=torch.long)
     mask[0, {"left": [0, 1], "middle": [2, 3], "scattered": [1, 4]}[side]] = 0
-    padded = layer(x, Padding.of(mask, 6))
+    tokens_first, padding = to_front(x, mask)
+    padded = to_places(layer(tokens_first, None, padding)[0], padding)
     assert not padded[0, ~mask[0].bool()].any()
-    assert_close(padded[0, mask[0].bool()], layer(x[:1, mask[0].bool()])[0])
-    assert_close(padded[1:], layer(x[1:]))
+    assert_close(padded[0, mask[0].bool()], layer(x[:1, mask[0].bool()])[0][0])
+    assert_close(padded[1:], layer(x[1:])[0])
 
 
 def filled_cache():

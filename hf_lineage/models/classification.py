@@ -1,4 +1,4 @@
-"""The losses of heads that label whole texts (classes, several labels at once, numbers) or mark an answer in them."""
+"""What heads share that label whole texts (classes, several labels at once, numbers) or mark an answer in them."""
 
 from functools import cache
 
@@ -6,9 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from .id_checks import check_ids
 from .inputs import IGNORED
 from .losses import mean_cross_entropy, mean_of
+
+
+def vectors_at_last_token(vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """[B, T, D] -> [B, D]: the vector at each row's last token that is no padding."""
+    if vectors.shape[1] == 0:
+        return vectors.new_zeros(vectors.shape[0], vectors.shape[2])
+    if attention_mask is None:
+        return vectors[:, -1]
+    rows = torch.arange(vectors.shape[0], device=vectors.device)
+    return vectors[rows, vectors.shape[1] - 1 - attention_mask.bool().int().flip(1).argmax(1)]
 
 
 def classification_loss(
@@ -35,7 +44,6 @@ def classification_loss(
         kind = "single_label_classification" if is_integer else "multi_label_classification"
         config.problem_type = "regression" if config.num_labels == 1 else kind
     if config.problem_type == "single_label_classification":
-        check_ids("labels", labels, config.num_labels, "num_labels", IGNORED)
         return mean_cross_entropy(logits, labels.flatten(), num_items_in_batch, smoothing)
     if smoothing:
         raise ValueError(
