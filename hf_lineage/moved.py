@@ -18,6 +18,7 @@ MOVED = {
     "hf_lineage.embedding": "hf_lineage.inference.text_vectors",
     "hf_lineage.forced_alignment": "hf_lineage.inference.given_alignment",
     "hf_lineage.generation": "hf_lineage.inference.fast_decoding",
+    "hf_lineage.models.elmo_crf": "hf_lineage.models.token_labels",
     "hf_lineage.ngrams": "hf_lineage.metrics.ngrams",
     "hf_lineage.reports.attention": "hf_lineage.reports.attention_report",
     "hf_lineage.stations": "hf_lineage.models",

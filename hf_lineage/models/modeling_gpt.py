@@ -16,6 +16,7 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
     MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
@@ -24,16 +25,17 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention import MultiHeadAttention
 from .cache_argument import cache_of, takes_cache
-from .classification_loss import classification_loss
+from .choices import choice_loss, choices_in, in_rows
+from .classification_loss import classification_loss, span_loss
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .id_checks import check_ids
 from .inputs import IGNORED, check_inputs
 from .loss_terms import check_terms
-from .losses import mean_cross_entropy, mean_of, next_token_loss, shifts_labels
+from .losses import mean_of, next_token_loss, shifts_labels
 from .positions import vectors_at_last_token
 from .reading import read_texts
 from .recomputation import drops_cache_to_recompute
+from .token_labels import LabelsTokens
 from .transformer_layers import SelfAttentionBlock
 
 
@@ -244,11 +246,6 @@ def language_model_loss(vectors: Tensor, ids: Tensor, mask: Tensor | None, score
     return (losses / (row.bincount(minlength=len(ids))[row] * len(ids))).sum()
 
 
-def in_rows(x: Tensor | None, dimensions: int) -> Tensor | None:
-    """Flattens a tensor with one extra dimension, the texts of an example, so that each text is a row."""
-    return x.flatten(0, 1) if isinstance(x, Tensor) and x.dim() == dimensions + 1 else x
-
-
 class GPTForSequenceClassification(GPTWithClassifier):
     """GPT that classifies a text, or a pair of texts, by the vector at its last token (section 3.2)."""
 
@@ -318,18 +315,16 @@ class GPTForMultipleChoice(GPTWithClassifier):
         outputs, vectors, lm_loss = self.read_to_the_end(
             input_ids, attention_mask, inputs_embeds, labels, num_items_in_batch, kwargs
         )
-        if vectors.dim() != 3:
-            raise ValueError(f"input_ids must have shape [batch, choices, time], not {list(input_ids.shape)}")
+        choices_in(input_ids=input_ids, inputs_embeds=inputs_embeds)
         kept = self.dropout(torch.ones_like(vectors[:, :1]))  # [B, 1, D]
         logits = self.scorer(vectors * kept).squeeze(2)  # [B, C]
-        loss = None
-        if labels is not None:
-            check_ids("labels", labels, logits.shape[1], "choices", IGNORED)
-            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing) + lm_loss
+        loss = choice_loss(logits, labels, num_items_in_batch, smoothing)
+        if loss is not None:
+            loss = loss + lm_loss
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
-class GPTForTokenClassification(GPTPreTrainedModel):
+class GPTForTokenClassification(LabelsTokens, GPTPreTrainedModel):
     """GPT that labels every token by its vector, which sees only the tokens before it."""
 
     def __init__(self, config: GPTConfig):
@@ -337,6 +332,7 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         self.model = GPTModel(config)
         self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.crf = self.new_chain()
         self.post_init()
 
     @can_return_tuple
@@ -354,8 +350,42 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         options = kwargs | {"use_cache": False}
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None
-        if labels is not None:
-            check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
-            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+        loss = self.label_loss(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
+class GPTForQuestionAnswering(GPTPreTrainedModel):
+    """GPT that marks the first and last token of an answer; the question stands before the text, to be seen."""
+
+    # Trainer counts no items of these labels
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: GPTConfig):
+        super().__init__(config)
+        self.model = GPTModel(config)
+        self.dropout = Dropout(config.classifier_dropout)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        smoothing: float = 0.0,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """Scores [B, T] of each token as the answer's first and last; with both positions [B] the loss.
+
+        A position outside the text (truncation cut off the answer) is not scored.
+        """
+        options = kwargs | {"use_cache": False}
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
+        start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(2)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
+        return QuestionAnsweringModelOutput(loss, start_logits, end_logits, outputs.hidden_states, outputs.attentions)
