@@ -17,15 +17,28 @@ complete checkpoint in output_dir.
 import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from accelerate import PartialState
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    set_seed,
+)
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import LabelledDataArguments, parse
-from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, load_labelled, task_tokenizer
+from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse
+from hf_lineage.data import (
+    PackingCollator,
+    Rows,
+    TaskCollator,
+    TaskInputs,
+    load_labelled,
+    permutation,
+    task_tokenizer,
+)
 from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification
 from hf_lineage.training import (
@@ -33,7 +46,7 @@ from hf_lineage.training import (
     LineageTrainingArguments,
     Results,
     last_complete_checkpoint,
-    with_new_head,
+    load_for_task,
 )
 
 
@@ -50,22 +63,12 @@ TEXT_FIELDS = (
 
 @dataclass
 class ClassificationArguments:
-    """Which model, which texts, and which weights learn."""
+    """Which texts, and how they are read."""
 
-    model_name_or_path: str = field(metadata={"help": "A pretrained model (folder or Hub name)."})
     text_fields: list[str] | None = field(
         default=None, metadata={"help": "One or two columns with texts; default: the usual names."}
     )
-    transfer: Literal["tuned", "frozen"] = field(
-        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only the task's own do."}
-    )
-    random_weights: bool = field(
-        default=False, metadata={"help": "Start untrained, to measure what pre-training brings."}
-    )
     max_length: int = field(default=128, metadata={"help": "Longest text or pair, in tokens."})
-    config_overrides: dict | None = field(
-        default=None, metadata={"help": 'Fields of the configuration to change, such as GPT\'s {"lm_loss_weight": 0}.'}
-    )
     task_tokens: bool | None = field(
         default=None,
         metadata={"help": "Put start, delimiter and extract tokens around the texts; default: for GPT only."},
@@ -78,12 +81,12 @@ class ClassificationArguments:
     )
 
 
-ARGUMENTS = (ClassificationArguments, LabelledDataArguments, LineageTrainingArguments)
+ARGUMENTS = (FineTuningArguments, ClassificationArguments, LabelledDataArguments, LineageTrainingArguments)
 
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    args, data_args, training_args = parse(*ARGUMENTS)
+    model_args, args, data_args, training_args = parse(*ARGUMENTS)
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
 
@@ -100,9 +103,12 @@ def main():
         )
         fields, labels = data.text_fields, data.labels
         if labels.problem_type == "tagging":
-            raise ValueError(f"{data_args.label_field} has a tag per word: recipes/train_on_elmo.py trains taggers")
-        tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
-        config = AutoConfig.from_pretrained(args.model_name_or_path)
+            raise ValueError(f"{data_args.label_field} has a tag per word: recipes/finetune_tagging.py trains taggers")
+        if model_args.max_train_samples is not None:
+            order = permutation(0, 0, len(data.splits["train"]))
+            data.splits["train"] = data.splits["train"].select(order[: model_args.max_train_samples])
+        tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+        config = AutoConfig.from_pretrained(model_args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
         limit = min(args.max_length, tokenizer.model_max_length)
@@ -125,22 +131,14 @@ def main():
         encoded = data.splits.map(encode, batched=True, remove_columns=columns, desc="Tokenizing")
 
     # 3. model: a new output layer on the pretrained body
-    settings = {**labels.config, "pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
-    is_elmo = config.model_type == "lineage_elmo"
-    if args.transfer == "frozen" and is_elmo:
-        # the mixes of its layers are the task's and learn
-        settings["freeze_bilm"] = True
-    if args.random_weights:
-        config = AutoConfig.from_pretrained(args.model_name_or_path, **settings)
-        model = AutoModelForSequenceClassification.from_config(config)
-    else:
-        model, new = with_new_head(AutoModelForSequenceClassification, args.model_name_or_path, **settings)
-        PartialState().print(f"Weights that start anew: {', '.join(new) or 'none, the head is the saved one'}")
-    # the vocabulary, not the rows of the input embeddings: those of an ELMo may be characters
-    if len(tokenizer) > model.config.vocab_size:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    if args.transfer == "frozen" and not is_elmo:
-        model.base_model.requires_grad_(False)
+    model, transfer = load_for_task(
+        AutoModelForSequenceClassification,
+        model_args,
+        tokenizer,
+        **labels.config,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    PartialState().print(transfer.report())
 
     # 4. trainer
     if args.both_orders:
@@ -149,6 +147,9 @@ def main():
         collator = PackingCollator()
     else:
         collator = PaddingCollator(tokenizer)
+    callbacks = []
+    if model_args.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(model_args.early_stopping_patience))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
@@ -157,6 +158,8 @@ def main():
         data_collator=collator,
         processing_class=tokenizer,
         compute_metrics=lambda outputs: score_classification(outputs.predictions, outputs.label_ids),
+        transfer=transfer,
+        callbacks=callbacks,
     )
 
     # 5. train and save: AutoModelForSequenceClassification.from_pretrained(output_dir) opens it
@@ -169,9 +172,9 @@ def main():
         is_writer=trainer.is_world_process_zero(),
         model_type=model.config.model_type,
         problem_type=labels.problem_type,
-        transfer=args.transfer,
+        transfer=model_args.transfer,
+        parameters=transfer.counts(),
         seed=training_args.seed,
-        learning_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
     with results.kept_on_error():
         for split in [split for split in ("validation", "test") if split in encoded]:

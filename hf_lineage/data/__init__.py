@@ -22,7 +22,7 @@ from hf_lineage.data.sentence_pairs import (
 from hf_lineage.data.sentences import split_sentences
 from hf_lineage.data.streamed_blocks import StreamedBlocks
 from hf_lineage.data.streams import BlocksWithNegatives, ContiguousBlocks, ParallelStreams, VariableStreams
-from hf_lineage.data.tagging import tags_of_tokens
+from hf_lineage.data.tagging import tagged_rows, tags_of_tokens
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
 from hf_lineage.data.text_files import CorpusError, read_documents, read_parts
 from hf_lineage.data.token_stream import TokenStream, encode_corpus
@@ -85,6 +85,7 @@ __all__ = [
     "read_labelled_file",
     "read_parts",
     "split_sentences",
+    "tagged_rows",
     "tags_of_tokens",
     "task_tokenizer",
 ]

@@ -71,17 +71,18 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """The splits train, validation and, if it has labels, test; the columns with the texts; what the labels are."""
+    """The splits train, validation and, if it has labels, test; the columns with texts and labels; what these are."""
 
     splits: datasets.DatasetDict
     text_fields: list[str]
+    label_field: str
     labels: Labels
     are_words: bool
 
 
 def load_labelled(
     dataset: str | os.PathLike | Mapping[str, str | os.PathLike],
-    label_field: str,
+    label_field: str | Sequence[str],
     text_fields: Sequence[str] | None,
     usual_fields: Sequence[Sequence[str]],
     validation_split: str = "validation",
@@ -99,7 +100,7 @@ def load_labelled(
     Args:
         dataset: a folder with <split> files, owner/name[:configuration] on the Hub, or split -> file
             (`labelled_files.read_labelled`).
-        label_field: the column with the labels.
+        label_field: the column with the labels, or several usual names: the first that the data set has.
         text_fields: the columns with texts; by default the first of `usual_fields` that the data set has.
         validation_split: the data set's name of the split that becomes "validation".
         problem_type: what the labels are, in transformers' words.
@@ -121,6 +122,7 @@ def load_labelled(
     rows = {"train": raw["train"], "validation": raw[validation_split]}
     if "test" in raw and validation_split != "test":
         rows["test"] = raw["test"]
+    label_field = _label_field(dataset, rows["train"].column_names, label_field)
     fields = _text_fields(dataset, rows["train"].column_names, label_field, text_fields, usual_fields)
     texts = {split: {field: part.texts(field) for field in fields} for split, part in rows.items()}
     are_words = _are_words(rows, texts)
@@ -137,7 +139,19 @@ def load_labelled(
         notes.append("The split test is left out, since training has none of its labels")
     PartialState().print("\n".join([labels.reason, *notes]))
     splits = {split: rows[split].to_dataset(**texts[split], **{label_field: columns[split]}) for split in kept}
-    return LabelledData(datasets.DatasetDict(splits), fields, labels, are_words)
+    return LabelledData(datasets.DatasetDict(splits), fields, label_field, labels, are_words)
+
+
+def _label_field(dataset, columns, label_field) -> str:
+    if isinstance(label_field, str):
+        return label_field
+    found = next((field for field in label_field if field in columns), None)
+    if found is None:
+        raise ValueError(
+            f"dataset is {dataset}: it has no usual label column ({', '.join(label_field)}); set label_field to one "
+            f"of {', '.join(columns)}"
+        )
+    return found
 
 
 def _text_fields(dataset, columns, label_field, text_fields, usual_fields) -> list[str]:

@@ -9,6 +9,8 @@ from hf_lineage.metrics.classification import score_classification
 from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo_log_probabilities
 from hf_lineage.metrics.minimal_pairs import MinimalPairs, measure_minimal_pairs
 from hf_lineage.metrics.perplexity import Perplexity, log_probabilities, measure_perplexity, perplexity_of
+from hf_lineage.metrics.score_table import score_table
+from hf_lineage.metrics.tagging import majority_tags, score_tagging, score_tags
 from hf_lineage.metrics.word_analogy import WordAnalogy, measure_word_analogy
 from hf_lineage.metrics.word_similarity import WordSimilarity, measure_word_similarity
 from hf_lineage.word_vectors import answer_analogies, load_analogies, load_similarities, pair_similarities
@@ -32,6 +34,7 @@ __all__ = [
     "load_analogies",
     "load_similarities",
     "log_probabilities",
+    "majority_tags",
     "measure_bert_pretraining",
     "measure_bilm_perplexity",
     "measure_minimal_pairs",
@@ -44,4 +47,7 @@ __all__ = [
     "perplexity_of",
     "pseudo_log_probabilities",
     "score_classification",
+    "score_table",
+    "score_tagging",
+    "score_tags",
 ]

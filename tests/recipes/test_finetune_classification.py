@@ -62,7 +62,7 @@ def test_pairs_on_bert(labelled, tmp_path, tiny_tokenizer):
     results = run(labelled, model, tmp_path / "tuned", max_steps=6)
     assert {"accuracy", "f1", "matthews_correlation", "loss"} <= set(results["test"])
     tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
-    assert results["learning_parameters"] == tuned.num_parameters()
+    assert results["parameters"]["learning"] == tuned.num_parameters()
     answer = pipeline("text-classification", model=str(tmp_path / "tuned"), device="cpu")(
         {"text": "The dog.", "text_pair": "The dog."}
     )
@@ -71,7 +71,7 @@ def test_pairs_on_bert(labelled, tmp_path, tiny_tokenizer):
     settings = {"label_field": "score", "problem_type": "regression"}
     results = run(labelled, model, tmp_path / "frozen", max_steps=2, transfer="frozen", **settings)
     assert set(results["test"]) >= {"pearson", "spearman"}
-    assert results["learning_parameters"] == 16 + 1
+    assert results["parameters"]["learning"] == 16 + 1
     before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "frozen" / "model.safetensors")
     assert all(after[f"bert.{name}"].equal(tensor) for name, tensor in before.items())
 
@@ -212,5 +212,5 @@ def test_elmo_of_characters_with_more_words_than_characters(labelled, tmp_path, 
     changed = {name for name in before if name in after and not before[name].equal(after[name])}
     assert changed == {"model.mixes.0.weights", "model.mixes.0.gamma"}
     tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "frozen")
-    assert results["learning_parameters"] == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    assert results["parameters"]["learning"] == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     assert tuned.config.vocab_size == len(tokenizer)
