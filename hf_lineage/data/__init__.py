@@ -11,6 +11,7 @@ from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel_corpus import load_parallel_corpus
 from hf_lineage.data.phases import Phases
+from hf_lineage.data.questions import Question, Window, question_rows, read_questions
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows
 from hf_lineage.data.sentence_pairs import (
@@ -53,6 +54,7 @@ __all__ = [
     "ParallelStreams",
     "Phases",
     "Phrases",
+    "Question",
     "Rows",
     "SentencePairs",
     "SentenceStream",
@@ -67,6 +69,7 @@ __all__ = [
     "TranslationPackingCollator",
     "TranslationPairs",
     "VariableStreams",
+    "Window",
     "WordFile",
     "WordWindows",
     "class_names",
@@ -80,10 +83,12 @@ __all__ = [
     "load_labelled",
     "load_parallel_corpus",
     "permutation",
+    "question_rows",
     "read_documents",
     "read_labelled",
     "read_labelled_file",
     "read_parts",
+    "read_questions",
     "split_sentences",
     "tagged_rows",
     "tags_of_tokens",

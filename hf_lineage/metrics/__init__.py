@@ -2,6 +2,7 @@
 
 from hf_lineage.metrics.adaptive import dynamic_log_probabilities, neural_cache_log_probabilities
 from hf_lineage.metrics.alignment_error_rate import AlignmentErrorRate, parse_links
+from hf_lineage.metrics.answers import best_null_threshold, find_answers, score_answers
 from hf_lineage.metrics.bert_pretraining import BERTPretraining, measure_bert_pretraining
 from hf_lineage.metrics.bilm_perplexity import measure_bilm_perplexity
 from hf_lineage.metrics.bleu import BLEU, bleu_of_generated, bleu_tokenizer, generated_texts, is_lowercasing
@@ -25,10 +26,12 @@ __all__ = [
     "WordAnalogy",
     "WordSimilarity",
     "answer_analogies",
+    "best_null_threshold",
     "bleu_of_generated",
     "bleu_tokenizer",
     "continuation_log_probabilities",
     "dynamic_log_probabilities",
+    "find_answers",
     "generated_texts",
     "is_lowercasing",
     "load_analogies",
@@ -46,6 +49,7 @@ __all__ = [
     "parse_links",
     "perplexity_of",
     "pseudo_log_probabilities",
+    "score_answers",
     "score_classification",
     "score_table",
     "score_tagging",
