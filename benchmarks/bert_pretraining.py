@@ -1,15 +1,15 @@
-"""BERT pre-training: tokens a second against transformers' BertForPreTraining, and the share of the machine's roof.
+"""BERT pre-training: tokens per second against transformers' BertForPreTraining, and the share of the machine's roof.
 
     python benchmarks/bert_pretraining.py                 # one thread; --threads 2, --rounds 9, --steps 4
 
 4 layers of 256 units, 4 heads, 1,024 inner units, 30,522 words, batches of 32 pairs whose lengths are uniform from 12
 to 128 (about 45 % padding), dropout 0.1, fp32. Each side is trained by its Trainer as a user would start it:
 transformers' model by transformers' Trainer with a collator that pads, ours by LineageTrainer with PackingCollator;
-both have fused AdamW and gradients clipped at 1. Counted are tokens of the texts, not padding. Rounds alternate; each
-starts from the same weights and reads the same pairs. The losses of both are first compared without dropout.
+both have fused AdamW and gradients clipped at 1. Tokens of the texts count, padding does not. Rounds alternate; each
+starts from the same weights and reads the same pairs. A first run without dropout compares the losses of both.
 
-The roof is the rate of a 1,024³ matrix product of torch, measured right after each run; the arithmetic is what the
-model needs: 6 flops for each weight and token (of the output layer: and masked word), and the attention.
+The roof is the rate of a 1,024³ matrix product of torch, measured right after each run. The arithmetic is what the
+model needs: 6 flops per weight and token (in the output layer, per weight and masked word), and the attention.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def pairs(number: int) -> list[dict]:
 
 
 class PadWithLabels(DataCollatorWithPadding):
-    """transformers' padding collator, and the labels padded alike."""
+    """transformers' padding collator, which here pads the labels too."""
 
     def __call__(self, examples):
         batch = super().__call__([{k: v for k, v in example.items() if k != "labels"} for example in examples])
@@ -84,7 +84,7 @@ class PadWithLabels(DataCollatorWithPadding):
 
 
 class Clock(TrainerCallback):
-    """Wall and CPU seconds of the steps after the first, which warms up."""
+    """Wall and CPU seconds of all steps except the first, which warms up."""
 
     def on_step_end(self, arguments, state, control, **kwargs):
         if state.global_step == 1:
@@ -154,7 +154,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3, help="timed steps a round; one more warms up")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps per round; one more step warms up")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     examples = pairs(BATCH * (args.steps + 1))

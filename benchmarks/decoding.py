@@ -2,8 +2,9 @@
 
     python benchmarks/decoding.py
 
-A GPT of 4 layers of 256 units, V = 10,000, with random weights; a prompt of 16 tokens and 96 more. The tokens of both
-are compared in every round. Tokens a CPU-second; the last line has the ratio of the medians for each batch size.
+A GPT of 4 layers of 256 units, with 10,000 words and random weights, continues a prompt of 16 tokens by 96 tokens.
+Every round checks that both ways give the same tokens. The table has tokens per CPU-second; the last line has the
+ratio of the medians for each batch size.
 """
 
 import time
@@ -25,7 +26,7 @@ class BenchmarkArguments:
     batch_sizes: list[int] = field(default_factory=lambda: [1, 16], metadata={"help": "Rows decoded at once."})
     prompt_tokens: int = field(default=16, metadata={"help": "Tokens of each prompt."})
     new_tokens: int = field(default=96, metadata={"help": "Tokens to decode."})
-    rounds: int = field(default=7, metadata={"help": "Rounds, each of both ways."})
+    rounds: int = field(default=7, metadata={"help": "Rounds; each runs both ways."})
 
 
 def main():
@@ -38,7 +39,7 @@ def main():
         num_hidden_layers=4,
         num_attention_heads=4,
         intermediate_size=1_024,
-        # else a model that has learnt nothing repeats its input
+        # with tied embeddings, a model that has learnt nothing repeats its input
         tie_word_embeddings=False,
     )
     model = GPTForCausalLM(config).eval()

@@ -1,17 +1,17 @@
-"""ELMo's speed: each claim against what a user would write or pick instead, rounds alternating.
+"""ELMo's speed: each part against what a user would write or choose instead; rounds alternate.
 
     OMP_NUM_THREADS=1 python benchmarks/elmo.py [--rounds 5] [--claims lstmp steps vocabulary threads sampled features]
 
 lstmp       the LSTM with projection and both clips, forward and backward, against nn.LSTM(proj_size=...) without clips
-steps       tokens a second of a training step against a straightforward one: one cell call a step, all characters
+steps       tokens per second of training against a plain version: one cell call per step, all characters
 vocabulary  token vectors kept for the vocabulary against the character convolutions of every token
 threads     both directions at once in two threads against one after the other (wall seconds; needs two idle cores)
 sampled     sampled softmax of 8,192 draws against the full one, 200,000 words, 640 tokens, forward and backward
 features    an epoch over kept layers against an epoch that computes them
 
-Ratios are medians over the rounds; seconds are CPU-seconds where nothing else is said. Measured, one core, 5 rounds:
-lstmp 0.91, steps 3.51, vocabulary 106, sampled 25.4, features 14.2; threads 1.93. With 32 streams `steps` is 2.7: of
-our 384 ms the matrix products alone take 250 at the best rate of that core, 105 GFLOP a second.
+Ratios are medians over the rounds; seconds are CPU-seconds unless a line says otherwise. Measured, one core, 5 rounds:
+lstmp 0.91, steps 3.51, vocabulary 106, sampled 25.4, features 14.2; threads 1.93. With 32 streams `steps` is 2.7: the
+matrix products alone take 250 of our 384 ms, at the best rate of that core, 105 GFLOP per second.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def zipf(batch: int, time_steps: int) -> torch.Tensor:
 
 
 def words(ids: torch.Tensor) -> torch.Tensor:
-    """Letters of these words [B, T, C]: five to nine a word."""
+    """Letters of these words [B, T, C]: five to nine per word."""
     table = torch.full((VOCABULARY, 50), 261)
     generator = torch.Generator().manual_seed(0)
     letters = torch.randint(98, 124, (VOCABULARY, 9), generator=generator)
@@ -76,8 +76,8 @@ def lstmp():
 def steps():
     """A training step of the published batch, 128 streams of 20 words, read by both directions.
 
-    The peer calls a cell once a step and the convolutions once a token of each direction, as the published program
-    does. Both use the sampled softmax, of 1,024 words.
+    The peer calls a cell once per step, and the convolutions once per token and direction, as the published program
+    does. Both use a sampled softmax of 1,024 words.
     """
     model = ELMoForPreTraining(ELMoConfig(vocab_size=VOCABULARY, output_layer="sampled", **SIZES)).train()
     text, negatives = zipf(128, 22), zipf(1, 1024)[0]
@@ -174,7 +174,7 @@ def features():
 CLAIMS = {
     # what is compared, and whether wall seconds count
     lstmp: ("LSTMP with clips : nn.LSTM(proj_size) without, seconds (goal: at most 1.1)", False, False),
-    steps: ("one cell call a step : ours, seconds a training step (goal: at least 3)", True, False),
+    steps: ("one cell call per step : ours, seconds per training step (goal: at least 3)", True, False),
     vocabulary: ("characters : kept token vectors, seconds", True, False),
     threads: ("one direction after the other : two threads, wall seconds", True, True),
     sampled: ("full softmax : sampled, 200,000 words, seconds (goal: at least 15)", True, False),

@@ -3,9 +3,9 @@
     python benchmarks/output_layers.py
     python benchmarks/output_layers.py --rounds 9 --rows 256
 
-Forward and backward of the layer alone, on one thread, in CPU-seconds: 700 vectors of 512 numbers (20 texts of 35
-words), words drawn by Zipf's law. Optimizers, which touch every row, are not counted. Rounds alternate; the last line
-has the ratios of the medians, full softmax / adaptive softmax (above 1: the adaptive one is faster).
+Forward and backward of the layer alone, on one thread, in CPU-seconds. The layer reads 700 vectors of 512 numbers (20
+texts of 35 words); words are drawn by Zipf's law. Optimizers, which touch every row, do not count. Rounds alternate;
+the last line has the ratios of the medians, full softmax / adaptive softmax (above 1: the adaptive one is faster).
 """
 
 import os
@@ -30,10 +30,10 @@ VOCABULARIES = {50_000: [2_000, 10_000], 200_000: [4_000, 20_000, 60_000]}
 
 @dataclass
 class BenchmarkArguments:
-    """Sizes, and how often."""
+    """Sizes of the layers, and how often they run."""
 
-    rounds: int = field(default=5, metadata={"help": "Rounds, each of all layers."})
-    rows: int = field(default=700, metadata={"help": "Words scored at a time."})
+    rounds: int = field(default=5, metadata={"help": "Rounds; each runs all layers."})
+    rows: int = field(default=700, metadata={"help": "Words scored at once."})
     hidden_size: int = field(default=512, metadata={"help": "Length of the vector that the layer reads."})
     num_negatives: int = field(default=8_192, metadata={"help": "Negatives of the sampled softmax."})
 

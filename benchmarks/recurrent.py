@@ -10,11 +10,11 @@ Measured with `--rounds 5` on one core of an AMD EPYC with AVX-512, as multiples
     recurrence, forward and backward / nn.LSTM: plain LSTM 1.03, peephole 0.93, CIFG 0.65, CIFG with peephole 0.67,
         full peephole 1.30, projected and clipped 0.65, GRU with reset before the product 0.67 (nn.GRU 0.90)
     whole language model / the same of nn.LSTM: plain LSTM 0.98, peephole 1.02, CIFG 0.89
-    a token / a loop over nn.LSTMCell: generate() 1.13 to 1.18, with `custom_generate=fast_decoding` 0.71 to 0.83, with
-        PreparedDecoding 0.62 to 0.64; a loop over forward with cache 1.08 to 1.11
+    one token / a loop over nn.LSTMCell: generate() 1.13 to 1.20, with `custom_generate=fast_decoding` 0.71 to 0.83,
+        with PreparedDecoding 0.62 to 0.66; a loop over forward with cache 1.08 to 1.11
 
-A token of 5 ms is the reading of its matrices, which takes half the time where they are stored by columns; what
-generate() adds is transformers' own loop and the calls of modules.
+A token takes 5 ms, nearly all of it to read the matrices; this takes half the time where they are stored by columns.
+generate() adds transformers' own loop and the calls of modules.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class HandWrittenLM(nn.Module):
 
 
 class HandWrittenLoop(nn.Module):
-    """Greedy generation, one nn.LSTMCell a layer."""
+    """Greedy generation with one nn.LSTMCell per layer."""
 
     def __init__(self):
         super().__init__()

@@ -1,9 +1,9 @@
-"""What determinism costs: training WordPiece here against the trainer of `tokenizers` alone, interleaved.
+"""What determinism costs: WordPiece training by hf_lineage against the trainer of `tokenizers` alone, interleaved.
 
     python benchmarks/tokenizer_training.py --corpus my_texts/ --vocab_size 30000
 
-Both read the same strings in memory, on as many threads as RAYON_NUM_THREADS allows. Wall seconds; the last line is
-the ratio of the medians (above 1: slower than the stock trainer).
+Both read the same strings in memory, on as many threads as RAYON_NUM_THREADS allows. The table has wall seconds; the
+last line is the ratio of the medians (above 1: slower than the trainer of `tokenizers`).
 """
 
 import time
@@ -21,13 +21,13 @@ from hf_lineage.tokenization import BERT_SPECIAL_TOKENS, train_wordpiece
 class BenchmarkArguments:
     """What is trained on, and how often."""
 
-    corpus: str | None = field(default=None, metadata={"help": "As load_corpus takes it; default: embedded text."})
+    corpus: str | None = field(default=None, metadata={"help": "As load_corpus takes it; default: Wikipedia text."})
     vocab_size: int = field(default=30_000, metadata={"help": "Vocabulary size."})
-    rounds: int = field(default=5, metadata={"help": "Rounds, each of both trainers."})
+    rounds: int = field(default=5, metadata={"help": "Rounds; each runs both trainers."})
 
 
 def train_stock(texts: list[str], vocab_size: int) -> str:
-    """The stock trainer with BERT's normalisation; the tokenizer as text."""
+    """Trains with the trainer of `tokenizers` and BERT's normalisation; returns the tokenizer as text."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

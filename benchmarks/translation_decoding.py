@@ -3,9 +3,10 @@
     pip install --no-deps ctranslate2
     python benchmarks/translation_decoding.py
 
-A Transformer of 6 + 6 layers of 512 units, V = 32,000, with random weights, given to CTranslate2 in Marian's layout;
-sources of 24 tokens, translations of 32, one thread. The tokens of both are compared in every round, as are those of
-plain generate(). Tokens a CPU-second; the last line has the ratio of the medians for each batch size.
+A Transformer of 6 + 6 layers of 512 units, with 32,000 words and random weights, goes to CTranslate2 in Marian's
+layout. Sources have 24 tokens, translations 32, on one thread. Every round checks that CTranslate2,
+PreparedDecoding and plain generate() give the same tokens. The table has tokens per CPU-second; the last line has the
+ratio of the medians for each batch size.
 """
 
 import importlib.util
@@ -37,17 +38,17 @@ class BenchmarkArguments:
     batch_sizes: list[int] = field(default_factory=lambda: [1, 16], metadata={"help": "Sentences at once."})
     source_tokens: int = field(default=24, metadata={"help": "Tokens of each source."})
     new_tokens: int = field(default=32, metadata={"help": "Tokens of each translation."})
-    rounds: int = field(default=5, metadata={"help": "Rounds, each of all ways."})
+    rounds: int = field(default=5, metadata={"help": "Rounds; each runs all ways."})
 
 
 def convert(model: TransformerForConditionalGeneration, folder: str):
-    """CTranslate2's copy of the model, whose tokens are called by their numbers."""
+    """CTranslate2's copy of the model; the names of its tokens are their numbers."""
     import ctranslate2
     from ctranslate2.converters.transformers import BartLoader
 
     theirs = to_marian(model)
     theirs.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-    # CTranslate2's loader of Marian starts from a zero vector in place of the start token's; that of BART does not
+    # CTranslate2's loader of Marian replaces the vector of the start token by zeros; its loader of BART does not
     theirs.config.normalize_before = theirs.config.normalize_embedding = False
     loader = BartLoader()
     specification = loader.get_model_spec(theirs)
@@ -76,7 +77,7 @@ def main():
         decoder_start_token_id=START,
     )
     model = TransformerForConditionalGeneration(config).eval()
-    # of its own: else a model that has learnt nothing repeats its input
+    # weights of its own: with tied ones, a model that has learnt nothing repeats its input
     model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) * 512**-0.5)
     length = args.new_tokens
     options = {"max_new_tokens": length, "min_new_tokens": length, "do_sample": False, "num_beams": 1}

@@ -3,10 +3,10 @@
     python benchmarks/word2vec.py                                         # speed, on the default corpus
     python benchmarks/word2vec.py --corpus text.txt --seeds 3 --analogies questions-words.txt --similarities ws353.tsv
 
---corpus is a text file, a sentence a line, words between blanks. Counted are words as they stand in the corpus, before
-subsampling, per CPU-second of training, on one thread; gensim reads the corpus file (`corpus_file`), hf_lineage reads
-the file of word ids that it has made of it, whose making is shown apart. Window 5, 5 negatives, learning rate falling
-to 0; the rest by flags. Rounds alternate.
+--corpus is a text file with one sentence per line and blanks between words. The table has words of the corpus (before
+subsampling) per CPU-second of training, on one thread. gensim reads the corpus file (`corpus_file`); hf_lineage reads
+a file of word ids, and the time to make this file is shown apart. Window 5, 5 negatives, a learning rate that falls
+to 0; flags set the rest. Rounds alternate.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Settings:
-    """What both sides are given."""
+    """The settings of both sides."""
 
     architecture: str
     size: int
@@ -156,7 +156,7 @@ def main():
     parser.add_argument("--architectures", nargs="+", default=["skip_gram", "cbow"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 300])
-    parser.add_argument("--seeds", type=int, default=0, help="how many seeds to measure the quality of")
+    parser.add_argument("--seeds", type=int, default=0, help="how many seeds to train for the quality")
     parser.add_argument("--epochs", type=int, default=5, help="of the runs whose quality is measured")
     parser.add_argument("--subsample", type=float, default=1e-3)
     parser.add_argument("--learning_rate", type=float, default=0.025)

@@ -1,11 +1,11 @@
-"""word2vec on a text larger than one wants in memory: speed and memory must not depend on how long it is.
+"""word2vec on a text too large for memory: speed and memory must not depend on the length of the text.
 
     python benchmarks/word2vec_large.py                                   # the package's corpus, and 10 times as much
-    python benchmarks/word2vec_large.py --corpus text.txt --repeat 30     # a text of 3.5 million words 30 times: 105 m
+    python benchmarks/word2vec_large.py --corpus text.txt --repeat 30     # 3.5 million words, 30 times: 105 million
 
-Trains skip-gram, 100 dimensions, on one thread, for one epoch of the text and one of the text repeated; each in a
-process of its own, which reports its resident memory (its peak after imports, and how much it grew while training).
-The words are on disk (`WordFile`), read block by block in the order that is drawn for the epoch.
+Trains skip-gram with 100 dimensions on one thread: one epoch over the text, and one over the text repeated. Each runs
+in a process of its own, which reports its resident memory before training and at the peak. The words are on disk
+(`WordFile`), and are read block by block in the random order of the epoch.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def train(path, vocab_size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", help="a sentence a line; default: the package's, in lower case")
+    parser.add_argument("--corpus", help="one sentence per line; default: the package's, in lower case")
     parser.add_argument("--repeat", type=int, default=10)
     parser.add_argument("--folder", help="where the word ids are written; default: a temporary folder")
     parser.add_argument("--train", nargs=2, metavar=("IDS", "VOCAB_SIZE"), help=argparse.SUPPRESS)

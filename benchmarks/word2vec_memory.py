@@ -3,10 +3,10 @@
     python benchmarks/word2vec_memory.py                                                    # the package's corpus
     python benchmarks/word2vec_memory.py --corpus text.txt --min_count 1 --size 300
 
---corpus is a text file, a sentence a line, words between blanks. Skip-gram, one epoch, one thread. Shown are the
-resident memory of a process that has trained on a few words (torch, transformers and numba are larger than gensim,
-whatever is trained), its peak when it then trains on the corpus, and the difference: what vocabulary, matrices and
-training take.
+--corpus is a text file with one sentence per line and blanks between words. Skip-gram, one epoch, one thread. The
+table has the resident memory of a process that has trained on a few words (torch, transformers and numba are larger
+than gensim, whatever is trained), its peak when it then trains on the corpus, and the difference, which vocabulary,
+matrices and training take.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def train_ours(corpus, min_count, size, backend):
 
 
 def report(name, corpus, min_count, size):
-    """Trains on a few words, which imports and compiles, then on the corpus; prints the memory before and at most."""
+    """Trains on a few words, to import and compile, then on the corpus; prints the memory before and at the peak."""
     train = train_gensim if name == "gensim" else functools.partial(train_ours, backend=name)
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder) / "few.txt"

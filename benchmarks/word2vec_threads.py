@@ -1,9 +1,9 @@
-"""word2vec on several threads (Hogwild) against one: words per second by the clock, so that it needs an idle machine.
+"""word2vec on several threads (Hogwild) against one: words per second of wall time, so that it needs an idle machine.
 
     python benchmarks/word2vec_threads.py                                # 1 and 2 threads, on the default corpus
     python benchmarks/word2vec_threads.py --corpus text.txt --threads 4
 
---corpus is a text file, a sentence a line, words between blanks. Rounds alternate; each is one epoch.
+--corpus is a text file with one sentence per line and blanks between words. Rounds alternate; each is one epoch.
 """
 
 import argparse

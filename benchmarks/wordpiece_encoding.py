@@ -2,9 +2,9 @@
 
     python benchmarks/wordpiece_encoding.py --corpus my_texts/ --vocab_size 30000
 
-Both read the same texts in memory, a thousand at a time, and give the same ids, which is checked. Megabytes a
-CPU-second over all threads; each round starts with an empty encoder ("cold"), then reads all again ("warm"). The last
-line is the ratio of the medians, cold.
+Both read the same texts in memory, a thousand at a time; the benchmark checks that they give the same ids. The table
+has megabytes per CPU-second of all threads. Each round starts with an empty encoder ("cold"), then reads all texts
+again ("warm"). The last line is the ratio of the medians, cold.
 """
 
 import time
@@ -20,10 +20,10 @@ from hf_lineage.tokenization import train_wordpiece
 class BenchmarkArguments:
     """What is encoded, and how often."""
 
-    corpus: str | None = field(default=None, metadata={"help": "As load_corpus takes it; default: embedded text."})
+    corpus: str | None = field(default=None, metadata={"help": "As load_corpus takes it; default: Wikipedia text."})
     vocab_size: int = field(default=30_000, metadata={"help": "Vocabulary size of the tokenizer trained on it."})
     batch_size: int = field(default=1_000, metadata={"help": "Texts at a time."})
-    rounds: int = field(default=5, metadata={"help": "Rounds, each of all."})
+    rounds: int = field(default=5, metadata={"help": "Rounds; each runs all encoders."})
 
 
 def main():

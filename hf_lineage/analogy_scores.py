@@ -7,7 +7,9 @@ ANALOGY_METHODS = ("3CosAdd", "3CosMul")
 
 
 def analogy_scores(a, b, c, method: str):
-    """Cosines of candidates with a, b and c -> scores as d in "a is to b as c is to d": arrays or tensors.
+    """Cosines of candidates with a, b and c -> scores of the candidates as d in "a is to b as c is to d".
+
+    Cosines and scores are arrays or tensors.
 
     3CosAdd: cos b − cos a + cos c. 3CosMul: cos b · cos c / (cos a + 1e-6), each cosine first moved to [0, 1]
     (Levy and Goldberg, 2014, eq. 4 and its footnote).

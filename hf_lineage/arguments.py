@@ -92,10 +92,10 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Which text, and how to cut it."""
+    """Which text to read, and how to cut it."""
 
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
+        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: Wikipedia text."}
     )
     text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl and parquet."})
     sample_by: Literal["line", "paragraph", "document"] = field(
@@ -131,7 +131,7 @@ class LabelledDataArguments:
     validation_split: str = field(default="validation", metadata={"help": "The split that measures the training."})
     label_field: str = field(default="label", metadata={"help": "The column with the labels."})
     problem_type: Literal["single_label_classification", "regression", "multi_label_classification"] | None = field(
-        default=None, metadata={"help": "What the labels are; default: the whole column decides, and a line says so."}
+        default=None, metadata={"help": "What the labels are; default: the whole column decides (a line says how)."}
     )
     encoding: str = field(default="utf-8", metadata={"help": "Encoding of the text files, such as latin-1."})
 
@@ -189,14 +189,14 @@ class FineTuningArguments:
 
 
 class _SettingsLoader(yaml.SafeLoader):
-    """Reads `3e-4` as a number, as YAML 1.2 and Python do, and refuses a key that comes twice."""
+    """Reads `3e-4` as a number, as YAML 1.2 and Python do, and refuses a repeated key."""
 
     def construct_mapping(self, node, deep=False):
         seen = []
         for key, _ in node.value:
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value} comes twice", problem_mark=key.start_mark
+                    problem=f"{key.value} is set twice", problem_mark=key.start_mark
                 )
             seen.append(key.value)
         return super().construct_mapping(node, deep)
@@ -208,7 +208,7 @@ _SettingsLoader.add_implicit_resolver(
 
 
 def _read_settings(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
-    """Returns field -> value of a YAML file, each of the field's type."""
+    """Returns field -> value of a YAML file, each value of its field's type."""
     try:
         settings = _SettingsLoader(read_text(path)).get_single_data()
     except (OSError, CorpusError, yaml.YAMLError) as error:

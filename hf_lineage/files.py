@@ -22,7 +22,7 @@ class CorpusError(ValueError):
 def read_lines(
     path: str | os.PathLike, on_invalid: str = "error", *, remedy: str = "convert the file to UTF-8 text"
 ) -> Iterator[str]:
-    """The lines of a text file in UTF-8, packed by gzip if its name ends in .gz, without their ends.
+    """The lines of a text file in UTF-8, without line ends. The file is packed by gzip if its name ends in .gz.
 
     A byte order mark is dropped. Bytes that are not UTF-8, and NULs, are an error, or with `on_invalid="replace"` the
     character U+FFFD. `remedy` ends the message of that error.
@@ -43,9 +43,9 @@ def read_line_parts(
     *,
     remedy: str = "convert the file to UTF-8 text",
 ) -> Iterator[tuple[str, bool]]:
-    """`read_lines` in constant memory: lines of more than `longest` bytes in parts, and whether a line ends with one.
+    """As `read_lines`, in constant memory: lines of more than `longest` bytes in parts; True if a part ends its line.
 
-    Lines are cut behind a blank or tab; a word that is longer stays whole. Raises what `read_lines` does.
+    Lines are cut after a blank or tab; a word longer than `longest` stays whole. Raises what `read_lines` does.
     """
     unpack = gzip.open if Path(path).suffix.lower() == ".gz" else open
     number, offset = 1, 0
@@ -66,7 +66,7 @@ def _raw_parts(file, longest):
         for line in file:
             yield line, True
         return
-    # of a word that has not ended yet
+    # the bytes of a word that has not ended yet
     held = bytearray()
     ends = True
     while raw := file.readline(longest):
@@ -105,7 +105,7 @@ def _decode(line, place, start, on_invalid, remedy):
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary sibling, with the same ending, that takes the place of `path` at the end, and vanishes on an error.
+    """A temporary file next to `path`, with its suffix; it replaces `path` at the end, or is removed after an error.
 
     Raises:
         OSError: it cannot be written; the error names `path`.
@@ -126,18 +126,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str):
-    """`text` in UTF-8."""
+    """Writes `text` in UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, content):
-    """`content` as JSON, a line a value, letters of all languages as they are, numbers as `json_text` has them."""
+    """Writes `json_text` of `content`, one value per line."""
     write_text(path, json_text(content, indent=1))
 
 
 def json_text(content, indent: int | None = None) -> str:
-    """`content` as JSON that every reader takes: a number that is infinite or none at all is null."""
+    """`content` as JSON that every reader takes: infinite numbers and NaN become null. Letters are not escaped."""
     return json.dumps(_finite(content), ensure_ascii=False, indent=indent, allow_nan=False)
 
 

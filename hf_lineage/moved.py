@@ -38,7 +38,7 @@ class MovedModules(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         new_name = MOVED[spec.name]
-        # the level of the importing line: warnings do not count frames of the import machinery
+        # level 2 is the importing line, since warnings do not count frames of the import machinery
         warnings.warn(f"{spec.name} has moved to {new_name}", DeprecationWarning, stacklevel=2)
         module = import_module(new_name)
         spec.loader_state = module.__spec__

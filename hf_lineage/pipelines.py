@@ -72,7 +72,7 @@ class WordVectorPipeline(TakesEmptyLists, Pipeline):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         is_word = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
-        is_word[: len(self.tokenizer)] = True  # rows beyond are padding
+        is_word[: len(self.tokenizer)] = True  # further rows are padding
         is_word[self.tokenizer.all_special_ids] = False
         candidates = is_word.nonzero()[:restrict_vocab, 0]
         scores = scores.scatter(1, ids, -torch.inf)[:, candidates]
@@ -182,7 +182,7 @@ class TranslationPipeline(TakesEmptyLists, Pipeline):
         generate_kwargs=None,
         **options,
     ):
-        # an empty mapping copies
+        # an empty mapping copies all words, so only False turns this off
         keep_text = None if replace_unknown is None else replace_unknown is not False
         before = {"truncation": truncation, "keep_text": keep_text}
         after = {
@@ -231,7 +231,7 @@ class TranslationPipeline(TakesEmptyLists, Pipeline):
     @staticmethod
     def _alignments():
         try:
-            # within try, since transformers requires every other import of a file on the Hub to be installed
+            # in a try block: transformers requires all other imports of a file on the Hub to be installed
             from hf_lineage.inference import generated_alignment as alignments
             from hf_lineage.inference.given_alignment import eager_attention
         except ImportError as error:

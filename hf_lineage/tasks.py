@@ -1,4 +1,4 @@
-"""Registers our tasks when `transformers.pipeline` is imported, since that loads image and sound processors."""
+"""Registers our tasks when `transformers.pipeline` is imported, not before: that import loads image and sound code."""
 
 import sys
 from importlib import import_module
@@ -22,7 +22,7 @@ class PipelineTasks(MetaPathFinder):
             run(module)
             import_module("hf_lineage.pipelines")
 
-        # of this spec's loader only, which no other module has
+        # changes the loader of this spec only; no other module has it
         spec.loader.exec_module = run_both  # type: ignore[method-assign]
         return spec
 

@@ -57,7 +57,7 @@ def whole_texts(texts: Iterable[str]) -> Iterator[str]:
 
 
 def encodable_parts(texts: Iterable[str], encode: Callable[[list[str]], list[Sequence[int]]]) -> Iterator[str]:
-    """The texts in parts whose ids, end to end, are those of the text: a cut that `encode` looks across is removed.
+    """The texts in parts whose ids, joined, are those of the text: a cut that would change the ids is removed.
 
     Each cut is tested on the characters next to it.
     """

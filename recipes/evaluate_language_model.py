@@ -2,7 +2,7 @@
 
     python recipes/evaluate_language_model.py --model_name_or_path runs/mlp9 --corpus brown/ --sample_by document
 
-The model is any that `AutoModelForCausalLM` opens; those whose tokens are words fit best. The n-gram models are
+Any model that `AutoModelForCausalLM` opens will do; models whose tokens are words fit best. The n-gram models are
 counted on the training split, in the model's own tokens:
 
 trigram      interpolated (Jelinek and Mercer, 1980), its weights fitted to the validation split
@@ -123,7 +123,7 @@ def main():
                 learned = f"{network} ({weights[other]:.2f}) and {other}"
                 log_p[learned] = mixture(log_p[network], log_p[other], weights[other])
             for name, values in log_p.items():
-                results[name] = {**results.get(name, {}), split: perplexity_of(values, streams[split]).as_dict()}
+                results[name] = {**results.get(name, {}), split: perplexity_of(values, streams[split])}
 
     # 4. the table
     print(f"\n{'perplexity per token':<60}{'validation':>12}{'test':>12}")

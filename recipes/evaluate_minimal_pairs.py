@@ -32,7 +32,7 @@ class MinimalPairsArguments:
     limit_per_phenomenon: int | None = field(
         default=None, metadata={"help": "Use only the first pairs of each phenomenon."}
     )
-    batch_size: int = field(default=64, metadata={"help": "Sentences per batch (masked models: hidden tokens)."})
+    batch_size: int = field(default=64, metadata={"help": "Sentences per batch (masked models: masked tokens)."})
     device: str = field(default="cpu", metadata={"help": "Device of the models, such as cuda."})
 
 
@@ -68,9 +68,8 @@ def main():
                 architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ()
             )
             model = (AutoModelForMaskedLM if is_masked else AutoModelForCausalLM).from_pretrained(name).to(args.device)
-            result = measure_minimal_pairs(
-                model, tokenizer, rows, group_by=args.group_by, batch_size=args.batch_size
-            ).as_dict()
+            settings = {"group_by": args.group_by, "batch_size": args.batch_size}
+            result = measure_minimal_pairs(model, tokenizer, rows, **settings)
             results[name] = {"model_type": config.model_type, "parameters": model.num_parameters(), **result}
             print(f"{name}: {result['accuracy']:.4f} of {result['pairs']:,} pairs")
 

@@ -9,8 +9,8 @@
 
 The data set is a folder with files train, validation and optionally test (.jsonl, .json, .csv, .tsv, also .gz;
 .parquet), a file per split (--train_file, --validation_file, --test_file), or a name on the Hub. Labels are classes,
-several classes per row (lists) or numbers; a printed line says which, and --problem_type decides otherwise. A saved
-head of another size starts anew. After an interruption, run the same command again: training continues from the last
+several classes per row (lists) or numbers; a printed line says which, and --problem_type overrules it. A saved head
+of another size starts anew. After an interruption, run the same command again: training continues from the last
 complete checkpoint in output_dir.
 """
 
@@ -40,7 +40,7 @@ from hf_lineage.data import (
     task_tokenizer,
 )
 from hf_lineage.files import json_text
-from hf_lineage.metrics import score_classification
+from hf_lineage.metrics import classification_floors, score_classification, score_table
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -79,6 +79,7 @@ class ClassificationArguments:
     packing: bool = field(
         default=True, metadata={"help": "Join texts in one row without padding, where the model can."}
     )
+    floors: bool = field(default=True, metadata={"help": "Score the most frequent class and TF-IDF beside the model."})
 
 
 ARGUMENTS = (FineTuningArguments, ClassificationArguments, LabelledDataArguments, LineageTrainingArguments)
@@ -162,6 +163,11 @@ def main():
         callbacks=callbacks,
     )
 
+    def texts_and_labels(split):
+        columns = [data.splits[split][field][:] for field in fields]
+        texts = [[" ".join(text) if data.are_words else text for text in column] for column in columns]
+        return texts, encoded[split]["labels"][:]
+
     # 5. train and save: AutoModelForSequenceClassification.from_pretrained(output_dir) opens it
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
     trainer.save_model()
@@ -179,7 +185,15 @@ def main():
     with results.kept_on_error():
         for split in [split for split in ("validation", "test") if split in encoded]:
             scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
-            results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
+            scores = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
+            if args.floors and trainer.is_world_process_zero():
+                floors = classification_floors(
+                    *texts_and_labels("train"), *texts_and_labels(split), labels.problem_type
+                )
+                results[split] = {**scores, "floors": floors}
+                print(f"\n{split}\n{score_table(scores, floors)}")
+            else:
+                results[split] = scores
     if trainer.is_world_process_zero():
         print(json_text(results))
     if training_args.push_to_hub:

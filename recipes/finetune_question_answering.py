@@ -26,7 +26,7 @@ from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse
-from hf_lineage.data import Rows, permutation, question_rows, read_questions, task_tokenizer
+from hf_lineage.data import Rows, permutation, question_rows, read_questions, splits_for_training, task_tokenizer
 from hf_lineage.files import json_text, write_json, write_text
 from hf_lineage.metrics import best_null_threshold, find_answers, score_answers, score_table
 from hf_lineage.training import (
@@ -65,15 +65,8 @@ def main():
     output_dir = Path(training_args.output_dir)
 
     # 2. data: rows of question and text, long texts in several
-    questions = read_questions(data_args.source, encoding=data_args.encoding)
-    if missing := {"train", data_args.validation_split} - set(questions):
-        raise ValueError(
-            f"dataset is {data_args.source}, which has no split {' and no '.join(sorted(missing))}, but "
-            f"{', '.join(questions)}: set validation_split to the split that measures training"
-        )
-    splits = {"train": questions["train"], "validation": questions[data_args.validation_split]}
-    if "test" in questions and data_args.validation_split != "test":
-        splits["test"] = questions["test"]
+    found = read_questions(data_args.source, encoding=data_args.encoding)
+    splits = splits_for_training(data_args.source, found, data_args.validation_split)
     if model_args.max_train_samples is not None:
         order = permutation(0, 0, len(splits["train"]))[: model_args.max_train_samples]
         splits["train"] = [splits["train"][number] for number in order]

@@ -112,7 +112,7 @@ class LineageArguments:
 
     output_dir: str = field(default="runs/lineage", metadata={"help": "Folder for models and report."})
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
+        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: Wikipedia text."}
     )
     stations: list[str] | None = field(
         default=None, metadata={"help": "Stations, such as nnlm gpt bert; default: all."}
@@ -279,9 +279,9 @@ def describe_bert(name: str, folder: Path) -> dict:
         "train_seconds": results["train_seconds"],
         **shown,
         "samples": results["samples"],
-        "result": f"{test['masked_word_accuracy']:.0%} of hidden pieces guessed; next sentence "
+        "result": f"{test['masked_word_accuracy']:.0%} of masked pieces guessed; next sentence "
         f"{test['next_sentence_accuracy']:.0%} (majority {test['next_sentence_majority']:.0%})",
-        "html": f"<h3>Hidden words it fills in</h3>\n{guesses}<h3>Where its heads look</h3>\n"
+        "html": f"<h3>Masked words it fills in</h3>\n{guesses}<h3>Where its heads look</h3>\n"
         f"<p>{escape(LOOKING, quote=False)}</p>\n{looking}",
     }
 
@@ -348,7 +348,7 @@ def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list
             "learns less from this little text than the models that write.</p>"
         )
         table = numbers_table([results["bert"]], keys)
-        sections.append(("BERT guesses hidden words", text + table + results["bert"]["html"]))
+        sections.append(("BERT guesses masked words", text + table + results["bert"]["html"]))
     if any(similarities.values()):
         sections.append(("One word, two sentences", words_in_context_section(SENSES, similarities)))
     return sections

@@ -53,7 +53,7 @@ class BERTPretrainingArguments:
     short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
     language: str | None = field(
         default=None,
-        metadata={"help": "Language of the text, such as de, for cutting sentences; default: told from its script."},
+        metadata={"help": "Language of the text, such as de, for cutting sentences; default: by its writing system."},
     )
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
     dynamic_masking: bool = field(
@@ -122,7 +122,7 @@ def main():
 
     train_settings = {}
     if data_args.streaming:
-        # each process makes its own batches: a batch joined in one row cannot be shared out
+        # each process makes its own batches: a batch joined in one row cannot be split among processes
         training_args.accelerator_config.dispatch_batches = False
     else:
         train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
@@ -189,7 +189,7 @@ def main():
         )
         with results.kept_on_error():
             for split, data in held_out.items():
-                results[split] = measure_bert_pretraining(model, data).as_dict()
+                results[split] = measure_bert_pretraining(model, data)
                 print(f"{split}: {json_text(results[split])}")
             fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
             results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]

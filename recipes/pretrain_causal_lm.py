@@ -216,10 +216,9 @@ def main():
         )
         with results.kept_on_error():
             for split in ("validation", "test"):
-                perplexity = measure_perplexity(
+                results[split] = measure_perplexity(
                     model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
                 )
-                results[split] = perplexity.as_dict()
                 print(f"{split}: {json_text(results[split])}")
     if training_args.push_to_hub:
         trainer.push_to_hub()

@@ -24,12 +24,12 @@ from hf_lineage.inference.given_alignment import NoAttentionError, align
 from hf_lineage.metrics import (
     BLEU,
     AlignmentErrorRate,
-    Perplexity,
     bleu_of_generated,
     bleu_tokenizer,
     generated_texts,
     is_lowercasing,
     parse_links,
+    perplexities,
 )
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
 from hf_lineage.tokenization import TRAINERS, translation_tokenizer
@@ -192,7 +192,7 @@ def main():
             references, texts = corpora["test"]["target"][:], generated_texts(tokenizer, answers.predictions)
             labels = [row["labels"] for row in pairs["test"]]
             # the end of a sentence counts as a word and as a character, as it counts as a token
-            perplexity = Perplexity(
+            perplexity = perplexities(
                 nll=results["test"]["loss"] * sum(map(len, labels)),
                 num_tokens=sum(map(len, labels)),
                 num_words=sum(numbers_of_words(references)) + len(references),
@@ -200,7 +200,7 @@ def main():
                 num_unknown=sum(int((row == tokenizer.unk_token_id).sum()) for row in labels),
             )
             signature = BLEU().compute(predictions=texts, references=references, **bleu)["signature"]
-            results["test"] = results["test"] | {"bleu_signature": signature} | perplexity.as_dict()
+            results["test"] = results["test"] | {"bleu_signature": signature} | perplexity
             lengths = numbers_of_words(corpora["test"]["source"][:])
             results["bleu_by_length"] = bleu_by_length(texts, references, lengths, data_args.length_bounds, **bleu)
             gold = corpora["test"]["alignment"][:] if "alignment" in corpora["test"].column_names else None

@@ -10,8 +10,8 @@ columns decide the question:
 tokens, upos (--tag_field)                        logistic regression on each layer's vectors predicts each word's tag
 sentence1, index1, sentence2, index2, label (WiC) a cosine above a learned threshold means the same sense
 
-A model is any that `AutoModel` opens and that has hidden_states. A word's vector is the mean of its pieces' vectors.
-Each seed draws its own training rows. Writes results.json and layers.png. Needs the extras finetune and demo.
+Any model that `AutoModel` opens and that has hidden_states will do. A word's vector is the mean of its pieces'
+vectors. Each seed draws its own training rows. Writes results.json and layers.png. Needs the extras finetune and demo.
 """
 
 from collections import Counter, defaultdict

@@ -20,7 +20,7 @@ class TokenizerArguments:
 
     output_dir: str = field(metadata={"help": "Folder of the tokenizer; AutoTokenizer.from_pretrained opens it."})
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: embedded text."}
+        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: Wikipedia text."}
     )
     text_field: str = field(default="text", metadata={"help": "Field that holds the text in jsonl and parquet."})
     kind: Literal["wordpiece", "byte_pairs", "word_level", "character"] = field(

@@ -40,7 +40,7 @@ def seed():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The folder of optional data sets beside the checkout; the test is skipped where it is absent."""
+    """The folder of optional data sets next to the checkout; without it, the test is skipped."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the optional data sets in {SHARED_DATA}")
     return SHARED_DATA

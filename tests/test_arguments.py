@@ -75,7 +75,7 @@ def test_without_a_file():
         ("name: x\noptions: 3", "options .* must be dict or null"),
         ("name: x\nhelp: 1", "unknown keys .*help"),
         ("name: x\nratte: 1", r"ratte \(did you mean rate\?\)"),
-        ("name: x\nname: y", "name comes twice"),
+        ("name: x\nname: y", "name is set twice"),
         ("", "not a NoneType"),
         ("\xff", "cannot read the recipe file"),
     ],

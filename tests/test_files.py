@@ -72,7 +72,7 @@ def test_lines_of_marked_and_packed_files(tmp_path):
         assert list(read_lines(tmp_path / name)) == ["a é", "b", "", "猫"]
     assert read_text(tmp_path / "a.txt") == "a é\nb\n\n猫"
     (tmp_path / "cut.gz").write_bytes(gzip.compress(content)[:-9])
-    with pytest.raises(CorpusError, match="cut.gz is not a whole gzip file"):
+    with pytest.raises(CorpusError, match=r"cut\.gz.*gzip"):
         list(read_lines(tmp_path / "cut.gz"))
 
 

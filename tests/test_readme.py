@@ -99,7 +99,7 @@ def test_links_between_pages_lead_somewhere(page):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.py")), ids=lambda path: path.name)
 def test_every_recipe_is_documented(path):
-    """Its own section in the reference, and a row in the table beside the scripts."""
+    """Its own section in the reference, and a row in the table of scripts."""
     assert path.name.replace(".", "") in anchors(ROOT / "docs" / "recipes.md")
     assert f"`recipes/{path.name}`" in (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Reads foreign file formats strictly, without running anything in them, and writes them.
+"""Reads and writes the file formats of other programs; reading checks everything and runs no code in the files.
 
 `from_x` gives our model (tokenizer, vectors), `to_x` theirs. `WordVectors.load` and `save` (`hf_lineage.word_vectors`)
 read and write vectors in the formats of word2vec, GloVe and fastText.
@@ -54,7 +54,7 @@ RENAMED = {
 
 
 if not TYPE_CHECKING:
-    # hidden from type checkers, since it would tell them that every name exists
+    # hidden from type checkers: it would tell them that every name exists
     def __getattr__(name: str):
         if name not in RENAMED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

@@ -27,9 +27,9 @@ from hf_lineage.models.modeling_rnn import LSTMForCausalLM
 
 # rnns.0.module.weight_hh_l0_raw with weight dropout (fastai: rnns.0.weight_hh_l0_raw), rnns.0.weight_hh_l0 without
 WEIGHT = re.compile(r"rnns\.(\d+)\.(?:module\.)?(weight_ih|weight_hh|bias_ih|bias_hh)_l0(_raw)?")
-# fastai's model is a sequence of two: 0. the encoder and the LSTMs, 1. the decoder
+# fastai's model has two parts: 0. is the encoder and the LSTMs, 1. the decoder
 FASTAI = re.compile(r"0\.(?=encoder\.|rnns\.)|1\.(?=decoder\.)")
-# the module that drops embeddings holds a second copy of them: fastai 1 and 2, and before
+# second copies of the embeddings, in the module that drops some: in fastai 1 and 2, and in older versions
 FASTAI_COPIES = {"0.encoder_dp.emb.weight", "0.encoder_with_dropout.embed.weight"}
 
 
@@ -40,8 +40,8 @@ def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMFor
     data, or `itos` in older versions), which the weights do not contain.
 
     Raises:
-        ValueError: a weight is missing, has no place, or has a shape that no LSTM of this code has (GRU, QRNN and
-            backward layers are not read); or the file is not in safetensors.
+        ValueError: a weight is missing, unknown, or of a shape that no LSTM of this code has (GRU, QRNN and backward
+            layers are not read); or the file is not in safetensors.
     """
     if isinstance(state, str | Path):
         state = read_safetensors(state)
@@ -69,7 +69,7 @@ def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMFor
         missing = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"} - weights.keys()
         if missing or weights["weight_hh"].shape[0] != 4 * weights["weight_hh"].shape[1]:
             shapes = {name: list(weight.shape) for name, weight in weights.items()}
-            raise ValueError(f"rnns.{i} is no LSTM: its weights are {shapes}")
+            raise ValueError(f"rnns.{i} is not an LSTM: its weights are {shapes}")
     sizes = [layers[i]["weight_hh"].shape[1] for i in range(len(layers))]
     if len(set(sizes[:-1])) > 1:
         raise ValueError(f"the layers have {sizes} units; all but the last must be of one size")

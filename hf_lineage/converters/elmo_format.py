@@ -1,8 +1,8 @@
 """ELMo's published files: options.json with the sizes, and an hdf5 file with the weights.
 
-The layout is that of the authors' TensorFlow program: matrices [in, out]; `char_embed` without the row of padding;
-the gates i, g, f, o of one LSTM matrix over [x; h]; a forget bias to which 1 is added when the network runs. The
-softmax is not part of it.
+The layout is that of the authors' TensorFlow program: matrices are [in, out]; `char_embed` has no row for padding; one
+LSTM matrix over [x; h] holds the gates i, g, f, o; the network adds 1 to the forget bias when it runs. The softmax is
+not in the file.
 
 Every array is checked before it is read: it must have the shape that options.json gives it, and be stored
 uncompressed, in one piece and in this file, so that reading never takes more memory than the file's size.
@@ -69,7 +69,7 @@ def to_elmo(model: ELMoModel, folder: str | Path):
 
 
 def from_elmo_token_vectors(path: str | Path, vocab_size: int, size: int) -> torch.Tensor:
-    """The published programs' cache of token vectors [V, P] (`embedding`), by the words' places in their vocabulary.
+    """The published programs' cache of token vectors [V, P] (`embedding`), in the order of their vocabulary.
 
     Raises:
         ValueError: the array is missing or has another shape.
@@ -87,7 +87,7 @@ def _read_options(path: Path) -> ELMoConfig:
         options = json.loads(read_text(path))
         lstm, characters = options["lstm"], options["char_cnn"]
         return ELMoConfig(
-            # the softmax's vocabulary, in options of a training run only
+            # the size of the softmax, which only the options of a training run have
             vocab_size=options.get("n_tokens_vocab", 1),
             num_characters=262,
             max_characters=characters["max_characters_per_token"],

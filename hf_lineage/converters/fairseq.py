@@ -64,7 +64,7 @@ def fill(model: TransformerForConditionalGeneration, weights: Mapping[str, Tenso
         names["lm_head.bias"] = "output_bias"
     if lost := set(names.values()) ^ weights.keys():
         raise ValueError(
-            f"{source} is no post-norm Transformer of these sizes: {', '.join(sorted(lost)[:5])} "
+            f"{source} is not a post-norm Transformer of these sizes: {', '.join(sorted(lost)[:5])} "
             f"{'is missing' if lost - weights.keys() else 'has no place in it'}"
         )
     parameters = dict(model.named_parameters())
@@ -82,9 +82,9 @@ def from_fairseq(
 ) -> TransformerForConditionalGeneration:
     """A `TransformerForConditionalGeneration` with the weights of a fairseq `transformer` (post-norm, all shared).
 
-    `weights` is the state dict, or its safetensors file. It gives all sizes except the number of heads, 8 in the base
-    model. Special tokens are fairseq's (<s> 0, <pad> 1, </s> 2, which also starts the target), unless `settings`,
-    fields of `TransformerConfig`, say otherwise.
+    `weights` is the state dict, or its safetensors file. It gives all sizes except the number of heads, which is 8 in
+    the base model. `settings` are fields of `TransformerConfig`. By default the special tokens are fairseq's: <s> 0,
+    <pad> 1, </s> 2, which also starts the target.
 
     Raises:
         ValueError: the weights belong to another architecture (pre-norm, learned positions, separate embeddings), are

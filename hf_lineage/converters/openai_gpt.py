@@ -1,8 +1,9 @@
 """GPT's published weights and tokenizer: OpenAI's numpy shards, and transformers' `openai-gpt` folders.
 
-OpenAI's folder holds `params_0.npy`, ... (end to end, all tensors of `params_shapes.json`), `encoder_bpe_40000.json`
-(token -> id) and `vocab_40000.bpe` (the merges). Both layouts store layers [in, out], with query, key and value in
-one. Nothing is unpickled, and a file whose header announces more than it holds is refused.
+OpenAI's folder holds `params_0.npy`, ... (joined, they are all tensors of `params_shapes.json`),
+`encoder_bpe_40000.json` (token -> id) and `vocab_40000.bpe` (the merges). Both layouts store layers as [in, out], with
+query, key and value in one matrix. Nothing is unpickled, and a file whose header announces more than it holds is
+refused.
 """
 
 import json
@@ -37,11 +38,11 @@ MAX_TEXT_BYTES = 2**28
 
 STANDARD_MARKS = {"[—―–]": "-", "…": "...", "[´‘’]": "'", "[“”]": '"'}
 WORDS = (
-    # runs of one mark
+    # runs of the same punctuation mark
     r"\n|-+|~+|!+|\"+|;+|\?+|,+|\)+|\(+|\\+|/+|\*+|\[+|\]+|\}+|\{+|\|+|_+|\++",
     # a full stop ends a word, but not within a number
     r"\.+(?!\w)|(?<![\w.])\.+",
-    # marks, but @name is one word
+    # single marks, but @name is one word
     r"@(?!\w)|[#$%&:<=>^`]",
     # contractions: has n't, she 's, quotes
     r"n't(?!\w)|'(?:s|m|d|re|ve|ll)(?!\w)|(?<!n)'(?!(?:s|m|d|re|ve|ll)(?!\w))",
@@ -65,7 +66,7 @@ def from_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = Non
     if num_attention_heads is None:
         if hidden_size % HEAD_SIZE:
             raise ValueError(
-                f"{folder}: hidden size {hidden_size} is no multiple of {HEAD_SIZE}, the published size of a head: "
+                f"{folder}: hidden size {hidden_size} is not a multiple of {HEAD_SIZE}, the published size of a head: "
                 "give num_attention_heads"
             )
         num_attention_heads = hidden_size // HEAD_SIZE
@@ -120,10 +121,10 @@ def to_openai_gpt(model: GPTForCausalLM) -> OpenAIGPTLMHeadModel:
 def from_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokenizerFast:
     """GPT's tokenizer from `encoder_bpe_40000.json` and `vocab_40000.bpe`: lower-cased BPE whose words end in `</w>`.
 
-    The text is standardised as in the released code: runs of marks stand alone, typographic quotes and dashes become
-    plain ones; repairing broken encodings, as ftfy does, is left to the caller. It is cut into words, marks and
-    English contractions ("has n't"), which agrees with spaCy on nearly all of BooksCorpus; spaCy's list of
-    abbreviations ("Mr.") is not reproduced. A line end is a token.
+    The text is standardised as in the released code: runs of the same punctuation mark are separate words, and
+    typographic quotes and dashes become plain ones. Repairing broken encodings, as ftfy does, is left to the caller.
+    The text is cut into words, punctuation marks and English contractions ("has n't"), which agrees with spaCy on
+    nearly all of BooksCorpus; spaCy's list of abbreviations ("Mr.") is not reproduced. A line end is a token.
 
     Raises:
         ValueError: a file is not of this kind: not JSON, not text, the ids are not 0, 1, 2, ..., a merge is not two
@@ -174,7 +175,7 @@ def from_openai_bpe(encoder: str | Path, merges: str | Path) -> PreTrainedTokeni
 
 
 def _correspondence(config: GPTConfig) -> Iterator[tuple[str, list[str]]]:
-    """transformers' name of each tensor, in the order of the shards, and our names, end to end."""
+    """transformers' name of each tensor, in the order of the shards, and our names for its parts."""
     yield "positions_embed.weight", ["embed_positions.weight"]
     yield "tokens_embed.weight", ["embed_tokens.weight"]
     for layer in range(config.num_hidden_layers):

@@ -2,7 +2,7 @@
 
 Their own checkpoints are pickles, which may run any code, and are not opened here. Convert one that you trust to
 safetensors, where their own code has loaded the `checkpoint`. safetensors holds no shared tensors, so tied weights are
-copied. OpenNMT-py keeps the output layer separate, JoeyNMT has everything in one:
+copied. OpenNMT-py stores the output layer apart, JoeyNMT stores all weights together; this converts both:
 
     from safetensors.torch import save_file
 
@@ -36,7 +36,12 @@ OPENNMT = {
     "output": "generator.0.weight",
     "output_bias": "generator.0.bias",
     "general": "decoder.attn.linear_in.weight",
+    "key": "decoder.attn.linear_context.weight",
+    "query": "decoder.attn.linear_query.weight",
+    "bias": "decoder.attn.linear_query.bias",
+    "energy": "decoder.attn.v.weight",
     "answer": "decoder.attn.linear_out.weight",
+    "answer_bias": "decoder.attn.linear_out.bias",
 }
 JOEYNMT = {
     "source": "src_embed.lut.weight",
@@ -71,7 +76,7 @@ def cell_names(config: LuongConfig, stacked: bool) -> dict[str, str]:
 
 
 def matrices(model: LuongForConditionalGeneration) -> dict[str, Tensor]:
-    """The parameters besides the cells', by the keys of `OPENNMT` and `JOEYNMT`."""
+    """The parameters outside the cells, by the keys of `OPENNMT` and `JOEYNMT`."""
     decoder, alignment = model.model.decoder, model.model.decoder.alignment
     found = {
         "source": model.model.encoder.embed_tokens.weight,
@@ -92,10 +97,10 @@ def matrices(model: LuongForConditionalGeneration) -> dict[str, Tensor]:
 
 
 def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) -> LuongForConditionalGeneration:
-    """A model with the sizes of the weights, filled; `found` has our keys for matrices, theirs for cells."""
+    """A model with these weights and their sizes; `found` has our keys for matrices, and theirs for cells."""
     for name in ("source", "target", "output", "context_part", "encoder.rnn.weight_hh_l0"):
         if name not in found:
-            raise ValueError(f"{source} has no weight for {name}: it is no recurrent model with attention")
+            raise ValueError(f"{source} has no weight for {name}: it is not a recurrent model with attention")
     gates, size = found["encoder.rnn.weight_hh_l0"].shape
     kind = {4: "lstm", 3: "gru"}.get(gates // size)
     if kind is None:
@@ -107,8 +112,8 @@ def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) 
     embedding_size, hidden_size = found["source"].shape[1], found["context_part"].shape[0]
     if found["target"].shape[1] != embedding_size:
         raise ValueError(
-            f"{source} has word vectors of {embedding_size} and {found['target'].shape[1]} numbers for source and "
-            "target; the sizes must be equal"
+            f"{source} has source word vectors of size {embedding_size} and target word vectors of size "
+            f"{found['target'].shape[1]}; the sizes must be equal"
         )
     first = found["decoder.rnn.layers.0.weight_ih" if stacked else "decoder.rnn.weight_ih_l0"]
     model = LuongForConditionalGeneration(
@@ -128,6 +133,7 @@ def build(found: dict[str, Tensor], source: str, stacked: bool, settings: dict) 
                 "reverse_source": False,
                 "bridge": "dense" if "bridge" in found else "copy",
                 "attention": "concat" if "energy" in found else "general" if "key" in found else "dot",
+                "attention_bias": "bias" in found,
                 "input_feeding": first.shape[1] > embedding_size,
                 "answer_bias": "answer_bias" in found,
                 "output_bias": "output_bias" in found,
@@ -160,14 +166,13 @@ def renamed(weights: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
 
 
 def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> LuongForConditionalGeneration:
-    """The model of OpenNMT-py's `rnn` or `brnn` encoder and `rnn` decoder (LSTM or GRU, attention general or dot).
+    """The model of OpenNMT-py's `rnn` or `brnn` encoder and `rnn` decoder (LSTM, GRU; attention general, dot, mlp).
 
     `weights`: see above, or their safetensors file. `settings` are fields of `LuongConfig` (dropout, tokens, …).
 
     Raises:
-        ValueError: it is another architecture (mlp or copy attention, bridge, context gate, features, no attention),
-            or the file is not in safetensors. The mlp attention, vᵀ tanh(W s + b + U h), has a bias; the additive
-            scores of Bahdanau, Luong and JoeyNMT have none.
+        ValueError: it is another architecture (copy attention, coverage, bridge, context gate, features, no
+            attention), or the file is not in safetensors.
     """
     weights, source = read(weights)
     found = renamed(weights, OPENNMT)
@@ -177,7 +182,9 @@ def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> Luon
     if "general" in found:
         # (A s) · h = s · (Aᵀ h)
         found["key"] = found.pop("general").T
-    return build(found, source, "decoder.rnn.layers.0.weight_ih" in found, settings)
+    # their global attention has no tanh around the answer if its score has one
+    answer = {"answer_act": "linear" if "energy" in found else "tanh"}
+    return build(found, source, "decoder.rnn.layers.0.weight_ih" in found, answer | settings)
 
 
 def from_joeynmt(
@@ -219,8 +226,6 @@ def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool
         raise ValueError(
             f"cell {config.cell!r} with reset_mode {config.reset_mode!r} has no place in the other format"
         )
-    if names.keys() - found.keys() - {"general", "query", "energy"}:
-        raise ValueError(f"the model has no {', '.join(sorted(names.keys() - found.keys()))}")
     weights = {names[name]: tensor for name, tensor in found.items()}
     for ours, theirs in cell_names(config, stacked).items():
         cell = model.model.get_submodule(ours)
@@ -234,23 +239,26 @@ def export(model, names: dict[str, str], found: dict[str, Tensor], stacked: bool
 
 
 def to_opennmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
-    """The model's weights under OpenNMT-py's names, the output layer's under "generator.", also written to `path`.
+    """The model's weights under OpenNMT-py's names, the output layer's under "generator."; writes them to `path` too.
 
     Raises:
         ValueError: OpenNMT-py does not have a feature of the model.
     """
-    if model.config.attention not in ("general", "dot"):
-        raise ValueError(f"attention is {model.config.attention!r}; OpenNMT-py's is read as general or dot")
-    found = matrices(model)
+    if model.config.attention not in ("general", "dot", "concat"):
+        raise ValueError(f"attention is {model.config.attention!r}; OpenNMT-py has general, dot and concat (mlp)")
+    found, additive = matrices(model), model.config.attention == "concat"
     found["answer"] = torch.cat([found.pop("context_part"), found.pop("state_part")], dim=1)
-    if "key" in found:
+    if model.config.attention == "general":
         found["general"] = found.pop("key").T
-    wanted = {"bridge": "copy", "answer_bias": False, "output_bias": True}
+    wanted = {"bridge": "copy", "output_bias": True, "attention_bias": additive, "answer_bias": additive}
+    wanted["answer_act"] = "linear" if additive else "tanh"
+    if additive:
+        wanted["attention_size"] = model.config.hidden_size
     return export(model, OPENNMT, found, model.config.input_feeding, path, wanted)
 
 
 def to_joeynmt(model: LuongForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:
-    """The model's weights under JoeyNMT's names, also written to `path`, for `embeddings: scale: False`.
+    """The model's weights under JoeyNMT's names, for `embeddings: scale: False`; writes them to `path` too.
 
     Raises:
         ValueError: JoeyNMT does not have a feature of the model, or needs one that the model lacks (a bridge,
@@ -261,4 +269,5 @@ def to_joeynmt(model: LuongForConditionalGeneration, path: str | Path | None = N
     found = matrices(model)
     found["answer"] = torch.cat([found.pop("state_part"), found.pop("context_part")], dim=1)
     wanted = {"bridge": "dense", "answer_bias": True, "output_bias": False, "bidirectional": True}
+    wanted |= {"attention_bias": False, "answer_act": "tanh"}
     return export(model, JOEYNMT, found, False, path, wanted | {"attention_size": model.config.hidden_size})

@@ -11,7 +11,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of the file by name.
 
     Raises:
-        ValueError: it is not a whole safetensors file, but for example a pickle; the error says how to make one.
+        ValueError: it is not a whole safetensors file (it may be a pickle); the error says how to make one.
         OSError: it cannot be read.
     """
     try:

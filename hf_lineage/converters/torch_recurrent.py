@@ -49,7 +49,7 @@ def from_torch(module: nn.RNN | nn.LSTM | nn.GRU, **fields) -> RNNModel:
     The module has no embeddings, so those of the model are newly drawn.
 
     Raises:
-        ValueError: `module` is none of the three modules.
+        ValueError: `module` is not one of these three.
     """
     if not isinstance(module, nn.RNN | nn.LSTM | nn.GRU):
         raise ValueError(f"module is a {type(module).__name__}; it must be an nn.RNN, nn.LSTM or nn.GRU")

@@ -1,11 +1,17 @@
 """Corpora, and the data sets made from them."""
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
+from hf_lineage.data.choice_questions import ChoiceQuestion, read_choice_questions
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
 from hf_lineage.data.corpus import CorpusTexts, load_corpus
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
-from hf_lineage.data.labelled_files import LabelledRows, read_labelled, read_labelled_file
+from hf_lineage.data.labelled_files import (
+    LabelledRows,
+    read_labelled,
+    read_labelled_file,
+    splits_for_training,
+)
 from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_splits, load_labelled
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
@@ -37,6 +43,7 @@ __all__ = [
     "BiLMStream",
     "BidirectionalStreams",
     "BlocksWithNegatives",
+    "ChoiceQuestion",
     "ContiguousBlocks",
     "CorpusError",
     "CorpusTexts",
@@ -84,12 +91,14 @@ __all__ = [
     "load_parallel_corpus",
     "permutation",
     "question_rows",
+    "read_choice_questions",
     "read_documents",
     "read_labelled",
     "read_labelled_file",
     "read_parts",
     "read_questions",
     "split_sentences",
+    "splits_for_training",
     "tagged_rows",
     "tags_of_tokens",
     "task_tokenizer",

@@ -116,7 +116,7 @@ class BidirectionalStreams(ParallelStreams, randomness.EpochDataset):
     Trainer counts them. With `num_negatives`, negative_ids [K] are drawn from the log-uniform distribution over
     `vocab_size` words, as a function of (seed, epoch, step), and are the same for all streams.
 
-    `restart_share` of the blocks, a function of (seed, epoch, block), have `restarts` true: `TruncatedBPTTTrainer`
+    A share `restart_share` of the blocks, chosen by (seed, epoch, block), has `restarts` true: `TruncatedBPTTTrainer`
     starts them from an empty state. A model whose states are always carried sees an empty state only once per stream,
     so it may predict poorly from one.
 

@@ -1,60 +1,99 @@
-"""Writing without blanks between words: Chinese characters and Japanese kana."""
+"""Writing without blanks between words: Chinese characters and kana, Thai, Lao, Khmer, Burmese, Tibetan and others."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-# kana, ideographs with their extensions, and the compatible ones
-CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-# a word has about two characters, a sentence many more
-MOST_CHARACTERS_OF_WORDS = 4
+# with their extensions, the compatible ones, and Yi; then kana
+IDEOGRAPHS = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua48c\uf900-\ufaff\U00020000-\U0003ffff"
+CJK = f"[{IDEOGRAPHS}\u3040-\u30ff\u31f0-\u31ff]"
+# a syllable and the dot behind it
+TIBETAN = "[\u0f40-\u0fbc]+[\u0f0b\u0f0c]?"
+# Thai and Lao; Myanmar with its extensions; Khmer; the Tai scripts; Balinese and Javanese
+SPANS = [
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x1950, 0x19DF),
+    (0x1A20, 0x1AAF),
+    (0x1B00, 0x1B7F),
+    (0xA980, 0xA9FF),
+    (0xAA60, 0xAADF),
+]
+# Unicode counts the vowel AM of Thai and Lao among the letters, but no boundary is before it
+AM = "\u0e33\u0eb3"
+# the letter after these is written below
+STACKERS = "\u1039\u17d2\u1a60\u1b44\ua9c0"
+
+
+def _of_category(first: str) -> str:
+    """The characters of `SPANS` whose category begins with a letter."""
+    characters = (chr(code) for start, end in SPANS for code in range(start, end + 1))
+    return "".join(c for c in characters if unicodedata.category(c).startswith(first) and c not in AM)
+
+
+_LETTER, _MARKS = f"[{_of_category('L')}]", f"[{_of_category('M')}{AM}\u200c\u200d]*"
+CLUSTER = f"{_LETTER}(?:{_MARKS}[{STACKERS}]{_LETTER})*{_MARKS}"
+WITHOUT_BLANKS = re.compile(f"{CJK}|{TIBETAN}|{CLUSTER}")
+# a word has about two characters or syllables, or three clusters; a sentence has many more
+MOST_OF_WORDS = [(re.compile(f"{CJK}|{TIBETAN}"), 4), (re.compile(CLUSTER), 6)]
 
 
 @dataclass(frozen=True)
 class WordCount:
     """The words of a text, or of a corpus (`sum` them), counted for both ways of writing.
 
-    between_blanks: words between white space; with_characters: words if each of these characters is one;
-    characters: number of these characters; chunks: number of stretches between white space that hold one.
+    between_blanks: words between white space or U+200B; with_characters: words if each character of writing without
+    blanks is one; surplus: by how much the stretches between blanks hold more such characters than words do.
+
+    A character is a Chinese or Japanese one, a Tibetan syllable, or in Thai, Lao, Khmer, Burmese and their relatives
+    a letter with its marks and the letters below it. Word boundaries of Unicode (UAX 29) without a dictionary are the
+    same, but for the letters below.
     """
 
     between_blanks: int = 0
     with_characters: int = 0
-    characters: int = 0
-    chunks: int = 0
+    surplus: int = 0
 
     @classmethod
     def of(cls, text: str) -> "WordCount":
-        chunks = text.split()
-        if text.isascii():
-            return cls(len(chunks), len(chunks))
-        found = [number for number in map(len, map(CJK.findall, chunks)) if number]
-        apart = len(CJK.sub(" x ", text).split()) if found else len(chunks)
-        return cls(len(chunks), apart, sum(found), len(found))
+        if text.isascii() or not WITHOUT_BLANKS.search(text):
+            words = len(_chunks(text))
+            return cls(words, words)
+        chunks, surplus = _chunks(text), 0
+        for pattern, most in MOST_OF_WORDS:
+            found = [len(pattern.findall(chunk)) for chunk in chunks]
+            surplus += sum(number - most for number in found if number)
+        return cls(len(chunks), len(_chunks(WITHOUT_BLANKS.sub(" x ", text))), surplus)
 
     def __add__(self, other: "WordCount") -> "WordCount":
         return WordCount(
             self.between_blanks + other.between_blanks,
             self.with_characters + other.with_characters,
-            self.characters + other.characters,
-            self.chunks + other.chunks,
+            self.surplus + other.surplus,
         )
 
     @property
     def without_blanks(self) -> bool:
-        """Whether each such character counts as a word: if a stretch holds more than four on average."""
-        return self.characters > MOST_CHARACTERS_OF_WORDS * self.chunks
+        """Whether each such character counts as a word: if stretches hold more than words do on average."""
+        return self.surplus > 0
 
     @property
     def words(self) -> int:
         return self.with_characters if self.without_blanks else self.between_blanks
 
 
-def numbers_of_words(texts: Sequence[str]) -> list[int]:
-    """The number of words per text; in a corpus written without blanks, each such character is a word.
+def _chunks(text: str) -> list[str]:
+    # Khmer, Burmese and Thai are also written with this blank of no width
+    return text.replace("\u200b", " ").split()
 
-    A corpus counts as written without blanks if a stretch between blanks holds more than four of them on average.
+
+def numbers_of_words(texts: Sequence[str]) -> list[int]:
+    """The number of words per text; in a corpus written without blanks, each such character is a word (`WordCount`).
+
+    A corpus counts as written without blanks if a stretch between blanks holds more of them than words do on average.
     """
     counts = [WordCount.of(text) for text in texts]
     if sum(counts, WordCount()).without_blanks:

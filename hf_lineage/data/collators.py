@@ -17,10 +17,11 @@ class PackingCollator:
     becomes "labels", as in transformers' collators.
 
     These fields have one entry per token: those that tokenizers give, those named in `per_token`, and "labels" that
-    are lists of whole numbers. A whole number is the text's class, a list of floating-point numbers its classes.
+    are lists of whole numbers. Other labels belong to the whole text: a number is its class, a list of floating-point
+    numbers says which of several classes it has.
 
     Raises:
-        ValueError: an example has no tokens, or the entries of a field per token do not match the tokens.
+        ValueError: an example has no tokens, or a field with one entry per token has another number of entries.
     """
 
     def __init__(self, per_token: Collection[str] = ()):
@@ -60,8 +61,9 @@ class PackingCollator:
 class TranslationPackingCollator:
     """Joins sentence pairs without padding, all sources into one row and all targets into another (Transformer).
 
-    Examples {"input_ids": [S], "labels": [T]} give {"input_ids": [1, total], "labels": [1, total]} and, int32
-    [pairs + 1], "cu_seq_lens_k" and "cu_seq_lens_q": where each source and each target begins, and the row's length.
+    Examples {"input_ids": [S], "labels": [T]} give {"input_ids": [1, total], "labels": [1, total]}. They also give
+    "cu_seq_lens_k" and "cu_seq_lens_q", int32 [pairs + 1]: where each source and each target begins, then the length
+    of the row.
 
     Raises ValueError for a source or target without tokens.
     """

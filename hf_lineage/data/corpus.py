@@ -75,7 +75,7 @@ def load_corpus(
 
 
 class CorpusTexts:
-    """The texts of a corpus from `load_corpus`, to be iterated any number of times; long ones in `Part`s."""
+    """Iterates over the texts of a corpus from `load_corpus`, any number of times; long texts come in `Part`s."""
 
     def __init__(self, corpus: datasets.Dataset | datasets.IterableDataset):
         self.corpus = corpus
@@ -87,7 +87,7 @@ class CorpusTexts:
 
 
 def _read_files(files, text_field, sample_by, on_invalid, version):
-    """Rows of all files; the files' sizes and times, and the version, only tell cache entries apart."""
+    """Rows of all files; the files' sizes and times and the version only tell the entries of the cache apart."""
     for path, _, _ in files:
         for text in read_documents(path, text_field=text_field, sample_by=sample_by, on_invalid=on_invalid):
             yield {"text": text}

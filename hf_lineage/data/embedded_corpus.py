@@ -86,9 +86,9 @@ def _read_language_reference(python, whole, version):
 
 
 def _split_by_article(articles, whole):
-    """Paragraphs of at least 8 words, each once, or `whole` articles of them, one paragraph per line.
+    """Distinct paragraphs of at least 8 words; with `whole`, articles made of them, one paragraph per line.
 
-    Out of 20 articles 18 are for training, one for validation and one for the test.
+    Of every 20 articles, 18 are for training, one for validation and one for the test.
     """
     seen = set()
     for number, paragraphs in enumerate(articles):

@@ -28,12 +28,14 @@ BLANKS = str.maketrans("\t\n\r", "   ")
 class TextEncoder:
     """`tokenizer(texts, add_special_tokens=False)["input_ids"]` as int32 arrays, much faster for most tokenizers.
 
-    With BERT's normalisation, or plain words, a text's ids are the ids of its chunks end to end, special tokens
-    included. Chunks repeat, so their ids are kept. With BERT's pre-tokenizer, a new ASCII chunk is built from its
-    words and marks, which repeat more often. Any other tokenizer (`by_chunk` is False) encodes whole texts. The
-    tokenizer's truncation and padding are ignored.
+    A chunk is a stretch between white space. With BERT's normalisation, or with tokens that are whole words, the ids
+    of a text are the ids of its chunks, one after the other; this holds for special tokens in the text too. Chunks
+    repeat, so the encoder keeps their ids. With BERT's pre-tokenizer, it puts a new ASCII chunk together from its
+    words and punctuation marks, which repeat more often. Any other tokenizer (`by_chunk` is False) encodes whole
+    texts. The tokenizer's truncation and padding are ignored.
 
-    `max_characters` limits the chunks that are kept, by default to about 100 MB; beyond it the encoder forgets them.
+    `max_characters` limits the characters of the kept chunks, by default to about 100 MB of memory; beyond it the
+    encoder forgets all of them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_characters: int = 4_000_000):
@@ -88,7 +90,7 @@ class TextEncoder:
         return [np.frombuffer(ids, np.int32) for ids in encoded]
 
     def __getstate__(self):
-        # what was learnt stays out: it must not be copied to other processes or change the cache key of datasets
+        # without the kept ids, which must not be copied to other processes or change the cache key of datasets
         return {name: getattr(self, name) for name in ("by_chunk", "tokenizer", "max_characters")}
 
     def __setstate__(self, state):
@@ -180,13 +182,14 @@ def _is_local(normalizer: dict) -> bool:
 
 
 def words_of_chunks(tokenizer: PreTrainedTokenizerBase) -> Callable[[Iterable[str]], dict[str, list[str]]] | None:
-    """A function that cuts chunks into words and marks whose ids, end to end, are the chunk's; it skips other chunks.
+    """A function that cuts chunks into words and punctuation marks; joined, their ids are the ids of the chunk.
 
-    None if the tokenizer does not cut at ASCII marks, or an added token looks like a word.
+    It skips chunks for which that might not hold. None if the tokenizer does not cut at ASCII punctuation, or an added
+    token looks like a word.
     """
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     tokens = [token["content"] for token in parts["added_tokens"]]
-    # one mark of each added token: the tokenizer finds added tokens before it cuts
+    # a mark of each added token; chunks with that mark are skipped, since the tokenizer finds added tokens first
     marks = [re.search("[^0-9A-Za-z]", token) for token in tokens]
     if [part["type"] for part in _members(parts["pre_tokenizer"], "pretokenizers")] != ["BertPreTokenizer"] or not all(
         marks

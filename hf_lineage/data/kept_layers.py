@@ -26,9 +26,9 @@ class KeptLayers(torch.utils.data.Dataset):
     `tokenizer` reads `text_column`, a text or a list of words per row. `model` (an `ELMoModel`) computes the layers
     [T, N + 1, 2·P] of each row from empty states, and writes them to a file in `folder`. The file's name depends on
     the texts, the weights and the tokenizer, so that a second run with the same ones reads it.
-    All other columns are kept. The columns in `tag_columns` hold one number per word, which is given to the word's
-    first token (`tags_of_tokens`); other lists of whole numbers hold one per token, marks included; lists of
-    floating-point numbers belong to the whole text.
+    All other columns are kept. The columns in `tag_columns` have one number per word, which is given to the word's
+    first token (`tags_of_tokens`). Other lists of whole numbers have one number per token, `<S>` and `</S>` included.
+    Lists of floating-point numbers belong to the whole text.
 
     Gives input_ids [T], attention_mask [T], elmo_layers [T, N + 1, 2·P] and the rest; `collate` makes a batch.
 
@@ -58,7 +58,7 @@ class KeptLayers(torch.utils.data.Dataset):
         def layers_of(batch, rows_of_batch):
             texts = list(batch[text_column])
             columns = {"input_ids": [None] * len(texts), "elmo_layers": [None] * len(texts)}
-            words = [None] * len(texts)  # the word that each token belongs to, None for marks
+            words = [None] * len(texts)  # the word that each token belongs to, None for <S> and </S>
             for rows in _of_like_length(texts):
                 chosen = [texts[row] for row in rows]
                 is_split = not isinstance(chosen[0], str)

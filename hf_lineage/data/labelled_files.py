@@ -69,7 +69,7 @@ class LabelledRows:
             CorpusError: there is no such column.
         """
         if name not in self.column_names:
-            raise CorpusError(f"{self.place(0)}: there is no column {name!r}, but {', '.join(self.column_names)}")
+            raise CorpusError(f"{self.place(0)}: there is no column {name!r}; it has {', '.join(self.column_names)}")
         if self.dataset is not None and name not in self._cells:
             self._cells[name] = self.dataset[name][:]
         return self._cells[name]
@@ -173,6 +173,21 @@ def read_labelled(
         return lambda row: f"the data set {source}, split {split}, row {row + 1}"
 
     return {split: LabelledRows(rows, places_of(split)) for split, rows in found.items()}
+
+
+def splits_for_training(source, found: Mapping, validation_split: str = "validation") -> dict:
+    """The splits train, validation (as `validation_split` names it) and, if there is one, test, of those `found`.
+
+    Raises:
+        ValueError: one of the first two is missing.
+    """
+    if missing := {"train", validation_split} - set(found):
+        raise ValueError(
+            f"dataset is {source}, which has no split {' and no '.join(sorted(missing))}; it has {', '.join(found)}: "
+            "set validation_split to the split that measures training"
+        )
+    kept = {"train": found["train"], "validation": found[validation_split]}
+    return kept | ({"test": found["test"]} if "test" in found and validation_split != "test" else {})
 
 
 def files_of_splits(folder: Path) -> dict[str, list[Path]]:
@@ -280,7 +295,7 @@ def _read_table(path, encoding, separators):
     lines = list(_lines(path, encoding))
     if not lines:
         raise CorpusError(f"{path} is empty; its first line must name the columns")
-    # the first of equal ones
+    # of several that cut into equally many columns, the first
     separator = max(separators, key=lambda one: len(next(csv.reader(lines[:1], delimiter=one), ())))
     rows = _unquoted(lines, separator) if separator == "\t" else None
     if rows is None:
@@ -288,7 +303,7 @@ def _read_table(path, encoding, separators):
     (_, names), *rows = rows
     names = [name.strip() or f"column {number}" for number, name in enumerate(names, start=1)]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise CorpusError(f"{path}, line 1: the column {min(twice)!r} comes twice; give each column its own name")
+        raise CorpusError(f"{path}, line 1: two columns are named {min(twice)!r}; give each column its own name")
     for line, cells in rows:
         if len(cells) != len(names):
             raise CorpusError(
@@ -427,7 +442,7 @@ def _read_parquet(path):
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
     for index, field in enumerate(table.schema):
-        # pandas' categories
+        # pandas writes its categories as dictionaries
         if pa.types.is_dictionary(field.type):
             table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
     return LabelledRows(datasets.Dataset(table), lambda row: f"{path}, row {row + 1}")

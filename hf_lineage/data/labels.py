@@ -1,4 +1,4 @@
-"""Labelled data sets: their texts, what their labels are and why, and which splits have labels."""
+"""Labelled data sets: their texts, what kind their labels are and why, and which splits have labels."""
 
 import json
 import math
@@ -13,13 +13,14 @@ import datasets
 from accelerate import PartialState
 
 from hf_lineage.data.blocks import IGNORED
-from hf_lineage.data.labelled_files import LabelledRows, read_labelled
+from hf_lineage.data.labelled_files import LabelledRows, read_labelled, splits_for_training
 from hf_lineage.files import CorpusError
 
 
 PROBLEM_TYPES = ("single_label_classification", "regression", "multi_label_classification")
 # up to this many different whole numbers written as floats are classes, such as stars
 _MOST_CLASSES_OF_FLOATS = 20
+_FOR_REGRESSION = "; for regression give --problem_type regression"
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 # 007 is a name, not a number
 _NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -113,15 +114,7 @@ def load_labelled(
     """
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ValueError(f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}")
-    raw = read_labelled(dataset, encoding=encoding)
-    if missing := {"train", validation_split} - set(raw):
-        raise ValueError(
-            f"dataset is {dataset}, which has no split {' and no '.join(sorted(missing))}, but {', '.join(raw)}: set "
-            "validation_split to the split that measures training"
-        )
-    rows = {"train": raw["train"], "validation": raw[validation_split]}
-    if "test" in raw and validation_split != "test":
-        rows["test"] = raw["test"]
+    rows = splits_for_training(dataset, read_labelled(dataset, encoding=encoding), validation_split)
     label_field = _label_field(dataset, rows["train"].column_names, label_field)
     fields = _text_fields(dataset, rows["train"].column_names, label_field, text_fields, usual_fields)
     texts = {split: {field: part.texts(field) for field in fields} for split, part in rows.items()}
@@ -160,7 +153,7 @@ def _text_fields(dataset, columns, label_field, text_fields, usual_fields) -> li
         usual = ", ".join(" and ".join(fields) for fields in usual_fields)
         raise ValueError(f"dataset is {dataset}: it has no usual text column ({usual}); name one of {columns}")
     if missing := [field for field in (*fields, label_field) if field not in columns]:
-        raise ValueError(f"dataset is {dataset}: it has no column {', '.join(missing)}, but {', '.join(columns)}")
+        raise ValueError(f"dataset is {dataset}: it has no column {', '.join(missing)}; it has {', '.join(columns)}")
     return list(fields)
 
 
@@ -206,7 +199,7 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
         if isinstance(cell, str) and cell != cell.strip()
     ]
     are_texts = any(rows[split].are_texts for split in found)
-    # blanks around numbers are not worth a line
+    # blanks around numbers are harmless, so they get no note
     if stripped and not all(_NUMBER.fullmatch(cell.strip()) for _, cell in stripped):
         place, cell = stripped[0]
         PartialState().print(
@@ -265,11 +258,11 @@ def _is_json(text: str) -> bool:
     return True
 
 
-# what they are
+# what the labels are
 
 
 def _decide(rows, columns, column, problem_type) -> tuple[dict[str, list], Labels]:
-    """The labels of each split as the data set holds them, and what they are."""
+    """The labels of each split as they stand in the data set, and what kind they are."""
     given = "" if problem_type is None else ", as problem_type says"
     are_lists = any(isinstance(cell, list) for cells in columns.values() for cell in cells)
     if are_lists and problem_type in ("single_label_classification", "regression"):
@@ -294,7 +287,8 @@ def _decide(rows, columns, column, problem_type) -> tuple[dict[str, list], Label
     source = _source(kind)
     if kind is float and are_whole:
         columns = {split: list(map(int, cells)) for split, cells in columns.items()}
-        source += ", which are all whole"
+        source += f", which are all whole, such as {min(distinct):.1f}"
+        given = given or _FOR_REGRESSION
     return columns, _named("single_label_classification", rows, columns, column, source + given)
 
 
@@ -346,7 +340,7 @@ def _kind(rows, columns, column) -> type:
 
 
 def _length_of_vectors(columns) -> int | None:
-    """The length of labels that are lists of zeros and ones; None for lists of classes, in which none is twice."""
+    """The length of labels that are lists of zeros and ones; None for lists of classes, which repeat no class."""
     lists = [row for cells in columns.values() for row in cells]
     are_bits = all(label in (0, 1) and not isinstance(label, str) for row in lists for label in row)
     if not are_bits or len({len(row) for row in lists}) > 1 or not any(len(set(row)) < len(row) for row in lists):
@@ -361,7 +355,7 @@ def _numbers(distinct, column, are_whole, given) -> Labels:
     )
     if given:
         return Labels("regression", (), (), f"{column}: regression{given}; {numbers}")
-    remedy = "for classes give problem_type single_label_classification"
+    remedy = "for classes give --problem_type single_label_classification"
     return Labels("regression", (), (), f"{column}: regression, since {numbers}; {remedy}")
 
 
@@ -375,12 +369,12 @@ def _classes(problem_type, classes, names, column, source) -> Labels:
     several = "several of " if problem_type == "multi_label_classification" else ""
     reason = f"{column}: {several}{len(classes)} classes ({shown}) from the column's {source}"
     if len(classes) > _MOST_CLASSES_OF_FLOATS and not isinstance(classes[0], str):
-        reason += "; for regression give problem_type regression"
+        reason += _FOR_REGRESSION
     return Labels(problem_type, classes, names, reason, tuple(f"{column}: {doubt}" for doubt in _doubts(names)))
 
 
 def _doubts(names):
-    """Notes on names that may be no class, or one class under two names."""
+    """Notes on names that may not be classes, and on names that may be the same class."""
     alike = {}
     for name in names:
         alike.setdefault(" ".join(name.casefold().split()), []).append(name)
@@ -466,10 +460,10 @@ def _splits_with_labels(columns, column, others_allowed, places) -> list[str]:
                 raise CorpusError(
                     f"{places[split](row)}: {column} is {label} in some rows of the split {split!r}, but in none of "
                     f"training, which has {_shown(trained)}: leave those rows out, add such rows to training, or, if "
-                    "the labels are numbers, give problem_type regression"
+                    "the labels are numbers, give --problem_type regression"
                 )
         if is_secret and split == "validation":
-            raise ValueError(f"no {column} of the validation split occurs in training: it cannot be scored by them")
+            raise ValueError(f"no {column} of the validation split occurs in training, so that it cannot be scored")
         if not is_secret:
             kept.append(split)
     return kept

@@ -16,8 +16,8 @@ class Masking:
     In a text of n tokens, special tokens counted, it chooses round(n · `probability`) tokens: at least one, at most
     `max_predictions` (None: no limit), and never `special_ids`. A chosen token becomes the mask with probability
     `mask_share` and a random token of the vocabulary (possibly itself or a special one) with `random_share`; otherwise
-    it stays. With `word_starts`, which finds the tokens that begin a word, it chooses whole words and skips those that
-    would exceed the number. No word reaches across a special token.
+    it stays. With `word_starts`, which finds the tokens that begin a word, it chooses whole words and skips a word
+    that would exceed the number of tokens. No word reaches across a special token.
 
     `Masking.of(tokenizer)` takes the ids from a tokenizer.
 
@@ -50,7 +50,8 @@ class Masking:
         """Masking with a tokenizer's ids; [CLS], [SEP] and padding are never chosen.
 
         Raises:
-            ValueError: the tokenizer has no mask, cls or sep token, or its pieces do not show `whole_words`.
+            ValueError: the tokenizer has no mask, cls or sep token, or `whole_words` is set and its pieces do not show
+                where words begin.
         """
         missing = [role for role in ("mask_token", "cls_token", "sep_token") if getattr(tokenizer, role) is None]
         if missing:

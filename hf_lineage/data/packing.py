@@ -17,9 +17,9 @@ class PackedDocuments(EpochDataset):
     the last token of the piece before. Documents are placed best fit decreasing (Ding et al., 2024, "Fewer
     truncations improve language modeling"): the longest first, each into the block that it fills best.
 
-    Positions restart from 0 at each document, and there is no attention mask: from these transformers makes the
-    block-diagonal mask (with sdpa and eager attention; use_cache=False). The label of a document's first position is
-    -100. So are the labels of the padding, which consists of end marks with their own positions.
+    Positions restart from 0 at each document, and there is no attention mask: transformers makes the block-diagonal
+    mask from the positions (with sdpa and eager attention; use_cache=False). The label of a document's first position
+    is -100. So are the labels of the padding, which consists of end marks with their own positions.
 
     `efficiency` is the share of positions that are not padding. Raises ValueError for a block_size below 2.
     """
@@ -73,7 +73,7 @@ def _pieces(stream, block_size):
 def _best_fit_decreasing(lengths, block_size):
     """One list of pieces per block; their lengths sum to at most `block_size`."""
     blocks = []
-    # the blocks by the room they have left; the bits of a number say which rooms exist
+    # with_room[n]: the blocks with room for n more tokens; bit n of `rooms` is set if there is such a block
     with_room = [[] for _ in range(block_size + 1)]
     rooms = 0
     for piece in np.argsort(-lengths, kind="stable").tolist():

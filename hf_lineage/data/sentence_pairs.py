@@ -138,7 +138,7 @@ def _warn_of_single_sentences(stream, stacklevel):
 
 
 def _encode_batch(batch, encode, split, version):
-    """Columns of the encoded corpus; the version only tells cache entries apart."""
+    """Columns of the encoded corpus; the version only tells the entries of the cache apart."""
     documents = _encode(batch["text"], encode, split)
     return {
         "tokens": [_joined(document) for document in documents],
@@ -171,11 +171,12 @@ class PairPlanner:
     First, sentences of more than half of `max_length` − 3 tokens are cut into parts, which then count as sentences: a
     single sentence always fits into a pair, so that every token is in some pair.
 
-    The planner gathers sentences until they hold `max_length` − 3 tokens or, with `short_probability` drawn once per
-    document, a random number of tokens from 2. A is a random number of these sentences, at least one. B is the rest
-    (is next). With probability 1/2, and always if there is no rest, B is instead as many tokens from a random place in
-    another document (is random); the rest is then read again. A pair that is too long loses tokens of its longer span,
-    each at the front or the back by chance.
+    The planner gathers sentences until they have `max_length` − 3 tokens. For some documents, chosen with the
+    probability `short_probability`, the limit is instead a random number from 2 to `max_length` − 3. A is a random
+    number of the gathered sentences, at least one. B is the rest ("is next"). With probability 1/2, and always if
+    there is no rest, B is instead a span of that length from a random place in another document ("is random"); the
+    rest then begins the next pair. A pair that is too long loses tokens of its longer span, each at the front or the
+    back by chance.
     """
 
     def __init__(self, stream: SentenceStream, max_length: int, short_probability: float = 0.1):

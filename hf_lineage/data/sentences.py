@@ -29,6 +29,9 @@ LANGUAGE_OF_SCRIPT = {
     "TAMIL": "ta",
     "TELUGU": "te",
 }
+# marks that end sentences and that sentencex does not know: Khmer, Thai, Hebrew, Balinese, Coptic, vertical forms
+_KHAN, _TIBETAN = "\u17d4", "\u0f0d-\u0f12\u0f14"
+_OTHER_ENDS = f"{_KHAN}\u17d5\u17da\u0e5a\u0e5b\u05c3\u1b4e\u1b4f\u1b7f\u2cf9-\u2cfb\ufe12\ufe15\ufe16{_TIBETAN}"
 # characters of a text that decide its script
 _TELLING = 1_000
 # characters cut at a time: the segmenter's time grows with the square of the text's length
@@ -36,7 +39,7 @@ _WINDOW = 4_000
 _CJK = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _CLOSING = "」』”’）】》〉〕］｝"
 _WHITE_SPACE = re.compile(r"\s")
-# marks right behind a sentence still belong to it
+# punctuation marks right after a sentence still belong to it
 _STILL_BEFORE = re.compile(f"[{_CLOSING}…。．！？]+")
 _ENDS_IN_ASCII = re.compile(r"[.!?][\"')\]]*$")
 # places the segmenter leaves whole: dots between ideographs, and a closed bracket after an ideographic mark or …
@@ -45,13 +48,19 @@ _MORE_CUTS = re.compile(
     # … after a Latin one and a blank, unless a lower-case letter follows
     r"|[.!?][)\]]\s+(?=[\"'“‘(]?(\w))"
 )
+# the marks behind a Tibetan text's head end nothing, nor does Khmer's ។ល។, "and so on"
+_AT_OTHER_ENDS = re.compile(
+    f"(?P<no_end>[\u0f01-\u0f0a][\\s{_TIBETAN}]*|{_KHAN}ល{_KHAN})"
+    f"|[{_OTHER_ENDS}]+(?:\\s*[{_OTHER_ENDS}])*[\"'»{_CLOSING}]*\\s*"
+)
 
 
 def split_sentences(text: str, language: str | None = None) -> list[str]:
     """Cuts a document at line breaks and at the ends of sentences with sentencex, which knows about 300 languages.
 
     `language` is an ISO 639 code such as "de"; its abbreviations end no sentence. By default the script of the text
-    decides, and Latin text counts as English. The sentences have no white space around them.
+    decides, and Latin text counts as English. The sentences have no white space around them. Marks that sentencex does
+    not know, such as those of Khmer and Tibetan, end sentences too; Thai has none but line breaks.
     """
     language = language or language_of(text)
     sentences = (sentence for line in text.split("\n") for sentence in _sentences(line, language))
@@ -95,12 +104,22 @@ def _segments(text, language) -> Iterator[str]:
     start = 0
     # sentencex fails on other white space after an initial
     for piece in segment(language, _WHITE_SPACE.sub(" ", text)):
-        yield text[start : start + len(piece)]
+        yield from _cut_at_other_ends(text[start : start + len(piece)])
         start += len(piece)
 
 
+def _cut_at_other_ends(text) -> Iterator[str]:
+    start = 0
+    for end in _AT_OTHER_ENDS.finditer(text):
+        if end["no_end"] is None:
+            yield text[start : end.end()]
+            start = end.end()
+    if start < len(text):
+        yield text[start:]
+
+
 def _with_marks(pieces) -> list[str]:
-    """Pieces of a text with the closing marks behind them, and without a cut inside "Yahoo.Com"."""
+    """Moves closing marks to the end of the piece before them, and joins cuts inside names such as "Yahoo.Com"."""
     sentences = [""]
     for piece in pieces:
         before = sentences[-1]

@@ -23,16 +23,15 @@ _READ_AHEAD = 256
 class StreamedBlocks(torch.utils.data.IterableDataset):
     """`ContiguousBlocks` of a corpus too large for memory: read and tokenized while training, in constant memory.
 
-    `context_size` is that of `ContiguousBlocks`.
+    `corpus` has a column "text", and "continues" if `load_corpus` was called with `longest`. The tokens at the end of
+    a pass that do not fill a block are dropped. Blocks come in the order of the corpus; with `shuffle_buffer` > 0,
+    memory holds that many blocks, and the next one is drawn from them by (seed, pass). The order is reproducible, so
+    that the Trainer's skipping on resume is exact, but only within one of its epochs: train with `passes=None`
+    (without end) and `max_steps`; `passes=1` suits evaluation. For `context_size` see `ContiguousBlocks`.
 
-    `corpus` has a column "text", and "continues" if `load_corpus` had `longest`. The tokens at the end of a pass that
-    do not fill a block are dropped. Blocks come in the order of the corpus; with `shuffle_buffer` > 0, memory holds
-    that many blocks, and the next one is drawn from them by (seed, pass). The order is reproducible, so that the
-    Trainer's skipping on resume is exact, but only within one of its epochs: train with `passes=None` (without end)
-    and `max_steps`; `passes=1` suits evaluation.
-
-    No block comes twice. DataLoader workers share the corpus's shards (its files), so more workers than shards are
-    idle. With several processes, accelerate lets one read for all, or each take its slice of the blocks.
+    No block is given twice. DataLoader workers share the corpus's shards (its files), so workers beyond the number of
+    shards are idle. With several processes, accelerate lets one process read for all, or each take its slice of the
+    blocks.
 
     Raises ValueError for a bad setting and, when reading, CorpusError for a corpus shorter than a block.
     """

@@ -1,4 +1,4 @@
-"""The ways a causal language model reads a token stream: blocks, parallel streams, streams of varying length."""
+"""Token streams as a causal language model reads them: blocks, parallel streams, blocks of varying length."""
 
 from typing import Protocol
 
@@ -24,9 +24,9 @@ class Predictions(Protocol):
 class ContiguousBlocks(randomness.EpochDataset):
     """The stream in blocks of `block_size` tokens that ignore the documents' bounds.
 
-    Gives equal {"input_ids": [T], "labels": [T]} for models that shift the labels themselves. Neighbouring blocks
-    share one token: the last token of a block is only predicted, and is the first of the next block, where it is only
-    read. So each token is predicted exactly once, except the last `num_dropped`, which do not fill a block.
+    Gives {"input_ids": [T], "labels": [T]}, both equal, for models that shift the labels themselves. Neighbouring
+    blocks share one token: the last token of a block is only predicted, and is the first of the next block, where it
+    is only read. So each token is predicted exactly once, except the last `num_dropped`, which do not fill a block.
 
     For a model that reads a window of `context_size` tokens, neighbouring blocks share that many tokens, so that the
     window is always full. Only the first block predicts them; in all others their label is -100.

@@ -43,7 +43,7 @@ def read_parts(
     on_invalid: str = "error",
     longest: int = LONGEST,
 ) -> Iterator[str]:
-    """`read_documents`, with a long document as several `Part`s, each cut after a blank, and a last str.
+    """As `read_documents`, but a long document comes as several `Part`s, each cut after a blank, and a last str.
 
     Joined, the parts are the document. Memory never holds a whole text file, however long its lines are.
     """

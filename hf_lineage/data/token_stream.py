@@ -14,7 +14,7 @@ from hf_lineage.text_parts import whole_texts
 
 
 # raise it when encoding changes, so that no stale cache is used
-_ENCODING_VERSION = 3
+_ENCODING_VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class TokenStream:
 
     tokens: int32 [N]; document_starts: int64 [documents], first token of each document;
     num_words: words between white space, plus one per document; in a corpus written without blanks
-    (`hf_lineage.data.cjk`) each Chinese or Japanese character is a word;
+    (`hf_lineage.data.cjk`) each character is a word, for example in Chinese, Thai or Burmese;
     num_characters: characters of the text, plus one per document;
     num_unknown: tokens of the text that are the tokenizer's unknown token.
     """
@@ -72,7 +72,7 @@ def encode_corpus(
         remove_columns=corpus.column_names,
         features=datasets.Features(
             tokens=datasets.List(datasets.Value("int32")),
-            words=datasets.List(datasets.Value("int64"), 4),
+            words=datasets.List(datasets.Value("int64"), 3),
             num_characters=datasets.Value("int64"),
             ends=datasets.Value("bool"),
         ),
@@ -91,7 +91,7 @@ def encode_corpus(
     return TokenStream(
         tokens=tokens,
         document_starts=(1 + np.cumsum(lengths, dtype=np.int64) - lengths)[begins],
-        num_words=WordCount(*map(int, words.reshape(-1, 4).sum(0))).words + int(begins.sum()),
+        num_words=WordCount(*map(int, words.reshape(-1, 3).sum(0))).words + int(begins.sum()),
         num_characters=int(columns["num_characters"].to_numpy().sum()),
         num_unknown=int(np.count_nonzero(tokens == tokenizer.unk_token_id)),
     )
@@ -107,7 +107,7 @@ def end_mark(tokenizer):
 
 
 def _encode_batch(batch, indices, encode, eos_token_id, version):
-    """Columns of the encoded corpus; the version only tells cache entries apart."""
+    """Columns of the encoded corpus; the version only tells the entries of the cache apart."""
     texts = batch["text"]
     for index, text in zip(indices, texts, strict=True):
         check_row_text(index, text)

@@ -2,8 +2,9 @@
 
 The text is artificial, but has what makes translation hard: words that change place (time and place adverbs, relative
 clauses, 把 and 被), agreement and tense that Chinese does not mark, who owes whom (我 欠 他 100万 and 他 欠 我 100万),
-words without a counterpart. BLEU and the alignment error rate are known exactly. The lexicon is wide, also in
-prepositions, modals and question words, so that a model can guess few words without reading the source.
+words without a counterpart. The reference and its word alignment are known exactly, so that BLEU and the alignment
+error rate are exact. The lexicon is wide, also in prepositions, modals and question words, so that a model can guess
+few words without reading the source.
 
 A rule is written for both languages at once (a synchronous context-free grammar; Aho and Ullman, 1969). Slots in
 braces stand on both sides. Words that share a label after a slash are aligned: surely, or possibly after a "?".
@@ -76,7 +77,7 @@ class SentencePair:
 
 
 def rule(source: str, target: str, third: bool = True, plural: bool = False, **slots: SentencePair) -> SentencePair:
-    """Fills the slots of a rule (see above); a label that names a slot links all of its words, as possible."""
+    """Fills the slots of a rule (see above); a label that names a slot makes possible links to all of its words."""
     sides = []
     for pattern, language in ((source, "source"), (target, "target")):
         words, starts, labelled = [], {}, {}

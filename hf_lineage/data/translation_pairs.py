@@ -93,7 +93,7 @@ class PairCollator:
 
 
 class TokenBuckets(EpochDataset):
-    """Batches of pairs of similar length, with at most `tokens_per_batch` source and as many target tokens each.
+    """Batches of pairs of similar length: at most `tokens_per_batch` source tokens and as many target tokens each.
 
     An example is a padded batch (`PairCollator`), so that the DataLoader's batch size is 1. Pairs are sorted by their
     longer side (equal ones in a new order each epoch) and cut into batches that are full, padding included; then the

@@ -93,7 +93,7 @@ def keep_probabilities(counts: np.ndarray, threshold: float | None) -> np.ndarra
 
 
 class AliasTable:
-    """Draws from a fixed distribution in constant time (Walker, 1977): a slot or its alias."""
+    """Draws from a fixed distribution in constant time (Walker, 1977): a random slot i gives i or its alias."""
 
     def __init__(self, probabilities: np.ndarray):
         size = len(probabilities)
@@ -119,8 +119,8 @@ class WordWindows(EpochDataset):
 
     An example holds `ids` int32 [n], the n words that survive subsampling; `low` and `high` [n], where word i has the
     neighbours low[i] ... high[i] − 1 without i; and `negatives` int32 [⌈n / chunk⌉, negatives_per_chunk], drawn in
-    proportion to count ** noise_exponent. As in the authors' code, the reach of each word is drawn from 1 ... `window`
-    after subsampling. All draws depend only on (seed, epoch, example).
+    proportion to count ** noise_exponent. As in the authors' code, the number of neighbours on each side is drawn from
+    1 ... `window` for each word, after subsampling. All draws depend only on (seed, epoch, example).
 
     `noise_counts` [V] define the noise distribution, by default the counts of `words`. In continued training they are
     the model's `word_counts`, of all text that it has seen.

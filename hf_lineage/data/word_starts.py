@@ -11,9 +11,9 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
 WordStarts = Callable[[np.ndarray], np.ndarray]
-# stands for a byte that is no whole character, as at a span's cut: a one-byte character that belongs to no word
+# replaces each byte of an incomplete character, such as one cut at the end of a span: one byte, part of no word
 PART = "\x1a"
-# only decoding uses it, and its errors have a start and an end
+# only decoding uses this handler, and decoding errors have a start and an end
 codecs.register_error(
     "hf_lineage_parts",
     lambda error: (PART * (error.end - error.start), error.end),  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
 
 
 class ContinuedByMark:
-    """Pieces that are marked as continuing a word, continues [V]."""
+    """For tokenizers that mark the pieces which continue a word: continues, bool [V]."""
 
     def __init__(self, continues: np.ndarray):
         self.continues = continues
@@ -71,7 +71,7 @@ class ContinuedByMark:
 
 
 class EndedByMark:
-    """Pieces that show whether they end a word, ends [V]."""
+    """For tokenizers whose pieces show whether they end a word: ends, bool [V]."""
 
     def __init__(self, ends: np.ndarray):
         self.ends = ends
@@ -81,7 +81,7 @@ class EndedByMark:
 
 
 class CutAgain:
-    """Pieces of text, as bytes, that a pre-tokenizer cuts into words after they are joined."""
+    """For byte-level pieces and pieces with ▁: joins them to text, which the pre-tokenizer cuts into words."""
 
     def __init__(self, pre_tokenizer: PreTokenizer, pieces: list[bytes]):
         self.pre_tokenizer, self.pieces = pre_tokenizer, pieces

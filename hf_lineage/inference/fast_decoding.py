@@ -131,8 +131,9 @@ def of_norm(norm) -> tuple:
 class Weights:
     """The weights of a decoder of post-norm blocks, in the order in which a step uses them.
 
-    blocks: per block, for self-attention query, key and value in one matrix, output layer and norm; for attention to
-    the source query, output layer and norm, or None without a source; for the feed-forward both layers and norm.
+    blocks: per block, the weights of self-attention (query, key and value in one matrix; output layer; norm), of
+    attention to the source (query; output layer; norm; None without a source) and of the feed-forward (both layers;
+    norm).
     """
 
     def __init__(self, model, blocks):
@@ -197,7 +198,7 @@ class Steps:
         weights: the decoder's weights.
         cache: the cache of the model's first step.
         inputs: the model's arguments in that step.
-        max_length: most tokens of a row at the end.
+        max_length: the most tokens that a row may have.
     """
 
     def __init__(self, weights: Weights, cache, inputs: dict, max_length: int):

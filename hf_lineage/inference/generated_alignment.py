@@ -1,4 +1,4 @@
-"""Alignments of generate()'s outputs: which source word the model attended to for each word, and their use."""
+"""Alignments of generate()'s outputs: which source word the model attended to for each word of the answer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from hf_lineage.data.cjk import CJK
+from hf_lineage.data.cjk import WITHOUT_BLANKS
 
 
 def generated_alignments(outputs, eos_token_id: int | list[int] | None = None, layer: int = -1) -> Tensor:
@@ -51,7 +51,7 @@ def replace_unknown_words(
     """The texts of generate()'s answers, with each unknown word replaced by the source word aligned with it.
 
     The source word is looked up in `lexicon`, or copied if it is not there: names and numbers are often the same. If
-    the source is cut into pieces, the piece's whole word is taken; in writing without blanks, only the piece.
+    the source is cut into pieces, the whole word of the piece is used; in writing without blanks, only the piece.
     (Luong et al., 2015, "Addressing the rare word problem in neural machine translation"; Jean et al., 2015)
 
     Args:
@@ -82,7 +82,7 @@ def replace_unknown_words(
     texts = []
     for answer, (ids, weights) in enumerate(zip(sequences[:, 1:].tolist(), alignments, strict=True)):
         row = answer // answers
-        # marks and padding have no text to copy
+        # special tokens and padding have no text to copy
         read = weights.masked_fill(~is_text[row], -1).argmax(1)
         words = []
         for position, token in enumerate(ids):
@@ -98,7 +98,7 @@ def replace_unknown_words(
 def source_word(encoded: BatchEncoding, text: str, row: int, token: int) -> str:
     """The word of `text`, row `row` of `encoded`, that a token is a piece of."""
     start, end = encoded.word_to_chars(row, encoded.token_to_word(row, token))
-    if CJK.search(text, start, end):
+    if WITHOUT_BLANKS.search(text, start, end):
         # a "word" would be everything between two blanks
         start, end = encoded.token_to_chars(row, token)
     return text[start:end].strip()

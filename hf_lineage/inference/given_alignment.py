@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 class NoAttentionError(ValueError):
-    """The model has no attention between target and source, such as the encoder-decoders before RNNsearch."""
+    """The model has no attention between target and source, like the encoder-decoders before RNNsearch."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def align(
 
     Words stand between blanks. Weights are summed over the pieces of a source word and averaged over those of a target
     word; the weight of the end mark belongs to no word. `by_token` keeps single tokens, for languages without blanks.
-    The result is the mean over the heads of `layer`. By default that is the last layer, or the last but one of six or
-    more, where a Transformer's attention is most like an alignment (Garg et al., 2019, section 4.1).
+    The result is the mean over the heads of `layer`. The default is the last layer, or with six layers or more the one
+    before it, where a Transformer's attention is most like an alignment (Garg et al., 2019, section 4.1).
 
     Raises:
         NoAttentionError: the model has no attention between target and source.

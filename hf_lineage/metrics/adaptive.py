@@ -51,8 +51,8 @@ def neural_cache_log_probabilities(
     check_recurrent(model)
     if window < 1 or not 0 <= share < 1 or sharpness < 0:
         raise ValueError(
-            f"window is {window}, share {share} and sharpness {sharpness}; they must be at least 1, in [0, 1) and at "
-            "least 0"
+            f"window is {window}, share {share} and sharpness {sharpness}; window must be at least 1, share in [0, 1) "
+            "and sharpness at least 0"
         )
     was_training = model.training
     model.eval()
@@ -98,7 +98,9 @@ def dynamic_log_probabilities(
     """
     check_recurrent(model)
     if learning_rate < 0 or not 0 <= decay <= 1:
-        raise ValueError(f"learning_rate is {learning_rate} and decay {decay}; they must be at least 0 and in [0, 1]")
+        raise ValueError(
+            f"learning_rate is {learning_rate}, decay {decay}; learning_rate must be at least 0, decay in [0, 1]"
+        )
     was_training = model.training
     model.eval()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -13,13 +13,13 @@ def parse_links(text: str) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
     """Links in the Pharaoh format, "0-0 1?2", counted from 0 -> (sure, possible); possible links include sure ones.
 
     Raises:
-        ValueError: an item is no link.
+        ValueError: an item is not a link.
     """
     sure, possible = set(), set()
     for item in text.split():
         link = LINK.fullmatch(item)
         if link is None:
-            raise ValueError(f"{item!r} in {text!r} is no link; write a link as 3-5, or as 3?5 if it is only possible")
+            raise ValueError(f"{item!r} in {text!r} is not a link; write 3-5, or 3?5 if it is only possible")
         pair = int(link[1]), int(link[3])
         possible.add(pair)
         if link[2] == "-":

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -15,64 +14,21 @@ from hf_lineage.data.packing import IGNORED
 from hf_lineage.metrics.perplexity import exponential
 
 
-@dataclass(frozen=True)
-class BERTPretraining:
-    """Sums over the examples: negative log-likelihoods in nats, right answers, and the counts to divide them by.
-
-    frequency_nll: of the masked words under their own frequencies, the best guess without context;
-    num_most_frequent: how often the most frequent masked word was masked.
-    """
-
-    word_nll: float
-    words_right: int
-    num_words: int
-    sentence_nll: float
-    sentences_right: int
-    num_sentences: int
-    num_random: int
-    frequency_nll: float
-    num_most_frequent: int
-
-    @property
-    def word_loss(self) -> float:
-        return self.word_nll / self.num_words
-
-    @property
-    def word_accuracy(self) -> float:
-        return self.words_right / self.num_words
-
-    @property
-    def sentence_loss(self) -> float:
-        return self.sentence_nll / self.num_sentences
-
-    @property
-    def sentence_accuracy(self) -> float:
-        return self.sentences_right / self.num_sentences
-
-    @property
-    def majority_accuracy(self) -> float:
-        """Accuracy of always giving the more frequent answer; short documents have more random pairs than others."""
-        return max(self.num_random, self.num_sentences - self.num_random) / self.num_sentences
-
-    def as_dict(self) -> dict[str, float]:
-        """Counts and derived numbers, ready for JSON."""
-        return asdict(self) | {
-            "masked_word_loss": self.word_loss,
-            "masked_word_perplexity": exponential(self.word_loss),
-            "masked_word_accuracy": self.word_accuracy,
-            "masked_word_majority": self.num_most_frequent / self.num_words,
-            "masked_word_frequency_perplexity": exponential(self.frequency_nll / self.num_words),
-            "next_sentence_loss": self.sentence_loss,
-            "next_sentence_accuracy": self.sentence_accuracy,
-            "next_sentence_majority": self.majority_accuracy,
-        }
-
-
 @torch.no_grad()
 def measure_bert_pretraining(
     model: PreTrainedModel, data: Dataset, *, batch_size: int = 32, show_progress: bool = True
-) -> BERTPretraining:
-    """Scores a BERTForPreTraining on every example of `data` (`SentencePairs`), packed `batch_size` at a time."""
+) -> dict[str, float]:
+    """Scores a BERTForPreTraining on every example of `data` (`SentencePairs`), packed `batch_size` at a time.
+
+    Returns
+    - sums over the examples: word_nll and sentence_nll in nats, words_right, sentences_right, num_words,
+      num_sentences and num_random, the number of pairs with a random second sentence;
+    - derived from them: masked_word_loss, masked_word_perplexity, masked_word_accuracy, next_sentence_loss and
+      next_sentence_accuracy;
+    - baselines: masked_word_majority and next_sentence_majority, the accuracy of always giving the most frequent
+      answer, and masked_word_frequency_perplexity, the perplexity of the masked words under their own frequencies,
+      which is the best guess without context.
+    """
     was_training = model.training
     model.eval()
     sums, num_random, masked = torch.zeros(6, dtype=torch.float64), 0, Counter()
@@ -92,14 +48,21 @@ def measure_bert_pretraining(
             sums[3 * place : 3 * place + 3] += found.cpu()
     model.train(was_training)
     word_nll, words_right, num_words, sentence_nll, sentences_right, num_sentences = sums.tolist()
-    return BERTPretraining(
-        word_nll,
-        int(words_right),
-        int(num_words),
-        sentence_nll,
-        int(sentences_right),
-        int(num_sentences),
-        num_random,
-        frequency_nll=-sum(count * math.log(count / num_words) for count in masked.values()),
-        num_most_frequent=max(masked.values(), default=0),
-    )
+    frequency_nll = -sum(count * math.log(count / num_words) for count in masked.values())
+    return {
+        "word_nll": word_nll,
+        "words_right": int(words_right),
+        "num_words": int(num_words),
+        "sentence_nll": sentence_nll,
+        "sentences_right": int(sentences_right),
+        "num_sentences": int(num_sentences),
+        "num_random": num_random,
+        "masked_word_loss": word_nll / num_words,
+        "masked_word_perplexity": exponential(word_nll / num_words),
+        "masked_word_accuracy": words_right / num_words,
+        "masked_word_majority": max(masked.values()) / num_words,
+        "masked_word_frequency_perplexity": exponential(frequency_nll / num_words),
+        "next_sentence_loss": sentence_nll / num_sentences,
+        "next_sentence_accuracy": sentences_right / num_sentences,
+        "next_sentence_majority": max(num_random, num_sentences - num_random) / num_sentences,
+    }

@@ -15,7 +15,7 @@ def measure_bilm_perplexity(
 ) -> dict[str, float]:
     """Scores every word and end mark of `stream` once in each direction, by the full softmax, with states carried on.
 
-    Returns forward_perplexity, backward_perplexity, their geometric mean `perplexity` (that of the mean loss), and the
+    Returns forward_perplexity, backward_perplexity, their geometric mean `perplexity` (from the mean loss), and the
     counts num_predictions (per direction) and num_unknown (words scored as the unknown word, which lowers perplexity).
     """
     was_training = model.training

@@ -97,7 +97,7 @@ def _guessed(model, ids: Tensor, mask: Tensor, column: Tensor, targets: Tensor) 
     """Log-probability [B] of `targets` [B, 1] at `column` [B, 1] of `ids` [B, T]."""
     with _evaluating(model):
         if "cu_seq_lens_q" in inspect.signature(model.forward).parameters:
-            # packed texts: the output layer, most of a small model's work, reads only the hidden tokens
+            # packed texts: the output layer, most of a small model's work, reads only the masked tokens
             is_token = mask.bool()
             labels = torch.full_like(ids, IGNORED).scatter(1, column, targets)
             bounds = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0)).int()
@@ -113,7 +113,7 @@ def _token_ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _batches(lengths: list[int], batch_size: int, description: str, show_progress: bool) -> Iterator[list[int]]:
-    """Indices of texts of similar length, the longest first, so that an error of memory shows at once."""
+    """Indices of texts of similar length, the longest first, so that too little memory shows at once."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])

@@ -1,31 +1,13 @@
 """Minimal pairs: two sentences differ in one point; is the grammatical one more likely under the model?"""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo_log_probabilities
-
-
-@dataclass(frozen=True)
-class MinimalPairs:
-    """Right judgements and pairs per phenomenon."""
-
-    right: dict[str, int]
-    pairs: dict[str, int]
-
-    @property
-    def accuracy(self) -> float:
-        return sum(self.right.values()) / sum(self.pairs.values())
-
-    def as_dict(self) -> dict:
-        """Accuracies, ready for JSON."""
-        return {
-            "accuracy": self.accuracy,
-            "pairs": sum(self.pairs.values()),
-            "by_phenomenon": {name: self.right[name] / number for name, number in sorted(self.pairs.items())},
-        }
 
 
 def measure_minimal_pairs(
@@ -36,11 +18,13 @@ def measure_minimal_pairs(
     group_by: str = "UID",
     batch_size: int = 64,
     show_progress: bool = True,
-) -> MinimalPairs:
+) -> dict:
     """Judges rows of {"sentence_good", "sentence_bad", `group_by`}, as in BLiMP (Warstadt et al., 2020).
 
     A causal language model judges by the sum of its log-probabilities, a masked one (which cannot generate) by the
     pseudo-log-likelihood of Salazar et al. (2020). Equal scores count as wrong.
+
+    Returns accuracy and pairs (their number), both over all rows, and by_phenomenon, the accuracy per `group_by`.
 
     Raises:
         ValueError: there are no rows, one lacks a field, or a sentence is longer than the model can read.
@@ -60,9 +44,11 @@ def measure_minimal_pairs(
     else:
         scores = pseudo_log_probabilities(model, tokenizer, sentences, **settings)
     totals = dict(zip(sentences, (score.double().sum().item() for score in scores), strict=True))
-    right, pairs = {}, {}
+    judgements = defaultdict(list)
     for row in rows:
-        is_right = totals[row["sentence_good"]] > totals[row["sentence_bad"]]
-        right[row[group_by]] = right.get(row[group_by], 0) + is_right
-        pairs[row[group_by]] = pairs.get(row[group_by], 0) + 1
-    return MinimalPairs(right, pairs)
+        judgements[row[group_by]].append(totals[row["sentence_good"]] > totals[row["sentence_bad"]])
+    return {
+        "accuracy": fmean(chain(*judgements.values())),
+        "pairs": len(rows),
+        "by_phenomenon": {phenomenon: fmean(judged) for phenomenon, judged in sorted(judgements.items())},
+    }

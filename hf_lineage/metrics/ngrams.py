@@ -1,4 +1,4 @@
-"""N-gram models, counted and smoothed exactly: baselines for neural language models, and partners for mixtures.
+"""N-gram models, counted and smoothed exactly: baselines for neural language models, alone or mixed with them.
 
 Each word of a stream has a probability given the words before it, as in `measure_perplexity`: the stream begins with
 a token that is only read. Words are numbers below `vocab_size`; documents are not kept apart.

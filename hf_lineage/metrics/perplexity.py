@@ -1,7 +1,6 @@
-"""Perplexity of a causal language model on a whole text, per token and in units that need no common vocabulary."""
+"""Perplexity of a causal language model on a whole text, per token and in units that suit any vocabulary."""
 
 import math
-from dataclasses import asdict, dataclass
 from itertools import groupby
 
 import numpy as np
@@ -21,42 +20,29 @@ def exponential(nats: float) -> float:
         return math.inf
 
 
-@dataclass(frozen=True)
-class Perplexity:
-    """Negative log-likelihood of a text (in nats, summed) and the counts to divide it by.
+def perplexities(
+    *, nll: float, num_tokens: int, num_words: int, num_characters: int, num_unknown: int
+) -> dict[str, float]:
+    """Perplexities for the summed negative log-likelihood of a text (in nats) and the counts to divide it by.
+
+    Returns the arguments, perplexity_per_token, perplexity_per_word and bits_per_character.
 
     Words and characters are counted on the raw text, with one end mark per document. Compare models with different
-    tokens by `per_word` and `bits_per_character`, not by `per_token`. In a text written without blanks, each Chinese
-    or Japanese character is a word. A perplexity too large for a float is infinite, and null in results.json, which
-    still has `nll` and `bits_per_character`. Text that the tokenizer maps to its unknown token is scored as that
-    token, which lowers the perplexity: see `num_unknown`.
+    tokens per word or by bits, not per token. In a text written without blanks, each Chinese or Japanese character is
+    a word. A perplexity too large for a float is infinite, and null in results.json, which still has `nll` and
+    `bits_per_character`. Text that the tokenizer maps to its unknown token is scored as that token, which lowers the
+    perplexity: see `num_unknown`.
     """
-
-    nll: float
-    num_tokens: int
-    num_words: int
-    num_characters: int
-    num_unknown: int
-
-    @property
-    def per_token(self) -> float:
-        return exponential(self.nll / self.num_tokens)
-
-    @property
-    def per_word(self) -> float:
-        return exponential(self.nll / self.num_words)
-
-    @property
-    def bits_per_character(self) -> float:
-        return self.nll / math.log(2) / self.num_characters
-
-    def as_dict(self) -> dict[str, float]:
-        """Counts and derived numbers, ready for JSON."""
-        return asdict(self) | {
-            "perplexity_per_token": self.per_token,
-            "perplexity_per_word": self.per_word,
-            "bits_per_character": self.bits_per_character,
-        }
+    return {
+        "nll": nll,
+        "num_tokens": num_tokens,
+        "num_words": num_words,
+        "num_characters": num_characters,
+        "num_unknown": num_unknown,
+        "perplexity_per_token": exponential(nll / num_tokens),
+        "perplexity_per_word": exponential(nll / num_words),
+        "bits_per_character": nll / math.log(2) / num_characters,
+    }
 
 
 def measure_perplexity(
@@ -67,10 +53,10 @@ def measure_perplexity(
     stride: int | None = None,
     batch_size: int = 8,
     show_progress: bool = True,
-) -> Perplexity:
+) -> dict[str, float]:
     """Scores every token of `stream` once, given as much of the text before it as the model can use.
 
-    See `log_probabilities` for details and errors.
+    Returns `perplexities`. See `log_probabilities` for details and errors.
     """
     log_p = log_probabilities(
         model, stream, block_size=block_size, stride=stride, batch_size=batch_size, show_progress=show_progress
@@ -78,9 +64,15 @@ def measure_perplexity(
     return perplexity_of(log_p, stream)
 
 
-def perplexity_of(log_p: np.ndarray, stream: TokenStream) -> Perplexity:
-    """The perplexity for log-probabilities [N − 1], from any model, of the tokens of `stream` except the first."""
-    return Perplexity(-float(log_p.sum()), len(log_p), stream.num_words, stream.num_characters, stream.num_unknown)
+def perplexity_of(log_p: np.ndarray, stream: TokenStream) -> dict[str, float]:
+    """`perplexities` for log-probabilities [N − 1], from any model, of the tokens of `stream` except the first."""
+    return perplexities(
+        nll=-float(log_p.sum()),
+        num_tokens=len(log_p),
+        num_words=stream.num_words,
+        num_characters=stream.num_characters,
+        num_unknown=stream.num_unknown,
+    )
 
 
 @torch.no_grad()

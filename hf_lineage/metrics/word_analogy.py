@@ -33,10 +33,10 @@ def measure_word_analogy(
 class WordAnalogy(evaluate.Metric):
     """Share of right answers to analogies. predictions: answers, "" if a word is unknown; references: gold words.
 
-    `compute` also takes `sections`, one name per question, `case_insensitive` (default True: words are equal if their
-    lower case is) and `dummy4unknown`: count questions with unknown words as wrong (default: leave them out). It
-    returns accuracy, correct, total (the questions that count), out_of_vocabulary, and these four per section. If no
-    question counts, the accuracy is nan.
+    `compute` also takes `sections`, one name per question, `case_insensitive` (default True: compare words in lower
+    case) and `dummy4unknown`: count questions with unknown words as wrong (default: leave them out). It returns
+    accuracy, correct, total (the questions that count), out_of_vocabulary, and these four per section. If no question
+    counts, the accuracy is nan.
     """
 
     def _info(self):

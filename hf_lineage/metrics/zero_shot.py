@@ -17,7 +17,7 @@ def acceptability(
 
 
 def best_threshold(scores: Tensor, labels: Sequence[int]) -> float:
-    """The threshold between two scores with the best accuracy for `labels` (0 or 1), the lowest of several.
+    """The threshold between two scores that predicts `labels` (0 or 1) best; the lowest one if several are equal.
 
     Raises:
         ValueError: there are no scores, or the number of labels differs.
@@ -26,7 +26,7 @@ def best_threshold(scores: Tensor, labels: Sequence[int]) -> float:
     if not len(scores) or len(scores) != len(labels):
         raise ValueError(f"{len(scores)} scores and {len(labels)} labels; the numbers must be equal and above 0")
     scores, order = scores.double().sort()
-    # right answers if the k lowest are called 0: the zeros among them, and the ones among the others
+    # right answers if the k lowest scores predict 0: the zeros among them, and the ones among the others
     ones = torch.nn.functional.pad(labels[order].cumsum(0), (1, 0))
     right = torch.arange(len(ones)) - ones + ones[-1] - ones
     right[1:-1][scores[1:] == scores[:-1]] = -1

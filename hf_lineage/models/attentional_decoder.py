@@ -63,7 +63,7 @@ class Alignment(nn.Module):
         if hidden is None:
             return torch.softmax(scores, dim=2)
         weights = torch.softmax(scores.masked_fill(hidden, torch.finfo(scores.dtype).min), dim=2)
-        # if everything is hidden, softmax would weigh all words equally
+        # if everything is hidden, softmax would weight all words equally
         return weights.masked_fill(hidden, 0)
 
     def forward(self, x: Tensor, source: Source | None = None, positions: Tensor | None = None) -> Tensor:
@@ -84,16 +84,17 @@ class Alignment(nn.Module):
 
 
 class AdditiveAlignment(Alignment):  # Bahdanau et al., 2015, A.1.2
-    """score(s, h) = v · tanh(W s + U h)"""
+    """score(s, h) = v · tanh(W s + U h), or v · tanh(W s + U h + b)"""
 
     def __init__(self, config):
         super().__init__(config)
         self.weight_query = nn.Parameter(torch.empty(config.attention_size, config.hidden_size))
         self.weight_key = nn.Parameter(torch.empty(config.attention_size, config.source_size))
         self.energy = nn.Parameter(torch.empty(config.attention_size))
+        self.bias = nn.Parameter(torch.empty(config.attention_size)) if config.attention_bias else None
 
     def keys(self, vectors):
-        return linear(vectors, self.weight_key)
+        return linear(vectors, self.weight_key, self.bias)
 
     def scores(self, query, source):
         query = linear(query, self.weight_query)  # [B, T, A]
@@ -128,6 +129,8 @@ def coverage_loss(
 
 class CoverageLoss:
     """A head that adds the coverage loss, weighted by the configuration, in training; inherit it first."""
+
+    extra_weights = ("coverage_loss_weight",)
 
     def extra_loss(
         self, outputs, labels, num_items_in_batch, decoder_attention_mask, output_attentions=None, **options
@@ -207,14 +210,14 @@ def carried_beside(cache: EncoderDecoderCache | None, h: Tensor, *sizes: int) ->
 
 
 def seen_to_pad(mask: Tensor | None) -> Tensor | None:
-    """A mask (0 = padding) in bool; None if it is seen that nothing is padded."""
+    """The mask (0 = padding) as bool; None if its values can be read and nothing is padded."""
     if mask is None or (not is_recorded(mask) and mask.all()):
         return None
     return mask.bool()
 
 
 class AttentionalPreTrainedModel(RecurrentSeq2SeqPreTrainedModel):
-    """What the models share: the alignment's initial weights."""
+    """What Bahdanau's and Luong's models share: the alignment's initial weights."""
 
     def _init_weights(self, module):
         if not isinstance(module, Alignment):
@@ -224,7 +227,7 @@ class AttentionalPreTrainedModel(RecurrentSeq2SeqPreTrainedModel):
         for name, parameter in module.named_parameters(recurse=False):
             if self.config.initialization == "uniform":
                 init.uniform_(parameter, -bound, bound)
-            elif name.startswith("energy"):
+            elif name.startswith(("energy", "bias")):
                 init.zeros_(parameter)
             else:
                 # Bahdanau et al., appendix B.1: a tenth of the others' standard deviation

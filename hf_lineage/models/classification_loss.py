@@ -1,5 +1,7 @@
 """The losses of heads that label whole texts (classes, several labels at once, numbers) or mark an answer in them."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
@@ -25,7 +27,7 @@ def classification_loss(
 
     Raises:
         ValueError: a class is out of its range, the labels have another shape than the logits, or label smoothing is
-            set for labels that are no classes.
+            set for labels that are not classes.
     """
     labels = labels.to(logits.device)
     if config.problem_type is None:
@@ -57,14 +59,56 @@ def span_loss(
     start_positions: Tensor,
     end_positions: Tensor,
     smoothing: float = 0.0,
+    num_items_in_batch: Tensor | int | None = None,
+    num_ends_in_batch: Tensor | int | None = None,
 ) -> Tensor:
     """Mean of the cross entropies of an answer's first and last token; logits [B, T], positions [B] or [B, 1].
 
+    `num_items_in_batch` counts the scored first tokens of all accumulated batches, `num_ends_in_batch` the last ones.
+    """
+    length = start_logits.shape[1]
+    of_starts = mean_cross_entropy(start_logits, answer_labels(start_positions, length), num_items_in_batch, smoothing)
+    of_ends = mean_cross_entropy(end_logits, answer_labels(end_positions, length), num_ends_in_batch, smoothing)
+    return (of_starts + of_ends) / 2
+
+
+def answer_labels(positions: Tensor, length: int) -> Tensor:
+    """Positions [B] or [B, 1] in texts of `length` tokens -> labels [B].
+
     A position outside the text, such as −1 or the position of an answer cut off by truncation, is not scored.
     """
-    losses = []
-    for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):
-        positions = positions.flatten()
-        outside = (positions < 0) | (positions >= logits.shape[1])
-        losses.append(mean_cross_entropy(logits, positions.masked_fill(outside, IGNORED), None, smoothing))
-    return sum(losses) / 2
+    positions = positions.flatten()
+    return positions.masked_fill((positions < 0) | (positions >= length), IGNORED)
+
+
+def why_not_smoothed(model) -> str | None:
+    """Why transformers' Trainer cannot smooth the labels of this head; None if it can."""
+    name, config = type(model).__name__, model.config
+    if name.endswith("ForQuestionAnswering"):
+        return f"Trainer ignores it for {name}: use hf_lineage's LineageTrainer, or set it to 0"
+    if name.endswith("ForSequenceClassification") and (config.num_labels == 1 or config.problem_type == "regression"):
+        return f"the labels of {name} are numbers (num_labels is {config.num_labels}), not classes: set it to 0"
+    return None
+
+
+def refuse_smoothing(model):
+    """Lets each new Trainer refuse `label_smoothing_factor` where it would ignore it or fail (`why_not_smoothed`)."""
+    if why_not_smoothed(model) is not None:
+        watch_trainers()
+
+
+@cache
+def watch_trainers():
+    """Gives transformers' Trainer one more default callback: it tells its settings to no model, but to callbacks."""
+    # the import takes a second, which few heads need
+    from transformers.trainer import DEFAULT_CALLBACKS, TrainerCallback
+
+    class RefuseSmoothing(TrainerCallback):
+        def on_init_end(self, args, state, control, model=None, **kwargs):
+            head = model.get_base_model() if hasattr(model, "get_base_model") else model
+            is_ours = getattr(getattr(head, "config", None), "model_type", "").startswith("lineage_")
+            reason = why_not_smoothed(head) if is_ours and args.label_smoothing_factor else None
+            if reason is not None:
+                raise ValueError(f"label_smoothing_factor is {args.label_smoothing_factor}, but {reason}")
+
+    DEFAULT_CALLBACKS.append(RefuseSmoothing)

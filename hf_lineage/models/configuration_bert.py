@@ -9,7 +9,7 @@ from .configuration_lineage import LineageConfig
 class BERTConfig(LineageConfig):
     """BERT, bidirectional encoder representations from Transformers (Devlin et al., 2019).
 
-    New: every layer reads the text on both sides; the model guesses hidden words, so that no word can see itself.
+    New: every layer reads the text on both sides; the model guesses masked words, so that no word can see itself.
 
     The defaults are BERT-base (section 3); BERT-large has 24 layers of 1,024 units, 16 heads and an intermediate size
     of 4,096. The fields have the names of transformers' BertConfig, and each class reads the other's files.

@@ -11,10 +11,10 @@ from .configuration_recurrent_seq2seq import AttentionalSeq2SeqConfig
 class LuongConfig(AttentionalSeq2SeqConfig):
     """Attentional encoder-decoder with simpler scores and local windows (Luong et al., 2015).
 
-    New: the state after each step asks where to look, by scores as simple as a product, over all words or a few.
+    New: the state after each step decides where to look; a score can be a plain dot product, over all words or a few.
 
     The defaults are the paper's (section 4.1), with the default options of its published code. For the other fields
-    see RecurrentSeq2SeqConfig and AttentionalSeq2SeqConfig; coverage needs "concat".
+    see RecurrentSeq2SeqConfig and AttentionalSeq2SeqConfig; coverage needs "concat", as does attention_bias.
 
     Args:
         attention: score of a source vector h for a target state s: "dot" s·h, "general" s·W h, "concat"
@@ -25,6 +25,7 @@ class LuongConfig(AttentionalSeq2SeqConfig):
         max_source_length: most source words for "location", 1 to 1,000,000.
         input_feeding: whether the first layer also reads the last answer tanh(W [c; s]).
         answer_bias: whether the answer is tanh(W [c; s] + b), as in some published code.
+        answer_act: the answer's function; "linear" is W [c; s], as in OpenNMT-py's additive attention.
     """
 
     model_type = "lineage_luong"
@@ -47,6 +48,7 @@ class LuongConfig(AttentionalSeq2SeqConfig):
     max_source_length: int = 50
     input_feeding: bool = True
     answer_bias: bool = False
+    answer_act: Literal["tanh", "linear"] = "tanh"
 
     def validate_attention(self):
         """Luong's decoder has no readout, and some scores need matching sizes."""
@@ -60,8 +62,9 @@ class LuongConfig(AttentionalSeq2SeqConfig):
                 f'attention="dot" needs vectors of one length, not {self.source_size} and {self.hidden_size}: '
                 'change encoder_hidden_size or use attention="general"'
             )
-        if self.coverage and self.attention != "concat":
-            raise ValueError(f'coverage needs attention="concat", not "{self.attention}"')
+        for name in ("coverage", "attention_bias"):
+            if getattr(self, name) and self.attention != "concat":
+                raise ValueError(f'{name} needs attention="concat", not "{self.attention}"')
         for name in ("window_size", "max_source_length"):
             if not 1 <= getattr(self, name) <= 1_000_000:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 1 and 1,000,000")

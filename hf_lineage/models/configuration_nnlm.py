@@ -11,7 +11,7 @@ from .configuration_lineage import LineageConfig
 class NNLMConfig(LineageConfig):
     """NNLM, neural probabilistic language model (Bengio et al., 2003).
 
-    New: words have vectors, learned with the predictor, so that what it learns of a word also serves similar words.
+    New: words have vectors, learned with the predictor; what it learns about a word also helps with similar words.
 
     Args:
         vocab_size: number of words, |V|.

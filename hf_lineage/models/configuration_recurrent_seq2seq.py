@@ -23,11 +23,11 @@ class RecurrentSeq2SeqConfig(LineageConfig):
         decoder_layers: layers of the decoder; default: num_hidden_layers.
         cell: cell of both sides.
         hidden_act: activation of cell "rnn".
-        forget_gate_bias: only for cell "lstm", as are the next two; see LSTMConfig.
-        peephole: which units of the cell the gates read.
-        coupled_gates: which of the input and forget gates is learned.
-        reset_mode: only for cell "gru", as is the next; see GRUConfig.
-        update_convention: whether the update gate keeps or replaces the state.
+        forget_gate_bias: initial bias of the forget gate; only for cell "lstm" (see LSTMConfig).
+        peephole: which units of the cell the gates read; only for cell "lstm" (see LSTMConfig).
+        coupled_gates: which of the input and forget gates is learned; only for cell "lstm" (see LSTMConfig).
+        reset_mode: where the reset gate acts; only for cell "gru" (see GRUConfig).
+        update_convention: whether the update gate keeps or replaces the state; only for cell "gru" (see GRUConfig).
         bidirectional: whether the encoder also reads the source backwards.
         reverse_source: whether the encoder reads each sentence from its end; users give sentences as written.
         bridge: the decoder's first state: "copy" of the encoder's last states, layer by layer, directions side by
@@ -160,11 +160,13 @@ class AttentionalSeq2SeqConfig(RecurrentSeq2SeqConfig):
 
     Args:
         attention_size: length of v in the attention's score; default: hidden_size.
+        attention_bias: whether the additive score has a bias, v·tanh(W s + U h + b), as in OpenNMT-py.
         coverage: adds the attention that a source word got so far to its score (See et al., 2017, equation 11).
         coverage_loss_weight: weight of the coverage loss in training (their equation 12); 0 or more, needs coverage.
     """
 
     attention_size: int | None = None
+    attention_bias: bool = False
     coverage: bool = False
     coverage_loss_weight: float | int = 0.0
 

@@ -190,11 +190,12 @@ class LSTMConfig(RecurrentConfig):
 class GRUConfig(RecurrentConfig):
     """Gated recurrent unit (Cho et al., 2014).
 
-    New: two gates on the one state do what the LSTM's three do with a cell.
+    New: two gates and one state do the work of the LSTM's three gates and its cell.
 
     Args:
         reset_mode: the reset gate acts "before" the matrix product (the paper) or "after" (its first version, torch).
-        update_convention: the update gate "keep"s (the paper, torch) or "replace"s (its code; Bahdanau) its share.
+        update_convention: the update gate is the share of the state to "keep" (the paper, torch) or to "replace" (its
+            code; Bahdanau).
     """
 
     model_type = "lineage_gru"

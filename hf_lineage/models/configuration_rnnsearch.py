@@ -25,7 +25,7 @@ FIELDS_OF_LUONG = {
 class RNNSearchConfig(AttentionalSeq2SeqConfig):
     """RNNsearch (Bahdanau et al., 2015).
 
-    New: the decoder looks back at every source word, and learns where; no one state must hold a whole sentence.
+    New: the decoder looks back at every source word, and learns where; no single state must hold a whole sentence.
 
     The defaults are the paper's. The score of a source vector h for the decoder's state s is v·tanh(W s + U h). For
     the fields see RecurrentSeq2SeqConfig and AttentionalSeq2SeqConfig.

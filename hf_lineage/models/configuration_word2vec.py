@@ -23,7 +23,8 @@ class Word2VecConfig(LineageConfig):
         noise_exponent: a noise word is drawn in proportion to its count to this power.
         tree_sizes: earlier vocabulary sizes, for the Huffman tree; set when the vocabulary grows.
         cbow_mean: whether cbow takes the mean of the neighbours; False takes their sum.
-        cbow_grad: gradient of the mean for each neighbour: "word2vec" undivided (authors' code), "corrected" divided.
+        cbow_grad: gradient of the mean for each neighbour: "word2vec", undivided as in the authors' code; "corrected",
+            divided by the number of neighbours.
         initializer_range: vectors start uniform in ± this / hidden_size: 0.5 in the authors' code, 1 in gensim.
         classifier_dropout: before the classifier's output layer, in [0, 1).
         use_crf: whether the tagger scores whole tag sequences by a conditional random field.

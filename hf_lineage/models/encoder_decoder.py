@@ -11,6 +11,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .cache_argument import CACHE_FIELD, takes_cache
 from .inputs import IGNORED
+from .loss_terms import check_terms
 from .losses import mean_cross_entropy
 from .paged_cache import WithoutPagedCache
 from .scheduled_sampling import read_own_words
@@ -134,6 +135,9 @@ class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
     The station defines `model`, which gives a `Seq2SeqModelOutput`, and `lm_head`.
     """
 
+    # fields of the configuration that weigh an `extra_loss`
+    extra_weights: tuple[str, ...] = ()
+
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor, cu_seq_lens: Tensor | None = None) -> Tensor:
         """`shift_right` under the name that transformers' data collators look for."""
         return shift_right(labels, self.config, cu_seq_lens)
@@ -165,6 +169,8 @@ class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = shift_right(labels, self.config, kwargs.get("cu_seq_lens_q"))
         num_items_in_batch, smoothing = kwargs.pop("num_items_in_batch", None), kwargs.pop("smoothing", 0.0)
+        weights = {name: getattr(self.config, name) for name in self.extra_weights}
+        check_terms(labels, num_items_in_batch, **weights)
         run = self.model if own_words is None else partial(read_own_words, self, own_words)
         outputs = run(
             input_ids,

@@ -10,12 +10,12 @@ IGNORED = -100
 
 
 def is_recorded(x: Tensor) -> bool:
-    """Whether torch.compile, torch.export or a trace records what is done with `x`, for other values to come."""
+    """Whether torch.compile, torch.export or a trace records what is done with `x`, to repeat it on other values."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(x, FakeTensor)
 
 
 def can_look(x: Tensor) -> bool:
-    """Whether Python may branch on the values of `x`: not on a GPU, where it stalls every step, nor in a record."""
+    """Whether Python may branch on the values of `x`: not on a GPU, where that stalls every step, nor if recorded."""
     return x.device.type == "cpu" and not is_recorded(x)
 
 

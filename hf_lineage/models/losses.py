@@ -27,7 +27,7 @@ def mean_of(
 ) -> Tensor:
     """A sum over `scored` items divided by their number, or by `num_items_in_batch`; 0 where nothing is scored.
 
-    If Trainer has `counted` another number of labels in this batch than the head scores, the batch's mean is weighed
+    If Trainer has `counted` another number of labels in this batch than the head scores, the batch's mean is weighted
     by the number counted.
     """
     if num_items_in_batch is None:

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained to guess hidden words.
+"""BERT (Devlin et al., 2019): the Transformer's encoder alone, pretrained to guess masked words.
 
 What changes from GPT: no causal mask, so that each token sees both sides; segments; [CLS] stands for the whole text.
 input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, T, D] -> words [B, T, V], text [B, D]
@@ -25,7 +25,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .bert_layers import RELEASED_NAMES, BERTEmbeddings, BERTEncoder, BERTHeads, BERTPooler, BERTPredictions
 from .choices import choice_loss, choices_in, in_rows
-from .classification_loss import classification_loss, span_loss
+from .classification_loss import classification_loss, refuse_smoothing, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
 from .id_checks import check_ids
@@ -214,8 +214,8 @@ class BERTForPreTraining(BERTWithMaskedWords):
 
         The loss is the mean over the `labels` [B, T] (−100 = not scored) plus the mean over `next_sentence_label` [B]
         (0 = B follows A, 1 = B is random); one kind of labels gives one mean. `num_items_in_batch` and
-        `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`BERTPretrainingTrainer`). Without
-        the latter, each batch's next-sentence mean is weighed by its share of the labels.
+        `num_pairs_in_batch` count the labels and pairs of all accumulated batches (`LineageTrainer`). Without
+        the latter, each batch's next-sentence mean is weighted by its share of the labels.
         """
         check_labels(self, labels, num_items_in_batch)
         outputs = self.bert(
@@ -316,6 +316,7 @@ class BERTForSequenceClassification(BERTPreTrainedModel):
         self.dropout = classifier_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -379,13 +380,12 @@ class BERTForTokenClassification(LabelsTokens, BERTPreTrainedModel):
 class BERTForQuestionAnswering(BERTPreTrainedModel):
     """BERT that finds the first and last token of the answer in the second segment (figure 4, c)."""
 
-    accepts_loss_kwargs = False
-
     def __init__(self, config: BERTConfig):
         super().__init__(config)
         self.bert = BERTModel(config, add_pooling_layer=False)
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -397,6 +397,8 @@ class BERTForQuestionAnswering(BERTPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        num_ends_in_batch: Tensor | int | None = None,
         smoothing: float = 0.0,
         **kwargs,
     ) -> QuestionAnsweringModelOutput:
@@ -408,7 +410,8 @@ class BERTForQuestionAnswering(BERTPreTrainedModel):
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(2)  # [B, T]
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
+            counts = num_items_in_batch, num_ends_in_batch
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
         return QuestionAnsweringModelOutput(
             loss, start_logits.contiguous(), end_logits.contiguous(), outputs.hidden_states, outputs.attentions
         )

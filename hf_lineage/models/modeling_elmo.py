@@ -23,7 +23,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 
 from .cache_argument import takes_cache
 from .choices import choice_loss, choices_in, in_rows
-from .classification_loss import classification_loss, span_loss
+from .classification_loss import answer_labels, classification_loss, refuse_smoothing, span_loss
 from .configuration_elmo import ELMoConfig
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
@@ -323,7 +323,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         else:
             self.lm_head = nn.Linear(config.projection_size, config.vocab_size)
         self.post_init()
-        # by it Trainer counts the labels: all but the first of a row, as many as either direction predicts
+        # by this name, Trainer counts all labels except the first of each row, as many as a direction predicts
         self.loss_type = "ForCausalLM"
 
     def set_learning(self):
@@ -353,6 +353,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        num_backward_in_batch: Tensor | int | None = None,
         smoothing: float = 0.0,
         **kwargs,
     ) -> ELMoForPreTrainingOutput:
@@ -364,6 +365,9 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
 
         In training, the sampled softmax uses `negative_ids` [K] instead of the vocabulary; without them, and in
         evaluation, it uses all words.
+
+        `num_items_in_batch` and `num_backward_in_batch` count the targets of both directions in all accumulated
+        batches. Without the latter, the former is Trainer's count, and weighs each batch's mean by its labels.
         """
         if backward_char_ids is None and backward_input_ids is None:
             outputs = self.model(
@@ -372,7 +376,8 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             cache, hidden_states = outputs[1] if use_cache or cache is not None else None, outputs.hidden_states
             forward, backward = hidden_states[-1].chunk(2, dim=2)
             shift_labels, backward_shift_labels = self.targets_in(labels, attention_mask)
-            counted = None if labels is None else labels[:, 1:].ne(IGNORED).sum()
+            is_exact = labels is None or num_backward_in_batch is not None
+            counted = None if is_exact else labels[:, 1:].ne(IGNORED).sum()
         else:
             hidden_states, counted = None, None
             # not named: Trainer expects every argument with "label" in its name in each batch
@@ -383,6 +388,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         forward, backward = self.model.dropped(forward), self.model.dropped(backward)
         check_labels(self, shift_labels, num_items_in_batch)
         directions = (forward, shift_labels), (backward, backward_shift_labels)
+        counts = num_items_in_batch, num_items_in_batch if num_backward_in_batch is None else num_backward_in_batch
         is_sampled = self.config.output_layer == "sampled" and negative_ids is not None
         if smoothing and self.training and (is_sampled or self.config.output_layer == "adaptive"):
             raise ValueError(
@@ -391,10 +397,11 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             )
         if is_sampled and self.training:
             logits = backward_logits = None
-            forward_loss, backward_loss = self.sampled_losses(directions, negative_ids, num_items_in_batch, counted)
+            forward_loss, backward_loss = self.sampled_losses(directions, negative_ids, counts, counted)
         else:
             (logits, forward_loss), (backward_logits, backward_loss) = (
-                self.score(*direction, num_items_in_batch, counted, smoothing) for direction in directions
+                self.score(*direction, count, counted, smoothing)
+                for direction, count in zip(directions, counts, strict=True)
             )
         loss = None if forward_loss is None else 0.5 * (forward_loss + backward_loss)
         return ELMoForPreTrainingOutput(
@@ -424,7 +431,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
             before = before.masked_fill(~(mask & torch.cat([edge, mask[:, :-1]], dim=1)), IGNORED)
         return after, before
 
-    def sampled_losses(self, directions, negative_ids: Tensor, num_items: Tensor | int | None, counted: Tensor | None):
+    def sampled_losses(self, directions, negative_ids: Tensor, counts: tuple, counted: Tensor | None):
         """Both directions' mean losses, scored together, so that their shared softmax gets one gradient, not two."""
         if any(targets is None for _, targets in directions):
             return None, None
@@ -433,7 +440,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         losses = sampled_softmax_loss(x, targets, *weight_and_bias(self.lm_head), negative_ids)
         return tuple(
             mean_of(part.sum(), len(part), num_items, counted)
-            for part in losses.split([len(targets) for _, targets in scored])
+            for part, num_items in zip(losses.split([len(targets) for _, targets in scored]), counts, strict=True)
         )
 
     def score(self, x: Tensor, targets: Tensor | None, num_items: Tensor | int | None, counted, smoothing: float):
@@ -529,6 +536,7 @@ class ELMoForSequenceClassification(ELMoForTask):
         super().__init__(config)
         self.score = nn.Linear(2 * self.features_size, config.num_labels)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -598,13 +606,11 @@ class ELMoForTokenClassification(LabelsTokens, ELMoForTask):
 class ELMoForQuestionAnswering(ELMoForTask):
     """Marks the first and the last token of an answer."""
 
-    # Trainer counts no items of these labels
-    accepts_loss_kwargs = False
-
     def __init__(self, config: ELMoConfig):
         super().__init__(config)
         self.qa_outputs = nn.Linear(self.features_size, 2)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -617,6 +623,8 @@ class ELMoForQuestionAnswering(ELMoForTask):
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        num_ends_in_batch: Tensor | int | None = None,
         smoothing: float = 0.0,
         **kwargs,
     ) -> QuestionAnsweringModelOutput:
@@ -627,8 +635,10 @@ class ELMoForQuestionAnswering(ELMoForTask):
         start_logits, end_logits = self.qa_outputs(features).unbind(2)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
-            loss = loss + self.model.mix_penalty()
+            counts = num_items_in_batch, num_ends_in_batch
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
+            labels = answer_labels(start_positions, start_logits.shape[1])
+            loss = loss + self.share_of_penalty(labels, num_items_in_batch)
         return QuestionAnsweringModelOutput(
             loss, start_logits, end_logits, self.states_if_asked(layers, output_hidden_states)
         )

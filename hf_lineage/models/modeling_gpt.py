@@ -26,7 +26,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention import MultiHeadAttention
 from .cache_argument import cache_of, takes_cache
 from .choices import choice_loss, choices_in, in_rows
-from .classification_loss import classification_loss, span_loss
+from .classification_loss import classification_loss, refuse_smoothing, span_loss
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
 from .inputs import IGNORED, check_inputs
@@ -225,15 +225,17 @@ class GPTWithClassifier(GPTWithOutputLayer):
                     f"lm_loss_weight is {weight}, but inputs_embeds do not say which token comes next: give input_ids "
                     "or set lm_loss_weight to 0"
                 )
-            loss = weight * language_model_loss(outputs.last_hidden_state, ids, mask, scores)
-            # accumulated batches have one mean over all their examples; each adds its part
-            loss = mean_of(loss * len(labels), len(labels), num_items, labels.ne(IGNORED).sum())
+            losses = language_model_losses(outputs.last_hidden_state, ids, mask, scores)
+            # accumulated batches have one mean over all their examples that have a label; each adds its part
+            has_label = (labels.ne(IGNORED) | labels.is_floating_point()).view(len(labels), -1).any(1)
+            total = (losses.view(len(labels), -1).mean(1) * has_label).sum()
+            loss = weight * mean_of(total, has_label.sum(), num_items, labels.ne(IGNORED).sum())
         texts = input_ids.shape[:-1] if embeds is None else inputs_embeds.shape[:-2]
         return outputs, vectors_at_last_token(outputs.last_hidden_state, mask).unflatten(0, texts), loss
 
 
-def language_model_loss(vectors: Tensor, ids: Tensor, mask: Tensor | None, scores: Callable) -> Tensor:
-    """Each text's mean loss over its tokens without the first, averaged over the texts.
+def language_model_losses(vectors: Tensor, ids: Tensor, mask: Tensor | None, scores: Callable) -> Tensor:
+    """Each text's mean loss [B] over its tokens without the first.
 
     vectors [B, T, D], ids [B, T]; `scores` [..., D] -> [..., V] scores the next token.
     """
@@ -243,7 +245,7 @@ def language_model_loss(vectors: Tensor, ids: Tensor, mask: Tensor | None, score
     # padding gets no scores, which would be most of the work
     logits = scores(vectors[row, read])  # [tokens, V]
     losses = cross_entropy(logits.float(), ids[row, predicted], reduction="none")
-    return (losses / (row.bincount(minlength=len(ids))[row] * len(ids))).sum()
+    return losses.new_zeros(len(ids)).index_add(0, row, losses / row.bincount(minlength=len(ids))[row])
 
 
 class GPTForSequenceClassification(GPTWithClassifier):
@@ -253,6 +255,7 @@ class GPTForSequenceClassification(GPTWithClassifier):
         super().__init__(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -357,15 +360,13 @@ class GPTForTokenClassification(LabelsTokens, GPTPreTrainedModel):
 class GPTForQuestionAnswering(GPTPreTrainedModel):
     """GPT that marks the first and last token of an answer; the question stands before the text, to be seen."""
 
-    # Trainer counts no items of these labels
-    accepts_loss_kwargs = False
-
     def __init__(self, config: GPTConfig):
         super().__init__(config)
         self.model = GPTModel(config)
         self.dropout = Dropout(config.classifier_dropout)
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -375,6 +376,8 @@ class GPTForQuestionAnswering(GPTPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        num_ends_in_batch: Tensor | int | None = None,
         smoothing: float = 0.0,
         **kwargs,
     ) -> QuestionAnsweringModelOutput:
@@ -387,5 +390,6 @@ class GPTForQuestionAnswering(GPTPreTrainedModel):
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(2)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
+            counts = num_items_in_batch, num_ends_in_batch
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
         return QuestionAnsweringModelOutput(loss, start_logits, end_logits, outputs.hidden_states, outputs.attentions)

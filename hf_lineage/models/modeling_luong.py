@@ -1,6 +1,6 @@
 """Luong's attentional encoder-decoder (Luong et al., 2015): the state after each step asks where to look.
 
-What changes from RNNsearch: the new state asks, by scores as simple as a product; the answer joins state and context.
+What changes from RNNsearch: the new state asks, by scores as simple as a dot product; state and context are joined.
 input_ids [B, S] -> [B, S, C]; decoder_input_ids [B, T] -> [B, T, D] -> weights [B, T, S] -> answers [B, T, D]
 """
 
@@ -166,7 +166,7 @@ class LuongDecoder(AttentionalDecoder):
         top = states[-1][0]
         weights = self.alignment(top[:, None], source, position)
         context = (weights @ source.vectors)[:, 0]
-        return torch.tanh(self.from_context(context) + self.from_state(top)), states, weights
+        return self.answer(self.from_context(context), top), states, weights
 
     def step_on_products(self, of_fed, word, answer, states, source, position):
         """`step` from products computed once: W e(y_{t−1}) + b [B, G·D], and W_c h̄ of the source."""
@@ -177,7 +177,12 @@ class LuongDecoder(AttentionalDecoder):
         states = self.run_layers(first, states)
         top = states[-1][0]
         weights = self.alignment(top[:, None], source, position)
-        return torch.tanh((weights @ source.products)[:, 0] + self.from_state(top)), states, weights
+        return self.answer((weights @ source.products)[:, 0], top), states, weights
+
+    def answer(self, of_context: Tensor, top: Tensor) -> Tensor:
+        """h̃ = tanh(W_c [c; h]) from the context's product [..., D] and the top state h [..., D]"""
+        answer = of_context + self.from_state(top)
+        return torch.tanh(answer) if self.config.answer_act == "tanh" else answer
 
     def run_layers(self, first: tuple[Tensor, ...], states: list[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
         """The first layer's new state and all old states -> all new states."""
@@ -217,7 +222,7 @@ class LuongDecoder(AttentionalDecoder):
             outputs += (x if padding is None else reorder_time(x, padding.inverse),)
         top = outputs[-1]
         weights = self.recomputed(self.alignment)(top, source, positions)  # [B, T, S]
-        return outputs, torch.tanh(self.from_context(weights @ source.vectors) + self.from_state(top)), weights
+        return outputs, self.answer(self.from_context(weights @ source.vectors), top), weights
 
     def run_steps(self, vectors, source, first, positions, is_word, cache):
         """Runs step by step, since each step reads the answer or the coverage of the step before."""

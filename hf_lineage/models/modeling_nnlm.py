@@ -16,6 +16,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from .cache_argument import cache_of, takes_cache
 from .configuration_nnlm import NNLMConfig
 from .inputs import IGNORED
+from .loss_terms import check_labels
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
 from .paged_cache import WithoutPagedCache
@@ -149,6 +150,8 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
         )
         objective, x = self.config.objective, outputs.last_hidden_state
         is_sampled = objective in ("sampled_softmax", "nce") and negative_ids is not None
+        if is_sampled:
+            check_labels(self, labels, kwargs.get("num_items_in_batch"))
         if labels is not None and self.training and (is_sampled or objective == "adaptive_softmax"):
             loss = self.loss_without_logits(x, labels, attention_mask, negative_ids, **kwargs)
             return CausalLMOutputWithPast(loss, None, cache_of(outputs), outputs.hidden_states)

@@ -24,7 +24,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .cache_argument import cache_of, takes_cache
 from .choices import choice_loss, choices_in, in_rows
-from .classification_loss import classification_loss, span_loss
+from .classification_loss import classification_loss, refuse_smoothing, span_loss
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .inputs import IGNORED
 from .loss_terms import check_terms
@@ -311,6 +311,7 @@ class RNNForSequenceClassification(RecurrentModelForTask):
         super().__init__(config)
         self.classifier = nn.Linear(config.output_size, config.num_labels)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -429,13 +430,11 @@ class GRUForMultipleChoice(RNNForMultipleChoice):
 class RNNForQuestionAnswering(RecurrentModelForTask):
     """Recurrent model that marks the first and the last token of an answer, each by its vector."""
 
-    # Trainer counts no items of these labels
-    accepts_loss_kwargs = False
-
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
         self.qa_outputs = nn.Linear(config.output_size, 2)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -445,6 +444,8 @@ class RNNForQuestionAnswering(RecurrentModelForTask):
         inputs_embeds: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        num_ends_in_batch: Tensor | int | None = None,
         smoothing: float = 0.0,
         **kwargs,
     ) -> QuestionAnsweringModelOutput:
@@ -456,7 +457,8 @@ class RNNForQuestionAnswering(RecurrentModelForTask):
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(2)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing)
+            counts = num_items_in_batch, num_ends_in_batch
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
         return QuestionAnsweringModelOutput(loss, start_logits, end_logits, outputs.hidden_states)
 
 

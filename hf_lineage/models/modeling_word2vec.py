@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid, pad
+from torch.nn.functional import logsigmoid, pad
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
@@ -23,10 +23,12 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .choices import choice_loss, choices_in, in_rows
-from .classification_loss import classification_loss
+from .classification_loss import classification_loss, refuse_smoothing
 from .configuration_word2vec import Word2VecConfig
 from .fast_loops import is_exported
 from .inputs import check_mask, embed_inputs
+from .loss_terms import check_labels
+from .losses import mean_cross_entropy, mean_of
 from .token_labels import LabelsTokens
 
 
@@ -129,7 +131,7 @@ class Word2VecModel(Word2VecPreTrainedModel):
 
     def train(self, mode: bool = True):
         """Sets the training mode, and keeps frozen embeddings frozen."""
-        # from_pretrained puts trainable weights in the place of those made here; it ends in eval(), which comes by
+        # from_pretrained replaces the weights by trainable ones, and then calls eval(), which calls this method
         if self.config.freeze_embeddings:
             self.embed_tokens.weight.requires_grad_(False)
         return super().train(mode)
@@ -172,9 +174,6 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
     The forward pass is the objective written out, for any optimizer and for evaluation; `Word2VecTrainer` computes the
     same gradients many times faster.
     """
-
-    # every pair counts once: the mean needs no number of items
-    accepts_loss_kwargs = False
 
     def __init__(self, config: Word2VecConfig):
         super().__init__(config)
@@ -261,6 +260,7 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         negative_ids: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         smoothing: float = 0.0,
         **kwargs,
     ) -> Word2VecForPreTrainingOutput:
@@ -268,17 +268,18 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
 
         With `labels` [P], the loss is the mean over the P pairs in nats. `negative_ids` [P, K] are words drawn from
         `noise()`; those equal to the label do not count, and no logits are computed. Without them, negative sampling's
-        loss is its exact expectation over the noise.
+        loss is its exact expectation over the noise. `num_items_in_batch` counts the pairs of all accumulated batches.
 
         Raises:
-            ValueError: label smoothing, which no objective supports.
+            ValueError: label smoothing, which no objective supports, or labels that Trainer withholds for it.
         """
         if smoothing:
             raise ValueError(f"label_smoothing_factor is {smoothing}; word2vec's objectives have none: set it to 0")
+        check_labels(self, labels, num_items_in_batch)
         outputs = self.model(input_ids, attention_mask, inputs_embeds, **kwargs)
         h = self.combine(outputs.last_hidden_state, attention_mask)  # [P, D]
         if labels is not None and negative_ids is not None:
-            loss = self.negative_sampling_loss(h, labels, negative_ids)
+            loss = mean_of(self.negative_sampling_losses(h, labels, negative_ids).sum(), len(h), num_items_in_batch)
             return Word2VecForPreTrainingOutput(loss, None, outputs.hidden_states)
 
         scores = h @ self.context_embeddings.T  # [P, V]
@@ -292,17 +293,18 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
             noise = self.noise().to(scores).expand_as(scores).scatter(1, labels[:, None], 0.0)
             positive = logsigmoid(scores.gather(1, labels[:, None]))[:, 0]
             negative = (noise * logsigmoid(-scores)).sum(1)
-            loss = -(positive + self.config.num_negatives * negative).mean()
+            total = -(positive + self.config.num_negatives * negative).sum()
+            loss = mean_of(total, len(labels), num_items_in_batch)
         elif labels is not None:
-            loss = cross_entropy(scores, labels)
+            loss = mean_cross_entropy(scores, labels, num_items_in_batch)
         return Word2VecForPreTrainingOutput(loss, scores, outputs.hidden_states)
 
-    def negative_sampling_loss(self, h: Tensor, labels: Tensor, negative_ids: Tensor) -> Tensor:
-        """−log σ(u_o · h) − Σ_k log σ(−u_k · h), eq. 4 of Mikolov et al. (2013b), mean over the pairs."""
+    def negative_sampling_losses(self, h: Tensor, labels: Tensor, negative_ids: Tensor) -> Tensor:
+        """−log σ(u_o · h) − Σ_k log σ(−u_k · h) of each pair [P], eq. 4 of Mikolov et al. (2013b)."""
         positive = logsigmoid((self.context_embeddings[labels] * h).sum(1))
         scores = torch.einsum("pkd,pd->pk", self.context_embeddings[negative_ids], h)
         negative = (logsigmoid(-scores) * (negative_ids != labels[:, None])).sum(1)
-        return -(positive + negative).mean()
+        return -(positive + negative)
 
 
 class Word2VecForSequenceClassification(Word2VecPreTrainedModel):
@@ -314,6 +316,7 @@ class Word2VecForSequenceClassification(Word2VecPreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(

@@ -37,8 +37,8 @@ def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
     """
     if not isinstance(layer, nn.Linear):
         raise ValueError(
-            f"lm_head is a {type(layer).__name__}, not a plain linear layer, whose rows negative_ids need: "
-            "leave negative_ids out, or the adapter off lm_head"
+            f"lm_head is a {type(layer).__name__}, but negative_ids need the rows of a plain linear layer: "
+            "leave out negative_ids, or put no adapter on lm_head"
         )
     return layer.weight, layer.bias
 
@@ -57,7 +57,7 @@ def sampled_softmax_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tenso
     """−s(w) + log of the normaliser, estimated from the target w and the K negatives (Jean et al., 2015).
 
     Z ≈ 1 / (K + 1) Σ_c exp(s(c)) / q(c). A negative equal to the target stays, so the estimate is consistent for every
-    K. Negatives [K] shared by all rows of x cost least: each distinct one is scored once, weighed by its draws.
+    K. Negatives [K] shared by all rows of x cost least: each distinct one is scored once, and weighted by its draws.
     """
     if negatives.dim() == 1 and fast_paths_allowed():
         target, log_sample = shared_scores(x, targets, weight, bias, negatives, log_q)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .fast_segments import SegmentAttention, has_fast_form, segments_beat_mask
-from .inputs import can_look
+from .inputs import can_look, is_recorded
 
 
 def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
@@ -21,26 +21,27 @@ def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask
     """
     if batch != 1 or attention_mask is not None:
         raise ValueError(
-            f"packed texts (cu_seq_lens_q) lie in one row without attention_mask, not in {batch} rows"
+            f"packed texts (cu_seq_lens_q) must be in one row without attention_mask, not in {batch} rows"
             + (" with one" if attention_mask is not None else "")
         )
     if can_look(cu_seq_lens):
         bounds = cu_seq_lens.tolist()
         if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or cu_seq_lens.diff().min() < 1:
             raise ValueError(f"cu_seq_lens_q is {bounds}; it must rise from 0 to the row's length {length}")
-    return bounds_options(cu_seq_lens)
+    return bounds_options(cu_seq_lens, length)
 
 
 def document_options(position_ids: Tensor, vectors: Tensor, config) -> dict:
     """`bounds_options` of the documents that restarting positions mark; none for a single document, or if a mask is
     faster."""
     bounds = bounds_of_documents(position_ids) if segments_beat_mask(config, vectors) else None
-    return {} if bounds is None else bounds_options(bounds)
+    return {} if bounds is None else bounds_options(bounds, position_ids.numel())
 
 
-def bounds_options(bounds: Tensor) -> dict:
-    """`bounds` [texts + 1] of texts that attend to themselves, as transformers' FlashAttentionKwargs."""
-    longest = int(bounds.diff().max())
+def bounds_options(bounds: Tensor, length: int) -> dict:
+    """`bounds` [texts + 1] of texts in `length` tokens that attend to themselves, as FlashAttentionKwargs."""
+    # a record may not look; to flash attention any upper bound will do
+    longest = length if is_recorded(bounds) else int(bounds.diff().max())
     return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
 
 
@@ -51,7 +52,7 @@ def check_pairs(targets: Tensor | None, sources: Tensor | None):
         ValueError: only one side is packed, or the sides differ in number.
     """
     if (targets is None) != (sources is None):
-        raise ValueError("give both cu_seq_lens_q, the targets' bounds, and cu_seq_lens_k, the sources', or none")
+        raise ValueError("give both cu_seq_lens_q, the targets' bounds, and cu_seq_lens_k, the sources', or neither")
     if targets is not None and len(targets) != len(sources):
         raise ValueError(
             f"cu_seq_lens_q bounds {len(targets) - 1} targets, cu_seq_lens_k {len(sources) - 1} sources; the numbers "
@@ -103,6 +104,9 @@ def attend_by_segment(
     sum of the squared lengths, not with the square of their sum. No weights are returned. `cu_seq_lens_k` are the
     bounds of the key texts, one per query text, if they differ from `cu_seq_lens_q`.
     """
+    if attention_mask is None and is_recorded(query) and module.config._attn_implementation in ("eager", "sdpa"):
+        sources = cu_seq_lens_q if cu_seq_lens_k is None else cu_seq_lens_k
+        return attend_by_mask(attend, module, query, key, value, cu_seq_lens_q, sources, **options)
     lengths = cu_seq_lens_q.diff().tolist()
     sources = lengths if cu_seq_lens_k is None else cu_seq_lens_k.diff().tolist()
     if attention_mask is None and has_fast_form(query, options.get("dropout")):
@@ -126,3 +130,28 @@ def attend_by_segment(
     )
     mixed = [attend(module, *text, **options)[0] for text in texts]
     return torch.cat(mixed, dim=1).unflatten(1, (rows, -1))[0], None
+
+
+def attend_by_mask(
+    attend: Callable,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    targets: Tensor,
+    sources: Tensor,
+    **options,
+) -> tuple[Tensor, Tensor | None]:
+    """Runs `attend` once, with a mask of the texts whose bounds are `targets` and `sources`, so that a graph is whole.
+
+    A causal module must have as many keys as queries.
+    """
+    of_query, of_key = (
+        torch.bucketize(torch.arange(x.shape[2], device=x.device), bounds[1:], right=True)
+        for x, bounds in ((query, targets), (key, sources))
+    )
+    visible = of_query[:, None] == of_key
+    if module.is_causal:
+        visible = visible.tril()
+    hidden = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)
+    return attend(module, query, key, value, hidden[None, None], **options)

@@ -51,9 +51,9 @@ def read_vectors(
 ) -> Texts:
     """Token vectors [B, T, D], with everything that the blocks of `model` need to know about them.
 
-    A `causal` token sees those before it, others see all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal ones
-    may have `position_ids` [B, T] that restart instead, where there is no mask and no cache. `positions` finds the
-    positions that are not given; `options` are attention's.
+    If `causal`, a token sees only those before it, else all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal
+    ones may instead have `position_ids` [B, T] that restart, if there is no mask and no cache. `positions` computes
+    positions that are not given; `options` go to the attention.
 
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.

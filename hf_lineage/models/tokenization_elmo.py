@@ -22,6 +22,13 @@ def mark_characters(mark: int, length: int = 50) -> tuple[int, ...]:
     return (BEGIN_WORD, mark, END_WORD, *[FILL] * (length - 3))
 
 
+def is_pair(entry, is_split_into_words: bool) -> bool:
+    """Whether an entry of a batch holds two texts, as a tuple or a list (so zero-shot classification gives them)."""
+    of_two = isinstance(entry, list | tuple) and len(entry) == 2
+    # two words are one text
+    return of_two and isinstance(entry[0], str) != is_split_into_words
+
+
 class ELMoTokenizer(PreTrainedTokenizerFast):
     """A word-level tokenizer that also gives `char_ids` [T, C]: the spelling of words in or outside the vocabulary.
 
@@ -61,8 +68,7 @@ class ELMoTokenizer(PreTrainedTokenizerFast):
         elif text_pair is not None:
             samples = list(zip(text, text_pair, strict=True))
         else:
-            # a batch may hold pairs itself
-            samples = [entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, None) for entry in text]
+            samples = [entry if is_pair(entry, is_split_into_words) else (entry, None) for entry in text]
         origins = encoded.get("overflow_to_sample_mapping", range(len(samples)))
         rows = [
             self._rows(encoding, samples[origin], is_split_into_words)

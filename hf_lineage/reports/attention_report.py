@@ -94,13 +94,13 @@ def record_attention(model_name: str | Path, text: str, target: str | None = Non
     without heads counts as one head. Texts longer than the tokenizer's model_max_length are cut.
 
     Raises:
-        ValueError: the model records no attention, `target` is given to a model that is no encoder-decoder, or the
+        ValueError: the model records no attention, `target` is given to a model without a decoder, or the
             target or the model's output is empty.
     """
     tokenizer = AutoTokenizer.from_pretrained(model_name)
     translates = AutoConfig.from_pretrained(model_name).is_encoder_decoder
     if target is not None and not translates:
-        raise ValueError(f"target={target!r}: {model_name} is no encoder-decoder; leave target out")
+        raise ValueError(f"target={target!r}: {model_name} is not an encoder-decoder; leave target out")
     kind = AutoModelForSeq2SeqLM if translates else AutoModel
     model = kind.from_pretrained(model_name, attn_implementation="eager").eval()
     inputs = {
@@ -161,7 +161,7 @@ def attention_section(shown: AttentionMap, decimals: int = 4) -> str:
         [[[round(w, decimals) for w in row] for row in head] for head in layer.tolist()] for layer in shown.weights
     ]
     data = {"rows": shown.rows, "columns": shown.columns, "weights": rounded}
-    # a token such as a tag would end the script by its "<"
+    # the "<" of a token such as </script> would end the script
     return SECTION.format(**{name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()})
 
 

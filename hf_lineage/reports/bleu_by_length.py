@@ -16,14 +16,14 @@ def bleu_by_length(
     tokenize: str = "13a",
     lowercase: bool = False,
 ) -> list[dict]:
-    """Corpus BLEU of the pairs whose source has 1 to bounds[0] words, more than that to bounds[1], …, and of the rest.
+    """Corpus BLEU per bucket of source length: 1 to bounds[0] words, up to bounds[1], …, and longer than the last.
 
     `lengths` counts the words of each source, for example by `hf_lineage.data.cjk.numbers_of_words`. Gives one row per
     bucket with pairs: `longer_than` and `up_to` (None for the rest), `pairs`, their mean source length `words`, and
     `bleu` (0 to 100).
 
     Raises:
-        ValueError: the bounds do not rise from above 0, or the three lists differ in length.
+        ValueError: a bound is not above the one before it (the first: above 0), or the three lists differ in length.
     """
     if not len(translations) == len(references) == len(lengths):
         raise ValueError(
@@ -32,7 +32,7 @@ def bleu_by_length(
         )
     edges = [0, *bounds]
     if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
-        raise ValueError(f"the bounds {list(bounds)} must rise, from above 0, such as 10 15 20")
+        raise ValueError(f"the bounds {list(bounds)} must be above 0 and rise, such as 10 15 20")
     rows = []
     for low, high in zip(edges, [*bounds, None], strict=True):
         kept = [i for i, length in enumerate(lengths) if low < length and (high is None or length <= high)]

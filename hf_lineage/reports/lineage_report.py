@@ -52,8 +52,8 @@ PAGE = """<!doctype html>
 def language_models_section(results: Sequence[dict]) -> str:
     """HTML: a table, learning curves and samples of models that generate text.
 
-    Each result holds the keys of `COLUMNS` and `train_curve` and `validation_curve`, lists of (tokens, loss), and
-    `samples`, a list of (prompt, continuation).
+    Each result has the keys of `COLUMNS`, `train_curve` and `validation_curve` (lists of (tokens, loss)) and `samples`
+    (a list of (prompt, continuation)).
     """
     samples = [
         f"<h3>{escape(result['model'])}</h3>"
@@ -124,8 +124,8 @@ def write_lineage_report(
 ):
     """Writes the report to `path` in one piece; it needs no network.
 
-    `stations` has a row per station: name, new idea, training seconds, result. `sections` are the following (title,
-    HTML), for example from `language_models_section` and `word_vectors_section`.
+    `stations` has a row per station: name, new idea, training seconds, result. `sections` follow as (title, HTML), for
+    example from `language_models_section` and `word_vectors_section`.
     """
     numbered = list(enumerate(sections, 1))
     links = ['<a href="#lineage">The lineage</a>']

@@ -53,7 +53,7 @@ def projection_plot(vectors: WordVectors, groups: Mapping[str, Sequence[str]]) -
 
 
 def analogy_rows(vectors: WordVectors, questions: Sequence[tuple[str, str, str, str]], n: int = 3) -> list[list[str]]:
-    """One row per question (a, b, c, expected) whose words all have a vector: question, expected, the n best."""
+    """One row per question (a, b, c, expected) whose words all have a vector: question, expected, n best answers."""
     rows = []
     for a, b, c, expected in questions:
         if all(word in vectors for word in (a, b, c, expected)):

@@ -51,8 +51,8 @@ def train_byte_pairs(
     """Trains a tokenizer whose `decode` restores every text (lower-cased if `lowercase`), but turns ▁ into a blank.
 
     Punctuation, numbers and each Chinese character are separate from words. Ids: special tokens, the 256 bytes, the
-    characters that spell 99.99 % of the words by code point, merged pieces by age. For the arguments and the template
-    see `train_wordpiece`. The unk token exists, but no text contains it.
+    characters that spell 99.99 % of the words (by code point), then merged pieces in the order in which they were
+    merged. For the arguments and the template see `train_wordpiece`. The unk token exists, but no text contains it.
 
     Raises:
         ValueError: an argument is out of its range, or vocab_size is too small for the bytes and characters.

@@ -19,15 +19,15 @@ def elmo_tokenizer(
     adaptive softmax expect. `char_ids` have `max_characters_per_token` entries per word.
 
     Raises:
-        ValueError: the tokenizer's tokens are not words, a mark is missing, a word stands twice, or a word has no room
-            for a letter.
+        ValueError: the tokenizer's tokens are not words, a mark is missing, a word occurs twice, or
+            `max_characters_per_token` is out of its range.
     """
     if not 3 <= max_characters_per_token <= 1_000:
         raise ValueError(f"max_characters_per_token is {max_characters_per_token}; it must lie between 3 and 1000")
     if isinstance(vocabulary, PreTrainedTokenizerFast):
         backend, roles = copy.deepcopy(vocabulary.backend_tokenizer), dict(vocabulary.special_tokens_map)
         if not isinstance(backend.model, models.WordLevel):
-            raise ValueError(f"the tokens of a {type(backend.model).__name__} are no words: use train_word_level")
+            raise ValueError(f"the tokens of a {type(backend.model).__name__} are not words: use train_word_level")
         if missing := [role for role in ("bos_token", "eos_token", "unk_token") if role not in roles]:
             raise ValueError(f"the tokenizer has no {', '.join(missing)}: train it with special_tokens that name them")
     else:
@@ -36,7 +36,7 @@ def elmo_tokenizer(
         ids = {word: index for index, word in enumerate(words)}
         if len(ids) < len(words):
             twice = next(word for index, word in enumerate(words) if ids[word] != index)
-            raise ValueError(f"the word {twice!r} stands twice in the vocabulary")
+            raise ValueError(f"the word {twice!r} is in the vocabulary twice; keep it once")
         if missing := [mark for mark in roles.values() if mark not in ids]:
             raise ValueError(f"the vocabulary lacks {', '.join(missing)}")
         backend = Tokenizer(models.WordLevel(ids, unk_token=roles["unk_token"]))

@@ -31,7 +31,7 @@ def causal_tokenizer(
     A prompt starts with the end mark of the document before it and ends with its own last token; BERT's template would
     end it with [SEP], which closes the text. Batches are padded on the left, as generate() needs. Every word is
     decoded with the blank before it, so that a continuation can be appended to its prompt. If the tokenizer cuts words
-    at punctuation, as BERT's does, `texts` teach it where blanks belong; without `texts` it follows English print.
+    at punctuation, as BERT's does, `texts` teach it where blanks belong; without `texts` it sets them as in English.
     Characters are decoded as they are. Text ids do not change.
 
     Raises:

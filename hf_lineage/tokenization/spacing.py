@@ -30,9 +30,9 @@ OPENING, CLOSING = "opening quote", "closing quote"
 LETTER, DIGIT, IDEOGRAPH, KANA = "letter", "digit", "ideograph", "kana"
 IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 ASCII_SYMBOLS = "$+<=>^`|~"
-# marks of gaps that already have a blank or none, while the rules are applied in turn
+# private characters for decided gaps (a blank, none) and closing quotes, while one rule after the other is applied
 KNOWN_BLANK, KNOWN_JOINED, CLOSING_MARK = "\ue000", "\ue001", "\ue002"
-# every second quote, seen from the one before
+# the second, fourth, … straight quotation mark of a text, which closes a quotation
 EVEN_QUOTE = r'\G[^"]*"[^"]*\K"'
 ANY_GAP = f"[ {KNOWN_BLANK}{KNOWN_JOINED}]"
 PATTERNS = {
@@ -62,8 +62,8 @@ PLAIN_RULES: list[dict] = [
 def spacing_decoder(backend: Tokenizer, texts: Iterable[str] | None, at_start: bool) -> decoders.Decoder:
     """The decoder of word pieces, or of words, that puts blanks where `texts` have them.
 
-    It reads the first 3 million characters of the texts; without texts, it follows English print. With `at_start` a
-    decoded text begins with the blank before its first word, so that a continuation can be appended to its prompt.
+    It reads the first 3 million characters of the texts; without texts, it sets blanks as in English. With `at_start`
+    a decoded text begins with the blank before its first word, so that a continuation can be appended to its prompt.
     """
     rules: list[dict] = []
     if cuts_marks_off(backend):

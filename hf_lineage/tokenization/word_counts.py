@@ -24,9 +24,9 @@ MAX_CHUNKS_IN_MEMORY = 1_000_000
 def count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress) -> dict[str, int]:
     """Word -> count; special tokens in the text are not words.
 
-    Chunks between white space are counted first, so that each distinct one is normalised only once. The results, in
-    which Chinese characters stand alone, are counted again and split only once. This is exact because the normalizers
-    and pre-tokenizers used here never look across white space.
+    Chunks between white space are counted first, so that each distinct chunk is normalised only once. The normalised
+    chunks, in which Chinese characters stand alone, are counted again, so that each is split only once. This is exact
+    because the normalizers and pre-tokenizers used here never look across white space.
     """
     special = _any_of(specials)
     normalized = Counter()
@@ -69,7 +69,7 @@ def most_frequent(counts: Mapping[str, int], min_frequency: int) -> list[str]:
         most_frequent = max(counts, key=counts.__getitem__)
         raise ValueError(
             f"min_frequency={min_frequency} leaves no word: the most frequent one, {most_frequent!r}, occurs "
-            f"{counts[most_frequent]} times; lower it to at most that"
+            f"{counts[most_frequent]} times; lower min_frequency to that or less"
         )
     # a stable sort: ties keep their order
     words.sort(key=counts.__getitem__, reverse=True)

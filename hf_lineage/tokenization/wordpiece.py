@@ -30,6 +30,8 @@ from hf_lineage.tokenization.word_counts import count_words
 
 
 MAX_WORD_LENGTH = 100
+# a share of the text that few web addresses stay below
+MOST_IN_LONG_WORDS = 0.001
 # words per line of the text for the trainer: long enough to be fast, short enough to divide among threads
 WORDS_PER_LINE = 1_000
 # an alphabet of up to this size is kept whole
@@ -53,8 +55,8 @@ def train_wordpiece(
 
     The vocabulary grows by merging the most frequent pair of neighbours (Sennrich et al., 2016), as in the
     `WordPieceTrainer` of `tokenizers`, not by likelihood (Schuster and Nakajima, 2012). Ids: special tokens,
-    characters and then `##characters` by code point, merged pieces by age. A word of more than 100 characters, or with
-    a character outside the alphabet, becomes the unk token.
+    characters and then `##characters` by code point, then merged pieces in the order in which they were merged. A word
+    of more than 100 characters, or with a character outside the alphabet, becomes the unk token.
 
     Args:
         texts_or_files: a path, a list of paths, or an iterable of strings or of lists of strings.
@@ -71,8 +73,8 @@ def train_wordpiece(
         model_max_length: the longest input of the model, in tokens.
         show_progress: show progress bars.
 
-    Warns if words of the text have characters outside the alphabet, and if the vocabulary stays below half of
-    vocab_size.
+    Warns if words of the text are too long or have characters outside the alphabet, and if the vocabulary stays below
+    half of vocab_size.
 
     Raises:
         ValueError: an argument is out of its range, or vocab_size is too small for the alphabet.
@@ -93,10 +95,12 @@ def train_wordpiece(
     )
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     word_counts = count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
+    characters = sum(len(word) * count for word, count in word_counts.items())
     # in an order independent of the order of the texts
     word_counts = {word: count for word, count in sorted(word_counts.items()) if len(word) <= MAX_WORD_LENGTH}
     if not word_counts:
         raise CorpusError(f"the corpus has no text in words of at most {MAX_WORD_LENGTH} characters")
+    _warn_of_long_words(1 - sum(len(word) * count for word, count in word_counts.items()) / characters)
 
     alphabet = Alphabet(word_counts)
     within = set(chain.from_iterable(word[1:] for word in word_counts))
@@ -156,6 +160,16 @@ def _kept(alphabet: Alphabet, number: int, within: set[str]) -> tuple[list[str],
     """Characters, then `##` pieces of those inside words, both by code point."""
     kept = sorted(alphabet.characters[:number])
     return kept, [CONTINUING_PREFIX + character for character in kept if character in within]
+
+
+def _warn_of_long_words(share: float):
+    if share > MOST_IN_LONG_WORDS:
+        warnings.warn(
+            f"{share:.2%} of the text's characters are unknown to this tokenizer: they stand in words of more than "
+            f"{MAX_WORD_LENGTH} characters; put blanks between the words of writing without blanks, such as Thai, or "
+            "use train_byte_pairs or train_characters",
+            stacklevel=3,
+        )
 
 
 def _warn_of_losses(alphabet: Alphabet, number: int, vocab_size: int, size: int):

@@ -71,7 +71,7 @@ class AverageCheckpoints(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if args.save_strategy == "no" or (args.save_total_limit or self.last) < self.last:
             raise ValueError(
-                f"the last {self.last} checkpoints are to be averaged, but save_strategy is {args.save_strategy!s}, "
+                f"the run averages its last {self.last} checkpoints, but save_strategy is {args.save_strategy!s}, "
                 f"save_total_limit {args.save_total_limit}: save and keep at least {self.last}"
             )
 

@@ -9,8 +9,8 @@ class BertAdam(AdamW):
     """Adam with decoupled weight decay and without bias correction, as in the authors' optimization.py.
 
     m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²,  θ ← θ − lr · (m / (√v + ε) + λθ). The first updates are larger than
-    Adam's; the warm-up allows for that. The class runs torch's AdamW, fused if torch can, with a rate, ε and λ that
-    cancel its bias correction.
+    Adam's; the warm-up makes up for that. The class runs torch's AdamW (fused where torch has that) with a rate, ε and
+    λ that cancel its bias correction.
     """
 
     def __init__(self, params, lr: float = 1e-4, betas=(0.9, 0.999), eps: float = 1e-6, weight_decay: float = 0.01):

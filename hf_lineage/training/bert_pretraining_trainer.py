@@ -8,21 +8,7 @@ from hf_lineage.training.trainer import LineageTrainer, number_scored
 
 
 class BERTPretrainingTrainer(LineageTrainer):
-    """Tells the model how many pairs an update has, over all its batches and processes.
-
-    Trainer counts only the masked words. With both numbers, 1 process x batch 8, 2 x 4 and 4 accumulated batches of 2
-    train the same model. The evaluation loss is the mean over all masked words plus the mean over all pairs.
-    """
-
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.num_pairs = self.over_processes(sum(batch["next_sentence_label"].numel() for batch in batches), device)
-        return batches, num_items
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if model.training and num_items_in_batch is not None:
-            inputs = {**inputs, "num_pairs_in_batch": self.num_pairs}
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+    """LineageTrainer whose evaluation loss is the mean over all masked words plus the mean over all pairs."""
 
     def loss_parts(self, loss, outputs, inputs):
         pairs = inputs["next_sentence_label"].flatten()

@@ -1,4 +1,4 @@
-"""Sealed checkpoints: a run killed while saving resumes from the newest whole checkpoint."""
+"""Sealed checkpoints: a list of digests shows which are whole, so that a killed run resumes from the newest one."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def digest(path: Path) -> str:
 def seal(checkpoint: Path, run: dict):
     """Writes the list of the checkpoint's files with their digests, last and in one piece.
 
-    `run` says what the checkpoint may be continued by (seed, batch size, ...).
+    `run` holds the settings of the run (seed, batch size, ...); only a run with the same ones may continue it.
     """
     files = {
         str(path.relative_to(checkpoint)): digest(path)
@@ -70,7 +70,7 @@ def last_complete_checkpoint(output_dir: str | Path) -> str | None:
 
 
 def check_same_run(checkpoint: str | Path, run: dict):
-    """Refuses to continue a checkpoint with other settings, which would train something else without a word.
+    """Refuses to continue a checkpoint with other settings, which would silently train something else.
 
     Raises:
         ValueError: a setting differs; both values are named.

@@ -11,10 +11,10 @@ from transformers import TrainerCallback
 
 
 class NonMonotonicAverage(TrainerCallback):
-    """Averages the weights from the first time that `patience` evaluations in a row do not improve on the best before.
+    """Averages the weights once an evaluation is worse than the best one more than `patience` evaluations earlier.
 
-    Training continues with the raw weights; evaluation uses the mean (`in_place_of`), and at the end of training the
-    model gets the mean. Without a stall there is no mean, and nothing changes.
+    From this stall on, training continues with the raw weights; evaluation uses the mean (`in_place_of`), and at the
+    end of training the model gets the mean. Without a stall there is no mean, and nothing changes.
 
     Raises:
         ValueError: `patience` is below 1.
@@ -22,7 +22,7 @@ class NonMonotonicAverage(TrainerCallback):
 
     def __init__(self, model: nn.Module, patience: int):
         if patience < 1:
-            raise ValueError(f"patience is {patience}; at least 1 evaluation must come before one can be no better")
+            raise ValueError(f"patience is {patience}; it must be at least 1 evaluation")
         self.patience = patience
         self.model = model
         self.losses = []

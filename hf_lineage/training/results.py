@@ -10,7 +10,7 @@ from hf_lineage.files import write_json
 class Results(dict):
     """A dictionary that writes itself to `path`, as JSON and in one piece, whenever an entry is set.
 
-    With `is_writer=False`, for all processes but one, it writes nothing.
+    With `is_writer=False` it writes nothing; set this in all processes except one.
 
         results = Results(output_dir / "results.json", model_type="lineage_gpt")
         with results.kept_on_error():
@@ -25,7 +25,7 @@ class Results(dict):
         super().__init__(entries)
         self.path = Path(path)
         self.is_writer = is_writer
-        # an older file stays until there is a result
+        # an older file stays until there is a first result
         if entries:
             self._write()
 
@@ -40,7 +40,7 @@ class Results(dict):
 
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
-        """Adds a note to an error within the block: what has been measured, and where it and the model are."""
+        """Adds a note to an error within the block: which results have been measured, where they and the model are."""
         try:
             yield
         except Exception as error:

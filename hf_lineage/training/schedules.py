@@ -66,7 +66,7 @@ def truth_share(schedule: str | None, step: int, k: float, c: float = 0.0, least
     if not low <= k <= high or (schedule == "exponential" and k == 1) or c < 0 or not 0 <= least <= 1:
         raise ValueError(
             f"k is {k}, c {c} and the least share {least}; k must lie in {(low, high)} for {schedule!r} (below 1 if "
-            "exponential), c be at least 0, and the least share in [0, 1]"
+            "exponential), c must be at least 0, and the least share must lie in [0, 1]"
         )
     if schedule == "linear":
         share = k - c * step

@@ -11,7 +11,8 @@ from transformers import TrainerCallback
 class StopOnSignal(TrainerCallback):
     """Ends the run after the update at which SIGTERM or SIGINT arrives: saves a checkpoint, exits with 128 + signal.
 
-    A run resumed from that checkpoint trains the same model as an unbroken one; an evaluation due then is left out.
+    A run resumed from that checkpoint trains the same model as an unbroken one. An evaluation that is due at that
+    update is left out.
     A signal to one process stops all processes at the same update. A repeated signal changes nothing (launchers
     forward signals that the processes already have from the terminal); SIGQUIT ends at once. transformers'
     `enable_jit_checkpoint` knows only SIGTERM, waits 3 seconds, does not ask the other processes, and lets the script
@@ -25,7 +26,7 @@ class StopOnSignal(TrainerCallback):
 
     @contextlib.contextmanager
     def listening(self):
-        """Takes over both signals within the block; delivers a signal that no update followed at the end."""
+        """Takes over both signals within the block; at its end, delivers a signal that came after the last update."""
         if threading.current_thread() is not threading.main_thread():
             # python delivers signals to the main thread only
             yield

@@ -47,8 +47,8 @@ class TruncatedBPTTTrainer(LineageTrainer):
     and clipping thresholds of Zaremba et al. (2014) assume; the logged loss stays the mean per token.
 
     Raises:
-        ValueError: gradient checkpointing is on, which would drop the state; in `train`, the number of streams is no
-            multiple of the batches of all processes, or the streams would be shuffled.
+        ValueError: gradient checkpointing is on, which would drop the state; in `train`, the number of streams is not
+            a multiple of the batches of all processes, or the streams would be shuffled.
     """
 
     sums_over_time = True
@@ -123,7 +123,7 @@ class TruncatedBPTTTrainer(LineageTrainer):
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        # through the CPU: safetensors does not know "cpu:0", the device of a process among others
+        # through the CPU: safetensors does not know "cpu:0", the device in a run of several processes
         with safe_open(self._state_file(checkpoint), "pt") as file:
             for name, seen in file.metadata().items():
                 stream, i = map(int, name.split("."))

@@ -20,6 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from hf_lineage.models.classification_loss import answer_labels
 from hf_lineage.models.losses import next_labels
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
@@ -32,11 +33,13 @@ from hf_lineage.training.transfer import GradualUnfreezing, Transfer
 
 # leftovers of a save in another number of files
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+# what takes the numbers of a bidirectional language model's targets: of the forward, and of the backward direction
+OF_BILM = ("num_items_in_batch", "num_backward_in_batch")
 logger = logging.getLogger(__name__)
 
 
 class StopOnNonFinite(TrainerCallback):
-    """Ends the run as soon as a logged loss or gradient norm is NaN or infinite."""
+    """Raises FloatingPointError as soon as a logged loss or gradient norm is NaN or infinite."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         for name in ("loss", "grad_norm"):
@@ -60,34 +63,52 @@ def replace_files(source: Path, target: Path):
                 path.unlink()
 
 
+def scored_labels(model, inputs: dict) -> dict[str, torch.Tensor]:
+    """The labels of each mean in the loss of a batch, −100 where the model scores nothing.
+
+    Each has the name of the argument of forward that takes their number in a whole update.
+    """
+    if "start_positions" in inputs:
+        names = ("input_ids", "char_ids", "inputs_embeds", "elmo_layers")
+        length = next(inputs[name] for name in names if inputs.get(name) is not None).shape[1]
+        starts, ends = (answer_labels(inputs[f"{side}_positions"], length) for side in ("start", "end"))
+        return {"num_items_in_batch": starts, "num_ends_in_batch": ends}
+    if "backward_shift_labels" in inputs:
+        return dict(zip(OF_BILM, (inputs["shift_labels"], inputs["backward_shift_labels"]), strict=True))
+    if "shift_labels" in inputs:
+        return {"num_items_in_batch": inputs["shift_labels"]}
+    labels, mask = inputs.get("labels"), inputs.get("attention_mask")
+    if labels is None:
+        return {}
+    if hasattr(model, "targets_in"):
+        return dict(zip(OF_BILM, model.targets_in(labels, mask), strict=True))
+    if "next_sentence_label" in inputs:
+        return {"num_items_in_batch": labels, "num_pairs_in_batch": inputs["next_sentence_label"]}
+    if model.loss_type == "ForCausalLM":
+        labels, _ = next_labels(labels, mask, inputs.get("cu_seq_lens_q"))
+    return {"num_items_in_batch": labels}
+
+
 def number_scored(model, inputs: dict) -> torch.Tensor:
     """Number of items that the mean loss of a batch averages: scored tokens, or rows."""
-    if "shift_labels" in inputs:
-        return inputs["shift_labels"].ne(IGNORED).sum()
-    labels = inputs.get("labels")
+    labels = scored_labels(model, inputs).get("num_items_in_batch")
     if labels is None:
         return torch.tensor(number_of_rows(inputs))
-    if labels.is_floating_point():
-        return torch.tensor(labels.numel())
-    if hasattr(model, "targets_in"):
-        return model.targets_in(labels, inputs.get("attention_mask"))[0].ne(IGNORED).sum()
-    if model.loss_type == "ForCausalLM":
-        labels, _ = next_labels(labels, inputs.get("attention_mask"), inputs.get("cu_seq_lens_q"))
-    return labels.ne(IGNORED).sum()
+    return torch.tensor(labels.numel()) if labels.is_floating_point() else labels.ne(IGNORED).sum()
 
 
 def answer_parts(loss: torch.Tensor, outputs, inputs: dict) -> torch.Tensor:
-    """`loss_parts` of a head that marks answers: half of each side's loss, and the rest."""
+    """`loss_parts` of a head that marks answers: half of each side's loss, and the rest, which starts weigh."""
     parts, rest = [], loss.double()
     for side in ("start", "end"):
-        logits, positions = outputs[f"{side}_logits"].float(), inputs[f"{side}_positions"].flatten()
-        scored = (positions >= 0) & (positions < logits.shape[1])
-        total = cross_entropy(logits[scored], positions[scored], reduction="sum").double() / 2
-        number = scored.sum().double()
+        logits = outputs[f"{side}_logits"].float()
+        labels = answer_labels(inputs[f"{side}_positions"], logits.shape[1])
+        total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").double() / 2
+        number = labels.ne(IGNORED).sum().double()
         rest = rest - total / number.clamp(min=1)
         parts.append(torch.stack([total, number]))
-    rows = rest.new_tensor(float(len(positions)))
-    return torch.stack([*parts, torch.stack([rest * rows, rows])])
+    starts = parts[0][1]
+    return torch.stack([*parts, torch.stack([rest * starts, starts])])
 
 
 def number_of_rows(inputs: dict) -> int:
@@ -116,7 +137,9 @@ class LineageTrainer(Trainer):
 
     Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one), and a run with other settings
     refuses them. The trainer tells an `EpochDataset` its epoch, can decay the learning rate by epoch or with time, and
-    can average weights. `transfer` says which weights of a pretrained model learn, and at which rates.
+    can average weights. It counts what the model scores in an update, so that 1 process x batch 8, 2 x 4 and 4
+    accumulated batches of 2 train the same model. `transfer` says which weights of a pretrained model learn, and at
+    which rates.
 
     Raises:
         ValueError: a setting that this trainer or the model's loss would ignore.
@@ -129,20 +152,27 @@ class LineageTrainer(Trainer):
     # whether the trainer supports `sum_over_time`
     sums_over_time = False
 
-    def __init__(self, model, *args, transfer: Transfer | None = None, **kwargs):
+    def __init__(self, model, args, *others, transfer: Transfer | None = None, **kwargs):
         # Trainer turns the cache off in training, even for a model without one, and would save that setting
         self.saved_use_cache = getattr(model.config, "use_cache", False)
         self.transfer = transfer
-        super().__init__(model, *args, **kwargs)
+        self.other_numbers: dict[str, torch.Tensor] = {}
+        # whether the model's own loss smooths labels and takes exact numbers of items
+        self.is_station = model.config.model_type.startswith("lineage_")
+        smoothing = args.label_smoothing_factor
+        if self.is_station:
+            # Trainer's own smoothing would take the labels from the model, and so drop the other terms of its loss
+            args.label_smoothing_factor = 0.0
+        try:
+            super().__init__(model, args, *others, **kwargs)
+        finally:
+            args.label_smoothing_factor = smoothing
         if transfer is not None and transfer.mode == "gradual":
             self.add_callback(GradualUnfreezing(transfer))
         if self.args.sum_over_time and not self.sums_over_time:
             raise ValueError(
                 f"sum_over_time is for truncated BPTT and for translation; {type(self).__name__} takes the mean"
             )
-        if self.smooths_labels:
-            # Trainer's own smoothing would take the labels from the model, and so drop the other terms of its loss
-            self.label_smoother = None
         if isinstance(self.train_dataset, EpochDataset):
             self.add_callback(EpochCallback(self.train_dataset))
         self.add_callback(StopOnNonFinite())
@@ -155,11 +185,6 @@ class LineageTrainer(Trainer):
         if self.args.average_after is not None:
             self.average = NonMonotonicAverage(self.model, self.args.average_after)
             self.add_callback(self.average)
-
-    @property
-    def smooths_labels(self) -> bool:
-        """Whether the model's own loss smooths labels, as in all stations."""
-        return self.model.config.model_type.startswith("lineage_")
 
     def evaluate(self, *args, **kwargs):
         """Trainer.evaluate, with the averaged weights if there are any (`average_after`)."""
@@ -273,6 +298,20 @@ class LineageTrainer(Trainer):
         number = torch.tensor(number, device=device)
         return self.accelerator.gather(number).sum() if self.args.average_tokens_across_devices else number
 
+    def _get_num_items_in_batch(self, batch_samples, device):
+        """Trainer's count of an update's labels, but only of those that the model scores (see `scored_labels`)."""
+        if not self.is_station:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        scored = [scored_labels(self.model, batch) for batch in batch_samples]
+        numbers = {}
+        for name in scored[0] if scored else ():
+            # Trainer takes shift_labels as they are
+            labels = [{"labels": batch[name], "shift_labels": batch[name]} for batch in scored]
+            numbers[name] = super()._get_num_items_in_batch(labels, device)
+        num_items = numbers.pop("num_items_in_batch", None)
+        self.other_numbers = numbers
+        return num_items
+
     def get_batch_samples(self, *args, **kwargs):
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         if num_items is not None:
@@ -286,11 +325,15 @@ class LineageTrainer(Trainer):
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
             self.evaluated.append(self.loss_parts(loss, outputs, inputs))
             return (loss, outputs) if return_outputs else loss
-        if self.smooths_labels and self.args.label_smoothing_factor:
+        if self.is_station and self.args.label_smoothing_factor:
             inputs = {**inputs, "smoothing": self.label_smoothing()}
         if num_items_in_batch is not None:
             # without labels the sum is 0, but divided by their number it is NaN
             num_items_in_batch = num_items_in_batch.clamp(min=1)
+            inputs = {**inputs, **{name: number.clamp(min=1) for name, number in self.other_numbers.items()}}
+            if self.is_station and self.model.loss_type == "ForCausalLM" and not self.other_numbers:
+                # the count is then exact for the model too
+                inputs["shift_labels"] = scored_labels(self.model, inputs)["num_items_in_batch"]
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def label_smoothing(self) -> float:
@@ -324,7 +367,7 @@ class LineageTrainer(Trainer):
         return result
 
     def real_rows(self) -> int | None:
-        """Number of rows in this process's next batch that are its own; the rest repeat the first rows of the data.
+        """Number of rows in this process's next batch that are not repeated; the others repeat the data's first rows.
 
         None if the data have no length, or one process reads for all.
         """

@@ -28,12 +28,12 @@ class LineageTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Epochs at the full learning rate, before `epoch_decay` starts."}
     )
     epoch_decay: float | None = field(
-        default=None, metadata={"help": "Factor on the learning rate at the start of each epoch after `flat_epochs`."}
+        default=None, metadata={"help": "Factor on the learning rate per `decay_epochs` epochs after `flat_epochs`."}
     )
     decay_epochs: float = field(default=1.0, metadata={"help": "Apply `epoch_decay` every `decay_epochs` epochs."})
     inverse_time_decay: float | None = field(
         default=None,
-        metadata={"help": "The r of a learning rate times 1 / (1 + r t) after t updates (Bengio et al., 2003)."},
+        metadata={"help": "r: divide the learning rate by 1 + r t after t updates (Bengio et al., 2003)."},
     )
     sum_over_time: bool = field(
         default=False,
@@ -53,8 +53,8 @@ class LineageTrainingArguments(TrainingArguments):
             raise ValueError("flat_epochs and epoch_decay belong together: give both or neither")
         if self.flat_epochs is not None and (self.flat_epochs < 0 or not 0 < self.epoch_decay <= 1):
             raise ValueError(
-                f"flat_epochs is {self.flat_epochs} and epoch_decay {self.epoch_decay}; they must be at least 0 and "
-                "in (0, 1]"
+                f"flat_epochs is {self.flat_epochs} and epoch_decay {self.epoch_decay}; flat_epochs must be at least "
+                "0, epoch_decay in (0, 1]"
             )
         if self.decay_epochs <= 0:
             raise ValueError(f"decay_epochs is {self.decay_epochs}; it must be above 0")

@@ -35,7 +35,7 @@ def with_new_head(auto_class, name_or_path: str, **fields) -> tuple[PreTrainedMo
         saved, here = sizes[of_body[0]]
         raise ValueError(
             f"{of_body[0]} is {list(saved)} in {name_or_path} and {list(here)} here: only a head may have another "
-            "size than the saved one; leave the fields that size the body as they are"
+            "size than the saved one; do not change fields that set the sizes of the body"
         )
     return model, sorted({*found["missing_keys"], *sizes})
 

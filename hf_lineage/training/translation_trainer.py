@@ -36,7 +36,7 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
     dataloader_drop_last: bool = field(default=False, metadata={"help": "Drop the last incomplete batch."})
     tokens_per_update: int = field(
         default=4_096,
-        metadata={"help": "Source tokens, and as many target tokens, per update, over all processes."},
+        metadata={"help": "The most source tokens, and the most target tokens, in an update of all processes."},
     )
     label_smoothing_over: Literal["all", "others"] = field(
         default="all",
@@ -50,7 +50,7 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
         metadata={"help": "Vaswani et al.'s schedule over warmup_steps; learning_rate is its peak."},
     )
     average_checkpoints: int = field(
-        default=0, metadata={"help": "Number of last checkpoints whose mean ends the training; 0: the last weights."}
+        default=0, metadata={"help": "The final weights are the mean of this many last checkpoints; 0: no mean."}
     )
     gnmt_length_penalty: float | None = field(
         default=None, metadata={"help": "Exponent of GNMT's length penalty in beam search; the Transformer's: 0.6."}
@@ -58,8 +58,8 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
     scheduled_sampling: Literal["linear", "exponential", "inverse_sigmoid"] | None = field(
         default=None,
         metadata={
-            "help": "How the share of true words that a recurrent decoder reads falls with the updates (Bengio et "
-            "al., 2015); the other words are its own. Default: all words are true."
+            "help": "Scheduled sampling (Bengio et al., 2015): how the share of true words that a recurrent decoder "
+            "reads falls with the updates; the other words are its own. Default: all words are true."
         },
     )
     sampling_k: float = field(
@@ -77,7 +77,7 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
         if self.tokens_per_update < 1 or self.average_checkpoints < 0:
             raise ValueError(
                 f"tokens_per_update is {self.tokens_per_update} and average_checkpoints {self.average_checkpoints}; "
-                "they must be at least 1 and 0"
+                "the first must be at least 1, the second at least 0"
             )
         super().__post_init__()
 
@@ -108,7 +108,7 @@ def num_sentences(batch) -> int:
 class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
     """Seq2SeqTrainer with the guarantees of LineageTrainer, for `TokenBuckets`.
 
-    The beam search of the arguments goes into the model's generation_config, and is saved with it. Label smoothing
+    The arguments for beam search go into the model's generation_config, and are saved with it. Label smoothing
     applies only to the training loss: evaluation gives the mean negative log-likelihood per target token, whatever the
     batches, so that its exponential is a perplexity. With `args.sum_over_time` the gradient is that of the loss summed
     over a sentence's tokens and averaged over sentences; the logged loss stays the mean per token.

@@ -28,7 +28,7 @@ class BlockNumbers(Dataset):
 
 
 class EpochLoss(TrainerCallback):
-    """Logs the mean loss of each whole epoch: the summed losses by the measured pairs, over all processes."""
+    """Logs the mean loss of each whole epoch: the summed loss divided by the measured pairs, over all processes."""
 
     def __init__(self, trainer):
         self.trainer, self.begun, self.sums = trainer, None, torch.zeros(2, dtype=torch.float64)
@@ -51,8 +51,8 @@ class Word2VecTrainer(LineageTrainer):
 
     The TrainingArguments set the learning rate and its schedule; there is no optimizer state. The logged `loss` is the
     mean in nats over a fixed sixteenth of the pairs. After each epoch, `epoch_loss` is the mean over all its steps; a
-    resumed run logs none for the epoch that it resumes. Each of several processes trains its own copy of the model on
-    its own blocks; the copies are averaged every `average_steps` steps and before each checkpoint.
+    resumed run logs none for the epoch in which it resumes. With several processes, each trains its own copy of the
+    model on its own blocks; the copies are averaged every `average_steps` steps and before each checkpoint.
 
     The blocks of a batch are trained in turn or, with `num_threads` > 1, in parallel: the threads change the matrices
     without locks (Hogwild; Niu et al., 2011), so that speed grows with the cores, but no two runs are equal. One

@@ -1,12 +1,12 @@
 """word2vec's updates without autograd: the same rule in torch (any device) and in numba (CPU, extra `fast`).
 
 `update` changes both matrices of a `Word2VecForPreTraining` in place. Skip-gram with negative sampling takes `chunk`
-centres at a time, which share their negatives; word2vec_numba.py is fastest. torch takes several chunks at once, all
-from the same state of the matrices, and sums their changes.
+centres at a time, which share their negatives; word2vec_numba.py is fastest. torch takes several chunks at once,
+computes their changes from the same state of the matrices, and sums them.
 
-Summed changes add up for repeated words. With few words, one dominant word, or a high learning rate, each step would
-overshoot, and the matrices would grow without bound. `passes` then divides the step: it goes over the block several
-times with shorter steps of the same total length.
+A word that is repeated in a step gets the sum of its changes. With few words, one dominant word, or a high learning
+rate, the step would overshoot, and the matrices would grow without bound. `passes` then divides the step: the block is
+read several times, with shorter steps of the same total length.
 """
 
 import math
@@ -23,8 +23,8 @@ from hf_lineage.models import Word2VecConfig, Word2VecForPreTraining
 
 # the loss is measured on one step in 16: a logarithm per pair would cost as much as the training
 LOSS_INTERVAL = 16
-# longest step, in units of `step_length`. Measured on 2 to 5,000 words, uniform and by Zipf's law: the matrices grow
-# without bound from 2.5 times the first limit (many centres) and 1.2 times the second (one by one)
+# longest step, in units of `step_length`: for many centres at once, and for one by one. Measured on 2 to 5,000 words,
+# uniform and by Zipf's law, the matrices grow without bound from 2.5 times the first limit and 1.2 times the second on
 MAX_SHARED_STEP, MAX_STEP = 2.0, 0.9
 # enough words to estimate how often two of a block are the same
 SAMPLED_WORDS = 1024
@@ -86,11 +86,11 @@ def passes(model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: Fa
 def step_length(model: Word2VecForPreTraining, block: dict[str, np.ndarray], path: FastPath) -> float:
     """How much vectors move each other in one step at learning rate 1: the norm of their summed pair weights.
 
-    The estimate draws words and negatives independently. Two positions hold the same word with probability p². The
-    word counts of m positions then have the norm √(m (1 + m p²)).
+    The estimate assumes that words and negatives are drawn independently. If two positions hold the same word with
+    probability q, the word counts of m positions have the norm √(m (1 + m q)).
     """
     config = model.config
-    # a reach of 1 … window on each side is drawn for each word
+    # the mean number: each word draws 1 … window neighbours on each side
     neighbours = config.window + 1
     same_word = _same(block["ids"])
     if config.architecture == "skip_gram" or not config.cbow_mean:

@@ -20,8 +20,8 @@ from numba import njit
 HALF, ONE = np.float32(0.5), np.float32(1.0)
 
 
-# the loops vectorise because sums may have any order, inner functions are inlined, and rows are looked up before the
-# loop over their numbers (the compiler must assume that a store may change the index)
+# the loops vectorise because sums may have any order, inner functions are inlined, and each row is looked up before
+# the loop over its numbers (in the loop, the compiler must assume that a store changes the index)
 compiled = njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 inlined = njit(fastmath=True, error_model="numpy", inline="always")
 

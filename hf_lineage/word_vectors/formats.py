@@ -1,8 +1,9 @@
 """Files of word vectors: word2vec's binary and text formats, fastText's .vec (the same text), and GloVe's text.
 
-"V D\\n", then for each of V words: binary: `word`, blank, D little-endian float32 numbers, and from the authors' tool
-(not from gensim) a newline; text: `word`, D decimal numbers, each after a blank, and a newline. GloVe's files are the
-text without its first line. All may be packed by gzip.
+The first line is "V D", the numbers of words and of dimensions. V words follow. In binary files each is the word, a
+blank and D little-endian float32 numbers; the authors' tool, but not gensim, adds a newline. In text files each is a
+line: the word and D decimal numbers, each after a blank. GloVe's files are text files without the first line. All may
+be packed by gzip.
 
 A header that promises more than its file can hold is refused before memory is reserved for it.
 """
@@ -150,7 +151,7 @@ def _read_layout(path, file, format, may_lack_header, limit) -> Layout:
         return Layout(path, "glove", size, dimension, size)
     size, dimension = _parse_header(path, first)
     present = os.stat(path).st_size * (MAX_PACKING if path.suffix == ".gz" else 1) - file.tell()
-    # a word has at least one byte, as has a number in text, after a blank; the last newline may be missing
+    # a word has at least one byte; in text, so has a number, after a blank; the last newline may be missing
     needed = size * (4 * dimension + 2) if format == "binary" else size * (2 * dimension + 2) - 1
     if present < needed:
         raise ValueError(
@@ -253,7 +254,7 @@ def _collect(layout, rows, on_duplicate, unicode_errors, max_value) -> tuple[lis
             row_of.append(row)
         elif on_duplicate == "error":
             raise ValueError(
-                f"{layout.place(row)}: {word!r} stands already at {layout.place(row_of[position])}; "
+                f"{layout.place(row)}: {word!r} is already at {layout.place(row_of[position])}; "
                 'on_duplicate="first" or "last" keeps that vector'
             )
         else:
@@ -310,7 +311,7 @@ def _check_values(layout, vectors, row_of, max_value):
 def write_vectors(path: str | Path, words: Sequence[str], vectors: np.ndarray, format: str | None = None):
     """Writes words and vectors [V, D] as "binary", "text" or "glove", by default as the name's ending says.
 
-    Text keeps every float32 exactly. A name in .gz is packed, always to the same bytes.
+    Text keeps every float32 exactly. A name in .gz gives a packed file; the same vectors always give the same bytes.
 
     Raises:
         ValueError: the format is unknown, or a word cannot be written: it has white space or control characters, or is

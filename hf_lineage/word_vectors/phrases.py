@@ -23,7 +23,7 @@ _STRETCH = 10_000
 
 @dataclass(frozen=True)
 class MappedTexts:
-    """Texts, each changed while it is read: nothing is stored, and they can be read as often as `texts`.
+    """Texts that are changed while they are read: nothing is stored, and they can be read as often as `texts`.
 
     Each `Part` of a long text is changed by itself.
     """
@@ -57,9 +57,9 @@ class Phrases:
         """Finds phrases in `texts`, one sentence each, words between blanks, in one pass per threshold (paper: 2–4).
 
         The score of a pair is (count(a b) − min_count) / (count(a) · count(b)) · words: eq. 6 times the number of
-        words, as in the authors' word2phrase, so that a threshold suits texts of any length. A pair above it is joined
-        if both words occur at least `min_count` times. Beyond `max_counts` counts the rarest are dropped, as in
-        word2phrase.
+        words, as in the authors' word2phrase, so that a threshold suits texts of any length. A pair that scores above
+        the threshold is joined if both words occur at least `min_count` times. Beyond `max_counts` counts the rarest
+        are dropped, as in word2phrase.
 
         Raises:
             ValueError: there is no threshold or one is not positive, min_count or max_counts is below 1, the delimiter

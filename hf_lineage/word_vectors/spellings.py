@@ -17,8 +17,8 @@ class Spellings:
     finds Straße), then in Turkish lower case (ISI finds ısı). The first of several spellings is found. Two words form
     a group only if their lower case is equal: Maße and Masse, ılık and ilik stay apart.
 
-    gensim compares upper case (`str.upper`). It takes each of these pairs for one word, and gives the first spelling
-    even if the exact word exists.
+    gensim compares upper case (`str.upper`). It treats Maße and Masse, and ılık and ilik, as one word, and gives the
+    first spelling even if the exact word exists.
     """
 
     def __init__(self, words: Sequence[str], case_insensitive: bool):
@@ -44,7 +44,7 @@ class Spellings:
         return np.array([first[word.lower()] for word in self.words])
 
     def _first(self, fold: Callable[[str], str]) -> dict[str, int]:
-        # each is built only when the one before finds nothing
+        # each table is built only when the one before finds nothing
         if fold not in self._tables:
             # the last entry wins
             numbered = reversed(list(enumerate(self.words)))

@@ -19,7 +19,7 @@ class WordVectors:
     """Words, most frequent first, and their vectors, float32 [V, D]. The array is shared with the caller, not copied.
 
     Raises:
-        ValueError: the numbers of words and vectors differ, a word is empty or stands twice, a number is not finite.
+        ValueError: the numbers of words and vectors differ, a word is empty or occurs twice, a number is not finite.
     """
 
     def __init__(self, words: Sequence[str], vectors: np.ndarray):
@@ -28,13 +28,13 @@ class WordVectors:
             self.vectors = np.asarray(vectors, dtype=np.float32)
         if self.vectors.ndim != 2 or 0 in self.vectors.shape or len(self.words) != len(self.vectors):
             raise ValueError(
-                f"{len(self.words)} words and vectors of shape {list(self.vectors.shape)}; needed are V words and "
-                "vectors [V, D], V and D at least 1"
+                f"{len(self.words)} words and vectors of shape {list(self.vectors.shape)}; give V words and vectors "
+                "[V, D], with V and D at least 1"
             )
         self.index = {word: i for i, word in enumerate(self.words)}
         if len(self.index) < len(self.words) or not all(self.index):
             flawed = next(i for i, word in enumerate(self.words) if not word or self.index[word] != i)
-            raise ValueError(f"word {flawed} (counted from 0), {self.words[flawed]!r}, is empty or stands twice")
+            raise ValueError(f"word {flawed} (counted from 0), {self.words[flawed]!r}, is empty or occurs twice")
         # the extremes are nan if any number is, and need no memory
         if not np.isfinite([self.vectors.min(), self.vectors.max()]).all():
             flawed = next(i for i, vector in enumerate(self.vectors) if not np.isfinite(vector).all())

@@ -1,4 +1,4 @@
-"""What a checkpoint answers to the inputs that lie beside it; run as a script, it opens them without hf_lineage.
+"""What a checkpoint answers to the inputs stored with it; run as a script, it opens them without hf_lineage.
 
 `python answers.py FOLDER...` opens each folder by its own code (trust_remote_code), compares and prints its name.
 """

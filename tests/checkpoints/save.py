@@ -329,7 +329,7 @@ def main():
         save_tokenizers(folder / "tokenizers")
         move_code(folder)
         with tarfile.open(target, "x:xz", preset=9) as archive:
-            # alike beside alike: the names of files first
+            # similar files next to each other: sort by the file names first
             for path in sorted(folder.glob("*/**/*"), key=lambda path: (path.suffix, path.name, path)):
                 if path.is_file():
                     archive.add(path, path.relative_to(folder), filter=anonymous)

@@ -68,7 +68,7 @@ def test_models_compute_the_same(weight_drop, tied, tmp_path):
 
 
 class FastaiWeightDropout(nn.Module):
-    """As in fastai: the raw weight beside the LSTM, which keeps what the last dropout left of it."""
+    """As in fastai: the raw weight is outside the LSTM, which keeps what the last dropout left of it."""
 
     def __init__(self, module):
         super().__init__()
@@ -150,7 +150,7 @@ def test_foreign_state_dicts_are_refused():
         from_awd_lstm_lm({name: tensor for name, tensor in state.items() if name != "decoder.bias"})
     with pytest.raises(ValueError, match=r"layers \[0, 2\]"):
         from_awd_lstm_lm({name: tensor for name, tensor in state.items() if "rnns.1" not in name})
-    with pytest.raises(ValueError, match="rnns.0 is no LSTM"):
+    with pytest.raises(ValueError, match="rnns.0 is not an LSTM"):
         from_awd_lstm_lm(state | {"rnns.0.weight_hh_l0": torch.zeros(24, 8)})
 
 

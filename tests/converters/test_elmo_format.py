@@ -200,16 +200,16 @@ def misshapen(file):
     ("spoil", "message"),
     [
         (huge, r"char_embed has the shape \(1099511627776, 4\).*\(261, 4\)"),
-        (compressed, "W_proj is not stored as 768 bytes in one piece"),
-        (never_written, "W_proj is not stored as 768 bytes in one piece"),
+        (compressed, "W_proj.* 768 bytes"),
+        (never_written, "W_proj.* 768 bytes"),
         (elsewhere, "b_proj is not stored as 32 bytes"),
-        (linked, "no array CNN_proj/W_proj of its own"),
-        (soft, "no array CNN_proj/b_proj of its own"),
+        (linked, "CNN_proj/W_proj"),
+        (soft, "CNN_proj/b_proj"),
         (virtual, "b_proj is not stored"),
         (text, "b_proj holds object"),
         (group, "b_proj is a group"),
         (missing, f"no array {CELL}/W_P_0"),
-        (misshapen, r"W_0 has the shape \(64, 16\); by the options it must be \(16, 64\)"),
+        (misshapen, r"W_0 .*\(64, 16\).*\(16, 64\)"),
     ],
 )
 def test_hostile_weights_are_refused_at_once(spoil, message, tmp_path):

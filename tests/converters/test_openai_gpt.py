@@ -145,7 +145,7 @@ def test_damaged_folders_of_transformers_are_named(published):
     with pytest.raises(FileNotFoundError, match="model.safetensors is missing.*pickle"):
         from_openai_gpt(folder)
     (folder / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ValueError, match="config.json: model_type must be openai-gpt"):
+    with pytest.raises(ValueError, match=r"config\.json.*model_type.*openai-gpt"):
         from_openai_gpt(folder)
 
 
@@ -191,9 +191,9 @@ def test_unknown_characters_are_the_unknown_token(tokenizer):
     [
         ("[1]", "", "encoder.json: must map"),
         ('{"a": 0}', "", "encoder.json: must map.*<unk>"),
-        ('{"<unk>": 0, "a": 0}', "", "ids of its 2 tokens must be 0 to 1"),
-        ('{"<unk>": 0, "a": 2}', "", "ids of its 2 tokens must be 0 to 1"),
-        ('{"<unk>": 0, "a": "1"}', "", "ids of its 2 tokens must be 0 to 1"),
+        ('{"<unk>": 0, "a": 0}', "", " 2 tokens.* 0 to 1"),
+        ('{"<unk>": 0, "a": 2}', "", " 2 tokens.* 0 to 1"),
+        ('{"<unk>": 0, "a": "1"}', "", " 2 tokens.* 0 to 1"),
         ('{"<unk>": 0, "a": 1}', "#version: 0.2\na b\n", "merges.bpe, line 2: 'a b'"),
         ('{"<unk>": 0, "a": 1}', "#version: 0.2\na\n", "merges.bpe, line 2: 'a'"),
         ("{", "", "encoder.json: not JSON"),

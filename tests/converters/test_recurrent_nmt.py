@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
+from hf_lineage import LuongConfig
 from hf_lineage.converters import from_joeynmt, from_opennmt, to_joeynmt, to_opennmt
 
 
@@ -26,8 +27,11 @@ def named(**modules) -> Net:
     return net
 
 
-def opennmt(kind, input_feed, general, layers=2):
-    """A model of OpenNMT-py: its weights, and its logits for one sentence and target, without its code."""
+def opennmt(kind, input_feed, score, layers=2):
+    """A model of OpenNMT-py: its weights, and its logits for one sentence and target, without its code.
+
+    The attention is that of onmt/modules/global_attention.py: for "mlp" it has biases, and no tanh around the answer.
+    """
     torch.manual_seed(0)
 
     def embeddings(size):
@@ -38,9 +42,13 @@ def opennmt(kind, input_feed, general, layers=2):
         decoder_rnn = named(layers=nn.ModuleList(cell(E + D if i == 0 else D, D) for i in range(layers)))
     else:
         decoder_rnn = rnn(E, D, layers)
-    attn = named(linear_out=nn.Linear(2 * D, D, bias=False))
-    if general:
+    attn = named(linear_out=nn.Linear(2 * D, D, bias=score == "mlp"))
+    if score == "general":
         attn.add_module("linear_in", nn.Linear(D, D, bias=False))
+    if score == "mlp":
+        attn.add_module("linear_context", nn.Linear(D, D, bias=False))
+        attn.add_module("linear_query", nn.Linear(D, D))
+        attn.add_module("v", nn.Linear(D, 1, bias=False))
     net = named(
         encoder=named(embeddings=embeddings(V), rnn=rnn(E, D // 2, layers, bidirectional=True)),
         decoder=named(embeddings=embeddings(W), rnn=decoder_rnn, attn=attn),
@@ -48,7 +56,10 @@ def opennmt(kind, input_feed, general, layers=2):
     )
 
     def attend(state, memory):  # [D], [S, D]
-        query = attn.linear_in(state) if general else state
+        if score == "mlp":
+            scores = attn.v(torch.tanh(attn.linear_query(state) + attn.linear_context(memory)))[:, 0]
+            return attn.linear_out(torch.cat([scores.softmax(0) @ memory, state]))
+        query = attn.linear_in(state) if score == "general" else state
         context = (memory @ query).softmax(0) @ memory
         return torch.tanh(attn.linear_out(torch.cat([context, state])))
 
@@ -119,16 +130,21 @@ def joeynmt(kind, input_feeding, bahdanau, layers=2, scale=1.0):
     return net.state_dict(), run
 
 
+FORMS = [("lstm", True), ("gru", True), ("lstm", False)]
+SCORES = [
+    *((opennmt, from_opennmt, to_opennmt, scores) for scores in (("general", "general", "dot"), ("mlp",) * 3)),
+    (joeynmt, from_joeynmt, to_joeynmt, (True, False, False)),
+]
 CASES = [
-    (reference, read, write, kind, feeding, choice)
-    for reference, read, write in ((opennmt, from_opennmt, to_opennmt), (joeynmt, from_joeynmt, to_joeynmt))
-    for kind, feeding, choice in (("lstm", True, True), ("gru", True, False), ("lstm", False, False))
+    (*functions, kind, feeding, score)
+    for *functions, scores in SCORES
+    for (kind, feeding), score in zip(FORMS, scores, strict=True)
 ]
 
 
-@pytest.mark.parametrize(("reference", "read", "write", "kind", "feeding", "choice"), CASES)
-def test_it_computes_what_theirs_does_and_goes_back(tmp_path, reference, read, write, kind, feeding, choice):
-    weights, run = reference(kind, feeding, choice)
+@pytest.mark.parametrize(("reference", "read", "write", "kind", "feeding", "score"), CASES)
+def test_it_computes_what_theirs_does_and_goes_back(tmp_path, reference, read, write, kind, feeding, score):
+    weights, run = reference(kind, feeding, score)
     save_file(weights, tmp_path / "theirs.safetensors")
     model = read(tmp_path / "theirs.safetensors")
     with torch.no_grad():
@@ -152,9 +168,11 @@ def test_joeynmts_scaled_embeddings():
     assert not torch.allclose(logits, unscaled, atol=1e-2)
 
 
-@pytest.mark.parametrize(("reference", "read"), [(opennmt, from_opennmt), (joeynmt, from_joeynmt)])
-def test_other_architectures_are_refused(reference, read):
-    weights, _ = reference("lstm", True, True)
+@pytest.mark.parametrize(
+    ("reference", "score", "read"), [(opennmt, "mlp", from_opennmt), (joeynmt, True, from_joeynmt)]
+)
+def test_other_architectures_are_refused(reference, score, read):
+    weights, _ = reference("lstm", True, score)
     with pytest.raises(ValueError, match=r"decoder\.copy_attn\.linear_in\.weight has no place"):
         read(weights | {"decoder.copy_attn.linear_in.weight": torch.zeros(D, D)})
     name = "encoder.rnn.bias_ih_l0"
@@ -166,7 +184,12 @@ def test_other_architectures_are_refused(reference, read):
 
 def test_models_that_the_other_format_cannot_hold_are_refused():
     model = from_joeynmt(joeynmt("gru", True, True)[0])
-    with pytest.raises(ValueError, match="attention is 'concat'"):
+    with pytest.raises(ValueError, match="bridge is 'dense'"):
         to_opennmt(model)
     with pytest.raises(ValueError, match="bridge is 'copy'"):
-        to_joeynmt(from_opennmt(opennmt("gru", True, True)[0]))
+        to_joeynmt(from_opennmt(opennmt("gru", True, "general")[0]))
+    weights = opennmt("gru", True, "mlp")[0]
+    with pytest.raises(ValueError, match="answer_act is 'tanh'.*'linear'"):
+        to_opennmt(from_opennmt(weights, answer_act="tanh"))
+    with pytest.raises(ValueError, match="attention_bias is True.*False"):
+        to_joeynmt(type(model)(LuongConfig.from_dict(model.config.to_dict() | {"attention_bias": True})))

@@ -29,7 +29,7 @@ def awd_lstm_lm_checkpoint():
 
 
 def opennmt_checkpoint():
-    weights, _ = opennmt("lstm", True, True)
+    weights, _ = opennmt("lstm", True, "general")
     parts = {"model": {}, "generator": {}}
     for name, tensor in weights.items():
         part = "generator" if name.startswith("generator.") else "model"

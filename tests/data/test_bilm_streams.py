@@ -91,7 +91,7 @@ def test_negatives_are_a_function_of_seed_epoch_and_step(stream):
     batch = data.collate([data[0], data[1]])
     assert batch["negative_ids"].shape == (50,)
     assert batch["char_ids"].shape == (2, 2, 50)
-    with pytest.raises(ValueError, match="num_negatives is 5 and vocab_size None"):
+    with pytest.raises(ValueError, match="num_negatives is 5.*vocab_size None"):
         BidirectionalStreams(stream, 2, 2, num_negatives=5)
 
 
@@ -112,7 +112,7 @@ def test_restarts_are_a_share_and_a_function_of_seed_epoch_and_block(stream):
     assert found != restarts(0.3, seeds=range(1, 101))
     assert all(restarts(1.0))
     assert "restarts" not in BidirectionalStreams(stream, 2, 2)[0]
-    with pytest.raises(ValueError, match=r"restart_share is 1.5; it must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"restart_share is 1\.5.*\[0, 1\]"):
         BidirectionalStreams(stream, 2, 2, restart_share=1.5)
 
 

@@ -101,9 +101,9 @@ def test_invalid_characters_in_json(tmp_path, escape):
     [
         ('{"text": "cut', "line 2: not JSON"),
         ("[" * 100_000, "line 2: not JSON"),
-        ('["text"]', "line 2: a JSON list; each line must be one JSON object"),
-        ('{"body": "a", "id": 3}', "line 2: there is no field 'text'; set text_field to one of body, id"),
-        ('{"text": 3}', r"line 2: the field 'text' is 3 \(int\), not text"),
+        ('["text"]', "line 2: .*JSON list"),
+        ('{"body": "a", "id": 3}', "line 2: .*'text'.*text_field.*body, id"),
+        ('{"text": 3}', r"line 2: .*'text' is 3 \(int\)"),
         ('{"text": null}', r"line 2: the field 'text' is None"),
     ],
 )
@@ -116,9 +116,9 @@ def test_bad_json_lines(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("column", "field", "message"),
     [
-        (["a", None], "text", "a.parquet, row 2: the field 'text' is None"),
-        ([1, 2], "text", r"a.parquet, row 1: the field 'text' is 1 \(int\)"),
-        (["a"], "body", "a.parquet: there is no field 'body'; set text_field to one of text"),
+        (["a", None], "text", r"a\.parquet, row 2: .*'text' is None"),
+        ([1, 2], "text", r"a\.parquet, row 1: .*'text' is 1 \(int\)"),
+        (["a"], "body", r"a\.parquet: .*'body'.*text_field.*text"),
     ],
 )
 def test_bad_parquet(tmp_path, column, field, message):
@@ -129,11 +129,11 @@ def test_bad_parquet(tmp_path, column, field, message):
 
 def test_damaged_containers(tmp_path):
     packed = gzip.compress(b"some text\n" * 1000)
-    with pytest.raises(CorpusError, match="cut.txt.gz is not a whole gzip file"):
+    with pytest.raises(CorpusError, match=r"cut\.txt\.gz.*gzip"):
         list(read_documents(write(tmp_path / "cut.txt.gz", packed[:-20])))
-    with pytest.raises(CorpusError, match="plain.txt.gz is not a whole gzip file"):
+    with pytest.raises(CorpusError, match=r"plain\.txt\.gz.*gzip"):
         list(read_documents(write(tmp_path / "plain.txt.gz", "some text")))
-    with pytest.raises(CorpusError, match="plain.parquet is not a whole Parquet file"):
+    with pytest.raises(CorpusError, match=r"plain\.parquet.*Parquet"):
         list(read_documents(write(tmp_path / "plain.parquet", "some text")))
 
 
@@ -239,7 +239,7 @@ def test_splits_that_are_not_there(tmp_path):
     with pytest.raises(CorpusError, match=r"has no validation\.txt.*; it has train\.txt"):
         load_corpus(tmp_path, "validation")
     write_gzip(tmp_path / "train.jsonl.gz", '{"text": "two"}\n')
-    with pytest.raises(CorpusError, match=r"has train\.txt and train\.jsonl\.gz: keep one"):
+    with pytest.raises(CorpusError, match=r"train\.txt.*train\.jsonl\.gz"):
         load_corpus(tmp_path)
 
 
@@ -260,13 +260,13 @@ def test_hub(monkeypatch):
     assert texts(corpus) == ["one", "two"]
     assert texts(load_corpus("owner/name:config-1", "test", text_field="body", streaming=True)) == ["one", "two"]
     assert calls == [("owner/name", None, "train", False), ("owner/name", "config-1", "test", True)]
-    with pytest.raises(CorpusError, match="the data set owner/name: there is no field 'text'; .* one of id, body"):
+    with pytest.raises(CorpusError, match="owner/name.*'text'.*id, body"):
         load_corpus("owner/name")
 
 
 def test_hub_out_of_reach():
     # the test session is offline
-    with pytest.raises(CorpusError, match="the corpus owner/name is no file or folder, and .* from the Hub: "):
+    with pytest.raises(CorpusError, match="owner/name.* Hub"):
         load_corpus("owner/name")
 
 
@@ -370,5 +370,5 @@ def test_default_corpus_when_the_wheel_lacks_its_file(monkeypatch):
 
 
 def test_default_corpus_has_three_splits():
-    with pytest.raises(CorpusError, match="no split 'dev'; it has train, validation and test"):
+    with pytest.raises(CorpusError, match="'dev'.*train, validation.*test"):
         load_corpus(split="dev")

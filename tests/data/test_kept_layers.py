@@ -158,10 +158,10 @@ def test_numbers_that_do_not_fit_the_text_are_named(cutting_tokenizer, tmp_path)
         data = datasets.Dataset.from_dict({"words": words, "tags": tags})
         KeptLayers(data, model, cutting_tokenizer, tmp_path, text_column="words", **options)
 
-    with pytest.raises(ValueError, match="row 1: there are 2 words in words, but tags has 1 numbers"):
+    with pytest.raises(ValueError, match="row 1: .* 2 words.*tags.* 1 "):
         keep([["a"], ["a", "dog"]], [[1], [1]], tag_columns=["tags"])
     # one per word with marks is too few where words are cut
-    with pytest.raises(ValueError, match="row 0: there are 6 tokens with the marks, but tags has 3 numbers"):
+    with pytest.raises(ValueError, match="row 0: .* 6 tokens.*tags.* 3 "):
         keep([["U.S."]], [[-100, 1, -100]])
     with pytest.raises(ValueError, match="tag_columns is .*words has texts"):
         keep(["U.S."], [[1]], tag_columns=["tags"])

@@ -75,7 +75,7 @@ def test_the_first_line_tells_what_separates(tmp_path, separator):
         ("a.csv", "text,label\na, b,0\n", r"a\.csv, line 2: there are 3 cells, .* 2 columns \(text, label\)"),
         ("a.csv", 'text,label\nx,1\n"a, b,0\nb,1\n', r"a\.csv, line 3: .*double quotes"),
         ("a.csv", 'text,label\n"two\nlines",1\n"a" b,0\n', r"a\.csv, line 4: .*double quotes"),
-        ("a.csv", "text,text\nx,1\n", r"line 1: the column 'text' comes twice"),
+        ("a.csv", "text,text\nx,1\n", r"line 1: two columns are named 'text'"),
         ("a.csv", "text,label\n", "a.csv has no rows"),
         ("a.csv", "", r"a\.csv is empty"),
         (
@@ -119,11 +119,11 @@ def test_numbers_of_json_are_texts_as_they_are_written(tmp_path):
 def test_whole_numbers_are_read_from_every_kind(tmp_path):
     (tmp_path / "a.csv").write_text("text,index1\na, 3\nb,x\n")
     (tmp_path / "a.jsonl").write_text('{"index1": 3}\n{"index1": 4.0}\n{"index1": 4.5}')
-    with pytest.raises(CorpusError, match=r"a\.csv, line 3: the column 'index1' holds 'x'"):
+    with pytest.raises(CorpusError, match=r"a\.csv, line 3: .*'index1'.*'x'"):
         read_labelled_file(tmp_path / "a.csv").whole_numbers("index1")
-    with pytest.raises(CorpusError, match=r"a\.jsonl, line 3: the column 'index1' holds 4\.5"):
+    with pytest.raises(CorpusError, match=r"a\.jsonl, line 3: .*'index1'.* 4\.5"):
         read_labelled_file(tmp_path / "a.jsonl").whole_numbers("index1")
-    with pytest.raises(CorpusError, match=r"a\.csv, line 2: there is no column 'index2', but text, index1"):
+    with pytest.raises(CorpusError, match=r"a\.csv, line 2: .*'index2'.*text, index1"):
         read_labelled_file(tmp_path / "a.csv").whole_numbers("index2")
 
 
@@ -147,7 +147,7 @@ def test_splits_are_found_by_their_names(tmp_path):
     files = read_labelled({"train": tmp_path / "dev.csv", "test": tmp_path / "dev.csv"})
     assert list(files) == ["train", "test"]
     (tmp_path / "dev.jsonl").write_text(json.dumps({"text": "a"}))
-    with pytest.raises(CorpusError, match=r"dev\.csv and dev\.jsonl for the split 'dev'"):
+    with pytest.raises(CorpusError, match=r"dev\.csv.*dev\.jsonl.*'dev'"):
         read_labelled(tmp_path)
     with pytest.raises(CorpusError, match=r"dev\.csv, a file: .*train_file"):
         read_labelled(tmp_path / "dev.csv")
@@ -156,7 +156,7 @@ def test_splits_are_found_by_their_names(tmp_path):
 @pytest.mark.parametrize("text", ['"a\\u0000"', '"\\ud800"'])
 def test_what_no_text_may_hold_is_named(tmp_path, text):
     (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n{{"text": {text}}}')
-    with pytest.raises(CorpusError, match=r"a\.jsonl, line 2: the field 'text' holds"):
+    with pytest.raises(CorpusError, match=r"a\.jsonl, line 2: .*'text'"):
         read_labelled_file(tmp_path / "a.jsonl").texts("text")
 
 

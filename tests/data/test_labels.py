@@ -32,9 +32,9 @@ def test_splits_without_labels_are_left_out(train, test, is_kept):
 
 
 def test_what_cannot_be_scored_is_named():
-    with pytest.raises(ValueError, match=r"label is 2 in some rows of the split 'test'.*which has 0, 1"):
+    with pytest.raises(ValueError, match="label is 2.*'test'.*0, 1"):
         labelled_splits(splits(train=[0, 1], validation=[0], test=[1, 2]), "label")
-    with pytest.raises(ValueError, match="no label of the validation split occurs in training"):
+    with pytest.raises(ValueError, match="no label.*validation.*training"):
         labelled_splits(splits(train=[0, 1], validation=[-1]), "label")
 
 
@@ -53,11 +53,11 @@ def test_columns_and_splits_are_found_or_named(folder):
     data = load_labelled(folder, "y", ["premise"], usual, "test")
     assert (list(data.splits), data.text_fields) == (["train", "validation"], ["premise"])
     assert data.splits["validation"]["y"][:] == [1]
-    with pytest.raises(ValueError, match=r"no split dev, but train, validation, test: set validation_split"):
+    with pytest.raises(ValueError, match="dev.*train, validation, test.*validation_split"):
         load_labelled(folder, "y", None, usual, "dev")
-    with pytest.raises(ValueError, match=r"no usual text column \(premise and hypothesis\); name one of .*'text'"):
+    with pytest.raises(ValueError, match="premise and hypothesis.*'text'"):
         load_labelled(folder, "y", None, usual[:1])
-    with pytest.raises(ValueError, match="no column label, but premise, text, y"):
+    with pytest.raises(ValueError, match="label.*premise, text, y"):
         load_labelled(folder, "label", None, usual)
 
 
@@ -89,7 +89,10 @@ def csv_of(*labels, text="a"):
     [
         # classes
         (["0", "1"], None, [0, 1], "2 classes (0, 1) from the column's whole numbers"),
-        (["0.0", "1.0"], None, [0, 1], "2 classes (0, 1) from the column's numbers, which are all whole"),
+        (["0.0", "1.0"], None, [0, 1], "label: 2 classes (0, 1) from"),
+        (["0.0", "1.0"], None, [0, 1], "all whole, such as 0.0; for regression give --problem_type regression"),
+        (["3", "1.0"], None, [1, 3], "all whole, such as 1.0; for regression give --problem_type regression"),
+        (["0.0", "1.0"], "single_label_classification", [0, 1], "such as 0.0, as problem_type says"),
         (["positive ", "negative", "positive"], None, ["negative", "positive"], "2 classes (negative, positive)"),
         (["007", "7"], None, ["007", "7"], "2 classes (007, 7) from the column's text"),
         (["10", "9", " 9"], None, [9, 10], "2 classes (9, 10)"),
@@ -100,6 +103,7 @@ def csv_of(*labels, text="a"):
         # numbers
         (["0.5", "1.0"], None, [], "regression, since the column holds 2 different numbers from 0.5 to 1, some with"),
         ([f"{i}.0" for i in range(30)], None, [], "regression, since the column holds 30 different numbers"),
+        ([f"{i}.0" for i in range(30)], None, [], "for classes give --problem_type single_label_classification"),
         (["0", "1"], "regression", [], "regression, as problem_type says"),
         (["1e-3", "2", "-.5"], None, [], "regression, since the column holds 3 different numbers from -0.5 to 2"),
     ],
@@ -188,7 +192,7 @@ def test_labels_that_do_not_fit_are_named(tmp_path):
     (tmp_path / "lists").mkdir()
     with pytest.raises(CorpusError, match=r"validation\.jsonl, line 2: label is 'z'"):
         load(tmp_path / "lists", ending="jsonl", train=rows, validation=other)
-    with pytest.raises(CorpusError, match=r"train\.jsonl, line 1: problem_type is regression, but label holds a list"):
+    with pytest.raises(CorpusError, match=r"train\.jsonl, line 1: problem_type is regression.*label.*list"):
         load(tmp_path / "lists", ending="jsonl", train=rows, validation=rows, problem_type="regression")
 
 

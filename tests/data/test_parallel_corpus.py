@@ -49,7 +49,7 @@ def test_texts_may_begin_with_a_mark_and_be_packed(tmp_path):
     with pytest.raises(CorpusError, match="train.en, line 1, byte 1.*NUL"):
         load_parallel_corpus(tmp_path, **GERMAN)
     (tmp_path / "train.en.gz").write_bytes(gzip.compress(sides[1]))
-    with pytest.raises(CorpusError, match="train.en and train.en.gz"):
+    with pytest.raises(CorpusError, match=r"train\.en .*train\.en\.gz"):
         load_parallel_corpus(tmp_path, **GERMAN)
 
 
@@ -62,7 +62,7 @@ def test_the_default_is_the_grammar():
     rows = load_parallel_corpus(split="validation")
     assert len(rows) == 500
     assert rows.column_names == ["source", "target", "alignment"]
-    with pytest.raises(CorpusError, match="zh into en, not de into en"):
+    with pytest.raises(CorpusError, match="zh into en.*de into en"):
         load_parallel_corpus(**GERMAN)
     with pytest.raises(CorpusError, match="no split 'dev'"):
         load_parallel_corpus(split="dev")
@@ -71,15 +71,15 @@ def test_the_default_is_the_grammar():
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train.jsonl": '{"translation": {"en": "a"}}'}, r"train.jsonl, line 1: no text in the language 'de'; .* en"),
-        ({"train.jsonl": '{"de": 3, "en": "a"}'}, r"line 1: the field 'de' is 3 \(int\), not text"),
+        ({"train.jsonl": '{"translation": {"en": "a"}}'}, r"train\.jsonl, line 1: .*'de'.* en"),
+        ({"train.jsonl": '{"de": 3, "en": "a"}'}, r"line 1: .*'de' is 3 \(int\)"),
         ({"train.jsonl": '{"de": "", "en": "a"}'}, "train.jsonl has no sentence pair"),
         (
             {"train.de": "\n\n", "train.en": "\n \n"},
             r"train.de and .*train.en has no sentence pair",
         ),
-        ({"train.de": "ein\n\n", "train.en": "\na\n"}, r"no sentence pair: each of its 2 lines is empty on a side"),
-        ({"train.de": "", "train.en": ""}, r"no sentence pair: each of its 0 lines"),
+        ({"train.de": "ein\n\n", "train.en": "\na\n"}, "pair.* 2 lines.*side"),
+        ({"train.de": "", "train.en": ""}, "pair.* 0 lines"),
         ({"train.jsonl": "{"}, "line 1: not JSON"),
         ({"train.de": "a\nb\n", "train.en": "a\n"}, "train.en has 1 lines, the other language more"),
         ({"train.txt": "a"}, "train.txt is a text in one language"),

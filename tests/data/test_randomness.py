@@ -197,7 +197,7 @@ def assert_identical(weights, expected):
         assert torch.equal(weights[name], tensor), name
 
 
-# 20 examples in batches of 2, accumulated by 2: 5 steps an epoch, 15 in all; with 18, the last step is short
+# 20 examples in batches of 2, accumulated by 2: 5 steps per epoch, 15 in all; with 18, the last step is short
 @pytest.mark.parametrize(
     ("stop_at", "size", "num_workers"),
     [(2, 20, 0), (12, 20, 0), (5, 20, 0), (13, 18, 0), (10, 18, 0), (2, 20, 2), (12, 20, 2), (5, 20, 2)],

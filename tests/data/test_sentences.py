@@ -25,6 +25,9 @@ from hf_lineage.data.sentences import language_of, split_sentences
         ("안녕하세요. 잘 지내요? 네!", "ko", 3),
         ("ሰላም። እንዴት ነህ?", "am", 2),
         ("မင်္ဂလာပါ။ နေကောင်းလား။", "my", 2),
+        ("သူသွားသည်။သူမလာသည်။", "my", 2),
+        ("እኔ አነባለሁ። እንዴት ነህ፧ ደህና ነኝ።", "am", 3),
+        ("میں کتاب پڑھتا ہوں۔ آپ کیسے ہیں؟ ٹھیک ہوں۔", "ar", 3),
     ],
 )
 def test_sentences_of_many_scripts(text, language, sentences):
@@ -34,6 +37,24 @@ def test_sentences_of_many_scripts(text, language, sentences):
         # German is written in the script of English
         assert language_of(text) == language
         assert split_sentences(text) == found
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        # with blanks before marks, quotes, "and so on", and the mark that ends a text
+        ["ខ្ញុំស្រឡាញ់សៀវភៅ។", "«អ្នកស្រឡាញ់ខ្ញុំ។»", "តើសុខទេ?", "គោ ក្របី ។ល។ នៅទីនេះ ។", "ចប់៕"],
+        # the marks of a text's head, of verse, and after a letter that takes only the second one
+        ["༄༅། །ང་ལ་དཔེ་ཆ་ཡོད།", "ཁྱེད་ཀྱིས་བོད་ཡིག་ཤེས་སམ། །", "དེ་ནས་བྱས་སོ༎", "བོད་ཡིག །", "རྫོགས་སོ།། །།"],
+        ["ผมชอบหนังสือ ๚", "จบแล้ว ๛"],
+        ["בראשית ברא אלהים׃", "והארץ היתה תהו׃"],
+    ],
+    ids=["khmer", "tibetan", "thai", "hebrew"],
+)
+@pytest.mark.parametrize("repeated", [1, 300])
+def test_sentences_whose_marks_sentencex_does_not_know(sentences, repeated):
+    sentences = sentences * repeated
+    assert split_sentences(" ".join(sentences)) == sentences
 
 
 def test_closing_marks_stay_with_their_sentence():
@@ -57,7 +78,7 @@ def test_the_language_has_its_abbreviations():
 @pytest.mark.parametrize("language", [None, "en", "zh", "de", "ru", "xx"])
 def test_no_character_is_lost(language):
     draw = random.Random(0)
-    marks = " !?.\"'”’“‘«»」。！…（）)([।؟—\n\r\t\u3000\u00a0\u2028\u200b"
+    marks = " !?.\"'”’“‘«»」。！…（）)([।؟—។៕།༎༄\n\r\t\u3000\u00a0\u2028\u200b"
     pieces = [*"aBé1好Üдπ😀", *marks, *marks, "Mr.", "U.S.", "...", "   ", "[1]"]
     for _ in range(3_000):
         text = "".join(draw.choices(pieces, k=draw.randint(1, 40)))

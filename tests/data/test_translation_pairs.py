@@ -50,7 +50,7 @@ def test_long_pairs_are_left_out(pairs, tokenizer):
     longest = np.maximum(pairs.source_lengths, pairs.target_lengths)
     assert len(fewer) == (longest <= 9).sum() < 300
     assert max(fewer.source_lengths.max(), fewer.target_lengths.max()) == 9
-    with pytest.raises(CorpusError, match="none of the 300 sentence pairs has at most 2 tokens.*raise max_length"):
+    with pytest.raises(CorpusError, match=" 300 .* 2 tokens.*max_length"):
         TranslationPairs(grammar_corpus("train", 300), tokenizer, max_length=2, show_progress=False)
     nothing = grammar_corpus("train", 300).select(range(0))
     for max_length in (None, 9):

@@ -5,7 +5,7 @@ import torch
 
 from hf_lineage import BERTConfig, BERTModel, ELMoConfig, ELMoModel, Word2VecConfig, Word2VecModel
 from hf_lineage.inference.words_in_context import WordNotFoundError, context_similarities, word_layers
-from hf_lineage.tokenization import elmo_tokenizer, train_word_level
+from hf_lineage.tokenization import elmo_tokenizer, train_characters, train_word_level
 
 
 SENTENCES = ("He got bit by Python.", "Python is my favorite programming language.")
@@ -50,9 +50,30 @@ def test_bert_knows_the_sentence_and_joins_pieces(tiny_tokenizer):
     torch.testing.assert_close(word_layers(model, tiny_tokenizer, text, "Emilfarmer")[-1], expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "word", "place"),
+    [
+        # a vowel sign is a part of the word, though no letter
+        ("हिन्दी और हिन्द", "हिन्द", 10),
+        ("cafe\u0301 cafe", "cafe", 6),
+        # in writing without blanks, letters with their marks may be a word
+        ("他在大学生活", "大学", 2),
+        ("ผมอ่านหนังสือ", "หนังสือ", 6),
+        ("ผมที่ที", "ที", 5),
+        ("a_b bat b", "b", 8),
+    ],
+)
+def test_words_of_all_scripts_are_found_whole(text, word, place):
+    characters = train_characters([text], show_progress=False)
+    model = Word2VecModel(Word2VecConfig(vocab_size=len(characters), hidden_size=8))
+    ids = characters(text, add_special_tokens=False)["input_ids"]
+    expected = model.get_input_embeddings().weight[ids[place : place + len(word)]].mean(0)
+    torch.testing.assert_close(word_layers(model, characters, text, word)[0], expected)
+
+
 def test_a_word_that_is_not_there_or_not_known_is_named(words):
     model = Word2VecModel(Word2VecConfig(vocab_size=len(words), hidden_size=8))
-    with pytest.raises(WordNotFoundError, match="'Pyth' does not stand in"):
+    with pytest.raises(WordNotFoundError, match="'Pyth' does not occur in"):
         word_layers(model, words, "He got bit by Python.", "Pyth")
-    with pytest.raises(WordNotFoundError, match="Word2VecModel does not know the word 'snake'"):
+    with pytest.raises(WordNotFoundError, match="Word2VecModel.*'snake'"):
         word_layers(model, words, "He got bit by a snake.", "snake")

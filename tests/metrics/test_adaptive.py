@@ -49,7 +49,7 @@ def test_neural_cache_is_grave_et_al(window, block_size):
 def test_cache_without_share_is_the_model():
     model, text = lstm(), stream()
     log_p = neural_cache_log_probabilities(model, text, share=0.0, **QUIET)
-    assert -log_p.sum() == pytest.approx(measure_perplexity(model, text, block_size=5, **QUIET).nll, rel=1e-6)
+    assert -log_p.sum() == pytest.approx(measure_perplexity(model, text, block_size=5, **QUIET)["nll"], rel=1e-6)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])

@@ -40,15 +40,14 @@ def test_scores_are_those_of_transformers_model(tiny_corpus, tiny_tokenizer, tmp
         next_nll += cross_entropy(outputs.seq_relationship_logits, torch.tensor([is_random])).item()
         next_right += outputs.seq_relationship_logits.argmax().item() == is_random
         random += is_random
-    assert found.num_words == words
-    assert found.num_sentences == len(data)
-    assert found.word_loss == pytest.approx(nll / words, rel=1e-5)
-    assert found.word_accuracy == right / words
-    assert found.sentence_loss == pytest.approx(next_nll / len(data), rel=1e-5)
-    assert found.sentence_accuracy == next_right / len(data)
+    assert found["num_words"] == words
+    assert found["num_sentences"] == len(data)
+    assert found["masked_word_loss"] == pytest.approx(nll / words, rel=1e-5)
+    assert found["masked_word_accuracy"] == right / words
+    assert found["next_sentence_loss"] == pytest.approx(next_nll / len(data), rel=1e-5)
+    assert found["next_sentence_accuracy"] == next_right / len(data)
     # scipy's entropy of the masked words' distribution
     counts = np.unique(masked, return_counts=True)[1]
-    scores = found.as_dict()
-    assert math.log(scores["masked_word_frequency_perplexity"]) == pytest.approx(entropy(counts))
-    assert scores["masked_word_majority"] == counts.max() / words
-    assert found.majority_accuracy == max(random, len(data) - random) / len(data)
+    assert math.log(found["masked_word_frequency_perplexity"]) == pytest.approx(entropy(counts))
+    assert found["masked_word_majority"] == counts.max() / words
+    assert found["next_sentence_majority"] == max(random, len(data) - random) / len(data)

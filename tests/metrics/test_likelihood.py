@@ -112,7 +112,7 @@ def test_minimal_pairs(tokenizer, masked_tokenizer):
         {"sentence_good": "cats sleep", "sentence_bad": "sleep cats", "UID": "order"},
     ]
     result = measure_minimal_pairs(model, tokenizer, rows, show_progress=False)
-    assert result.as_dict() == {"accuracy": 0.5, "pairs": 4, "by_phenomenon": {"agreement": 1.0, "order": 0.0}}
+    assert result == {"accuracy": 0.5, "pairs": 4, "by_phenomenon": {"agreement": 1.0, "order": 0.0}}
 
     transformers.set_seed(0)
     masked = BERTForMaskedLM(BERTConfig(vocab_size=len(masked_tokenizer), **SMALL, **ATTENTION))
@@ -121,13 +121,13 @@ def test_minimal_pairs(tokenizer, masked_tokenizer):
         [scores.sum() for scores in pseudo_log_probabilities(masked, masked_tokenizer, texts, show_progress=False)]
         for texts in ([row["sentence_good"] for row in rows], [row["sentence_bad"] for row in rows])
     )
-    assert sum(result.right.values()) == sum(bool(g > b) for g, b in zip(good, bad, strict=True))
+    assert result["accuracy"] * result["pairs"] == sum(bool(g > b) for g, b in zip(good, bad, strict=True))
 
 
 def test_mistakes_are_named(tokenizer, model):
     with pytest.raises(ValueError, match="no pairs"):
         measure_minimal_pairs(model, tokenizer, [])
-    with pytest.raises(ValueError, match="row 0 has no UID, sentence_bad; it has sentence_good"):
+    with pytest.raises(ValueError, match="row 0 .*UID, sentence_bad.*sentence_good"):
         measure_minimal_pairs(model, tokenizer, [{"sentence_good": "a"}])
     with pytest.raises(ValueError, match="batch_size is 0"):
         continuation_log_probabilities(model, tokenizer, [("", "a")], batch_size=0, show_progress=False)

@@ -79,5 +79,5 @@ def test_aer_is_the_formula():
 
 
 def test_bad_links_are_named():
-    with pytest.raises(ValueError, match="'1:2' in '0-0 1:2' is no link"):
+    with pytest.raises(ValueError, match="'1:2' in '0-0 1:2' is not a link"):
         AlignmentErrorRate().compute(predictions=["0-0 1:2"], references=["0-0"])

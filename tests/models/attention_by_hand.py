@@ -14,8 +14,10 @@ class AttentionalTests(RecurrentSeq2SeqTests):
 
     def initialization(self, name, config):
         if config.initialization == "orthogonal" and ".alignment." in name:
-            # the paper's B.1: v is zero, W and U a tenth of the others
-            return Distribution(0.0, 0.0, 0.0) if "energy" in name else normal(config.initializer_range / 10)
+            # the paper's B.1: v and biases are zero, W and U a tenth of the others
+            if name.endswith(("energy", "bias")):
+                return Distribution(0.0, 0.0, 0.0)
+            return normal(config.initializer_range / 10)
         return super().initialization(name, config)
 
 

@@ -116,7 +116,7 @@ class Seq2SeqTests(ModelTests):
             inputs, _ = self.padded(inputs, [7, 4, 1, 2], "left")
         results = []
         for implementation in ("eager", "sdpa"):
-            # sums of so many terms differ in float32 by the order of summation alone
+            # sums of many terms differ in float32 by the order of summation alone
             model = self.model(head, attn_implementation=implementation).double()
             output = main_output(model(**inputs))
             (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()

@@ -5,6 +5,7 @@ import torch
 import transformers
 
 from hf_lineage import BERTConfig, GPTConfig, TransformerConfig
+from tests.models.exporting import dynamic, fresh_compiler, new_inputs, onnx_and_model  # noqa: F401 - each test starts fresh
 
 
 SIZES = {
@@ -37,43 +38,10 @@ def new_model(config, head: str):
     return getattr(transformers, head).from_config(config).eval()
 
 
-def new_inputs(config, head: str, padded: bool, batch: int = 3, length: int = 7) -> dict:
-    """Random token ids; masks are 0 over two tokens at the end of the first row and at the start of the second."""
-    shape = (batch, 2, length) if head == "AutoModelForMultipleChoice" else (batch, length)
-    ids, mask = torch.randint(5, 60, shape), torch.ones(shape, dtype=torch.long)
-    mask[0, ..., -2:] = mask[1, ..., :2] = 0
-    inputs = {"input_ids": ids}
-    if config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = ids.flip(1)[:, 1:].contiguous()
-    if padded:
-        inputs["attention_mask"] = mask
-    if padded and config.is_encoder_decoder:
-        inputs["decoder_attention_mask"] = mask.flip(1)[:, 1:].contiguous()
-    if head in ("AutoModel", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM") and config.model_type != "lineage_bert":
-        # torch cannot export a model that makes a cache
-        inputs["use_cache"] = False
-    return inputs
-
-
 def real(output: torch.Tensor, inputs: dict) -> torch.Tensor:
     """Without the vectors of padding, which no token sees, and for which onnxruntime's attention has other values."""
     mask = inputs.get("decoder_attention_mask", inputs.get("attention_mask"))
     return output if mask is None or mask.shape != output.shape[:2] else output[mask.bool()]
-
-
-def dynamic(inputs: dict) -> dict:
-    """Batch and time of all tensors vary."""
-    auto = torch.export.Dim.AUTO
-    return {
-        name: {0: auto, value.dim() - 1: auto} if isinstance(value, torch.Tensor) else None
-        for name, value in inputs.items()
-    }
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.manual_seed(0)
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -105,13 +73,33 @@ def test_training_step_is_one_graph(config, head, padded):
     assert explained.graph_break_count == 0, explained.break_reasons
 
 
+PACKED = ("AutoModelForCausalLM", "AutoModelForPreTraining", "AutoModelForSeq2SeqLM")
+
+
+@pytest.mark.parametrize("attention", [pytest.param("eager", marks=pytest.mark.slow), "sdpa"])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
+def test_packed_rows_are_one_graph(config, attention):
+    [head] = [head for head in PACKED if head in config.auto_classes]
+    model = getattr(transformers, head).from_config(config, attn_implementation=attention).eval()
+    ids = torch.randint(5, 60, (1, 14))
+    inputs = {"input_ids": ids, "labels": ids, "cu_seq_lens_q": torch.tensor([0, 5, 8, 14])}
+    if config.is_encoder_decoder:
+        inputs["cu_seq_lens_k"] = torch.tensor([0, 4, 10, 14])
+    expected = model(**inputs)
+    # of BERT, the number of scored words
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        found = torch.compile(model, backend="eager", fullgraph=True)(**inputs)
+    torch.testing.assert_close(found[:2], expected[:2])
+
+
 @pytest.mark.parametrize("padded", [False, True])
 @all_heads()
 def test_exported_is_eager(config, head, padded):
     model, inputs = new_model(config, head), new_inputs(config, head, padded)
     exported = torch.export.export(model, (), inputs, strict=False).module()
     torch.testing.assert_close(exported(**inputs)[0], model(**inputs)[0])
-    exported = torch.export.export(model, (), inputs, strict=False, dynamic_shapes=dynamic(inputs)).module()
+    shapes = dynamic(inputs, head, torch.export.Dim.AUTO)
+    exported = torch.export.export(model, (), inputs, strict=False, dynamic_shapes=shapes).module()
     for given in (inputs, new_inputs(config, head, padded, batch=5, length=12)):
         torch.testing.assert_close(exported(**given)[0], model(**given)[0])
 
@@ -120,14 +108,7 @@ def test_exported_is_eager(config, head, padded):
 @pytest.mark.parametrize("padded", [False, True])
 @all_heads()
 def test_onnx_is_eager(config, head, padded, tmp_path):
-    pytest.importorskip("onnxscript")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    model, inputs = new_model(config, head), new_inputs(config, head, padded)
-    options = {"dynamo": True, "dynamic_shapes": dynamic(inputs), "verbose": False}
-    torch.onnx.export(model, (), str(tmp_path / "model.onnx"), kwargs=inputs, **options)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    for given in (inputs, new_inputs(config, head, padded, batch=5, length=12)):
-        arrays = {name: value.numpy() for name, value in given.items() if isinstance(value, torch.Tensor)}
-        found = torch.from_numpy(session.run(None, arrays)[0])
-        expected = model(**given)[0].detach()
+    inputs, larger = new_inputs(config, head, padded), new_inputs(config, head, padded, batch=5, length=12)
+    shapes = dynamic(inputs, head, torch.export.Dim.AUTO)
+    for given, found, expected in onnx_and_model(new_model(config, head), inputs, [larger], shapes, tmp_path):
         torch.testing.assert_close(real(found, given), real(expected, given), rtol=1e-4, atol=1e-5)

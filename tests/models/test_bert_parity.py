@@ -46,7 +46,7 @@ def sizes(head: str) -> dict:
 
 
 def reference(head: str):
-    """transformers' model, of which no weight has the value it starts from."""
+    """transformers' model, whose weights all differ from their initial values."""
     model = getattr(transformers, f"Bert{head}")._from_config(BertConfig(**sizes(head))).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -143,7 +143,7 @@ def test_the_first_releases_names_are_read(tmp_path):
 
 def test_other_models_files_are_refused(tmp_path):
     transformers.GPT2Config().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="type 'gpt2', not 'bert' or 'lineage_bert'"):
+    with pytest.raises(ValueError, match="'gpt2'.*'bert'.*'lineage_bert'"):
         BERTConfig.from_pretrained(tmp_path)
 
 

@@ -53,7 +53,7 @@ MAIN_FORMS = (
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The folder of all versions, each checkpoint as save_pretrained left it: with its code beside it."""
+    """The folder of all versions; each checkpoint is as save_pretrained left it, with its code."""
     folder = tmp_path_factory.mktemp("saved")
     for path in ARCHIVES:
         version = folder / path.name.removesuffix(".tar.xz")
@@ -65,7 +65,7 @@ def saved(tmp_path_factory):
 
 
 def open_without_package(saved, opened, cwd):
-    """Opens the checkpoints in a process without hf_lineage, by the code that lies beside their weights."""
+    """Opens the checkpoints in a process without hf_lineage, with the code stored with their weights."""
     result = subprocess.run(
         [sys.executable, answers.__file__, *(str(saved / name) for name in opened)],
         capture_output=True,
@@ -94,7 +94,7 @@ def test_there_are_checkpoints_of_every_station():
 @pytest.mark.parametrize("name", MODELS)
 def test_models_open(name, saved, tmp_path):
     model = answers.open_model(saved / name)
-    assert type(model).__module__.startswith(f"{hf_lineage.__name__}."), "not the code beside the weights"
+    assert type(model).__module__.startswith(f"{hf_lineage.__name__}."), "not the code stored with the weights"
     assert_settings_are_read(model.config, json.loads((saved / name / "config.json").read_text(encoding="utf-8")))
     answers.assert_same_answers(model, saved / name)
     model.save_pretrained(tmp_path)
@@ -115,7 +115,7 @@ def test_everything_opens_without_the_package(saved, tmp_path):
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_tokenizers_open(name, saved, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(saved / name)
-    assert type(tokenizer).__module__.startswith(("hf_lineage.", "transformers.")), "not the code beside the files"
+    assert type(tokenizer).__module__.startswith(("hf_lineage.", "transformers.")), "not the files' own code"
     answers.assert_same_tokens(tokenizer, saved / name)
     tokenizer.save_pretrained(tmp_path)
     shutil.copy(saved / name / answers.EXPECTED_TEXTS, tmp_path)

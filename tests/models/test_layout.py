@@ -63,5 +63,5 @@ def test_a_brick_has_two_users(name):
 
 def test_an_nnlm_carries_little_code():
     lines = [len(FILES[name].read_text(encoding="utf-8").splitlines()) for name in files_of("nnlm")]
-    # 95 of them are the loss that all heads share, 29 what continuous batching needs, 14 adapters
-    assert sum(lines) <= 900
+    # 95 of them are the loss that all heads share, 33 its check, 29 what continuous batching needs, 14 adapters
+    assert sum(lines) <= 950

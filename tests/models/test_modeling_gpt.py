@@ -191,7 +191,7 @@ class TestGPT(CausalLMTests):
         found = model(ids.view(1, 14), cu_seq_lens_q=bounds, labels=ids.view(1, 14), use_cache=False)
         torch.testing.assert_close(found.logits.view(2, 7, 60), expected.logits)
         torch.testing.assert_close(found.loss, expected.loss)
-        with pytest.raises(ValueError, match="must rise from 0 to the row's length 14"):
+        with pytest.raises(ValueError, match="from 0 .* 14"):
             model(ids.view(1, 14), cu_seq_lens_q=bounds - 1)
 
     def test_packed_documents_need_no_mask(self, monkeypatch):

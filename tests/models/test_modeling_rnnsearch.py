@@ -53,8 +53,8 @@ class TestBahdanauWithCoverage(Variant, RNNSearchTests):
         assert_close(model(ids, labels=padded).loss, model(ids, labels=labels).loss)
 
 
-def bahdanau_by_hand(model, source, target, coverage=False):
-    """Logits [T, V] and weights [T, S] of one sentence (appendix A)."""
+def bahdanau_by_hand(model, source, target, coverage=False, bias=False):
+    """Logits [T, V] and weights [T, S] of one sentence (appendix A; with OpenNMT-py's bias)."""
     p = Numbers(model)
     E = p("model.encoder.embed_tokens.weight")
     forwards, backwards = [np.zeros(16)], [np.zeros(16)]
@@ -72,8 +72,9 @@ def bahdanau_by_hand(model, source, target, coverage=False):
     for word in target:
         y = p(f"{D}embed_tokens.weight")[word]
         w_c = p(f"{D}alignment.weight_coverage") if coverage else 0
+        b_a = p(f"{D}alignment.bias") if bias else 0
         alpha = softmax(
-            np.array([v_a @ np.tanh(W_a @ s + U_a @ h_j + w_c * n) for h_j, n in zip(h, covered, strict=True)])
+            np.array([v_a @ np.tanh(W_a @ s + U_a @ h_j + b_a + w_c * n) for h_j, n in zip(h, covered, strict=True)])
         )
         covered = covered + alpha
         c = sum(a * h_j for a, h_j in zip(alpha, h, strict=True))
@@ -86,14 +87,14 @@ def bahdanau_by_hand(model, source, target, coverage=False):
     return np.array(logits), np.array(weights)
 
 
-@pytest.mark.parametrize("coverage", [False, True])
-def test_bahdanau_is_the_papers_equations(coverage):
-    config = RNNSearchConfig(**BAHDANAU, coverage=coverage)
+@pytest.mark.parametrize(("coverage", "bias"), [(False, False), (True, False), (False, True)])
+def test_bahdanau_is_the_papers_equations(coverage, bias):
+    config = RNNSearchConfig(**BAHDANAU, coverage=coverage, attention_bias=bias)
     model = RNNSearchForConditionalGeneration(config).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    check_by_hand(model, lambda *arguments: bahdanau_by_hand(*arguments, coverage=coverage))
+    check_by_hand(model, lambda *arguments: bahdanau_by_hand(*arguments, coverage=coverage, bias=bias))
 
 
 def test_coverage_loss_is_equation_12():

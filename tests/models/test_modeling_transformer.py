@@ -53,7 +53,7 @@ class TestTransformer(Seq2SeqTests):
 
 
 def new_model(head=TransformerForConditionalGeneration, **changes):
-    """A model of which no parameter has the value it starts from, biases and norms included."""
+    """A model whose parameters all differ from their initial values, biases and norms included."""
     model = head(TransformerConfig(**TINY | changes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -340,5 +340,5 @@ def test_malformed_packing_is_refused():
         model(**packed)
     with pytest.raises(ValueError, match="4 targets, cu_seq_lens_k 3 sources"):
         model(**packed, cu_seq_lens_k=torch.cat([sources[:1], sources[2:]]))
-    with pytest.raises(ValueError, match="labels of example 1 of the batch has no tokens"):
+    with pytest.raises(ValueError, match="labels.*example 1 "):
         TranslationPackingCollator()([{"input_ids": [1], "labels": [1]}, {"input_ids": [1], "labels": []}])

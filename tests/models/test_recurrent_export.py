@@ -15,6 +15,7 @@ from hf_lineage import (
     Seq2SeqConfig,
     Word2VecConfig,
 )
+from tests.models.exporting import dynamic, fresh_compiler, new_inputs, onnx_and_model  # noqa: F401 - each test starts fresh
 
 
 SIZES = {"vocab_size": 60, "hidden_size": 16, "num_labels": 3}
@@ -83,39 +84,6 @@ def new_model(config, head: str):
     return model
 
 
-def new_inputs(config, head: str, padded: bool, batch: int = 3, length: int = 7) -> dict:
-    """Random ids; masks are 0 over two tokens at the end of the first row and at the start of the second."""
-    ids, mask = torch.randint(5, 60, (batch, length)), torch.ones(batch, length, dtype=torch.long)
-    mask[0, -2:] = mask[1, :2] = 0
-    inputs = {"input_ids": ids}
-    if config.model_type == "lineage_elmo":
-        inputs = {"char_ids": torch.randint(1, 261, (batch, length, config.max_characters))}
-    if config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = ids.flip(1)[:, 1:].contiguous()
-    if padded:
-        inputs["attention_mask"] = mask
-    if padded and config.is_encoder_decoder:
-        inputs["decoder_attention_mask"] = mask.flip(1)[:, 1:].contiguous()
-    if hasattr(config, "use_cache") and "Classification" not in head and "Answering" not in head:
-        # torch cannot export a model that makes a cache
-        inputs["use_cache"] = False
-    return inputs
-
-
-def dynamic(inputs: dict) -> dict:
-    """Batch and time of all tensors vary."""
-    any_size = torch.export.Dim.DYNAMIC
-    return {
-        name: {0: any_size, 1: any_size} if isinstance(value, torch.Tensor) else None for name, value in inputs.items()
-    }
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.manual_seed(0)
-    torch._dynamo.reset()
-
-
 @pytest.mark.parametrize("padded", [False, True])
 @cases(fast=("lstm-AutoModel",), variants=False)
 def test_few_graphs(config, head, padded):
@@ -141,7 +109,7 @@ def test_exported_is_eager(config, head, padded):
 @torch.no_grad()
 def test_exported_for_any_size_is_eager(config, head, padded):
     model, inputs = new_model(config, head), new_inputs(config, head, padded)
-    exported = torch.export.export(model, (), inputs, strict=False, dynamic_shapes=dynamic(inputs)).module()
+    exported = torch.export.export(model, (), inputs, strict=False, dynamic_shapes=dynamic(inputs, head)).module()
     for given in (inputs, new_inputs(config, head, padded, batch=5, length=12)):
         torch.testing.assert_close(exported(**given)[0], model(**given)[0])
 
@@ -152,16 +120,10 @@ def test_exported_for_any_size_is_eager(config, head, padded):
 # with gradients torch 2.13 cannot convert a decoder that reads its source in each step
 @torch.no_grad()
 def test_onnx_is_eager(config, head, padded, tmp_path):
-    pytest.importorskip("onnxscript")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    model, inputs = new_model(config, head), new_inputs(config, head, padded)
-    options = {"dynamo": True, "dynamic_shapes": dynamic(inputs), "verbose": False}
-    torch.onnx.export(model, (), str(tmp_path / "model.onnx"), kwargs=inputs, **options)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    for given in (inputs, new_inputs(config, head, padded, batch=5, length=12)):
-        arrays = {name: value.numpy() for name, value in given.items() if isinstance(value, torch.Tensor)}
-        found = torch.from_numpy(session.run(None, arrays)[0])
-        torch.testing.assert_close(found, model(**given)[0].detach(), rtol=1e-4, atol=1e-5)
+    inputs, larger = new_inputs(config, head, padded), new_inputs(config, head, padded, batch=5, length=12)
+    shapes = dynamic(inputs, head)
+    for _, found, expected in onnx_and_model(new_model(config, head), inputs, [larger], shapes, tmp_path):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""recipes/evaluate_language_model.py: a model beside the n-gram models of the same text, and their mixtures."""
+"""recipes/evaluate_language_model.py: a model, the n-gram models of the same text, and their mixtures."""
 
 import json
 import math

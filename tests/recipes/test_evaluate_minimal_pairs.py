@@ -50,7 +50,7 @@ def test_the_recipe_judges_as_the_function_does(tmp_path, tiny_tokenizer, tiny_c
     ):
         found = results[str(tmp_path / name)]
         model = auto.from_pretrained(tmp_path / name)
-        expected = measure_minimal_pairs(model, tokenizer, kept, show_progress=False).as_dict()
+        expected = measure_minimal_pairs(model, tokenizer, kept, show_progress=False)
         assert {key: found[key] for key in expected} == expected
         assert found["model_type"] == f"lineage_{name}"
         assert f"{tmp_path / name}: {expected['accuracy']:.4f} of {len(kept)} pairs" in result.stdout

@@ -146,9 +146,9 @@ def test_every_word_is_scored_where_the_tokenizer_cuts_it(run, tmp_path):
     ELMoForPreTraining(ELMoConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "cutting")
     tokenizer.save_pretrained(tmp_path / "cutting")
     draw = random.Random(0)
-    # rows of different lengths, the short ones cut most: as many tokens a row as labels, had they stood one per word
+    # rows of different lengths; the short ones have only words that the tokenizer cuts
     rows = [[draw.choice(list(tags)[: 5 if n % 2 else 8]) for _ in range(4 if n % 2 else 9)] for n in range(128)]
-    # a word of which nothing is left, and a tag that training has not
+    # a word that leaves no token, and a tag that training does not have
     rows[127] = ["dog", " ", "cow"]
     rows = [{"tokens": row, "ner": [tags.get(word, "C") for word in row]} for row in rows]
     rows[127]["ner"][2] = "D"
@@ -179,7 +179,7 @@ def test_every_word_is_scored_where_the_tokenizer_cuts_it(run, tmp_path):
 
 def test_words_and_tags_that_differ_in_number_are_named(run):
     rows = [{"tokens": ["the", "the"], "ner": ["A", "B"]}] * 127 + [{"tokens": ["the", "the"], "ner": ["A"]}]
-    with pytest.raises(ValueError, match=r"test\.jsonl, line 16: tokens has 2 words, but ner 1 tags"):
+    with pytest.raises(ValueError, match=r"test\.jsonl, line 16: .*tokens.* 2 .*ner.* 1 "):
         run(rows, "elmo", label_field="ner")
 
 
@@ -195,7 +195,7 @@ def test_entities_are_scored_whole(recipe):
 
 def test_missing_columns_are_named(run):
     rows = [{"words": "the", "label": 0}] * 128
-    with pytest.raises(ValueError, match=r"no usual text column \(tokens, sentence, text\); name one of .*words"):
+    with pytest.raises(ValueError, match="tokens, sentence, text.*words"):
         run(rows, "elmo")
 
 
@@ -206,5 +206,5 @@ def test_a_test_split_with_secret_labels_is_left_out(run, capsys):
     assert "accuracy" in results["validation"]
     assert "test" not in results
     rows[-1]["label"] = 1
-    with pytest.raises(ValueError, match="label is -1 in some rows of the split 'test', but in none of training"):
+    with pytest.raises(ValueError, match="label is -1.*'test'"):
         run(rows, "none", num_train_epochs=1)

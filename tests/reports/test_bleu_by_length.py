@@ -1,6 +1,7 @@
 """BLEU by source length: each bucket scored by sacrebleu alone, and the plot's curves."""
 
 import pytest
+import regex
 import sacrebleu
 from matplotlib.figure import Figure
 
@@ -29,7 +30,7 @@ def test_each_bucket_is_sacrebleus():
 
 @pytest.mark.parametrize("bounds", [[0, 5], [7, 5], [5, 5]])
 def test_bounds_that_do_not_rise_are_refused(bounds):
-    with pytest.raises(ValueError, match="must rise"):
+    with pytest.raises(ValueError, match="must be above 0 and rise"):
         bleu_by_length(FOUND, WANTED, LENGTHS, bounds)
 
 
@@ -54,7 +55,40 @@ def test_a_curve_for_each_model(tmp_path, monkeypatch):
 def test_characters_of_writing_without_blanks_are_words():
     assert numbers_of_words(["我欠他100万", "東京タワーへ行く", "", "a man"]) == [5, 8, 0, 2]
     assert numbers_of_words(["a man, walking", "Zürich", ""]) == [3, 1, 0]
+    # blanks of no width are blanks
+    assert numbers_of_words(["ខ្ញុំ\u200bស្រឡាញ់\u200bសៀវភៅ"]) == [3]
     # 100万 is one token there
     segmented = grammar_corpus("train", 50)["source"][:]
     assert numbers_of_words(segmented) == [len(text.split()) for text in segmented]
     assert numbers_of_words([text.replace(" ", "") for text in segmented[:1]])[0] > len(segmented[0].split())
+
+
+WITHOUT_BLANKS = {
+    "thai": "ผมชอบอ่านหนังสือ น้ำตกแห่งนี้สวยมาก",
+    "lao": "ຂ້ອຍມັກອ່ານປຶ້ມ ນ້ຳຕົກງາມຫຼາຍ",
+    "burmese": "ကျွန်တော်စာအုပ်ဖတ်သည် သူမကျောင်းသွားသည်",
+    "tibetan": "ང་ལ་དཔེ་ཆ་ཡོད། ཁྱེད་ཀྱིས་བོད་ཡིག་ཤེས་སམ། བོད་ཡིག་གི་དཔེ་ཆ་མང་པོ་འདུག།",
+}
+
+
+@pytest.mark.parametrize("text", WITHOUT_BLANKS.values(), ids=WITHOUT_BLANKS)
+def test_clusters_of_other_scripts_are_unicodes_words(text):
+    """UAX 29's default boundaries, by the package regex; the dot between Tibetan syllables is no word."""
+    found = [word for word in regex.split(r"(?w)\b", text) if word.strip(" ་")]
+    # sara am is a mark in all but its category
+    found = [word for word in found if word not in "ำຳ"]
+    assert numbers_of_words([text]) == [len(found)]
+
+
+def test_stacked_letters_are_one_cluster():
+    """Unicode's grapheme clusters hold a Khmer letter and the one below it together."""
+    text = "ខ្ញុំស្រឡាញ់សៀវភៅនេះណាស់"
+    assert numbers_of_words([text]) == [len(regex.findall(r"\X", text))]
+
+
+def test_segmented_texts_keep_their_words():
+    """Words of about three clusters between blanks, and texts with a few foreign words."""
+    thai = "ผม ชอบ อ่าน หนังสือ ประเทศไทย มาก"
+    assert numbers_of_words([thai, thai]) == [6, 6]
+    english = "The word หนังสือ means book, and ประเทศไทยสวยมาก is a phrase."
+    assert numbers_of_words([english, "It has blanks."])[1] == 3

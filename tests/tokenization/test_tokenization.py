@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -487,3 +488,16 @@ def test_small_vocabularies_hold_what_fits():
         quiet_wordpiece(texts, 7)
     with pytest.warns(UserWarning, match="9 tokens of the vocab_size=50"):
         quiet_wordpiece(texts, 50)
+
+
+def test_words_too_long_for_wordpiece_are_named():
+    """Thai has no blanks between words: whole phrases are unknown."""
+    phrase, words = "ผมชอบอ่านหนังสือ" * 8, "ผมชอบอ่านหนังสือ " * 2
+    assert (len(phrase), len(words.replace(" ", ""))) == (128, 32)
+    with pytest.warns(UserWarning, match=r"80\.00% of the .*more than 100 characters.*train_byte_pairs"):
+        tokenizer = quiet_wordpiece([phrase, words], 60)
+    assert tokenizer.tokenize(phrase) == [tokenizer.unk_token]
+    # blanks between words, and a long address in much text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quiet_wordpiece([words * 30, "a" * 101 + " word" * 30_000], 40)

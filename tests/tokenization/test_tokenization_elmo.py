@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoTokenizer, DataCollatorForTokenClassification, DataCollatorWithPadding, set_seed
+from transformers import AutoTokenizer, DataCollatorForTokenClassification, DataCollatorWithPadding, pipeline, set_seed
 from transformers.trainer_utils import RemoveColumnsCollator
 
-from hf_lineage import ELMoConfig, ELMoForTokenClassification, ELMoTokenizer
+from hf_lineage import ELMoConfig, ELMoForSequenceClassification, ELMoForTokenClassification, ELMoTokenizer
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
 
 
@@ -185,9 +185,40 @@ def test_what_is_no_vocabulary_is_refused(tiny_tokenizer):
         elmo_tokenizer(tiny_tokenizer)
     with pytest.raises(ValueError, match="bos_token, eos_token"):
         elmo_tokenizer(train_word_level(["a"], special_tokens={"unk_token": "<UNK>"}, show_progress=False))
-    with pytest.raises(ValueError, match="'a' stands twice"):
+    with pytest.raises(ValueError, match="'a' is in the vocabulary twice"):
         elmo_tokenizer(["<S>", "a", "</S>", "<UNK>", "a"])
     with pytest.raises(ValueError, match="lacks </S>"):
         elmo_tokenizer(["<S>", "<UNK>"])
     with pytest.raises(ValueError, match="max_characters_per_token is 2"):
         elmo_tokenizer(["<S>", "</S>", "<UNK>"], max_characters_per_token=2)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_pairs_in_a_batch(tokenizer, kind):
+    pairs = [kind(TEXTS), kind(reversed(TEXTS))]
+    assert tokenizer(pairs)["char_ids"] == [[row for text in pair for row in expected(text)] for pair in pairs]
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_two_words_are_no_pair(tokenizer, kind):
+    texts = [kind(["the", "cat"]), kind(["sat", "."])]
+    assert tokenizer(texts, is_split_into_words=True)["char_ids"] == [expected(" ".join(text)) for text in texts]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_pairs_in_the_zero_shot_pipeline(tokenizer, size):
+    """It gives pairs as lists."""
+    classes = {"id2label": dict(enumerate(["entailment", "neutral", "contradiction"]))}
+    classes["label2id"] = {name: index for index, name in classes["id2label"].items()}
+    sizes = {"hidden_size": 8, "projection_size": 4, "character_size": 4, "cnn_filters": [[1, 4], [3, 6]]}
+    model = ELMoForSequenceClassification(ELMoConfig(vocab_size=len(tokenizer), **classes, **sizes)).eval()
+    pipe = pipeline("zero-shot-classification", model=model, tokenizer=tokenizer, device="cpu")
+    labels = ["sat", "the old lamp"]
+    for text, answer in zip(TEXTS, pipe(TEXTS, labels, batch_size=size), strict=True):
+        scores = {}
+        for label in labels:
+            [encoded] = tokenizer([text], [f"This example is {label}."])["char_ids"]
+            scores[label] = model(char_ids=torch.tensor([encoded])).logits[0, 0]
+        shares = torch.stack(list(scores.values())).softmax(0).tolist()
+        found = dict(zip(answer["labels"], answer["scores"], strict=True))
+        assert found == pytest.approx(dict(zip(labels, shares, strict=True)), abs=1e-5)

@@ -44,5 +44,5 @@ def test_a_damaged_one_is_skipped_with_a_warning(two_checkpoints, damage, reason
 
 def test_another_run_is_refused_by_name(two_checkpoints):
     check_same_run(two_checkpoints / "checkpoint-10", {"seed": 1, "new": 2})
-    with pytest.raises(ValueError, match="checkpoint-10 was trained with seed=1, this run has 2"):
+    with pytest.raises(ValueError, match="checkpoint-10 .*seed=1.* 2"):
         check_same_run(two_checkpoints / "checkpoint-10", {"seed": 2})

@@ -12,9 +12,9 @@ import torch
 from transformers import Trainer, TrainingArguments, default_data_collator
 from transformers.trainer_pt_utils import LabelSmoother
 
+import hf_lineage
 from hf_lineage import (
     BERTConfig,
-    BERTForPreTraining,
     BERTForQuestionAnswering,
     BERTForSequenceClassification,
     ELMoConfig,
@@ -132,16 +132,43 @@ def test_evaluated_answers_are_a_mean_over_those_in_the_text(tmp_path, size):
     assert evaluated(tmp_path, model, data, size, default_data_collator) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("model_class", [ELMoForPreTraining, BERTForPreTraining])
-def test_plain_trainer_cannot_smooth_two_losses(tmp_path, model_class):
-    sizes = SIZES if model_class is BERTForPreTraining else {"token_layer": "words", "projection_size": 4}
-    model = model_class(model_class.config_class(vocab_size=30, hidden_size=16, **sizes))
-    data = [
-        {"input_ids": row, "labels": row, "next_sentence_label": torch.tensor(0)} for row in torch.randint(30, (4, 6))
-    ]
-    trainer = plain_trainer(tmp_path, model, data, label_smoothing_factor=0.1)
-    with pytest.raises(ValueError, match=f"{model_class.__name__}.*label_smoothing_factor"):
-        trainer.train()
+WORDS = {"token_layer": "words", "projection_size": 4}
+# heads whose loss the plain Trainer would smooth wrongly, not at all or not to the end, and what the error names
+NOT_SMOOTHED = {
+    "bilm": ("ELMoForPreTraining", WORDS, "label_smoothing_factor"),
+    "pairs": ("BERTForPreTraining", SIZES, "label_smoothing_factor"),
+    "bert-answers": ("BERTForQuestionAnswering", SIZES, r"label_smoothing_factor is 0\.1.*LineageTrainer"),
+    "elmo-answers": ("ELMoForQuestionAnswering", WORDS, r"label_smoothing_factor is 0\.1.*LineageTrainer"),
+    "word2vec": ("Word2VecForPreTraining", {}, "label_smoothing_factor"),
+    "sampled": ("NNLMForCausalLM", {"objective": "sampled_softmax"}, "label_smoothing_factor"),
+    "coverage": (
+        "RNNSearchForConditionalGeneration",
+        {"coverage": True, "coverage_loss_weight": 0.5},
+        r"coverage_loss_weight is 0\.5",
+    ),
+}
+for station in ("Word2Vec", "RNN", "LSTM", "GRU", "ELMo", "GPT", "BERT"):
+    settings = {"num_labels": 1} | {"ELMo": WORDS, "GPT": SIZES, "BERT": SIZES}.get(station, {})
+    NOT_SMOOTHED[f"{station}-numbers"] = (
+        f"{station}ForSequenceClassification",
+        settings,
+        r"label_smoothing_factor is 0\.1.*num_labels is 1",
+    )
+
+
+@pytest.mark.parametrize("name", NOT_SMOOTHED)
+def test_plain_trainer_refuses_what_it_cannot_smooth(tmp_path, name):
+    name, settings, message = NOT_SMOOTHED[name]
+    model_class = getattr(hf_lineage, name)
+    model = model_class(model_class.config_class(vocab_size=30, hidden_size=16, **settings))
+    # each head takes what it knows
+    words, number = ("input_ids", "decoder_input_ids", "negative_ids", "labels"), torch.tensor(1)
+    numbers = dict.fromkeys(("next_sentence_label", "start_positions", "end_positions"), number)
+    if "num_labels" in settings:
+        numbers["labels"] = torch.tensor(0.5)
+    data = [dict.fromkeys(words, row) | numbers for row in torch.randint(30, (4, 6))]
+    with pytest.raises(ValueError, match=message):
+        plain_trainer(tmp_path, model, data, label_smoothing_factor=0.1).train()
 
 
 SCRIPT = """

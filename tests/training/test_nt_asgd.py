@@ -134,5 +134,5 @@ def test_bad_settings_are_named(tmp_path):
         NonMonotonicAverage(nn.Linear(1, 1), 0)
     with pytest.raises(ValueError, match="average_after is 5.*eval_strategy"):
         arguments(tmp_path, average_after=5)
-    with pytest.raises(ValueError, match=r"average_after \(5\) and load_best_model_at_end exclude each other"):
+    with pytest.raises(ValueError, match=r"average_after.* \(?5\)?.*load_best_model_at_end"):
         arguments(tmp_path, average_after=5, load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch")

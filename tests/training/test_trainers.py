@@ -86,7 +86,7 @@ def test_sutskevers_schedule():
 
 
 def test_a_sum_that_nothing_would_make_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="sum_over_time is for truncated BPTT and for translation; LineageTrainer"):
+    with pytest.raises(ValueError, match="sum_over_time.*LineageTrainer"):
         LineageTrainer(lstm(), arguments(tmp_path, sum_over_time=True))
 
 
@@ -125,7 +125,7 @@ def test_weight_decay_spares_biases_only(tmp_path):
 
 
 def test_state_is_carried_and_gradient_is_cut(tmp_path):
-    # the same by hand: each stream's hidden state goes on, detached, with plain SGD after each block
+    # the same by hand: each stream keeps its hidden state, detached, with plain SGD after each block
     model, reference = lstm(), lstm()
     trainer = train(tmp_path, model)
     tokens = torch.from_numpy(stream().tokens).long()
@@ -280,7 +280,7 @@ def test_models_without_a_cache_are_trained_too(tmp_path):
     [
         ({"flat_epochs": 4}, "belong together"),
         ({"flat_epochs": 4, "epoch_decay": 2}, r"in \(0, 1\]"),
-        ({"inverse_time_decay": -1}, "inverse_time_decay is -1; it must be at least 0"),
+        ({"inverse_time_decay": -1}, "inverse_time_decay is -1.* 0"),
         ({"flat_epochs": 4, "epoch_decay": 0.5, "inverse_time_decay": 0.1}, "give one of them"),
     ],
 )
@@ -294,7 +294,7 @@ def test_last_rate_of_zaremba_small():
 
 
 def examples(*labelled):
-    """Rows of six tokens, of which those said are scored."""
+    """Rows of six tokens; only the named ones are scored."""
     ids = torch.arange(6).repeat(len(labelled), 1)
     labels = [row.clone() if scored else torch.full((6,), -100) for row, scored in zip(ids, labelled, strict=True)]
     return [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
@@ -357,7 +357,7 @@ def test_evaluation_sees_the_last_examples_too(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (examples(*[False] * 8), "every label of the 8 training examples is -100"),
+        (examples(*[False] * 8), "label.* 8 training examples.* -100"),
         (examples(*[True] * 3), "the 3 training examples do not fill one batch of 4: lower per_device_train"),
     ],
 )
@@ -537,7 +537,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer = train(tmp_path, lstm())
     with torch.no_grad():
         trainer.model.lm_head.bias[3] = math.nan
-    with pytest.raises(FloatingPointError, match=r"lm_head\.bias is not finite at step 8"):
+    with pytest.raises(FloatingPointError, match=r"lm_head\.bias.* step 8"):
         trainer.save_model()
     assert not (tmp_path / "model.safetensors").exists()
 

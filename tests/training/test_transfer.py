@@ -46,7 +46,7 @@ def test_three_classes_become_two(tmp_path, station):
     # what begins anew is drawn, not empty
     assert all(after[name].isfinite().all() and after[name].abs().max() < 10 for name in new)
     assert all(torch.equal(after[name], before[name]) for name in before if name not in new)
-    # an equal size goes on with the saved head
+    # with an equal size, the saved head stays
     assert with_new_head(AutoModelForSequenceClassification, tmp_path, id2label={0: "a", 1: "b", 2: "c"})[1] == []
 
 

@@ -186,7 +186,7 @@ def test_two_threads_learn_as_well(text, tmp_path, backend):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_threads": 0}, "num_threads is 0; it must be at least 1"),
+        ({"num_threads": 0}, "num_threads is 0.* 1"),
         ({"num_threads": 2}, "per_device_train_batch_size is 1 .* num_threads, which is 2"),
         ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps is 2"),
         ({"window": 4}, "window of 3, the model's is 4"),

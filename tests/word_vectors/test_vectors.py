@@ -91,7 +91,7 @@ def test_zero_vector_has_cosine_zero_and_extreme_ones_their_direction():
         (["a", "b"], np.ones(2), r"vectors of shape \[2\]"),
         (["a"], np.ones((1, 0)), r"vectors of shape \[1, 0\]"),
         ([], np.ones((0, 4)), "0 words"),
-        (["a", "b", "a"], np.ones((3, 2)), "word 0 .*'a', is empty or stands twice"),
+        (["a", "b", "a"], np.ones((3, 2)), "word 0 .*'a', is empty or occurs twice"),
         (["a", ""], np.ones((2, 2)), "word 1 .*'', is empty"),
         (["a", "b"], [[1, 2], [3, np.nan]], "word 1 .*'b', holds nan, inf"),
         (["a", "b"], [[1, -np.inf], [3, 4]], "word 0 .*'a', holds nan, inf"),
@@ -104,7 +104,7 @@ def test_flawed_vectors_are_named(words, array, message):
 
 
 def test_unknown_word_is_named_with_similar_ones(vectors):
-    with pytest.raises(ValueError, match="'wrd12' is not among the 60 words; similar ones are word12"):
+    with pytest.raises(ValueError, match="'wrd12'.* 60 .*word12"):
         vectors.similarity("word1", "wrd12")
     with pytest.raises(ValueError, match="'Ω' is not among the 60 words$"):
         vectors.nearest("Ω")
