@@ -17,13 +17,13 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.installed-demo ## train a small model of every station and compare them; the last line names the report
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python recipes/lineage.py
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python recipes/lineage.py --output_dir runs/lineage --overwrite_output_dir
 
 test: .venv/.installed-test ## run the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -rs
 
 test-slow: .venv/.installed-test ## run the tests that take longer
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -rs -m slow
 
 quality: .venv/.installed-dev ## check style and types, change nothing
 	$(BIN)/ruff check

@@ -1,24 +1,25 @@
-"""`python -m hf_lineage table` prints the stations as the README's table."""
+"""`python -m hf_lineage`: train by the recipes, list them and the stations.
 
+    python -m hf_lineage list
+    python -m hf_lineage train pretrain_causal_lm lstm_tiny --output_dir runs/lstm --corpus my_text.txt
+
+`train RECIPE [CONFIG] [--key value …]` runs a recipe, as `python recipes/RECIPE.py` does in a checkout; CONFIG is a
+YAML file, or the name of a preset. `train RECIPE -h` lists its keys. `table` prints the README's table of stations.
+"""
+
+import re
+import runpy
 import sys
+from pathlib import Path
 
 from hf_lineage.models import LINEAGE, name_and_idea
+from hf_lineage.papers import PAPERS
 
 
-PAPERS = {
-    "lineage_nnlm": "https://www.jmlr.org/papers/v3/bengio03a.html",
-    "lineage_word2vec": "https://arxiv.org/abs/1301.3781",
-    "lineage_rnn": "https://doi.org/10.1207/s15516709cog1402_1",
-    "lineage_lstm": "https://doi.org/10.1162/neco.1997.9.8.1735",
-    "lineage_gru": "https://arxiv.org/abs/1406.1078",
-    "lineage_seq2seq": "https://arxiv.org/abs/1409.3215",
-    "lineage_rnnsearch": "https://arxiv.org/abs/1409.0473",
-    "lineage_luong": "https://arxiv.org/abs/1508.04025",
-    "lineage_transformer": "https://arxiv.org/abs/1706.03762",
-    "lineage_elmo": "https://arxiv.org/abs/1802.05365",
-    "lineage_gpt": "https://cdn.openai.com/research-covers/language-unsupervised/language_understanding_paper.pdf",
-    "lineage_bert": "https://arxiv.org/abs/1810.04805",
-}
+def recipes_folder() -> Path:
+    """The recipes beside the package in a checkout, or within an installed one."""
+    within = Path(__file__).parent / "recipes"
+    return within if within.is_dir() else Path(__file__).parents[1] / "recipes"
 
 
 def lineage_table() -> str:
@@ -32,12 +33,58 @@ def lineage_table() -> str:
     return "\n".join(rows)
 
 
+def list_of_all() -> str:
+    """The recipes with what they do, the presets with what they train, and the stations."""
+    folder = recipes_folder()
+    lines = ["recipes (python -m hf_lineage train RECIPE -h):"]
+    for path in sorted(folder.glob("*.py")):
+        [first] = re.findall(r'\A\w?"""(.*)', path.read_text(encoding="utf-8"))
+        lines.append(f"  {path.stem:<28}{first}")
+    lines.append("\npresets (python -m hf_lineage train RECIPE PRESET --output_dir FOLDER):")
+    for path in sorted((folder / "configs").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        [recipe] = re.findall(r"^# recipe: recipes/(\w+)\.py", text, re.M)
+        lines.append(f"  {path.stem:<28}{recipe}: {text.partition(chr(10))[0].removeprefix('# ')}")
+    lines.append("\nstations (--model_type):")
+    for config_class in LINEAGE:
+        lines.append(f"  {config_class.model_type.removeprefix('lineage_'):<28}{name_and_idea(config_class)[0]}")
+    return "\n".join(lines)
+
+
+def train(arguments: list[str]) -> int:
+    """Runs a recipe in this process; its exit status comes as SystemExit."""
+    folder = recipes_folder()
+    names = sorted(path.stem for path in folder.glob("*.py"))
+    name = arguments[0].removesuffix(".py") if arguments else ""
+    if name not in names:
+        sys.stderr.write(f"hf_lineage: error: train needs a recipe, one of {', '.join(names)}; not {name!r}\n")
+        return 2
+    flags = arguments[1:]
+    if flags and not flags[0].startswith("-") and not Path(flags[0]).exists():
+        preset = folder / "configs" / f"{flags[0].removesuffix('.yaml')}.yaml"
+        flags[0] = str(preset) if preset.is_file() else flags[0]
+    sys.argv = [str(folder / f"{name}.py"), *flags]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Returns the exit status."""
-    if arguments != ["table"]:
-        sys.stderr.write("usage: python -m hf_lineage table\n")
-        return 2
-    sys.stdout.write(lineage_table() + "\n")
+    match arguments:
+        case ["table"]:
+            sys.stdout.write(lineage_table() + "\n")
+        case ["list"]:
+            sys.stdout.write(list_of_all() + "\n")
+        case ["train", *rest]:
+            return train(rest)
+        case ["-h" | "--help"]:
+            sys.stdout.write(__doc__ or "")
+        case []:
+            sys.stdout.write(__doc__ or "")
+            return 2
+        case _:
+            sys.stderr.write(f"hf_lineage: error: {arguments[0]!r} is none of train, list, table (-h says more)\n")
+            return 2
     return 0
 
 

@@ -1,40 +1,55 @@
-"""Arguments of the recipes: flags override the YAML file, which overrides the defaults."""
+"""Arguments of the recipes: flags override the YAML file, which overrides the defaults; mistakes are one line."""
 
 import argparse
 import dataclasses
 import difflib
 import inspect
 import json
+import logging
 import re
 import sys
+import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import datasets
 import yaml
-from transformers import HfArgumentParser
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, HfArgumentParser, PreTrainedConfig
 
+from hf_lineage.data.segmentation import WordSegmentation
 from hf_lineage.files import CorpusError, read_text
+from hf_lineage.models import LINEAGE
 
 
-def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
+def parse(*dataclass_types, argv: list[str] | None = None, description: str | None = None) -> tuple:
     """`recipe.py [config.yaml] [--key value ...]` -> one object of each dataclass.
 
     Keys of the file are fields of the dataclasses. A field that holds a dict is a mapping in the file and JSON on the
-    command line. Exits with status 2 and a message, as argparse does, for an unknown key or flag, a value of the
-    wrong type, a missing argument, or a file that is not a YAML mapping.
+    command line. `description` begins the help, which also answers a call without arguments. Exits with status 2 and
+    one line on stderr for an unknown key or flag, a value of the wrong type or that a dataclass refuses, a missing
+    argument, or a file that is not a YAML mapping.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     hints = {}
     for dataclass_type in dataclass_types:
         types = get_type_hints(dataclass_type)
         hints |= {item.name: types[item.name] for item in dataclasses.fields(dataclass_type) if item.init}
-    # an abbreviated flag would be an unknown key that is accepted
-    parser = HfArgumentParser(
-        dataclass_types, allow_abbrev=False, usage="%(prog)s [config.yaml] [--key value ...]    (-h lists the keys)"
+    parser = _Parser(
+        dataclass_types,
+        # an abbreviated flag would be an unknown key that is accepted
+        allow_abbrev=False,
+        usage="%(prog)s [config.yaml] [--key value ...]",
+        description=description,
+        formatter_class=_Help,
     )
+    if not argv:
+        parser.print_help()
+        parser.exit(2)
     settings = {}
     if argv and not argv[0].startswith("-"):
         path = Path(argv.pop(0))
@@ -48,12 +63,133 @@ def parse(*dataclass_types, argv: list[str] | None = None) -> tuple:
             action.required = False
         if dict in _options(hints.get(action.dest)):
             action.type = _mapping if str not in _options(hints[action.dest]) else _mapping_or_text
-    *objects, unknown = parser.parse_args_into_dataclasses(
-        argv, return_remaining_strings=True, look_for_args_file=False
-    )
+    _, unknown = parser.parse_known_args(argv)
     if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)} (a YAML file must come first)")
-    return tuple(objects)
+        flags = [name.lstrip("-") for name in unknown if name.startswith("--")]
+        similar = [f"--{near}" for name in flags for near in difflib.get_close_matches(name, hints, n=1)]
+        remedy = f"did you mean {', '.join(similar)}?" if similar else "a YAML file must come first"
+        parser.error(f"unknown arguments: {' '.join(unknown)} ({remedy})")
+    try:
+        return tuple(parser.parse_args_into_dataclasses(argv, look_for_args_file=False))
+    except ValueError as error:
+        # of a dataclass, whose __post_init__ compares its fields
+        parser.error(str(error))
+
+
+def run(main: Callable[[], None]):
+    """Runs the `main` of a recipe; an error in its input ends it with one line on stderr and status 2.
+
+    Such errors are what hf_lineage and the recipes raise themselves, files and models that are not there, and
+    configurations with bad fields. Others keep their traceback: bugs, and errors that come after training, whose notes
+    say what was kept.
+    """
+    _leave_out_load_reports()
+    if not sys.stderr.isatty():
+        # in a log each step of a bar would be a line
+        datasets.disable_progress_bars()
+    try:
+        main()
+    except (ValueError, OSError, StrictDataclassError) as error:
+        if getattr(error, "__notes__", None) or not (isinstance(error, OSError) or _is_ours(error)):
+            raise
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether a `raise` of hf_lineage or of a recipe raised it, in the check of some input."""
+    if isinstance(error, CorpusError | StrictDataclassError):
+        return True
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    file = Path(place.filename)
+    is_here = Path(__file__).parent in file.parents or file.parent.name == "recipes"
+    return is_here and (place.line or "").startswith("raise ")
+
+
+def _leave_out_load_reports():
+    """Drops transformers' tables of weights that a model lacks: a recipe says so in a line of its own."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    for module in ("modeling_utils", "modeling_layers"):
+        logging.getLogger(f"transformers.{module}").addFilter(is_other)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and the default of each flag."""
+
+
+class _Parser(HfArgumentParser):
+    """Flags in a group per dataclass, those of transformers' TrainingArguments last; errors in one line."""
+
+    def __init__(self, dataclass_types, **kwargs):
+        self._inherited: list[dataclasses.Field] = []
+        super().__init__(dataclass_types, **kwargs)
+        if self._inherited:
+            group = self.add_argument_group("TrainingArguments", "What transformers' Trainer takes.")
+            for item in self._inherited:
+                self._parse_dataclass_field(group, item)
+
+    def _add_dataclass_arguments(self, dtype):
+        types = get_type_hints(dtype)
+        title, _, _ = (inspect.getdoc(dtype) or dtype.__name__).partition("\n")
+        group = self.add_argument_group(title.rstrip("."))
+        for item in filter(lambda item: item.init, dataclasses.fields(dtype)):
+            item.type = types[item.name]
+            owner = next(base for base in dtype.__mro__ if item.name in inspect.get_annotations(base))
+            if owner is not dtype and owner.__module__.startswith("transformers."):
+                self._inherited.append(item)
+            else:
+                self._parse_dataclass_field(group, item)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (-h lists the flags)\n")
+
+
+def saved_config(name_or_path: str, argument: str = "model_name_or_path") -> PreTrainedConfig:
+    """The configuration of a saved model (folder or Hub name), which `argument` named.
+
+    Raises:
+        ValueError: there is none; the message names the argument.
+    """
+    return _opened(AutoConfig, name_or_path, argument)
+
+
+def _opened(auto_class, name_or_path, argument):
+    try:
+        return auto_class.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        what = "tokenizer" if auto_class is AutoTokenizer else "model"
+        raise ValueError(
+            f"{argument} is {name_or_path}: no folder with a saved {what}, and the Hub gives none of that name "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _configuration_type(name: str) -> str:
+    """`lstm` -> `lineage_lstm`; other configurations that transformers knows keep their names."""
+    stations = [config_class.model_type for config_class in LINEAGE]
+    if (full := f"lineage_{name.lower()}") in stations:
+        return full
+    if name in CONFIG_MAPPING:
+        return name
+    short = {station.removeprefix("lineage_"): station for station in stations}
+    near = difflib.get_close_matches(name.lower(), [*short, *stations], n=1)
+    remedy = f"did you mean {short.get(near[0], near[0])}?" if near else f"the stations are {', '.join(short)}"
+    raise ValueError(f"model_type is {name}, which no configuration has; {remedy}")
+
+
+def _check_overrides(config: PreTrainedConfig, saved: dict[str, Any], overrides: dict[str, Any]):
+    """Refuses fields that the configuration lacks, which transformers would keep without a use, and bad values."""
+    known = {*config.to_dict(), *config.attribute_map, "attn_implementation", "dtype", "num_labels"}
+    if unknown := [_with_suggestion(name, known) for name in overrides if name not in known]:
+        raise ValueError(f"config_overrides has fields that {config.model_type} lacks: {', '.join(unknown)}")
+    try:
+        # the vocabulary is not known yet: as large as can be
+        type(config)(**{**saved, "vocab_size": 10_000_000, **overrides})
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        raise ValueError(f"config_overrides: {error}") from error
 
 
 @dataclass
@@ -63,10 +199,11 @@ class ModelArguments:
     A saved model uses the tokenizer in its folder unless `tokenizer_name` is given.
 
     Raises:
-        ValueError: not exactly one of the three is given, or config_overrides is given with a saved model.
+        ValueError: not exactly one of the three is given, no configuration has that model_type, config_overrides is
+            given with a saved model.
     """
 
-    model_type: str | None = field(default=None, metadata={"help": "A station, such as lineage_lstm."})
+    model_type: str | None = field(default=None, metadata={"help": "A station, such as lstm (or lineage_lstm)."})
     model_name_or_path: str | None = field(default=None, metadata={"help": "A checkpoint to continue from."})
     config_name: str | None = field(
         default=None, metadata={"help": "A saved configuration (folder or Hub name) for a new model."}
@@ -87,7 +224,33 @@ class ModelArguments:
             raise ValueError(
                 "config_overrides is for a new model (model_type, config_name); a saved one keeps its configuration"
             )
+        if self.model_type is not None:
+            self.model_type = _configuration_type(self.model_type)
         self.tokenizer_name = self.tokenizer_name or self.model_name_or_path
+
+    def check(self, auto_class: type, *model_types: str) -> type:
+        """The model's class; refuses, before any work, a model that the recipe could not train.
+
+        Raises:
+            ValueError: the model is of no type that `auto_class` opens, or of none of `model_types`, if there are any;
+                config_overrides has an unknown field or a bad value; there is no such model, configuration or
+                tokenizer.
+        """
+        if self.model_type is not None:
+            config = AutoConfig.for_model(self.model_type)
+        elif self.config_name is not None:
+            config = saved_config(self.config_name, "config_name")
+        else:
+            config = saved_config(self.model_name_or_path)
+        if self.tokenizer_name is not None:
+            _opened(AutoTokenizer, self.tokenizer_name, "tokenizer_name")
+        known = model_types or [one.model_type for one in LINEAGE if auto_class.__name__ in one.auto_classes]
+        if type(config) not in auto_class._model_mapping or (model_types and config.model_type not in model_types):
+            raise ValueError(f"this recipe trains {' or '.join(known)}, not {config.model_type}")
+        # of a new configuration the fields that follow from others must follow from the overrides
+        saved = {} if self.model_type is not None else config.to_dict()
+        _check_overrides(config, saved, self.config_overrides or {})
+        return auto_class._model_mapping[type(config)]
 
 
 @dataclass
@@ -95,20 +258,40 @@ class DataArguments:
     """Which text to read, and how to cut it."""
 
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: Wikipedia text."}
+        default=None,
+        metadata={"help": "A file, a folder (<split> files or any texts), or a Hub name; default: Wikipedia text."},
     )
-    text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl and parquet."})
+    text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl, csv and parquet."})
     sample_by: Literal["line", "paragraph", "document"] = field(
         default="line", metadata={"help": "What counts as a document of a text file."}
     )
     validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
     test_split: str = field(default="test", metadata={"help": "Name of the test split."})
+    validation_share: float = field(
+        default=0.05, metadata={"help": "Share of the documents for each held-out split that the corpus lacks."}
+    )
+    word_segmentation: WordSegmentation = field(
+        default="auto",
+        metadata={"help": "Words of text without blanks, for models of words: by rjieba (extra zh) or characters."},
+    )
     block_size: int = field(default=128, metadata={"help": "Tokens in a block (truncated BPTT: time steps)."})
     streaming: bool = field(
         default=False, metadata={"help": "Read and tokenize the training text while training, in constant memory."}
     )
     document_packing: bool = field(default=False, metadata={"help": "Keep documents apart within a block."})
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
+
+    @property
+    def text(self) -> dict:
+        """What `load_splits` reads, by the names of its arguments."""
+        return {
+            "source": self.corpus,
+            "validation_split": self.validation_split,
+            "test_split": self.test_split,
+            "validation_share": self.validation_share,
+            "text_field": self.text_field,
+            "sample_by": self.sample_by,
+        }
 
 
 @dataclass
@@ -220,7 +403,7 @@ def _read_settings(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
     return {key: _checked(value, hints[key], f"{key} in the recipe file {path}") for key, value in settings.items()}
 
 
-def _with_suggestion(key: str, known: dict[str, Any]) -> str:
+def _with_suggestion(key: str, known: Iterable[str]) -> str:
     similar = difflib.get_close_matches(key, known, n=1)
     return f"{key} (did you mean {similar[0]}?)" if similar else key
 

@@ -1,6 +1,8 @@
-"""Compare a saved causal language model with n-gram models of the same text, and mix them.
+r"""Compare a saved causal language model with n-gram models of the same text, and mix them.
 
     python recipes/evaluate_language_model.py --model_name_or_path runs/mlp9 --corpus brown/ --sample_by document
+    python recipes/evaluate_language_model.py --model_name_or_path runs/lstm --neural_cache true \
+        --output_dir runs/lstm_with_cache
 
 Any model that `AutoModelForCausalLM` opens will do; models whose tokens are words fit best. The n-gram models are
 counted on the training split, in the model's own tokens:
@@ -20,8 +22,8 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, parse
-from hf_lineage.data import encode_corpus, load_corpus
+from hf_lineage.arguments import DataArguments, parse, run, saved_config
+from hf_lineage.data import encode_corpus, load_splits, segment_words
 from hf_lineage.metrics import (
     dynamic_log_probabilities,
     log_probabilities,
@@ -30,7 +32,8 @@ from hf_lineage.metrics import (
 )
 from hf_lineage.metrics.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.training import Results
+from hf_lineage.tokenization import is_word_level
+from hf_lineage.training import Results, code_for, last_lines, prepare_output_dir
 
 
 @dataclass
@@ -56,6 +59,7 @@ class EvaluationArguments:
     )
     dynamic_block_size: int = field(default=5, metadata={"help": "Tokens between the updates of dynamic evaluation."})
     ngram_order: int = field(default=5, metadata={"help": "Words in an n-gram of the Kneser-Ney model."})
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
 
@@ -64,18 +68,18 @@ ARGUMENTS = (DataArguments, EvaluationArguments)
 
 def main():
     # 1. arguments, model and data
-    data_args, args = parse(*ARGUMENTS)
+    data_args, args = parse(*ARGUMENTS, description=__doc__)
+    folder = Path(args.output_dir or args.model_name_or_path)
+    prepare_output_dir(folder, args.overwrite_output_dir, finished=("evaluation.json",))
+    saved_config(args.model_name_or_path)
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
-    names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-    options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by, "longest": LONGEST}
+    corpora = load_splits(**data_args.text, longest=LONGEST)
+    if is_word_level(tokenizer):
+        corpora = segment_words(corpora, data_args.word_segmentation)
     streams = {
-        split: encode_corpus(
-            load_corpus(data_args.corpus, name, **options),
-            tokenizer,
-            num_proc=data_args.preprocessing_num_workers,
-        )
-        for split, name in names.items()
+        split: encode_corpus(corpus, tokenizer, num_proc=data_args.preprocessing_num_workers)
+        for split, corpus in corpora.items()
     }
 
     # 2. n-gram models of the same tokens
@@ -86,7 +90,7 @@ def main():
 
     # 3. log-probabilities of the held-out texts, alone and mixed; weights are fitted to the validation text
     network, kn, weights = type(model).__name__, f"Kneser-Ney, order {args.ngram_order}", {}
-    results = Results(Path(args.output_dir or args.model_name_or_path) / "evaluation.json")
+    results = Results(folder / "evaluation.json")
 
     with results.kept_on_error():
         for split in ("validation", "test"):
@@ -129,7 +133,13 @@ def main():
     print(f"\n{'perplexity per token':<60}{'validation':>12}{'test':>12}")
     for name, splits in results.items():
         print(f"{name:<60}" + "".join(f"{splits[split]['perplexity_per_token']:>12.1f}" for split in splits))
+    best = min(results, key=lambda name: results[name]["validation"]["perplexity_per_token"])
+    test = results[best]["test"]["perplexity_per_token"]
+    sample = " ".join(corpora["test"][0]["text"].split()[:3])[:40]
+    code = "; ".join(code_for(model, args.model_name_or_path, sample))
+    score = f"test perplexity {test:.1f} per token, of the best on the validation text ({best})"
+    print(last_lines(folder / "evaluation.json", score, ["python", "-c", code]))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,7 +1,8 @@
-"""Judge minimal pairs, such as BLiMP's: which of two sentences is more likely to a saved language model?
+r"""Judge minimal pairs, such as BLiMP's: which of two sentences is more likely to a saved language model?
 
     python recipes/evaluate_minimal_pairs.py --pairs blimp/ --models runs/gpt runs/lstm runs/bert \
         --output_dir runs/blimp --limit_per_phenomenon 100
+    python recipes/evaluate_minimal_pairs.py --pairs my_pairs.jsonl --models runs/gpt --output_dir runs/pairs
 
 `pairs` is a jsonl file, or a folder of them, with the fields sentence_good, sentence_bad and UID. Causal models judge
 by log-probability, masked models by pseudo-log-likelihood. Writes results.json and, with matplotlib, accuracy.png.
@@ -15,10 +16,10 @@ from pathlib import Path
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse
+from hf_lineage.arguments import parse, run, saved_config
 from hf_lineage.data import read_labelled_file
 from hf_lineage.metrics import measure_minimal_pairs
-from hf_lineage.training import Results
+from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
 @dataclass
@@ -32,6 +33,7 @@ class MinimalPairsArguments:
     limit_per_phenomenon: int | None = field(
         default=None, metadata={"help": "Use only the first pairs of each phenomenon."}
     )
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     batch_size: int = field(default=64, metadata={"help": "Sentences per batch (masked models: masked tokens)."})
     device: str = field(default="cpu", metadata={"help": "Device of the models, such as cuda."})
 
@@ -41,7 +43,11 @@ ARGUMENTS = (MinimalPairsArguments,)
 
 def main():
     # 1. arguments
-    (args,) = parse(*ARGUMENTS)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
+    for name in args.models:
+        saved_config(name, "models")
+
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. pairs
     path = Path(args.pairs)
@@ -58,7 +64,6 @@ def main():
     rows = [row for group in by_phenomenon.values() for row in group[: args.limit_per_phenomenon]]
 
     # 3. models
-    output_dir = Path(args.output_dir)
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in args.models:
@@ -75,6 +80,10 @@ def main():
 
         # 4. plot
         plot(results, output_dir / "accuracy.png")
+    best = max(results, key=lambda name: results[name]["accuracy"])
+    shown = output_dir / "accuracy.png"
+    shown = shown if shown.is_file() else results.path
+    print(last_lines(output_dir, f"accuracy {results[best]['accuracy']:.4f} ({best})", page_command(shown)))
 
 
 def plot(results: dict, path: Path):
@@ -99,4 +108,4 @@ def plot(results: dict, path: Path):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

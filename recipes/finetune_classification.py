@@ -1,4 +1,4 @@
-"""Fine-tune any station that `AutoModelForSequenceClassification` opens to label texts or pairs of texts.
+r"""Fine-tune any station that `AutoModelForSequenceClassification` opens to label texts or pairs of texts.
 
     python recipes/finetune_classification.py recipes/configs/finetune_pairs.yaml \
         --model_name_or_path runs/bert --dataset my_labels/ --output_dir runs/bert_labels
@@ -16,11 +16,9 @@ complete checkpoint in output_dir.
 
 import inspect
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from accelerate import PartialState
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     EarlyStoppingCallback,
@@ -29,7 +27,7 @@ from transformers import (
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse
+from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import (
     PackingCollator,
     Rows,
@@ -39,17 +37,20 @@ from hf_lineage.data import (
     permutation,
     task_tokenizer,
 )
-from hf_lineage.files import json_text
 from hf_lineage.metrics import classification_floors, score_classification, score_table
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     last_complete_checkpoint,
     load_for_task,
+    prepare_output_dir,
 )
 
 
+# those of the last line
+SCORES = ("accuracy", "f1", "micro_f1", "matthews_correlation", "pearson", "spearman")
 # columns of the usual data sets, tried in this order
 TEXT_FIELDS = (
     ["sentence1", "sentence2"],
@@ -87,9 +88,14 @@ ARGUMENTS = (FineTuningArguments, ClassificationArguments, LabelledDataArguments
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, args, data_args, training_args = parse(*ARGUMENTS)
+    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    config = saved_config(model_args.model_name_or_path)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. data: texts, and labels that are classes or numbers
     with training_args.main_process_first(desc="data"):
@@ -109,7 +115,6 @@ def main():
             order = permutation(0, 0, len(data.splits["train"]))
             data.splits["train"] = data.splits["train"].select(order[: model_args.max_train_samples])
         tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
-        config = AutoConfig.from_pretrained(model_args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
         limit = min(args.max_length, tokenizer.model_max_length)
@@ -162,6 +167,13 @@ def main():
         transfer=transfer,
         callbacks=callbacks,
     )
+    sample = [data.splits["validation"][0][field] for field in fields]
+    sample = [" ".join(text) if data.are_words else text for text in sample]
+    trainer.facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        sample[0] if len(sample) == 1 else dict(zip(("text", "text_pair"), sample, strict=True)),
+        base_model=model_args.model_name_or_path,
+    )
 
     def texts_and_labels(split):
         columns = [data.splits[split][field][:] for field in fields]
@@ -195,10 +207,13 @@ def main():
             else:
                 results[split] = scores
     if trainer.is_world_process_zero():
-        print(json_text(results))
+        trainer.create_model_card()
+        split = "test" if "test" in results else "validation"
+        scores = {name: value for name, value in results[split].items() if name in SCORES}
+        print(trainer.last_lines(f"{split} " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,13 +11,11 @@ again.
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import datasets
 import numpy as np
 from accelerate import PartialState
 from transformers import (
-    AutoConfig,
     AutoModelForMultipleChoice,
     AutoTokenizer,
     EarlyStoppingCallback,
@@ -25,7 +23,7 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse
+from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import Rows, TaskCollator, permutation, read_choice_questions, splits_for_training, task_tokenizer
 from hf_lineage.files import json_text, write_text
 from hf_lineage.metrics import score_table
@@ -33,8 +31,10 @@ from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     last_complete_checkpoint,
     load_for_task,
+    prepare_output_dir,
 )
 
 
@@ -57,9 +57,14 @@ ARGUMENTS = (FineTuningArguments, ChoiceArguments, LabelledDataArguments, Lineag
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, args, data_args, training_args = parse(*ARGUMENTS)
+    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    config = saved_config(model_args.model_name_or_path)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. data: each choice is read with its text
     found = read_choice_questions(
@@ -73,7 +78,6 @@ def main():
         order = permutation(0, 0, len(splits["train"]))[: model_args.max_train_samples]
         splits["train"] = [splits["train"][number] for number in order]
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
-    config = AutoConfig.from_pretrained(model_args.model_name_or_path)
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
     limit = min(args.max_length, getattr(config, "max_position_embeddings", args.max_length))
@@ -108,6 +112,12 @@ def main():
         compute_metrics=lambda outputs: scores_of(outputs.predictions, outputs.label_ids),
         transfer=transfer,
         callbacks=callbacks,
+    )
+
+    trainer.facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        {"text": splits["validation"][0].text, "choices": list(splits["validation"][0].choices)},
+        base_model=model_args.model_name_or_path,
     )
 
     # 5. train and save: AutoModelForMultipleChoice.from_pretrained(output_dir) opens it
@@ -152,10 +162,11 @@ def main():
                 for question, of_one in zip(splits[split], shares, strict=True)
             ]
     if trainer.is_world_process_zero():
+        trainer.create_model_card()
         write_text(output_dir / "predictions.jsonl", "\n".join(lines) + "\n")
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,11 +12,9 @@ is searched on the validation text. After an interruption, run the same command 
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from accelerate import PartialState
 from transformers import (
-    AutoConfig,
     AutoModelForQuestionAnswering,
     AutoTokenizer,
     EarlyStoppingCallback,
@@ -25,7 +23,7 @@ from transformers import (
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse
+from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import Rows, permutation, question_rows, read_questions, splits_for_training, task_tokenizer
 from hf_lineage.files import json_text, write_json, write_text
 from hf_lineage.metrics import best_null_threshold, find_answers, score_answers, score_table
@@ -33,8 +31,10 @@ from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     last_complete_checkpoint,
     load_for_task,
+    prepare_output_dir,
 )
 
 
@@ -60,9 +60,14 @@ ARGUMENTS = (FineTuningArguments, AnswerArguments, LabelledDataArguments, Lineag
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, args, data_args, training_args = parse(*ARGUMENTS)
+    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    config = saved_config(model_args.model_name_or_path)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. data: rows of question and text, long texts in several
     found = read_questions(data_args.source, encoding=data_args.encoding)
@@ -71,7 +76,6 @@ def main():
         order = permutation(0, 0, len(splits["train"]))[: model_args.max_train_samples]
         splits["train"] = [splits["train"][number] for number in order]
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
-    config = AutoConfig.from_pretrained(model_args.model_name_or_path)
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
     # positions are those of rows that are padded behind
@@ -118,6 +122,12 @@ def main():
         ),
         transfer=transfer,
         callbacks=callbacks,
+    )
+
+    trainer.facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        {"question": splits["validation"][0].question, "context": splits["validation"][0].context},
+        base_model=model_args.model_name_or_path,
     )
 
     # 5. train and save: AutoModelForQuestionAnswering.from_pretrained(output_dir) opens it
@@ -171,10 +181,11 @@ def main():
                 if some_have_none:
                     write_json(output_dir / f"{split}_null_odds.json", dict(zip(ids, odds, strict=True)))
     if trainer.is_world_process_zero():
+        trainer.create_model_card()
         write_text(output_dir / "predictions.jsonl", "\n".join(lines) + "\n")
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,12 +13,10 @@ After an interruption, run the same command again. Needs the extra finetune.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
 from transformers import (
-    AutoConfig,
     AutoModelForTokenClassification,
     AutoTokenizer,
     DataCollatorForTokenClassification,
@@ -27,7 +25,7 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse
+from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import Rows, load_labelled, permutation, tagged_rows
 from hf_lineage.files import json_text, write_text
 from hf_lineage.metrics import majority_tags, score_table, score_tags
@@ -35,8 +33,10 @@ from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     last_complete_checkpoint,
     load_for_task,
+    prepare_output_dir,
 )
 
 
@@ -72,9 +72,14 @@ ARGUMENTS = (FineTuningArguments, TaggingArguments, LabelledDataArguments, Linea
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, args, data_args, training_args = parse(*ARGUMENTS)
+    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    config = saved_config(model_args.model_name_or_path)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. data: a tag per word
     with training_args.main_process_first(desc="data"):
@@ -96,7 +101,6 @@ def main():
         if model_args.max_train_samples is not None:
             raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: model_args.max_train_samples])
         tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
-        config = AutoConfig.from_pretrained(model_args.model_name_or_path)
         # a recurrent model has no limit
         limits = (args.max_length, getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
         limit = min(number for number in limits if number is not None)
@@ -179,6 +183,12 @@ def main():
         callbacks=callbacks,
     )
 
+    trainer.facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        " ".join(texts["validation"][0]),
+        base_model=model_args.model_name_or_path,
+    )
+
     # 5. train and save: AutoModelForTokenClassification.from_pretrained(output_dir) opens it
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
     trainer.save_model()
@@ -221,10 +231,11 @@ def main():
                 for words, of_text, found, of_tags in zip(texts[split], gold[split], tags, shares, strict=True)
             ]
     if trainer.is_world_process_zero():
+        trainer.create_model_card()
         write_text(output_dir / "predictions.jsonl", "\n".join(lines) + "\n")
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

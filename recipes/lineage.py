@@ -34,8 +34,8 @@ from transformers import (
 from transformers.utils import logging
 
 from hf_lineage import LINEAGE
-from hf_lineage.arguments import parse
-from hf_lineage.data import load_corpus, load_parallel_corpus
+from hf_lineage.arguments import parse, run
+from hf_lineage.data import load_parallel_corpus, load_splits
 from hf_lineage.files import write_json
 from hf_lineage.inference.given_alignment import NoAttentionError, align
 from hf_lineage.inference.words_in_context import WordNotFoundError, context_similarities
@@ -53,6 +53,7 @@ from hf_lineage.reports import (
     write_lineage_report,
 )
 from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.training import last_lines, page_command, prepare_output_dir
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -112,7 +113,8 @@ class LineageArguments:
 
     output_dir: str = field(default="runs/lineage", metadata={"help": "Folder for models and report."})
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: Wikipedia text."}
+        default=None,
+        metadata={"help": "A file, a folder (<split> files or any texts), or a Hub name; default: Wikipedia text."},
     )
     stations: list[str] | None = field(
         default=None, metadata={"help": "Stations, such as nnlm gpt bert; default: all."}
@@ -128,6 +130,7 @@ class LineageArguments:
         default_factory=lambda: ["The first", "In the city of", "It is known that"],
         metadata={"help": "Texts that each model continues."},
     )
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     num_workers: int | None = field(
         default=None, metadata={"help": "Stations that train at the same time; default: the CPU's cores, at most 4."}
     )
@@ -137,11 +140,15 @@ class LineageArguments:
             raise ValueError(f"stations has unknown names {unknown}; there are {', '.join(STATIONS)}")
 
 
+ARGUMENTS = (LineageArguments,)
+
+
 def training_command(name: str, args: LineageArguments) -> list[str]:
     """The command that trains a station: its recipe, its tiny preset, and the settings that differ here."""
     output_dir = Path(args.output_dir)
     command = [sys.executable, str(RECIPES / RECIPE_OF[name]), str(RECIPES / "configs" / f"{name}_tiny.yaml")]
-    command += ["--output_dir", str(output_dir / name), "--disable_tqdm", "true"]
+    # an older station is replaced, since the whole report is new
+    command += ["--output_dir", str(output_dir / name), "--disable_tqdm", "true", "--overwrite_output_dir", "true"]
     if name in TRANSLATING:
         # greedy, and no evaluation during training: both cost more than they show
         command += ["--num_train_epochs", str(args.translation_epochs), "--generation_num_beams", "1"]
@@ -356,17 +363,17 @@ def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list
 
 def main():
     # 1. arguments and output
-    (args,) = parse(LineageArguments)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
     # models are opened without their heads on purpose
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    output_dir = Path(args.output_dir)
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
     (output_dir / "logs").mkdir(parents=True, exist_ok=True)
     names = [name for name in STATIONS if name in (args.stations or STATIONS)]
 
     # 2. one tokenizer for all stations that read pieces, so that they compare per token
     print(f"tokenizer: WordPiece of {args.vocab_size} pieces")
-    corpus = load_corpus(args.corpus, "train")
+    corpus = load_splits(args.corpus)["train"]
     train_wordpiece(corpus["text"], args.vocab_size).save_pretrained(output_dir / "tokenizer")
 
     # 3. train every station, reopen it and describe it
@@ -414,10 +421,11 @@ def main():
     numbers["words_in_context"] = similarities
     write_json(output_dir / "results.json", numbers)
     write_lineage_report(output_dir / "report.html", title, summary, stations, sections_of(results, similarities))
-    print(f"\n{output_dir / 'report.html'}")
+    report = output_dir / "report.html"
+    print(last_lines(report, f"{len(results)} of {len(names)} stations trained", page_command(report)))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,7 @@
 """Long dependencies: how far back do RNN, LSTM and GRU remember one symbol after the same training?
 
     python recipes/long_dependencies.py --output_dir runs/long_dependencies
+    python recipes/long_dependencies.py --output_dir runs/short --longest_gap 50 --gaps 10 25 50 --seeds 1
 
 A text is a row of symbols (8 kinds) and a question mark. Two of the symbols follow a mark; the model must name the
 last marked one. The gap between it and the question mark has symbols of the same kinds, so the model must keep the
@@ -21,9 +22,9 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse
+from hf_lineage.arguments import parse, run
 from hf_lineage.data.randomness import generator
-from hf_lineage.training import Results
+from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
 SYMBOLS = 8
@@ -50,6 +51,7 @@ class LongDependencyArguments:
     batch_size: int = field(default=32, metadata={"help": "Texts per update, all with one gap."})
     hidden_size: int = field(default=64, metadata={"help": "Units of each station's one layer."})
     seeds: int = field(default=3, metadata={"help": "Number of seeds; recall is their mean."})
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
 
@@ -123,8 +125,8 @@ def plot(results: dict[str, dict[int, float]], path: Path):
 
 
 def main():
-    (args,) = parse(*ARGUMENTS)
-    output_dir = Path(args.output_dir)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in STATIONS:
@@ -137,7 +139,10 @@ def main():
         print(f"{name:<24}" + "".join(f"{recalls[gap]:>8.3f}" for gap in args.gaps))
     with results.kept_on_error():
         plot(results, output_dir / "recall.png")
+    gap = max(args.gaps)
+    score = f"recall after a gap of {gap}: " + ", ".join(f"{name} {results[name][gap]:.3f}" for name in results)
+    print(last_lines(output_dir, score, page_command(output_dir / "recall.png")))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, in the last steps of 512.
+r"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, in the last steps of 512.
 
     python recipes/pretrain_bert.py recipes/configs/bert_tiny.yaml --output_dir runs/bert
     accelerate launch --config_file recipes/accelerate/multi_gpu.yaml recipes/pretrain_bert.py \
@@ -11,13 +11,12 @@ After an interruption, run the same command again: training continues from the l
 import math
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, pipeline, set_seed
 from transformers import DataCollatorForTokenClassification as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import (
     Masking,
     PackingCollator,
@@ -25,9 +24,8 @@ from hf_lineage.data import (
     SentencePairs,
     StreamedSentencePairs,
     encode_sentences,
-    load_corpus,
+    load_splits,
 )
-from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
 from hf_lineage.tokenization import train_wordpiece
@@ -36,7 +34,9 @@ from hf_lineage.training import (
     BERTPretrainingTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     last_complete_checkpoint,
+    prepare_output_dir,
 )
 
 
@@ -79,14 +79,21 @@ ARGUMENTS = (ModelArguments, DataArguments, BERTPretrainingArguments, LineageTra
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, bert_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, bert_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args.check(AutoModelForPreTraining, "lineage_bert", "bert")
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
     training_args.prediction_loss_only = True
     if data_args.document_packing:
         raise ValueError("document_packing is for causal language models; for BERT use packing, which joins pairs")
     if data_args.streaming and training_args.max_steps <= 0:
         raise ValueError("streaming: a streamed corpus has no known end; set max_steps")
+    if bert_args.long_block_size and training_args.max_steps <= 0:
+        raise ValueError("long_block_size divides the steps between two phases; set max_steps")
     if data_args.streaming and bert_args.long_block_size:
         raise ValueError(
             "long_block_size needs a corpus in memory: leave out streaming, or train on long pairs in a second "
@@ -95,12 +102,7 @@ def main():
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
-        options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by}
-        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-        corpora = {
-            split: load_corpus(data_args.corpus, name, streaming=data_args.streaming and split == "train", **options)
-            for split, name in splits.items()
-        }
+        corpora = load_splits(**data_args.text, streaming=data_args.streaming)
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
         else:
@@ -145,8 +147,6 @@ def main():
 
     # 4. trainer: two phases make one epoch of max_steps under one schedule
     if bert_args.long_block_size:
-        if training_args.max_steps <= 0:
-            raise ValueError("long_block_size divides the steps between two phases; set max_steps")
         long_data = pairs("train", bert_args.long_block_size, **train_settings)
         long_steps = round(training_args.max_steps * bert_args.long_share)
         pairs_per_step = training_args.train_batch_size * training_args.world_size
@@ -165,6 +165,12 @@ def main():
         data_collator=PackingCollator() if bert_args.packing else PaddingCollator(tokenizer),
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizer,
+    )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        bert_args.prompts[0],
+        language=bert_args.language or (None if data_args.corpus else "en"),
+        base_model=model_args.model_name_or_path,
     )
 
     # 5. train
@@ -190,14 +196,22 @@ def main():
         with results.kept_on_error():
             for split, data in held_out.items():
                 results[split] = measure_bert_pretraining(model, data)
-                print(f"{split}: {json_text(results[split])}")
             fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
             results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
             plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
             write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
+        trainer.create_model_card()
+        test = results["test"]
+        print(
+            trainer.last_lines(
+                f"test perplexity of masked words {test['masked_word_perplexity']:.1f} (by frequency alone "
+                f"{test['masked_word_frequency_perplexity']:.1f}), next sentence {test['next_sentence_accuracy']:.1%} "
+                f"(majority {test['next_sentence_majority']:.1%})"
+            )
+        )
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Pretrain ELMo, a bidirectional language model: it reads sentences in both directions and carries its states.
+r"""Pretrain ELMo, a bidirectional language model: it reads sentences in both directions and carries its states.
 
     python recipes/pretrain_bilm.py recipes/configs/elmo_tiny.yaml --output_dir runs/elmo
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_bilm.py \
@@ -10,19 +10,24 @@ training continues from the last complete checkpoint in output_dir.
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse
-from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_corpus
-from hf_lineage.files import json_text
+from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
+from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_splits, segment_words
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
-from hf_lineage.training import LineageTrainingArguments, Results, TruncatedBPTTTrainer, last_complete_checkpoint
+from hf_lineage.training import (
+    LineageTrainingArguments,
+    Results,
+    RunFacts,
+    TruncatedBPTTTrainer,
+    last_complete_checkpoint,
+    prepare_output_dir,
+)
 
 
 MARKS = {"bos_token": "<S>", "eos_token": "</S>", "unk_token": "<UNK>"}
@@ -55,15 +60,18 @@ ARGUMENTS = (ModelArguments, DataArguments, BiLMArguments, LineageTrainingArgume
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, bilm_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, bilm_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args.check(AutoModelForPreTraining, "lineage_elmo")
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. tokenizer and data
-    names = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
     with training_args.main_process_first(desc="corpus"):
-        options = {"text_field": data_args.text_field, "sample_by": data_args.sample_by, "longest": LONGEST}
-        corpora = {split: load_corpus(data_args.corpus, name, **options) for split, name in names.items()}
+        corpora = segment_words(load_splits(**data_args.text, longest=LONGEST), data_args.word_segmentation)
     is_shown = training_args.process_index == 0 and not training_args.disable_tqdm
     if model_args.tokenizer_name:
         tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
@@ -124,6 +132,12 @@ def main():
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=adagrad if training_args.optim == "adagrad" else None,
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        " ".join(corpora["test"][0]["text"].split()[:5]),
+        language=None if data_args.corpus else "en",
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     started = time.perf_counter()
@@ -148,10 +162,16 @@ def main():
         with results.kept_on_error():
             for split in ("validation", "test"):
                 results[split] = measure_bilm_perplexity(model, streams[split], show_progress=is_shown)
-                print(f"{split}: {json_text(results[split])}")
+        trainer.create_model_card()
+        test = results["test"]
+        print(
+            trainer.last_lines(
+                f"test perplexity {test['forward_perplexity']:.1f} forward, {test['backward_perplexity']:.1f} backward"
+            )
+        )
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

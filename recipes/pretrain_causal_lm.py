@@ -1,4 +1,4 @@
-"""Pretrain a causal language model: any station that `AutoModelForCausalLM` opens.
+r"""Pretrain a causal language model: any station that `AutoModelForCausalLM` opens.
 
     python recipes/pretrain_causal_lm.py recipes/configs/lstm_tiny.yaml --output_dir runs/lstm
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_causal_lm.py \
@@ -11,7 +11,6 @@ import inspect
 import math
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from transformers import (
@@ -24,7 +23,7 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse
+from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import (
     BlocksWithNegatives,
     ContiguousBlocks,
@@ -33,18 +32,20 @@ from hf_lineage.data import (
     StreamedBlocks,
     VariableStreams,
     encode_corpus,
-    load_corpus,
+    load_splits,
+    segment_words,
 )
-from hf_lineage.files import json_text
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.tokenization import TRAINERS, causal_tokenizer
+from hf_lineage.tokenization import TRAINERS, causal_tokenizer, is_word_level
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     TruncatedBPTTTrainer,
     last_complete_checkpoint,
+    prepare_output_dir,
 )
 
 
@@ -89,27 +90,32 @@ ARGUMENTS = (ModelArguments, DataArguments, LanguageModelArguments, LineageTrain
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, lm_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, lm_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_class = model_args.check(AutoModelForCausalLM)
+    if data_args.streaming and training_args.max_steps <= 0 and not lm_args.train_tokens:
+        raise ValueError("a streamed corpus has no known end; set train_tokens or max_steps")
+    if data_args.document_packing and "position_ids" not in inspect.signature(model_class.forward).parameters:
+        raise ValueError(
+            f"document_packing needs a model that takes position_ids, which {model_class.__name__} does not"
+        )
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
-        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-        corpora = {
-            split: load_corpus(
-                data_args.corpus,
-                name,
-                text_field=data_args.text_field,
-                sample_by=data_args.sample_by,
-                streaming=data_args.streaming and split == "train",
-                longest=LONGEST,
-            )
-            for split, name in splits.items()
-        }
+        corpora = load_splits(**data_args.text, streaming=data_args.streaming, longest=LONGEST)
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+            reads_words = is_word_level(tokenizer)
         else:
+            reads_words = lm_args.tokenizer_kind == "word_level"
+        if reads_words:
+            corpora = segment_words(corpora, data_args.word_segmentation)
+        if not model_args.tokenizer_name:
             train = TRAINERS[lm_args.tokenizer_kind]
             texts = (row["text"] for row in corpora["train"])
             options = {} if lm_args.min_frequency is None else {"min_frequency": lm_args.min_frequency}
@@ -130,6 +136,8 @@ def main():
             fields = AutoConfig.from_pretrained(model_args.config_name).to_dict()
         fields |= {"vocab_size": len(tokenizer)} | (model_args.config_overrides or {})
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+    if positions := getattr(model.config, "max_position_embeddings", None):
+        tokenizer.model_max_length = positions
     # NNLM's window: each block holds the whole context of its first prediction, so no state is carried
     context_size = getattr(model.config, "context_size", 1)
     carry_state = lm_args.carry_state
@@ -147,12 +155,6 @@ def main():
     )
     if lm_args.train_tokens:
         training_args.max_steps = math.ceil(lm_args.train_tokens / tokens_per_update)
-    if data_args.streaming and training_args.max_steps <= 0:
-        raise ValueError("a streamed corpus has no known end; set train_tokens or max_steps")
-    if data_args.document_packing and "position_ids" not in inspect.signature(model.forward).parameters:
-        raise ValueError(
-            f"document_packing needs a model that takes position_ids, which {type(model).__name__} does not"
-        )
     if lm_args.variable_blocks and not carry_state:
         raise ValueError("variable_blocks is for truncated BPTT; it needs a recurrent model and carry_state")
     if carry_state:
@@ -191,6 +193,12 @@ def main():
         processing_class=tokenizer,
         callbacks=callbacks,
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        " ".join(corpora["test"][0]["text"].split()[:3])[:40],
+        language=None if data_args.corpus else "en",
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     started = time.perf_counter()
@@ -219,10 +227,17 @@ def main():
                 results[split] = measure_perplexity(
                     model, streams[split], block_size=block_size, show_progress=not training_args.disable_tqdm
                 )
-                print(f"{split}: {json_text(results[split])}")
+        trainer.create_model_card()
+        test = results["test"]
+        print(
+            trainer.last_lines(
+                f"test perplexity {test['perplexity_per_token']:.1f} per token, {test['perplexity_per_word']:.1f} per "
+                f"word; {test['bits_per_character']:.3f} bits per character"
+            )
+        )
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Train an encoder-decoder to translate: any station that `AutoModelForSeq2SeqLM` opens.
+r"""Train an encoder-decoder to translate: any station that `AutoModelForSeq2SeqLM` opens.
 
     python recipes/pretrain_translation.py recipes/configs/transformer_tiny.yaml --output_dir runs/transformer
     accelerate launch --config_file recipes/accelerate/cpu_2procs.yaml recipes/pretrain_translation.py \
@@ -16,10 +16,16 @@ from typing import Literal
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import ModelArguments, parse
-from hf_lineage.data import PairCollator, TokenBuckets, TranslationPairs, load_parallel_corpus
+from hf_lineage.arguments import ModelArguments, parse, run
+from hf_lineage.data import (
+    PairCollator,
+    TokenBuckets,
+    TranslationPairs,
+    WordSegmentation,
+    load_parallel_splits,
+    segment_words,
+)
 from hf_lineage.data.cjk import numbers_of_words
-from hf_lineage.files import json_text
 from hf_lineage.inference.given_alignment import NoAttentionError, align
 from hf_lineage.metrics import (
     BLEU,
@@ -32,8 +38,15 @@ from hf_lineage.metrics import (
     perplexities,
 )
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
-from hf_lineage.tokenization import TRAINERS, translation_tokenizer
-from hf_lineage.training import Results, TranslationTrainer, TranslationTrainingArguments, last_complete_checkpoint
+from hf_lineage.tokenization import TRAINERS, is_word_level, translation_tokenizer
+from hf_lineage.training import (
+    Results,
+    RunFacts,
+    TranslationTrainer,
+    TranslationTrainingArguments,
+    last_complete_checkpoint,
+    prepare_output_dir,
+)
 
 
 @dataclass
@@ -43,13 +56,21 @@ class TranslationArguments:
     corpus: str | None = field(
         default=None,
         metadata={
-            "help": "A folder with <split>.jsonl or <split>.<language> files, or a Hub name; default: the grammar."
+            "help": "A file, a folder with <split>.jsonl or <split>.<language> files, or a Hub name; default: the "
+            "grammar."
         },
     )
     source_language: str = field(default="zh", metadata={"help": "Field (or file ending) of the source."})
     target_language: str = field(default="en", metadata={"help": "Field (or file ending) of the target."})
     validation_split: str = field(default="validation", metadata={"help": "Name of the validation split."})
     test_split: str = field(default="test", metadata={"help": "Name of the test split."})
+    validation_share: float = field(
+        default=0.05, metadata={"help": "Share of the pairs for each held-out split that the corpus lacks."}
+    )
+    word_segmentation: WordSegmentation = field(
+        default="auto",
+        metadata={"help": "Words of text without blanks, for models of words: by rjieba (extra zh) or characters."},
+    )
     max_length: int | None = field(
         default=None, metadata={"help": "Longest side of a training pair, in tokens; longer pairs are left out."}
     )
@@ -91,21 +112,37 @@ ARGUMENTS = (ModelArguments, TranslationArguments, TranslationTrainingArguments)
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     others = [Path(folder) / "results.json" for folder in data_args.compare_with or ()]
     if missing := [str(path) for path in others if not path.is_file()]:
         raise FileNotFoundError(f"compare_with: {', '.join(missing)} not found: name folders of finished runs")
+    model_args.check(AutoModelForSeq2SeqLM)
     set_seed(training_args.seed)
-    output_dir, show_progress = Path(training_args.output_dir), not training_args.disable_tqdm
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
+    show_progress = not training_args.disable_tqdm
 
     # 2. sentence pairs and the tokenizer of both languages: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="corpus and tokenizer"):
-        splits = {"train": "train", "validation": data_args.validation_split, "test": data_args.test_split}
-        languages = {"source_language": data_args.source_language, "target_language": data_args.target_language}
-        corpora = {split: load_parallel_corpus(data_args.corpus, name, **languages) for split, name in splits.items()}
+        corpora = load_parallel_splits(
+            data_args.corpus,
+            validation_split=data_args.validation_split,
+            test_split=data_args.test_split,
+            validation_share=data_args.validation_share,
+            source_language=data_args.source_language,
+            target_language=data_args.target_language,
+        )
         if model_args.tokenizer_name:
             tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+            reads_words = is_word_level(tokenizer)
         else:
+            reads_words = data_args.tokenizer_kind == "word_level"
+        for side in ("source", "target") if reads_words else ():
+            corpora = segment_words(corpora, data_args.word_segmentation, column=side)
+        if not model_args.tokenizer_name:
             settings = {"min_frequency": data_args.min_frequency, "lowercase": data_args.lowercase}
             if data_args.tokenizer_kind == "wordpiece":
                 # accents tell words apart in the languages that have them
@@ -163,6 +200,13 @@ def main():
         processing_class=tokenizer,
         compute_metrics=scorer("validation"),
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        corpora["test"][0]["source"],
+        default_data="a synthetic grammar of Chinese and English",
+        language=[data_args.source_language, data_args.target_language],
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     started = time.perf_counter()
@@ -214,7 +258,6 @@ def main():
                 results["alignment"] = AlignmentErrorRate().compute(
                     predictions=[alignment.links() for alignment in found], references=gold
                 )
-            print(json_text({name: results[name] for name in ("test", "alignment") if name in results}))
 
             # 8. draw
             finished = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in others}
@@ -228,9 +271,15 @@ def main():
                 write_alignment_report(
                     output_dir / "alignments.html", "What the model attends to", found[:20], gold=links
                 )
+    if trainer.is_world_process_zero():
+        trainer.create_model_card()
+        score = f"test BLEU {results['test']['bleu']:.1f}"
+        if "alignment" in results:
+            score += f", alignment error rate {results['alignment']['aer']:.1%}"
+        print(trainer.last_lines(score))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Train word2vec: skip-gram or CBOW with negative sampling, hierarchical or full softmax.
+r"""Train word2vec: skip-gram or CBOW with negative sampling, hierarchical or full softmax.
 
     python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/word2vec
     python recipes/pretrain_word2vec.py recipes/configs/word2vec_tiny.yaml --output_dir runs/word2vec \
@@ -21,13 +21,20 @@ import torch
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse
-from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus
-from hf_lineage.files import json_text
+from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
+from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus, segment_words
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
-from hf_lineage.training import FastPath, LineageTrainingArguments, Results, Word2VecTrainer, last_complete_checkpoint
+from hf_lineage.training import (
+    FastPath,
+    LineageTrainingArguments,
+    Results,
+    RunFacts,
+    Word2VecTrainer,
+    last_complete_checkpoint,
+    prepare_output_dir,
+)
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -69,9 +76,17 @@ ARGUMENTS = (ModelArguments, DataArguments, Word2VecArguments, LineageTrainingAr
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, word_args, training_args = parse(*ARGUMENTS)
+    model_args, data_args, word_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args.check(AutoModelForPreTraining, "lineage_word2vec")
+    # read before training, so that a wrong file stops the run at once
+    questions = load_analogies(word_args.analogies) if word_args.analogies else None
+    scored_pairs = load_similarities(word_args.similarities) if word_args.similarities else None
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
     output_dir.mkdir(parents=True, exist_ok=True)
 
     # 2. vocabulary and text: the first process writes the word ids to disk, all processes read them from there
@@ -85,6 +100,7 @@ def main():
         streaming=data_args.streaming or on_disk,
         longest=LONGEST,
     )
+    corpus = segment_words({"train": corpus}, data_args.word_segmentation)["train"]
     texts, ids_file = CorpusTexts(corpus), output_dir / "train.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
         saved, phrases = model_args.tokenizer_name, None
@@ -154,6 +170,13 @@ def main():
         num_threads=word_args.num_threads,
         processing_class=tokenizer,
     )
+    trainer.facts = RunFacts(
+        data_args.corpus,
+        # a frequent word
+        tokenizer.convert_ids_to_tokens(min(50, len(tokenizer) - 1)),
+        language=None if data_args.corpus else "en",
+        base_model=model_args.model_name_or_path,
+    )
 
     # 5. train
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
@@ -174,14 +197,21 @@ def main():
             epoch_losses=[row["epoch_loss"] for row in history if "epoch_loss" in row],
         )
         with results.kept_on_error():
-            if word_args.analogies:
-                results["analogies"] = measure_word_analogy(vectors, load_analogies(word_args.analogies))
-            if word_args.similarities:
-                results["similarities"] = measure_word_similarity(vectors, load_similarities(word_args.similarities))
-        print(json_text(results, indent=1))
+            if questions:
+                results["analogies"] = measure_word_analogy(vectors, questions)
+            if scored_pairs:
+                results["similarities"] = measure_word_similarity(vectors, scored_pairs)
+        trainer.create_model_card()
+        losses = results["epoch_losses"]
+        score = f"vectors of {len(vectors):,} words" + (f", loss {losses[-1]:.3f}" if losses else "")
+        if questions:
+            score += f", {results['analogies']['accuracy']:.1%} of the analogies"
+        if scored_pairs:
+            score += f", Spearman's correlation {results['similarities']['spearman']:.3f}"
+        print(trainer.last_lines(score))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

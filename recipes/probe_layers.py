@@ -31,9 +31,9 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse
+from hf_lineage.arguments import parse, run, saved_config
 from hf_lineage.data import LabelledRows, permutation, read_labelled
-from hf_lineage.training import Results
+from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
 PAIR_COLUMNS = ["sentence1", "index1", "sentence2", "index2", "label"]
@@ -50,6 +50,7 @@ class ProbeArguments:
     tag_field: str = field(default="upos", metadata={"help": "Column with the tags of the column tokens."})
     num_train: int = field(default=2_000, metadata={"help": "Training rows that each seed draws."})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds; each trains one probe."})
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     batch_size: int = field(default=32, metadata={"help": "Sentences per batch."})
     device: str = field(default="cpu", metadata={"help": "Device of the models, such as cuda."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
@@ -60,7 +61,11 @@ ARGUMENTS = (ProbeArguments,)
 
 def main():
     # 1. arguments
-    (args,) = parse(*ARGUMENTS)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
+    for name in args.models:
+        saved_config(name, "models")
+
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. data: the columns decide the question
     data = read_labelled(args.dataset)
@@ -80,7 +85,6 @@ def main():
     draws = [train.select(permutation(seed, 0, len(train))[: args.num_train]) for seed in args.seeds]
 
     # 3. models
-    output_dir = Path(args.output_dir)
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in args.models:
@@ -98,6 +102,12 @@ def main():
 
         # 4. plot
         plot(results, output_dir / "layers.png")
+    best, layer = max(
+        ((name, layer) for name in results for layer in results[name]["accuracy"] if layer.isdigit()),
+        key=lambda one: results[one[0]]["accuracy"][one[1]]["mean"],
+    )
+    score = f"accuracy {results[best]['accuracy'][layer]['mean']:.4f} (layer {layer} of {best})"
+    print(last_lines(output_dir, score, page_command(output_dir / "layers.png")))
 
 
 def read_tags(rows: LabelledRows, tag_field: str) -> datasets.Dataset:
@@ -275,4 +285,4 @@ def plot(results: dict, path: Path):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Train a task's own network on the layers of a frozen ELMo, computed once: labels of texts, or of each word.
+r"""Train a task's own network on the layers of a frozen ELMo, computed once: labels of texts, or of each word.
 
     python recipes/train_on_elmo.py recipes/configs/elmo_features.yaml --model_name_or_path runs/elmo \
         --dataset nyu-mll/glue:sst2 --layers_dir runs/layers --output_dir runs/elmo_sst2
@@ -17,7 +17,6 @@ interruption, run the same command again: training continues from the last compl
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from accelerate import PartialState
@@ -30,20 +29,23 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import LabelledDataArguments, parse
+from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import KeptLayers, Rows, load_labelled, permutation
-from hf_lineage.files import json_text
 from hf_lineage.metrics import score_classification, score_tagging
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
+    RunFacts,
     last_complete_checkpoint,
+    prepare_output_dir,
     with_new_head,
 )
 
 
 IGNORED = -100
+# those of the last line
+SCORES = ("accuracy", "f1", "micro_f1", "matthews_correlation", "pearson", "spearman")
 # columns of the usual data sets, tried in this order
 TEXT_FIELDS = (["tokens"], ["sentence"], ["text"])
 
@@ -75,9 +77,14 @@ ARGUMENTS = (FeatureArguments, LabelledDataArguments, LineageTrainingArguments)
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    args, data_args, training_args = parse(*ARGUMENTS)
+    args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    saved_config(args.model_name_or_path)
     set_seed(training_args.seed)
-    output_dir = Path(training_args.output_dir)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
 
     # 2. data: one label per text, or one per word
     label_field = data_args.label_field
@@ -148,6 +155,12 @@ def main():
         compute_metrics=score,
         preprocess_logits_for_metrics=decoded if is_tagging else None,
     )
+    text = raw["validation"][0][text_field]
+    trainer.facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        text if isinstance(text, str) else " ".join(text),
+        base_model=args.model_name_or_path,
+    )
 
     # 6. train and save: the auto class opens output_dir, language model included
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
@@ -171,7 +184,10 @@ def main():
             scores = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
             results[split] = scores | (counts_of_words(raw[split][text_field], kept[split]) if is_tagging else {})
     if trainer.is_world_process_zero():
-        print(json_text(results))
+        trainer.create_model_card()
+        split = "test" if "test" in results else "validation"
+        scores = {name: value for name, value in results[split].items() if name in SCORES}
+        print(trainer.last_lines(f"{split} " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())))
     if training_args.push_to_hub:
         trainer.push_to_hub()
 
@@ -184,4 +200,4 @@ def counts_of_words(texts: list[list[str]], rows: KeptLayers) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

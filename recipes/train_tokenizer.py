@@ -1,4 +1,4 @@
-"""Train a tokenizer of word pieces, byte pairs, whole words or characters; equal text gives equal bytes.
+r"""Train a tokenizer of word pieces, byte pairs, whole words or characters; equal text gives equal bytes.
 
     python recipes/train_tokenizer.py --output_dir runs/tokenizer --vocab_size 8000
     python recipes/train_tokenizer.py --output_dir runs/words --kind word_level --corpus my_texts/ \
@@ -8,10 +8,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hf_lineage.arguments import parse
-from hf_lineage.data import load_corpus
+from hf_lineage.arguments import parse, run
+from hf_lineage.data import WordSegmentation, load_splits, segment_words
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import TRAINERS
+from hf_lineage.training import last_lines, prepare_output_dir
 
 
 @dataclass
@@ -20,9 +21,17 @@ class TokenizerArguments:
 
     output_dir: str = field(metadata={"help": "Folder of the tokenizer; AutoTokenizer.from_pretrained opens it."})
     corpus: str | None = field(
-        default=None, metadata={"help": "A file, a folder with <split> files, or a Hub name; default: Wikipedia text."}
+        default=None,
+        metadata={"help": "A file, a folder (<split> files or any texts), or a Hub name; default: Wikipedia text."},
     )
-    text_field: str = field(default="text", metadata={"help": "Field that holds the text in jsonl and parquet."})
+    text_field: str = field(default="text", metadata={"help": "Field with the text in jsonl, csv and parquet."})
+    validation_share: float = field(
+        default=0.05, metadata={"help": "Share of the documents for each held-out split that the corpus lacks."}
+    )
+    word_segmentation: WordSegmentation = field(
+        default="auto",
+        metadata={"help": "Words of text without blanks, for kind word_level: by rjieba (extra zh) or characters."},
+    )
     kind: Literal["wordpiece", "byte_pairs", "word_level", "character"] = field(
         default="wordpiece", metadata={"help": "Word pieces, byte pairs (decode exactly), words or characters."}
     )
@@ -44,30 +53,42 @@ class TokenizerArguments:
     special_tokens: dict | None = field(
         default=None, metadata={"help": "Special tokens by role (JSON on the command line); default: BERT's five."}
     )
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the tokenizer that is there."})
     push_to_hub: str | None = field(default=None, metadata={"help": "Hub name to push the tokenizer to."})
+
+
+ARGUMENTS = (TokenizerArguments,)
 
 
 def main():
     # 1. arguments
-    (args,) = parse(TokenizerArguments)
+    (args,) = parse(*ARGUMENTS, description=__doc__)
     if args.kind != "wordpiece" and args.limit_alphabet is not None:
         raise ValueError(f"limit_alphabet is for kind wordpiece, not {args.kind}: limit vocab_size")
 
+    output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
+
     # 2. text
-    corpus = load_corpus(args.corpus, "train", text_field=args.text_field, longest=LONGEST)
+    options = {"text_field": args.text_field, "validation_share": args.validation_share, "longest": LONGEST}
+    corpora = load_splits(args.corpus, **options)
+    if args.kind == "word_level":
+        corpora = segment_words(corpora, args.word_segmentation)
 
     # 3. train: what was not given stays as the trainer of that kind has it
     names = ["vocab_size", "min_frequency", "limit_alphabet", "lowercase", "special_tokens"]
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     train = TRAINERS[args.kind]
-    tokenizer = train(corpus["text"], **options)
+    tokenizer = train(corpora["train"]["text"], **options)
 
     # 4. save
-    tokenizer.save_pretrained(args.output_dir)
-    print(f"{len(tokenizer)} tokens in {args.output_dir}")
+    tokenizer.save_pretrained(output_dir)
+    text = corpora["test"][0]["text"][:40]
+    code = "from transformers import AutoTokenizer; "
+    code += f"print(AutoTokenizer.from_pretrained({str(output_dir)!r}).tokenize({text!r}))"
+    print(last_lines(output_dir, f"{len(tokenizer)} tokens", ["python", "-c", code]))
     if args.push_to_hub:
         tokenizer.push_to_hub(args.push_to_hub)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,6 +11,8 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf_lineage_tests_")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# each step of a bar would be a line of the log of a test that fails
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 # models this small only lose to a second thread: tenfold where other processes are busy too
 os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 import pytest
 import yaml
-from transformers import AutoTokenizer, TrainingArguments
+from transformers import AutoModelForCausalLM, AutoModelForPreTraining, AutoTokenizer, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
-from hf_lineage import LSTMConfig
+from hf_lineage import LINEAGE, GPTForCausalLM, LSTMConfig
 from hf_lineage.arguments import ModelArguments, parse
 
 
@@ -117,15 +117,65 @@ def test_every_spelling_of_a_float_is_a_number(tmp_path, number):
         (["--name", "x", "late.yaml"], "late.yaml .a YAML file must come first"),
         (["--name", "x", "--options", "{a"], "options.*'{a'"),
         (["--name", "x", "--options", "[1]"], "options.*JSON mapping"),
-        ([], "required: --name"),
+        (["--rate", "1"], "required: --name"),
+        (["--name", "x", "--ratte", "1"], r"unknown arguments: --ratte 1 .did you mean --rate\?"),
+        (["--model_type", "lstmm"], r"model_type is lstmm.* did you mean lineage_lstm\?"),
+        (["--model_type", "transfomer"], r"model_type is transfomer.* did you mean lineage_transformer\?"),
+        (["--model_type", "lstm", "--config_name", "x"], "exactly one of model_type"),
     ],
 )
 def test_mistakes_on_the_command_line_are_named(capsys, flags, message):
     with pytest.raises(SystemExit) as stop:
-        parse(Settings, argv=flags)
+        parse(ModelArguments if "--model_type" in flags else Settings, argv=flags)
     assert stop.value.code == 2
-    error = capsys.readouterr().err
+    [error] = capsys.readouterr().err.splitlines()
     assert re.search(message, error), error
+
+
+@pytest.mark.parametrize("station", LINEAGE, ids=lambda station: station.model_type)
+def test_stations_have_short_names(station):
+    short = station.model_type.removeprefix("lineage_")
+    assert {ModelArguments(model_type=name).model_type for name in (short, station.model_type)} == {station.model_type}
+
+
+def test_configurations_of_transformers_keep_their_names():
+    assert ModelArguments(model_type="gpt2").model_type == "gpt2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "heads", "message"),
+    [
+        ({"model_type": "bert"}, (AutoModelForCausalLM,), "lineage_lstm .* not lineage_bert"),
+        ({"model_type": "bert"}, (AutoModelForPreTraining, "lineage_elmo"), "lineage_elmo, not lineage_bert"),
+        ({"model_name_or_path": "nowhere"}, (AutoModelForCausalLM,), "model_name_or_path is nowhere"),
+        ({"config_name": "nowhere"}, (AutoModelForCausalLM,), "config_name is nowhere"),
+        ({"model_type": "lstm", "tokenizer_name": "nowhere"}, (AutoModelForCausalLM,), "tokenizer_name is nowhere"),
+        (
+            {"model_type": "lstm", "config_overrides": {"hiden_size": 3}},
+            (AutoModelForCausalLM,),
+            r"lineage_lstm lacks: hiden_size .did you mean hidden_size\?",
+        ),
+        (
+            {"model_type": "lstm", "config_overrides": {"hidden_size": -3}},
+            (AutoModelForCausalLM,),
+            "hidden_size is -3",
+        ),
+        (
+            {"model_type": "lstm", "config_overrides": {"hidden_size": "3"}},
+            (AutoModelForCausalLM,),
+            "hidden_size.*int",
+        ),
+    ],
+)
+def test_a_model_that_the_recipe_cannot_train_is_named(settings, heads, message):
+    with pytest.raises(ValueError, match=re.compile(message, re.S)):
+        ModelArguments(**settings).check(*heads)
+
+
+def test_overrides_may_be_any_field_of_the_configuration():
+    fields = {"hidden_size": 12, "attn_implementation": "eager", "num_labels": 3}
+    arguments = ModelArguments(model_type="gpt", config_overrides=fields)
+    assert arguments.check(AutoModelForCausalLM) is GPTForCausalLM
 
 
 def test_a_missing_file_is_named(capsys):

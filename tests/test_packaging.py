@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -27,7 +28,8 @@ def wheel(tmp_path_factory):
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "hf_lineage", source / "hf_lineage", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("hf_lineage", "recipes"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     build = f"from setuptools import build_meta; build_meta.build_wheel({str(target)!r})"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     [path] = target.iterdir()
@@ -43,7 +45,26 @@ def metadata(wheel):
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     files = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert files == {str(path.relative_to(ROOT)) for path in PACKAGE} | {"hf_lineage/py.typed"}
+    recipes = [path for path in (ROOT / "recipes").rglob("*") if path.suffix in (".py", ".yaml", ".md")]
+    expected = {path.relative_to(ROOT) for path in PACKAGE} | {Path("hf_lineage/py.typed")}
+    expected |= {"hf_lineage" / path.relative_to(ROOT) for path in recipes}
+    assert files == {path.as_posix() for path in expected}
+
+
+def test_an_installed_package_trains_by_its_presets(wheel, tmp_path):
+    """What has only the wheel: the recipe's own answer shows that the preset was read."""
+    wheel.extractall(tmp_path)
+    command = [sys.executable, "-m", "hf_lineage", "train", "pretrain_causal_lm", "lstm_tiny", "--corpus", "nowhere"]
+    run = subprocess.run(
+        [*command, "--output_dir", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2, run.stderr
+    [line] = run.stderr.splitlines()
+    assert line.startswith("pretrain_causal_lm.py: error: the corpus nowhere")
 
 
 def test_version_is_that_of_the_package(metadata):

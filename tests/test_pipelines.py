@@ -1,16 +1,26 @@
 """The pipelines for word vectors, from a saved model, with the package and without."""
 
 import json
+import logging
 import subprocess
 import sys
 
 import pytest
 import torch
-from transformers import pipeline
+from transformers import AutoModelForCausalLM, pipeline, set_seed
 
 import hf_lineage.pipelines  # noqa: F401 - registers the tasks
-from hf_lineage import GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
-from hf_lineage.tokenization import train_word_level, train_wordpiece
+from hf_lineage import (
+    LINEAGE,
+    GPTConfig,
+    GPTForCausalLM,
+    GRUConfig,
+    LSTMConfig,
+    LSTMForCausalLM,
+    NNLMConfig,
+    RNNConfig,
+)
+from hf_lineage.tokenization import TRAINERS, causal_tokenizer, train_word_level, train_wordpiece
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -19,6 +29,66 @@ MODELS = {
     "lstm": lambda size: LSTMForCausalLM(LSTMConfig(vocab_size=size, **TINY)),
     "gpt": lambda size: GPTForCausalLM(GPTConfig(vocab_size=size, num_attention_heads=2, **TINY)),
 }
+
+
+CAUSAL = {
+    "lineage_nnlm": NNLMConfig(hidden_size=16, embedding_size=8, context_size=3),
+    "lineage_rnn": RNNConfig(**TINY),
+    "lineage_lstm": LSTMConfig(**TINY),
+    "lineage_gru": GRUConfig(**TINY),
+    "lineage_gpt": GPTConfig(num_attention_heads=2, max_position_embeddings=16, **TINY),
+}
+
+
+def test_every_causal_station_is_called():
+    assert {*CAUSAL} == {one.model_type for one in LINEAGE if "AutoModelForCausalLM" in one.auto_classes}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "seeds"),
+    [
+        *(("lineage_gpt", kind, 10) for kind in TRAINERS),
+        *((name, "wordpiece", 1) for name in CAUSAL if name != "lineage_gpt"),
+        *(
+            pytest.param(name, kind, 10, marks=pytest.mark.slow)
+            for name in CAUSAL
+            for kind in TRAINERS
+            if name != "lineage_gpt"
+        ),
+    ],
+)
+def test_every_causal_station_answers_the_plainest_call(name, kind, seeds, tiny_corpus):
+    """Draws of weights and answers; GPT has far fewer positions than the pipeline's 256 new tokens."""
+    tokenizer = causal_tokenizer(TRAINERS[kind](tiny_corpus, 300, show_progress=False), tiny_corpus)
+    config = CAUSAL[name]
+    config.vocab_size = len(tokenizer)
+    for seed in range(seeds):
+        set_seed(seed)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        [answer] = pipeline("text-generation", model=model, tokenizer=tokenizer, device="cpu")("The")
+        assert answer["generated_text"].startswith("The") or kind == "wordpiece"
+
+
+def test_an_answer_ends_at_the_last_position(caplog, monkeypatch):
+    config = GPTConfig(vocab_size=20, num_attention_heads=2, max_position_embeddings=16, **TINY)
+    model = GPTForCausalLM(config).eval()
+    model.generation_config.eos_token_id = None
+    prompt = torch.tensor([[3, 4, 5]])
+    free = torch.cat([prompt, torch.zeros(1, 0, dtype=torch.long)], 1)
+    # greedily by hand: the last answer comes from the last position
+    while free.shape[1] < 17:
+        free = torch.cat([free, model(free).logits[:, -1].argmax(1, keepdim=True)], 1)
+    monkeypatch.setattr(package_logger := logging.getLogger("hf_lineage"), "propagate", True)
+    with caplog.at_level("WARNING", logger=package_logger.name):
+        assert model.generate(prompt, max_new_tokens=100, do_sample=False).equal(free)
+    assert "predefined maximum length (16)" in caplog.text
+    assert model.generate(prompt, max_length=100, do_sample=False).equal(free)
+    assert model.generate(prompt, max_new_tokens=100, num_beams=2).shape == (1, 17)
+    vectors = model.get_input_embeddings()(prompt)
+    assert model.generate(inputs_embeds=vectors, max_new_tokens=100, do_sample=False).equal(free[:, 3:])
+    assert model.generate(prompt, max_new_tokens=2, do_sample=False).shape == (1, 5)
+    with pytest.raises(ValueError, match="prompt has 17 tokens, more than the 16 positions"):
+        model.generate(free, max_new_tokens=3)
 
 
 @pytest.fixture(scope="module", params=MODELS)

@@ -1,7 +1,9 @@
 """The README and the docs are true: the table is current, the examples run, files and links that they name exist."""
 
+import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_lineage import RNNSearchConfig, RNNSearchForConditionalGeneration
+from hf_lineage import LINEAGE, RNNSearchConfig, RNNSearchForConditionalGeneration
 from hf_lineage.__main__ import lineage_table, main
+from hf_lineage.arguments import parse
 from hf_lineage.data import grammar_corpus
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
 
@@ -36,16 +39,47 @@ def test_lineage_table_is_current():
 def test_command_prints_the_table(capsys):
     assert main(["table"]) == 0
     assert capsys.readouterr().out == lineage_table() + "\n"
+    assert main(["table", "x"]) == 2
+
+
+def test_command_without_arguments_is_its_help(capsys):
     assert main([]) == 2
+    without = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert without == capsys.readouterr().out
+    assert "python -m hf_lineage list" in without
+
+
+def test_command_lists_recipes_presets_and_stations(capsys):
+    assert main(["list"]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert {path.stem for path in (ROOT / "recipes").glob("*.py")} <= listed
+    assert {path.stem for path in (ROOT / "recipes" / "configs").glob("*.yaml")} <= listed
+    assert {config.model_type.removeprefix("lineage_") for config in LINEAGE} <= listed
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["train", "pretrain_gpt"], ["trian"]])
+def test_command_names_a_mistake_in_one_line(arguments, capsys):
+    assert main(arguments) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert repr(arguments[-1] if arguments != ["train"] else "") in line
+
+
+@pytest.mark.parametrize("preset", ["gru_tiny", "gru_tiny.yaml", str(ROOT / "recipes" / "configs" / "gru_tiny.yaml")])
+def test_command_trains_by_recipe_and_preset(preset, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hf_lineage"])
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "pretrain_causal_lm", preset, "--config_name", "x"])
+    assert stop.value.code == 2
+    # with the preset's model_type
+    assert "exactly one of model_type or config_name" in capsys.readouterr().err
 
 
 def test_example_runs(tmp_path):
     [example] = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
-    beams, greedy = result.stdout.strip().splitlines()
-    assert "cat sat on the mat" in beams
-    assert greedy.startswith("The dog sat on the")
+    assert result.stdout == "The cat sat on the mat.\nThe dog sat on the log.\n"
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
@@ -73,6 +107,75 @@ def test_translation_example_runs(tmp_path, monkeypatch, capsys):
     assert len(by_hand.split()) == 30
     assert {*by_hand.split()} <= {"他", "欠", "Xiaoming", "100万"}
     assert "小明" in (tmp_path / "alignment.svg").read_text(encoding="utf-8")
+
+
+def commands(text):
+    """The commands of a page that run a recipe, each as the arguments after its name."""
+    text = text.replace("\\\n", " ")
+    found = re.findall(r"^ *((?:python|accelerate launch) .*)$", text, re.M)
+    found += re.findall(r"`((?:python|accelerate launch) [^`]*)`", text)
+    for line in found:
+        words = shlex.split(line.replace("\n", " "), comments=True)
+        recipes = [place for place, word in enumerate(words) if re.fullmatch(r"recipes/\w+\.py", word)]
+        if "train" in words[2:4] and words[1:3] == ["-m", "hf_lineage"] and words[4:5] not in ([], ["RECIPE"]):
+            preset = ROOT / "recipes" / "configs" / f"{words[5].removesuffix('.yaml')}.yaml"
+            words[5] = str(preset) if preset.is_file() else words[5]
+            yield words[4], words[5:]
+        elif recipes and not {"…", "PRESET"} & {*words}:
+            yield Path(words[recipes[0]]).stem, words[recipes[0] + 1 :]
+
+
+COMMANDS = {
+    f"{page}-{number}": command
+    for page in [*PAGES, *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "recipes").glob("*.py")))]
+    for number, command in enumerate(commands((ROOT / page).read_text(encoding="utf-8").partition('\n"""\n')[0]))
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_understood_as_it_stands(name, monkeypatch):
+    """Its recipe, preset and flags; the data that it names need not be here."""
+    recipe, arguments = COMMANDS[name]
+    monkeypatch.chdir(ROOT)
+    assert parse(*runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py"))["ARGUMENTS"], argv=arguments)
+
+
+def test_commands_are_found_on_every_page():
+    pages = {name.rpartition("-")[0] for name in COMMANDS}
+    assert {"README.md", "docs/recipes.md", "docs/results.md", "recipes/README.md", "recipes/lineage.py"} <= pages
+    assert "pretrain_bert" in {recipe for name, (recipe, _) in COMMANDS.items() if name.startswith("README.md")}
+
+
+def test_targets_of_make_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in PAGES:
+        for target in re.findall(r"^make ([\w-]+)", (ROOT / page).read_text(encoding="utf-8"), re.M):
+            assert re.search(rf"^{target}:", makefile, re.M), f"{page}: make {target}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name.startswith("README.md")])
+def test_commands_of_the_readme_run(name, tmp_path):
+    """As they stand, on the texts that they name: written here."""
+    recipe, arguments = COMMANDS[name]
+    texts = [f"Sentence {number} is about the number {number}. It ends here." for number in range(400)]
+    (tmp_path / "my_texts").mkdir()
+    for file in (tmp_path / "my_text.txt", tmp_path / "my_texts" / "one.txt"):
+        file.write_text("\n".join(texts))
+    command = [sys.executable, "-m", "hf_lineage", "train", recipe, *arguments]
+    command = [str(ROOT / word) if word.startswith("recipes/") else word for word in command]
+    run = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    *_, place, score, following = run.stdout.splitlines()
+    assert (place.split(":")[0], score.split(":")[0]) == ("result", "score")
+    code = shlex.split(following.removeprefix("next:"))[2]
+    asked = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert asked.returncode == 0
+    assert asked.stdout.strip()
 
 
 @pytest.mark.parametrize("page", PAGES)

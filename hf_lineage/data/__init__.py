@@ -3,7 +3,7 @@
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
 from hf_lineage.data.choice_questions import ChoiceQuestion, read_choice_questions
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
-from hf_lineage.data.corpus import CorpusTexts, load_corpus
+from hf_lineage.data.corpus import CorpusTexts, load_corpus, load_splits
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
 from hf_lineage.data.labelled_files import (
@@ -15,11 +15,12 @@ from hf_lineage.data.labelled_files import (
 from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_splits, load_labelled
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
-from hf_lineage.data.parallel_corpus import load_parallel_corpus
+from hf_lineage.data.parallel_corpus import load_parallel_corpus, load_parallel_splits
 from hf_lineage.data.phases import Phases
 from hf_lineage.data.questions import Question, Window, question_rows, read_questions
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows
+from hf_lineage.data.segmentation import WordSegmentation, segment_words, segmented
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
     SentenceStream,
@@ -78,6 +79,7 @@ __all__ = [
     "VariableStreams",
     "Window",
     "WordFile",
+    "WordSegmentation",
     "WordWindows",
     "class_names",
     "encode_bilm_corpus",
@@ -89,6 +91,8 @@ __all__ = [
     "load_corpus",
     "load_labelled",
     "load_parallel_corpus",
+    "load_parallel_splits",
+    "load_splits",
     "permutation",
     "question_rows",
     "read_choice_questions",
@@ -97,6 +101,8 @@ __all__ = [
     "read_labelled_file",
     "read_parts",
     "read_questions",
+    "segment_words",
+    "segmented",
     "split_sentences",
     "splits_for_training",
     "tagged_rows",

@@ -5,11 +5,13 @@ import os
 from collections.abc import Iterator, Sequence
 
 import datasets
+from accelerate import PartialState
 
 from hf_lineage.data.corpus_files import cached, find_files, is_hub_name, with_stamp
 from hf_lineage.data.embedded_corpus import load_embedded
+from hf_lineage.data.held_out import bounds_of, missing_splits, number_of, with_held_out
 from hf_lineage.data.hub_corpus import load_from_hub
-from hf_lineage.data.text_files import check_choices, read_documents, read_parts
+from hf_lineage.data.text_files import CorpusError, check_choices, read_documents, read_parts
 from hf_lineage.text_parts import Part
 
 
@@ -37,12 +39,13 @@ def load_corpus(
       "validation" and "test"; a document is a paragraph if `sample_by` is "line", else an article with one paragraph
       per line; without gensim, Python's language reference;
     - a file, a list of files or a glob pattern, all for the split "train";
-    - a folder with one file per split (train.txt, validation.jsonl, ...);
+    - a folder with one file per split (train.txt, validation.jsonl, ...), or with files of other names, which are all
+      for the split "train", those of its sub-folders too;
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
 
-    Files end in .txt, .jsonl, .json (JSON Lines) or .parquet; .txt and JSON also in .gz. See `read_documents` for
-    `text_field`, `sample_by` and `on_invalid`. `streaming` reads documents only when they are needed; otherwise
-    datasets caches them, and reads them again when a file has changed.
+    Files end in .txt, .jsonl, .json (JSON Lines), .csv, .tsv or .parquet; all but the last also in .gz. See
+    `read_documents` for `text_field`, `sample_by` and `on_invalid`. `streaming` reads documents only when they are
+    needed; otherwise datasets caches them, and reads them again when a file has changed.
 
     `longest` splits documents of files with more characters into several rows, each cut after a blank; the column
     "continues" says whether the next row continues the document. So a file such as text8, a single line, needs little
@@ -50,6 +53,60 @@ def load_corpus(
 
     Raises ValueError for a bad setting and CorpusError for everything else.
     """
+    return _load(source, split, text_field, sample_by, streaming, on_invalid, longest)
+
+
+def load_splits(
+    source: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+    *,
+    validation_split: str = "validation",
+    test_split: str = "test",
+    validation_share: float = 0.05,
+    text_field: str = "text",
+    sample_by: str = "line",
+    streaming: bool = False,
+    on_invalid: str = "error",
+    longest: int | None = None,
+) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
+    """`load_corpus` of train, validation and test; held-out parts that `source` lacks are cut from its training text.
+
+    `validation_share` of the documents go to each part that is missing, chosen by their text: the same documents on
+    every machine and in every order of the files. Documents with equal text stay together. A printed line says so. A
+    split that has another name than the usual one must be there. `streaming` is for the training text only.
+
+    Raises ValueError for a bad setting and CorpusError for everything else, such as a corpus of too few documents.
+    """
+    names = {"train": "train", "validation": validation_split, "test": test_split}
+
+    def load(name: str, bounds=None, streaming=streaming):
+        return _load(source, name, text_field, sample_by, streaming and name == "train", on_invalid, longest, bounds)
+
+    missing = missing_splits(load, names, source, validation_share)
+    if streaming and missing:
+        return _streamed(load, names, missing, validation_share, source)
+    return with_held_out(load, names, missing, validation_share, source, "text")
+
+
+def _streamed(load, names, missing, share, source):
+    """As `with_held_out`, for a training text that is read while training."""
+    if is_hub_name(source):
+        raise CorpusError(
+            f"the data set {source} has no split {' or '.join(missing)}, and a stream of the Hub is not cut: "
+            "name the split to use (validation_split, test_split), or leave out streaming"
+        )
+    bounds = bounds_of(missing, share)
+    corpora = {part: load(name) for part, name in names.items() if part != "train" and part not in missing}
+    for part in missing:
+        corpora[part] = load("train", bounds[part], streaming=False)
+    sizes = " and ".join(f"{len(corpora[part]):,} rows ({part})" for part in missing)
+    PartialState().print(
+        f"{source}: {sizes} are held out, whole documents chosen by their text (validation_share {share})"
+    )
+    return {"train": load("train", bounds["train"]), **corpora}
+
+
+def _load(source, split, text_field, sample_by, streaming, on_invalid, longest, bounds=None):
+    """`load_corpus`; with `bounds` only the documents whose number lies within."""
     check_choices(sample_by, on_invalid)
     if longest is not None and longest < 1:
         raise ValueError(f"longest is {longest}; it must be at least 1 character, or None for whole documents")
@@ -69,9 +126,28 @@ def load_corpus(
     if longest is not None:
         settings["longest"] = longest
         read, features = _read_parts, datasets.Features(_FEATURES | {"continues": datasets.Value("bool")})
+    if bounds is not None:
+        # a range in a list would be taken for shards
+        settings |= {"read": read.__name__, "bounds": bounds}
+        read = _read_within
+    # a mistake, such as a wrong text_field, shows now and not in the midst of training
+    if (streaming or bounds is not None) and next(read(**settings), None) is None:
+        raise CorpusError(f"the part of {source} from {bounds} of 2^64 has no document: raise validation_share")
     if streaming:
         return datasets.IterableDataset.from_generator(read, features=features, gen_kwargs=settings)
     return cached(read, features, settings)
+
+
+def _read_within(read, bounds, **settings):
+    """The documents of another reader whose number lies within `bounds`."""
+    lowest, end = bounds
+    is_inside = continues = False
+    for row in {"_read_files": _read_files, "_read_parts": _read_parts}[read](**settings):
+        if not continues:
+            is_inside = lowest <= number_of(row["text"]) < end
+        continues = row.get("continues", False)
+        if is_inside:
+            yield row
 
 
 class CorpusTexts:

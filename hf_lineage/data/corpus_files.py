@@ -12,6 +12,12 @@ from datasets.exceptions import DatasetGenerationError
 from hf_lineage.data.text_files import SUFFIXES, CorpusError, suffix_of
 
 
+# other names of these splits
+OTHER_NAMES = {
+    "validation": ("valid", "val", "dev", "development"),
+    "train": ("training",),
+    "test": ("testing", "eval", "evaluation"),
+}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
@@ -25,7 +31,9 @@ def find_files(source, split):
     if isinstance(source, (str, os.PathLike)):
         path = Path(source).expanduser()
         if path.is_dir():
-            return [_file_of_split(path, split)]
+            return (
+                _files_of_folder(path) if split == "train" and not _has_splits(path) else [_file_of_split(path, split)]
+            )
         files = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not files:
             raise CorpusError(
@@ -48,8 +56,35 @@ def find_files(source, split):
     return files
 
 
+def has_split(source, split):
+    """Whether these files have a part of their own for `split`; a list of files and a pattern have train alone."""
+    folder = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
+    if folder is None or not folder.is_dir():
+        return split == "train"
+    return bool(_named(folder, split)) or (split == "train" and not _has_splits(folder))
+
+
+def _has_splits(folder):
+    return any(_named(folder, split) for split in ("train", "validation", "test"))
+
+
+def _named(folder, split):
+    """The files of a split by its name, or else by another usual one."""
+    for name in (split, *OTHER_NAMES.get(split, ())):
+        if found := [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]:
+            return found
+    return []
+
+
+def _files_of_folder(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name.lower().endswith(SUFFIXES))
+    if not files:
+        raise CorpusError(f"the folder {folder} has no text: no file in it ends in one of {', '.join(SUFFIXES)}")
+    return files
+
+
 def _file_of_split(folder, split):
-    found = [folder / f"{split}{suffix}" for suffix in SUFFIXES if (folder / f"{split}{suffix}").is_file()]
+    found = _named(folder, split)
     if not found:
         there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise CorpusError(f"the folder {folder} has no {split}.txt, {split}.jsonl or {split}.parquet; it has {there}")

@@ -5,10 +5,18 @@ import datasets
 from hf_lineage.data.text_files import CorpusError, check_field, has_text
 
 
+class MissingSplitError(CorpusError):
+    """The data set is there, but not this part of it."""
+
+
 def load_hub_split(source, split, streaming=False):
     name, _, configuration = source.partition(":")
     try:
         return datasets.load_dataset(name, configuration or None, split=split, streaming=streaming)
+    except ValueError as error:
+        if "split" not in str(error):
+            raise CorpusError(f"the data set {source} cannot be read: {error}") from error
+        raise MissingSplitError(f"the data set {source} has no split {split!r}: {error}") from error
     # errors of many kinds: no network, no such data set, configuration or split
     except Exception as error:
         raise CorpusError(

@@ -4,13 +4,11 @@ Texts stay texts: no reader here takes "007" for a number or "None" for nothing.
 column which cells are numbers.
 """
 
-import csv
 import gzip
 import io
 import json
 import os
 import re
-import sys
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,21 +18,16 @@ import datasets
 import pyarrow as pa
 from pyarrow import parquet
 
+from hf_lineage.data.corpus_files import OTHER_NAMES
+from hf_lineage.data.tables import SEPARATORS, read_table
 from hf_lineage.data.text_files import check_text_value
 from hf_lineage.files import CorpusError, read_lines
 
 
-SEPARATORS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 _KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conllu", ".conll")
 # the columns of Universal Dependencies after the number of the word
 _CONLLU = ("tokens", "lemmas", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
-# other names of these splits
-_OTHER_NAMES = {
-    "validation": ("valid", "val", "dev", "development"),
-    "train": ("training",),
-    "test": ("testing", "eval", "evaluation"),
-}
 _REMEDY = "convert the file to UTF-8 text, or name its encoding, such as encoding='latin-1'"
 
 
@@ -207,7 +200,7 @@ def files_of_splits(folder: Path) -> dict[str, list[Path]]:
         if len(paths) > 1 and not all(_SHARD.fullmatch(path.name.split(".")[0]) for path in paths):
             names = " and ".join(str(path.relative_to(folder)) for path in paths)
             raise CorpusError(f"the folder {folder} has {names} for the split {split!r}: keep one of them")
-    for split, names in _OTHER_NAMES.items():
+    for split, names in OTHER_NAMES.items():
         other = next((name for name in names if name in found), None)
         if other and split not in found:
             found[split] = found.pop(other)
@@ -292,67 +285,10 @@ def _lines(path, encoding) -> Iterator[str]:
 
 
 def _read_table(path, encoding, separators):
-    lines = list(_lines(path, encoding))
-    if not lines:
-        raise CorpusError(f"{path} is empty; its first line must name the columns")
-    # of several that cut into equally many columns, the first
-    separator = max(separators, key=lambda one: len(next(csv.reader(lines[:1], delimiter=one), ())))
-    rows = _unquoted(lines, separator) if separator == "\t" else None
-    if rows is None:
-        rows = _cut(path, lines, separator)
-    (_, names), *rows = rows
-    names = [name.strip() or f"column {number}" for number, name in enumerate(names, start=1)]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise CorpusError(f"{path}, line 1: two columns are named {min(twice)!r}; give each column its own name")
-    for line, cells in rows:
-        if len(cells) != len(names):
-            raise CorpusError(
-                f"{path}, line {line}: there are {len(cells)} cells, but the first line names {len(names)} columns "
-                f"({', '.join(names)}), separated by {separator!r}: put cells that hold {separator!r} in double quotes"
-            )
+    names, rows = read_table(path, list(_lines(path, encoding)), separators)
     columns = {name: [cells[column] for _, cells in rows] for column, name in enumerate(names)}
     numbers = [line for line, _ in rows]
     return LabelledRows(columns, lambda row: f"{path}, line {numbers[row] if numbers else 1}", are_texts=True)
-
-
-def _cut(path, lines, separator) -> list[tuple[int, list[str]]]:
-    """(first line, cells) of each row; cells in double quotes may hold separators and line breaks."""
-    # texts may be long; the limit is a global setting of the module csv
-    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader((line + "\n" for line in lines), delimiter=separator, strict=True)
-    rows = []
-    try:
-        while True:
-            begin = reader.line_num + 1
-            cells = next(reader, None)
-            if cells is None:
-                return rows
-            # a blank line is no row
-            if cells:
-                rows.append((begin, cells))
-    except csv.Error as error:
-        raise CorpusError(
-            f"{path}, line {begin}: {error}; close each cell in double quotes, and write quotes inside it twice"
-        ) from None
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _unquoted(lines, separator):
-    """Rows in which a quote is a plain character, as in most .tsv; None if rows differ in their number of cells.
-
-    A cell that is quoted as a whole loses its quotes, since some programs write all tables so.
-    """
-    rows = [(number, line.split(separator)) for number, line in enumerate(lines, start=1) if line]
-    if len({len(cells) for _, cells in rows}) > 1:
-        return None
-    return [(number, [_without_quotes(cell) for cell in cells]) for number, cells in rows]
-
-
-def _without_quotes(cell):
-    inside = cell[1:-1].replace('""', "")
-    is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inside
-    return cell[1:-1].replace('""', '"') if is_quoted else cell
 
 
 # a word per line

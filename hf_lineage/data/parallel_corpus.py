@@ -8,9 +8,10 @@ import datasets
 import pyarrow as pa
 from pyarrow import parquet
 
-from hf_lineage.data.corpus_files import cached, find_files, is_hub_name, with_stamp
+from hf_lineage.data.corpus_files import cached, find_files, has_split, is_hub_name, with_stamp
+from hf_lineage.data.held_out import missing_splits, with_held_out
 from hf_lineage.data.hub_corpus import load_hub_split
-from hf_lineage.data.text_files import CorpusError, check_text_value, has_text, json_rows, suffix_of
+from hf_lineage.data.text_files import CorpusError, check_text_value, has_text, json_rows, suffix_of, table_rows
 from hf_lineage.data.translation_grammar import grammar_corpus
 from hf_lineage.files import read_lines
 
@@ -62,6 +63,34 @@ def load_parallel_corpus(
     return cached(_read_rows, _FEATURES, {"files": files, **settings})
 
 
+def load_parallel_splits(
+    corpus: str | os.PathLike | None = None,
+    *,
+    validation_split: str = "validation",
+    test_split: str = "test",
+    validation_share: float = 0.05,
+    source_language: str = "zh",
+    target_language: str = "en",
+) -> dict[str, datasets.Dataset]:
+    """`load_parallel_corpus` of train, validation and test; as in `load_splits`, those that it lacks are cut.
+
+    `validation_share` of the pairs go to each; pairs with the same source stay together.
+
+    Raises ValueError for a bad share and CorpusError as `load_parallel_corpus` does.
+    """
+    names = {"train": "train", "validation": validation_split, "test": test_split}
+    languages = {"source_language": source_language, "target_language": target_language}
+
+    def load(split: str) -> datasets.Dataset:
+        return load_parallel_corpus(corpus, split, **languages)
+
+    def has(folder, split: str) -> bool:
+        return _text_of(folder, f"{split}.{source_language}") is not None or has_split(folder, split)
+
+    missing = missing_splits(load, names, corpus, validation_share, has)
+    return with_held_out(load, names, missing, validation_share, corpus, "source")
+
+
 def _text_of(folder, name):
     found = [path for path in (Path(folder, name), Path(folder, f"{name}.gz")) if path.is_file()]
     if len(found) > 1:
@@ -100,8 +129,11 @@ def _read_rows(files, languages, version):
                 f"{path} is a text in one language: name a folder with <split>.{languages[0]} and "
                 f"<split>.{languages[1]}, or JSON Lines with both languages"
             )
+        rows_of = {".parquet": _parquet_rows, ".csv": table_rows, ".tsv": table_rows}.get(
+            suffix.removesuffix(".gz"), json_rows
+        )
         empty = True
-        for place, row in _parquet_rows(path) if suffix == ".parquet" else json_rows(path):
+        for place, row in rows_of(path):
             for pair in _pair(*(_text(place, row, language) for language in languages)):
                 empty = False
                 yield pair

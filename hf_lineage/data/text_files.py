@@ -1,4 +1,4 @@
-"""Documents of one file: text, JSON Lines or Parquet; errors name the place."""
+"""Documents of one file: text, JSON Lines, CSV or Parquet; errors name the place."""
 
 import json
 import os
@@ -9,13 +9,17 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
+from hf_lineage.data.tables import SEPARATORS, read_table
 from hf_lineage.files import CorpusError, read_line_parts, read_lines
 from hf_lineage.text_parts import LONGEST, Part, in_parts, whole_texts
 
 
 SAMPLE_BY = ("line", "paragraph", "document")
 ON_INVALID = ("error", "replace")
-SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+SUFFIXES = (
+    *(".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet"),
+    *(f"{suffix}{packed}" for suffix in SEPARATORS for packed in ("", ".gz")),
+)
 # JSON can write these, but a text must not hold them: NUL and the halves of surrogate pairs
 _INVALID_CHARACTER = re.compile("[\0\ud800-\udfff]")
 _REMEDY = 'convert the file to UTF-8 text, or read it with on_invalid="replace", which puts U+FFFD there'
@@ -27,8 +31,8 @@ def read_documents(
     """The documents of one local file, in order; documents without text are left out.
 
     `sample_by` decides whether a document of a text file is a line, a paragraph (between blank lines) or the whole
-    file. JSON Lines and Parquet give `text_field` of each row. A byte order mark is dropped. Bytes that are not UTF-8,
-    and NULs, are an error, or with `on_invalid="replace"` the character U+FFFD.
+    file. JSON Lines, CSV, TSV and Parquet give `text_field` of each row. A byte order mark is dropped. Bytes that are
+    not UTF-8, and NULs, are an error, or with `on_invalid="replace"` the character U+FFFD.
 
     Raises CorpusError, which names file, line (from 1) and byte offset in the unpacked file (from 0).
     """
@@ -57,7 +61,8 @@ def _read(path, longest, text_field, sample_by, on_invalid):
         lines = read_line_parts(path, longest, on_invalid, remedy=_REMEDY)
         documents = _gathered(_group_lines(lines, sample_by), longest)
     else:
-        read_rows = _read_parquet if suffix == ".parquet" else _read_json_lines
+        kind = suffix.removesuffix(".gz")
+        read_rows = {".parquet": _read_parquet, ".csv": _read_tables, ".tsv": _read_tables}.get(kind, _read_json_lines)
         documents = filter(has_text, read_rows(path, text_field, on_invalid))
         documents = documents if longest is None else in_parts(documents, longest)
     empty = True
@@ -136,6 +141,20 @@ def _read_json_lines(path, text_field, on_invalid):
     for place, row in json_rows(path, on_invalid):
         check_field(place, text_field, row)
         yield check_text_value(place, text_field, row[text_field], on_invalid)
+
+
+def _read_tables(path, text_field, on_invalid):
+    for place, row in table_rows(path, on_invalid):
+        check_field(place, text_field, row)
+        yield row[text_field]
+
+
+def table_rows(path, on_invalid="error"):
+    """The rows of .csv and .tsv, as (place, column -> cell)."""
+    separators = SEPARATORS[suffix_of(path).removesuffix(".gz")]
+    names, rows = read_table(path, list(read_lines(path, on_invalid, remedy=_REMEDY)), separators)
+    for line, cells in rows:
+        yield f"{path}, line {line}", dict(zip(names, cells, strict=True))
 
 
 def json_rows(path, on_invalid="error"):

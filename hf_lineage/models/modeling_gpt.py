@@ -20,6 +20,7 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -37,6 +38,9 @@ from .reading import read_texts
 from .recomputation import drops_cache_to_recompute
 from .token_labels import LabelsTokens
 from .transformer_layers import SelfAttentionBlock
+
+
+logger = logging.get_logger(__name__)
 
 
 class GPTPreTrainedModel(PreTrainedModel):
@@ -146,6 +150,43 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
     def __init__(self, config: GPTConfig):
         super().__init__(config)
         self.post_init()
+
+    def _prepare_generated_length(
+        self,
+        generation_config,
+        has_default_max_length,
+        has_default_min_length,
+        model_input_name,
+        input_ids_length,
+        inputs_tensor,
+    ):
+        """As in transformers, but an answer ends at the last position, with transformers' warning.
+
+        Raises:
+            ValueError: the prompt alone is longer than `max_position_embeddings`.
+        """
+        limit, length = self.config.max_position_embeddings, inputs_tensor.shape[1]
+        if length > limit:
+            raise ValueError(
+                f"the prompt has {length} tokens, more than the {limit} positions of this model "
+                '(max_position_embeddings): shorten it (in pipelines: handle_long_generation="hole", max_new_tokens)'
+            )
+        lengths = super()._prepare_generated_length(
+            generation_config,
+            has_default_max_length,
+            has_default_min_length,
+            model_input_name,
+            input_ids_length,
+            inputs_tensor,
+        )
+        # the last token is not read
+        longest = limit + 1 - length + input_ids_length
+        if lengths.max_length > longest:
+            logger.warning(
+                f"This generation asks for more than the model's predefined maximum length ({limit}): it ends there."
+            )
+            lengths.max_length = longest
+        return lengths
 
     def generate_batch(self, inputs: list[list[int]], generation_config=None, *args, **kwargs) -> dict:
         """transformers' continuous batching: prompts of any length share each step.

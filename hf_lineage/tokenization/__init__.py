@@ -7,7 +7,7 @@ from hf_lineage.tokenization.byte_pairs import train_byte_pairs
 from hf_lineage.tokenization.characters import train_characters
 from hf_lineage.tokenization.elmo import elmo_tokenizer
 from hf_lineage.tokenization.roles import BERT_SPECIAL_TOKENS, causal_tokenizer, translation_tokenizer
-from hf_lineage.tokenization.word_level import extend_word_level, train_word_level, word_normalizer
+from hf_lineage.tokenization.word_level import extend_word_level, is_word_level, train_word_level, word_normalizer
 from hf_lineage.tokenization.wordpiece import train_wordpiece
 
 
@@ -25,6 +25,7 @@ __all__ = [
     "causal_tokenizer",
     "elmo_tokenizer",
     "extend_word_level",
+    "is_word_level",
     "train_byte_pairs",
     "train_characters",
     "train_word_level",

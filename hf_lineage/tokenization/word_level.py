@@ -56,6 +56,14 @@ CASED, PASSED_OVER = r"[\p{Lu}\p{Ll}\p{Lt}]", r"[\p{M}\p{Cf}\p{Lm}'’.:·]*"
 FINAL_SIGMA = rf"{CASED}{PASSED_OVER}\KΣ(?!{PASSED_OVER}{CASED})"
 
 
+def is_word_level(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether its tokens are the words between white space, so that it reads a Chinese sentence as one word."""
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.model, models.WordLevel) or backend.pre_tokenizer is None:
+        return False
+    return len(backend.pre_tokenizer.pre_tokenize_str("你好")) == 1
+
+
 def train_word_level(
     texts_or_files: str | Path | Iterable,
     vocab_size: int | None = None,

@@ -7,6 +7,7 @@ hash table, and breaks ties between merges by these numbers. Here they get their
 texts -> chunks between white space, counted -> words, counted -> vocabulary -> PreTrainedTokenizerFast
 """
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -116,7 +117,8 @@ def train_wordpiece(
         initial_alphabet=kept,
         limit_alphabet=len(kept),
         continuing_subword_prefix=CONTINUING_PREFIX,
-        show_progress=show_progress,
+        # this bar writes blank lines to stdout where no one watches it
+        show_progress=show_progress and sys.stdout.isatty(),
     )
     merging = Tokenizer(models.WordPiece(unk_token=roles["unk_token"]))
     merging.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -3,7 +3,8 @@
 from hf_lineage.training.averaging import AverageCheckpoints, average_checkpoints, load_average
 from hf_lineage.training.bert_adam import BertAdam
 from hf_lineage.training.bert_pretraining_trainer import BERTPretrainingTrainer
-from hf_lineage.training.checkpoints import last_complete_checkpoint
+from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
+from hf_lineage.training.model_card import RunFacts, code_for, last_lines, page_command
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.results import Results
 from hf_lineage.training.schedules import flat_then_decay, inverse_time, noam
@@ -25,17 +26,22 @@ __all__ = [
     "LineageTrainingArguments",
     "NonMonotonicAverage",
     "Results",
+    "RunFacts",
     "Transfer",
     "TranslationTrainer",
     "TranslationTrainingArguments",
     "TruncatedBPTTTrainer",
     "Word2VecTrainer",
     "average_checkpoints",
+    "code_for",
     "flat_then_decay",
     "inverse_time",
     "last_complete_checkpoint",
+    "last_lines",
     "load_average",
     "load_for_task",
     "noam",
+    "page_command",
+    "prepare_output_dir",
     "with_new_head",
 ]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,38 @@ def complete_checkpoints(output_dir: str | Path) -> Iterator[str]:
 def last_complete_checkpoint(output_dir: str | Path) -> str | None:
     """The newest whole checkpoint in `output_dir`, None if there is none; logs a warning for each one it skips."""
     return next(complete_checkpoints(output_dir), None)
+
+
+# what a finished run leaves in its folder, not in a checkpoint
+FINISHED = ("model.safetensors", "model.safetensors.index.json", "results.json", "evaluation.json", "tokenizer.json")
+
+
+def prepare_output_dir(
+    output_dir: str | Path,
+    overwrite: bool = False,
+    *,
+    finished: tuple[str, ...] = FINISHED,
+    is_main_process: bool = True,
+) -> Path:
+    """The folder of a run; with `overwrite` the checkpoints of an older run are removed from it.
+
+    Raises:
+        ValueError: it holds one of the `finished` files, and no checkpoint from which to continue, and `overwrite` is
+            False.
+    """
+    output_dir = Path(output_dir)
+    if overwrite:
+        for checkpoint in output_dir.glob("checkpoint-*"):
+            if is_main_process and checkpoint.is_dir():
+                shutil.rmtree(checkpoint)
+        return output_dir
+    found = [name for name in finished if (output_dir / name).is_file()]
+    if found and last_complete_checkpoint(output_dir) is None:
+        raise ValueError(
+            f"output_dir is {output_dir}, which holds the {found[0]} of a finished run: give another folder, or "
+            "--overwrite_output_dir"
+        )
+    return output_dir
 
 
 def check_same_run(checkpoint: str | Path, run: dict):

@@ -24,6 +24,7 @@ from hf_lineage.models.classification_loss import answer_labels
 from hf_lineage.models.losses import next_labels
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
+from hf_lineage.training.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
@@ -181,10 +182,39 @@ class LineageTrainer(Trainer):
         self.unlabelled_updates = 0
         self.evaluated: list[torch.Tensor] = []
         self.evaluated_batches, self.evaluated_rows = 0, None
+        self.facts: RunFacts | None = None
         self.average = None
         if self.args.average_after is not None:
             self.average = NonMonotonicAverage(self.model, self.args.average_after)
             self.add_callback(self.average)
+
+    def create_model_card(self, language=None, license=None, tags=None, model_name=None, **others):
+        """README.md from the run's `facts`, its results.json and its arguments; without facts, transformers' draft.
+
+        `push_to_hub` calls it.
+        """
+        if self.facts is None:
+            super().create_model_card(language=language, license=license, tags=tags, model_name=model_name, **others)
+        elif self.is_world_process_zero():
+            folder = Path(self.args.output_dir)
+            card = model_card(
+                self.model,
+                self.args,
+                self.facts,
+                read_results(folder),
+                name=model_name or folder.name,
+                opened_as=self.hub_model_id or self.args.hub_model_id or str(folder),
+                language=language or self.args.model_language,
+                license=license or self.args.model_license,
+                tags=[tags] if isinstance(tags, str) else tags,
+            )
+            write_card(folder, card)
+
+    def last_lines(self, score: str) -> str:
+        """The end of a recipe with `facts`: where the model is, its score, and a command that asks it."""
+        assert self.facts is not None
+        code = "; ".join(code_for(self.model, str(self.args.output_dir), self.facts.sample))
+        return last_lines(self.args.output_dir, score, ["python", "-c", code])
 
     def evaluate(self, *args, **kwargs):
         """Trainer.evaluate, with the averaged weights if there are any (`average_after`)."""

@@ -16,6 +16,19 @@ class LineageTrainingArguments(TrainingArguments):
             `load_best_model_at_end`.
     """
 
+    output_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder of the model, its checkpoints and its scores; default: trainer_output."},
+    )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Start anew in a folder that holds a run; its checkpoints are removed."}
+    )
+    model_language: str | None = field(
+        default=None, metadata={"help": "Language of the text, such as de, for the model card."}
+    )
+    model_license: str | None = field(
+        default=None, metadata={"help": "Licence of the model, such as apache-2.0, for the model card."}
+    )
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
     train_sampling_strategy: str = field(default="sequential", metadata={"help": "The data sets shuffle themselves."})
     # a last, smaller batch would differ between 1 process and 2

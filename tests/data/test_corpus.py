@@ -227,8 +227,8 @@ def test_missing_files(tmp_path):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_unknown_kind_of_file(tmp_path, streaming):
-    with pytest.raises(CorpusError, match=r"a.csv is of no known kind; .*\.txt, .*\.parquet"):
-        load_corpus(write(tmp_path / "a.csv", "a"), streaming=streaming)
+    with pytest.raises(CorpusError, match=r"a.pdf is of no known kind; .*\.txt, .*\.parquet"):
+        load_corpus(write(tmp_path / "a.pdf", "a"), streaming=streaming)
 
 
 def test_splits_that_are_not_there(tmp_path):

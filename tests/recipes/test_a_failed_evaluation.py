@@ -181,7 +181,7 @@ def test_the_lineage_s_numbers_are_kept(tmp_path, monkeypatch):
     names = script["main"].__globals__
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    (corpus / "train.txt").write_text("a b c\nd e f\n")
+    (corpus / "train.txt").write_text("a b c\nd e f\ng h i\n")
 
     def broken(*args):
         raise Broken

@@ -150,17 +150,18 @@ def test_a_model_of_three_classes_learns_two_and_says_so(run_here, tmp_path, tin
     assert "label: 2 classes (0, 1) from the column's numbers, which are all whole" in out
     assert "accuracy" in results["validation"]
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.num_labels == 2
-    results = run_here(tmp_path / "out", problem_type="regression", **settings)
+    results = run_here(tmp_path / "numbers", problem_type="regression", **settings)
     assert results["problem_type"] == "regression"
     assert "pearson" in results["validation"]
-    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.problem_type == "regression"
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "numbers").config.problem_type == "regression"
 
 
-def test_files_and_data_set_exclude_each_other(run_here, tmp_path):
-    with pytest.raises(ValueError, match="dataset.*train_file.*validation_file"):
-        run_here(tmp_path, model_name_or_path="x", train_file="x.csv")
-    with pytest.raises(ValueError, match="dataset.*train_file.*both"):
-        run_here(tmp_path, model_name_or_path="x", train_file="x.csv", dataset="y")
+@pytest.mark.parametrize(("other", "named"), [({}, "validation_file"), ({"dataset": "y"}, "both")])
+def test_files_and_data_set_exclude_each_other(run_here, tmp_path, capsys, other, named):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path, model_name_or_path="x", train_file="x.csv", **other)
+    message = capsys.readouterr().err
+    assert all(name in message for name in ("dataset", "train_file", named))
 
 
 @pytest.mark.recipe

@@ -121,14 +121,19 @@ def test_long_texts_become_several_rows_and_no_word_is_lost(run, tmp_path, tiny_
     ("settings", "message"),
     [
         ({"use_crf": True, "label_all_tokens": True}, "use_crf and label_all_tokens"),
-        ({"label_field": "pos"}, "pos.*tokens, column 2, tags"),
         ({"max_train_samples": 0}, "max_train_samples is 0"),
     ],
 )
-def test_bad_settings_are_named(run, tmp_path, settings, message):
-    folder = write_conll(tmp_path / "ner", sentences(96))
-    with pytest.raises(ValueError, match=message):
-        run(model_name_or_path="x", dataset=folder, **settings)
+def test_bad_settings_are_named(run, capsys, settings, message):
+    with pytest.raises(SystemExit):
+        run(model_name_or_path="x", dataset="y", **settings)
+    assert message in capsys.readouterr().err
+
+
+def test_a_column_that_is_not_there_is_named(run, tmp_path, words_tokenizer):
+    folder, model = write_conll(tmp_path / "ner", sentences(96)), saved(tmp_path / "gru", "GRU", words_tokenizer)
+    with pytest.raises(ValueError, match="pos.*tokens, column 2, tags"):
+        run(model_name_or_path=model, dataset=folder, label_field="pos")
 
 
 @pytest.mark.slow

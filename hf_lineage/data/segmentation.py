@@ -1,0 +1,87 @@
+"""Words of texts that are written without blanks between them: Chinese, Japanese, Thai, Khmer and others."""
+
+import importlib.util
+import re
+from functools import partial
+from typing import Literal
+
+import datasets
+from accelerate import PartialState
+
+from hf_lineage.data.cjk import CJK, WITHOUT_BLANKS, WordCount
+
+
+WordSegmentation = Literal["auto", "none", "characters", "rjieba"]
+# rows that show how a corpus is written
+_SHOWN = 1_000
+_STRETCH = {"characters": re.compile(f"(?:{WITHOUT_BLANKS.pattern})+"), "rjieba": re.compile(f"{CJK}+")}
+# the dictionary is Chinese: of the characters without blanks, so many at most are kana or of other scripts
+_MOST_OTHERS = 0.05
+_HAN = re.compile(CJK)
+_KANA = re.compile("[\u3040-\u30ff]")
+_INSTALL = "pip install 'hf_lineage[zh]'"
+
+
+def segmented(text: str, way: Literal["characters", "rjieba"]) -> str:
+    """The text with blanks between the words of its stretches without blanks; the rest stays.
+
+    `rjieba` cuts Chinese words by its dictionary (extra `zh`); with `characters` each character is a word: a Chinese
+    or Japanese one, a Tibetan syllable, or a cluster of letters of Thai, Khmer and their relatives (`WordCount`). A
+    model that was trained on segmented text reads segmented text.
+
+    Raises:
+        ImportError: rjieba is not installed.
+    """
+    if way == "rjieba":
+        from rjieba import cut
+    else:
+        cut = WITHOUT_BLANKS.findall
+
+    def with_blanks(stretch):
+        before, after = text[max(stretch.start() - 1, 0) : stretch.start()], text[stretch.end() : stretch.end() + 1]
+        return f"{_blank_beside(before)}{' '.join(cut(stretch[0]))}{_blank_beside(after)}"
+
+    return _STRETCH[way].sub(with_blanks, text)
+
+
+def _blank_beside(neighbour):
+    return " " if neighbour and not neighbour.isspace() else ""
+
+
+def segment_words(
+    corpora: dict[str, datasets.Dataset | datasets.IterableDataset],
+    way: WordSegmentation = "auto",
+    *,
+    column: str = "text",
+) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
+    """The corpora of `load_splits`, with blanks between words for models that read words between blanks.
+
+    `auto` leaves text with blanks as it is, else takes rjieba if it is installed and the text is Chinese, else
+    characters; a printed line says which, and how to choose another way.
+
+    Raises:
+        ValueError: `way` is rjieba, which is not installed.
+    """
+    has_rjieba = importlib.util.find_spec("rjieba") is not None
+    if way == "rjieba" and not has_rjieba:
+        raise ValueError(f"word_segmentation is rjieba, which is not installed: {_INSTALL}")
+    if way == "auto":
+        texts = [row[column] for row in corpora["train"].take(_SHOWN)]
+        if not sum(map(WordCount.of, texts), WordCount()).without_blanks:
+            return corpora
+        text = "".join(texts)
+        number, han, kana = (len(pattern.findall(text)) for pattern in (WITHOUT_BLANKS, _HAN, _KANA))
+        is_chinese = number - han + kana < _MOST_OTHERS * number
+        way = "rjieba" if has_rjieba and is_chinese else "characters"
+        other = "characters" if way == "rjieba" else f"rjieba ({_INSTALL})" if is_chinese else "none"
+        words = "rjieba cuts its words" if way == "rjieba" else "each character is a word"
+        PartialState().print(
+            f"The {column} is written without blanks: {words} (word_segmentation {way}; another way: {other})"
+        )
+    if way == "none":
+        return corpora
+    return {part: corpus.map(partial(_segment_row, way=way, column=column)) for part, corpus in corpora.items()}
+
+
+def _segment_row(row, way, column):
+    return {column: segmented(row[column], way)}

@@ -1,0 +1,254 @@
+"""The model card of a run, made from the run itself, and the three lines with which a recipe ends."""
+
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedModel
+
+from hf_lineage import __version__
+from hf_lineage.data.corpus_files import is_hub_name
+from hf_lineage.files import write_text
+from hf_lineage.models import LINEAGE, name_and_idea
+from hf_lineage.papers import PAPERS
+
+
+# ending of a class -> what `pipeline` does with it
+TASKS = {
+    "ForCausalLM": "text-generation",
+    "ForMaskedLM": "fill-mask",
+    "ForConditionalGeneration": "translation",
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMultipleChoice": "multiple-choice",
+}
+LIBRARIES = ("hf_lineage", "transformers", "torch", "tokenizers", "datasets")
+# of a split's entries these are counts, times and sums, no scores
+NO_SCORES = (
+    "num_",
+    "nll",
+    "words",
+    "loss",
+    "runtime",
+    "samples_per",
+    "steps_per",
+    "model_preparation",
+    "frequency_nll",
+    "questions",
+    "rows",
+    "texts_in_several_rows",
+)
+
+
+@dataclass
+class RunFacts:
+    """What only the recipe knows of its run.
+
+    data: the corpus as it was named, None: the default one. default_data: what the default one is. sample: a text that
+    the model can answer. base_model: the model that was trained further.
+    """
+
+    data: str | None
+    sample: str | dict
+    default_data: str = "English Wikipedia articles of the gensim wheel"
+    language: str | list[str] | None = None
+    base_model: str | None = None
+
+
+def task_of(model: PreTrainedModel) -> str:
+    """The task in which `pipeline` opens the model."""
+    for ending, task in TASKS.items():
+        if type(model).__name__.endswith(ending):
+            return task
+    return "fill-mask" if model.config.model_type.endswith("bert") else "feature-extraction"
+
+
+def code_for(model: PreTrainedModel, name: str, sample: str | dict) -> list[str]:
+    """Lines of Python that open the model `name` (folder or Hub name) and ask it for an answer to `sample`."""
+    task = task_of(model)
+    # in double quotes, so that a shell takes the code in single ones
+    name, sample = (json.dumps(one, ensure_ascii=False) for one in (name, sample))
+    if model.config.model_type == "lineage_word2vec" and task == "feature-extraction":
+        opened = f"AutoModel.from_pretrained({name}), AutoTokenizer.from_pretrained({name})"
+        return [
+            "import hf_lineage",
+            "from transformers import AutoModel, AutoTokenizer",
+            f"print(hf_lineage.word_vectors.WordVectors.from_model({opened}).nearest({sample}, 5))",
+        ]
+    if task == "feature-extraction":
+        inputs = f'AutoTokenizer.from_pretrained({name})({sample}, return_tensors="pt")'
+        return [
+            "import hf_lineage",
+            "from transformers import AutoModel, AutoTokenizer",
+            f"print(AutoModel.from_pretrained({name})(**{inputs}).last_hidden_state)",
+        ]
+    call = f'pipeline("{task}", model={name})'
+    answer = {
+        "text-generation": f'{call}({sample}, max_new_tokens=20)[0]["generated_text"]',
+        "fill-mask": f'[answer["sequence"] for answer in {call}({sample})]',
+        "translation": f'{call}({sample})[0]["translation_text"]',
+    }.get(task, f"{call}({sample})")
+    return ["import hf_lineage", "from transformers import pipeline", f"print({answer})"]
+
+
+def scores_of(results: Mapping) -> dict[str, dict[str, float]]:
+    """Split -> score -> value, of the entries of results.json; those that are not finite are left out."""
+    found = {}
+    for split, entries in results.items():
+        if not isinstance(entries, Mapping):
+            continue
+        scores = {
+            name: value
+            for name, value in entries.items()
+            if isinstance(value, int | float) and math.isfinite(value) and not name.startswith(NO_SCORES)
+        }
+        if scores:
+            found[split] = scores
+    return found
+
+
+def model_card(
+    model: PreTrainedModel,
+    arguments,
+    facts: RunFacts,
+    results: Mapping,
+    *,
+    name: str,
+    opened_as: str,
+    language: str | list[str] | None = None,
+    license: str | None = None,
+    tags: list[str] | None = None,
+) -> ModelCard:
+    """The card: station, paper and idea, data, scores, command, versions, parameters, limits, and code that runs."""
+    station = next((one for one in LINEAGE if one.model_type == model.config.model_type), None)
+    title, idea = name_and_idea(station) if station else (type(model).__name__, "")
+    of_hub = facts.data is not None and is_hub_name(facts.data)
+    # a path says nothing to readers elsewhere
+    data = facts.default_data if facts.data is None else facts.data if of_hub else Path(facts.data).name
+    scores, task = scores_of(results), task_of(model)
+    measured = [
+        EvalResult(
+            task_type=task,
+            dataset_type=facts.data if of_hub else "custom",
+            dataset_name=data,
+            dataset_split=split,
+            metric_type=metric,
+            metric_value=value,
+        )
+        for split, of_split in scores.items()
+        for metric, value in of_split.items()
+    ]
+    head = ModelCardData(
+        model_name=name,
+        eval_results=measured or None,
+        language=language or facts.language,
+        license=license,
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=sorted({"hf_lineage", model.config.model_type, *(tags or [])}),
+        datasets=[facts.data.partition(":")[0]] if of_hub else None,
+        base_model=facts.base_model if facts.base_model and is_hub_name(facts.base_model) else None,
+    )
+    rows = [f"| {split} | {metric} | {value:.6g} |" for split, one in scores.items() for metric, value in one.items()]
+    settings = {
+        "learning rate": arguments.learning_rate,
+        "batch per device": arguments.per_device_train_batch_size,
+        "processes": arguments.world_size,
+        "gradient accumulation": arguments.gradient_accumulation_steps,
+        "epochs": arguments.num_train_epochs if arguments.max_steps <= 0 else None,
+        "updates": arguments.max_steps if arguments.max_steps > 0 else None,
+        "seed": arguments.seed,
+    }
+    changed = {
+        key: value
+        for key, value in model.config.to_diff_dict().items()
+        if not key.startswith(
+            ("transformers_version", "auto_map", "architectures", "model_type", "id2label", "label2id", "use_cache")
+        )
+    }
+    parts = [
+        f"# {name}",
+        f"{title}." if station is None else f"[{title}]({PAPERS[station.model_type]}), a station of hf_lineage.",
+        f"What is new in it: {idea}" if idea else "",
+        "## Data",
+        f"{data}." + (f" It continues {facts.base_model}." if facts.base_model else ""),
+        "## Scores",
+        "\n".join(["| split | score | value |", "|---|---|---|", *rows]) if rows else "None were measured.",
+        "## How it was trained",
+        f"```bash\n{command_line()}\n```",
+        f"{model.num_parameters():,} parameters; "
+        + ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+        + ".",
+        f"Configuration: `{json.dumps(changed, ensure_ascii=False)}`.",
+        "Versions: " + ", ".join([f"python {platform.python_version()}", *map(_with_version, LIBRARIES)]) + ".",
+        "## How to use it",
+        "```python\n" + "\n".join(code_for(model, opened_as, facts.sample)) + "\n```",
+        "`import hf_lineage` registers the station; without the package, pass `trust_remote_code=True`.",
+        "## Limits",
+        limits_of(model, data),
+    ]
+    return ModelCard(
+        f"---\n{head.to_yaml()}\n---\n\n" + "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+    )
+
+
+def limits_of(model: PreTrainedModel, data: str) -> str:
+    """What a user must not expect."""
+    limits = [f"The model knows only what its training text held ({data}), with the faults and the bias of that text."]
+    if positions := getattr(model.config, "max_position_embeddings", None):
+        limits.append(f"A text has at most {positions} tokens.")
+    limits.append(
+        {
+            "text-generation": "What it writes may be false.",
+            "fill-mask": "What it fills in may be false.",
+            "translation": "Its translations may be false, those of other kinds of text most of all.",
+        }.get(task_of(model), "Texts of another kind may be read wrongly.")
+    )
+    limits.append("Nobody has checked it for a use that concerns people.")
+    return " ".join(limits)
+
+
+def command_line() -> str:
+    """The command that runs now, as a shell reads it."""
+    script = Path(sys.argv[0])
+    if script.parent.name == "recipes" and script.parent.parent.name == "hf_lineage":
+        begin = ["python", "-m", "hf_lineage", "train", script.stem]
+    else:
+        path = os.path.relpath(script) if script.is_absolute() else str(script)
+        begin = ["python", path]
+    return shlex.join([*begin, *sys.argv[1:]])
+
+
+def _with_version(library: str) -> str:
+    # a checkout on the path has no metadata
+    return f"{library} {__version__ if library == 'hf_lineage' else version(library)}"
+
+
+def read_results(folder: Path) -> dict:
+    """results.json of a run, empty if there is none."""
+    path = folder / "results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_card(folder: Path, card: ModelCard):
+    """README.md in one piece."""
+    write_text(folder / "README.md", str(card))
+
+
+def last_lines(folder: str | os.PathLike, score: str, command: list[str]) -> str:
+    """The end of a recipe: where its result is, the score, and what to type next."""
+    return f"\nresult: {folder}\nscore:  {score}\nnext:   {shlex.join(command)}"
+
+
+def page_command(page: str | os.PathLike) -> list[str]:
+    """A command that shows a page or a picture in the browser."""
+    return ["python", "-m", "webbrowser", Path(page).resolve().as_uri()]

@@ -1,0 +1,124 @@
+"""Every recipe as a newcomer meets it: its help, and its answers to mistakes, in the process of the test."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_lineage.arguments import run
+
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+
+
+def call(recipe, *flags, monkeypatch, capsys):
+    """Runs a recipe as `python recipes/x.py` does; returns status, stdout and stderr."""
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "recipes" / recipe), *map(str, flags)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_help_begins_with_what_the_script_does_and_two_commands(path, monkeypatch, capsys):
+    status, without, err = call(path.name, monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, err) == (2, "")
+    status, asked, _ = call(path.name, "-h", monkeypatch=monkeypatch, capsys=capsys)
+    assert (status, without) == (0, asked)
+    description, _, flags = asked.partition("\noptions:")
+    sentence = re.match(r'r?"""(.*)', path.read_text(encoding="utf-8"))[1]
+    assert description.splitlines()[2] == sentence
+    assert len(re.findall(rf"^    (?:python|accelerate launch) .*{path.name}", description, re.M)) >= 2
+    # a continued line stays one that a shell can read
+    assert not re.search(r"^    .*\S {4,}", description, re.M)
+    inherited = flags.partition("\nTrainingArguments:")[2]
+    for name in ("output_dir", "corpus", "model_type", "tokens_per_update", "flat_epochs", "prompts"):
+        assert f"  --{name}" not in inherited
+    assert bool(inherited) == ("TrainingArguments" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_wrong_flag_is_one_line(path, monkeypatch, capsys):
+    line = error_of(path.name, "--output_dirr", "x", monkeypatch=monkeypatch, capsys=capsys)
+    assert "--output_dirr x" in line or "required: --" in line
+
+
+def error_of(recipe, *flags, **fixtures):
+    """The one line on stderr with which the recipe ends."""
+    status, out, err = call(recipe, *flags, **fixtures)
+    assert (status, out) == (2, "")
+    [line] = err.splitlines()
+    assert line.startswith(f"{recipe}: error: ")
+    return line
+
+
+NEW = {
+    "pretrain_causal_lm.py": "lstm",
+    "pretrain_bert.py": "bert",
+    "pretrain_bilm.py": "elmo",
+    "pretrain_word2vec.py": "word2vec",
+    "pretrain_translation.py": "seq2seq",
+}
+SAVED = {
+    "finetune_classification.py": ["--dataset", "x"],
+    "train_on_elmo.py": ["--dataset", "x"],
+    "evaluate_language_model.py": [],
+}
+
+
+@pytest.mark.parametrize("recipe", NEW)
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--model_type", "gru2"], "did you mean lineage_gru?"),
+        (["--model_type", "NEW", "--config_overrides", '{"vocabsize": 3}'], "vocabsize (did you mean vocab_size?)"),
+        (["--model_name_or_path", "nowhere"], "model_name_or_path is nowhere"),
+        (["--model_type", "NEW", "--corpus", "nowhere.txt"], "nowhere.txt"),
+        (["--model_type", "NEW", "--corpus", "FOLDER", "--text_field", "body"], "set text_field to one of text"),
+        (["--model_type", "NEW", "--corpus", "FOLDER", "--validation_split", "dev"], "dev"),
+        (["--model_type", "NEW", "--learning_rate", "fast"], "'fast'"),
+        (["--model_type", "NEW", "--eval_strategy", "never"], "never"),
+        (["nowhere.yaml"], "nowhere.yaml"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_mistake_is_one_line(recipe, flags, named, tmp_path, monkeypatch, capsys):
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"text": "a b c", "zh": "a", "en": "b"}\n')
+    if recipe == "pretrain_translation.py":
+        if "--text_field" in flags:
+            flags, named = ["--model_type", "NEW", "--corpus", "FOLDER", "--source_language", "fr"], "'fr'"
+    elif recipe == "pretrain_word2vec.py" and "--validation_split" in flags:
+        pytest.skip("word2vec reads no validation text")
+    flags = [{"NEW": NEW[recipe], "FOLDER": tmp_path}.get(flag, flag) for flag in flags]
+    flags += ["--output_dir", tmp_path / "out"]
+    assert named in error_of(recipe, *flags, monkeypatch=monkeypatch, capsys=capsys)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize("recipe", SAVED)
+def test_a_model_that_is_not_there_is_one_line(recipe, tmp_path, monkeypatch, capsys):
+    flags = ["--model_name_or_path", "nowhere", *SAVED[recipe], "--output_dir", tmp_path]
+    assert "model_name_or_path is nowhere" in error_of(recipe, *flags, monkeypatch=monkeypatch, capsys=capsys)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def main():
+        int("x")
+
+    with pytest.raises(ValueError, match="'x'"):
+        run(main)
+
+
+def test_an_error_after_training_keeps_its_traceback():
+    def main():
+        error = OSError("no space")
+        error.add_note("Kept from before this error: test")
+        raise error
+
+    with pytest.raises(OSError, match="no space"):
+        run(main)

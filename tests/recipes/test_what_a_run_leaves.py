@@ -1,0 +1,107 @@
+"""The end of a run: a card from the run itself, three lines whose command works, and a folder that stays."""
+
+import contextlib
+import io
+import json
+import runpy
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hf_lineage.models import LINEAGE, name_and_idea
+from hf_lineage.papers import PAPERS
+from tests.recipes.test_a_failed_evaluation import RECIPES, WITHOUT_MODEL, folder, run  # noqa: F401 - a fixture
+
+
+TASKS = {
+    "pretrain_causal_lm": "text-generation",
+    "pretrain_bert": "fill-mask",
+    "pretrain_bilm": "feature-extraction",
+    "pretrain_translation": "translation",
+    "pretrain_word2vec": "feature-extraction",
+    "finetune_classification": "text-classification",
+    "train_on_elmo": "token-classification",
+}
+
+
+def finished(inputs, recipe, output_dir, monkeypatch, **flags):
+    settings = (RECIPES | WITHOUT_MODEL)[recipe][2]
+    run(inputs, recipe, settings | flags, output_dir, monkeypatch)
+
+
+def ask(code, tmp_path):
+    """What the code prints."""
+    script, printed = tmp_path / "asked.py", io.StringIO()
+    script.write_text(code, encoding="utf-8")
+    with contextlib.redirect_stdout(printed):
+        runpy.run_path(str(script))
+    return printed.getvalue()
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_leaves_a_card_and_a_command(folder, tmp_path, monkeypatch, capsys, recipe):  # noqa: F811
+    finished(folder, recipe, tmp_path, monkeypatch, model_license="apache-2.0", model_language="en")
+    *before, place, score, command = capsys.readouterr().out.splitlines()
+    assert place == f"result: {tmp_path}"
+    assert any(character.isdigit() for character in score.removeprefix("score:  "))
+    assert not any(line.lstrip().startswith(('{"', '"')) for line in before)
+    assert "LOAD REPORT" not in "\n".join(before)
+    python, flag, code = shlex.split(command.removeprefix("next:   "))
+    assert (python, flag) == ("python", "-c")
+    assert ask(code, tmp_path).strip()
+
+    card = ModelCard.load(tmp_path / "README.md")
+    results = json.loads((tmp_path / "results.json").read_text())
+    model_type = json.loads((tmp_path / "config.json").read_text())["model_type"]
+    [station] = [one for one in LINEAGE if one.model_type == model_type]
+    title, idea = name_and_idea(station)
+    for part in (title, PAPERS[model_type], idea, f"{recipe}.py", "transformers 5", "parameters", "## Limits"):
+        assert part in card.text
+    data = card.data
+    assert (data.library_name, data.license, data.language) == ("transformers", "apache-2.0", "en")
+    assert data.pipeline_tag == TASKS[recipe]
+    for result in data.eval_results:
+        assert results[result.dataset_split][result.metric_type] == pytest.approx(result.metric_value)
+    measured = {result.dataset_split for result in data.eval_results}
+    assert measured == ({"similarities"} if recipe == "pretrain_word2vec" else measured & {"validation", "test"})
+    [code] = [block.partition("```")[0] for block in card.text.split("```python\n")[1:]]
+    assert ask(code, tmp_path).strip()
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("recipe", ["pretrain_causal_lm", "long_dependencies"])
+def test_a_finished_folder_is_not_replaced(folder, tmp_path, monkeypatch, recipe):  # noqa: F811
+    finished(folder, recipe, tmp_path, monkeypatch)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=f"{tmp_path}.*--overwrite_output_dir"):
+        finished(folder, recipe, tmp_path, monkeypatch)
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    marker = tmp_path / "results.json"
+    marker.write_text("old")
+    finished(folder, recipe, tmp_path, monkeypatch, overwrite_output_dir="true")
+    assert marker.read_text() != "old"
+
+
+@pytest.mark.recipe
+def test_the_hub_gets_the_card_of_the_run(folder, tmp_path, monkeypatch):  # noqa: F811
+    """Trainer writes its own draft before each push; here it writes ours, with the name on the Hub."""
+    pushed = []
+
+    class Hub:
+        def create_repo(self, name, **_):
+            return SimpleNamespace(repo_id=name)
+
+        def upload_folder(self, *, folder_path, **_):
+            pushed.append((Path(folder_path) / "README.md").read_text())
+
+    monkeypatch.setattr("transformers.trainer.hf_api", Hub)
+    finished(folder, "pretrain_causal_lm", tmp_path, monkeypatch, push_to_hub="true", hub_model_id="me/lstm")
+    card = ModelCard(pushed[-1])
+    assert card.data.model_name == "lstm"
+    assert 'model="me/lstm"' in card.text
+    assert {result.dataset_split for result in card.data.eval_results} == {"validation", "test"}
+    assert "generated from" not in card.text
