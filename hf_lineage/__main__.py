@@ -39,15 +39,15 @@ def list_of_all() -> str:
     lines = ["recipes (python -m hf_lineage train RECIPE -h):"]
     for path in sorted(folder.glob("*.py")):
         [first] = re.findall(r'\A\w?"""(.*)', path.read_text(encoding="utf-8"))
-        lines.append(f"  {path.stem:<26}{first}")
+        lines.append(f"  {path.stem:<28}{first}")
     lines.append("\npresets (python -m hf_lineage train RECIPE PRESET --output_dir FOLDER):")
     for path in sorted((folder / "configs").glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         [recipe] = re.findall(r"^# recipe: recipes/(\w+)\.py", text, re.M)
-        lines.append(f"  {path.stem:<26}{recipe}: {text.partition(chr(10))[0].removeprefix('# ')}")
+        lines.append(f"  {path.stem:<28}{recipe}: {text.partition(chr(10))[0].removeprefix('# ')}")
     lines.append("\nstations (--model_type):")
     for config_class in LINEAGE:
-        lines.append(f"  {config_class.model_type.removeprefix('lineage_'):<26}{name_and_idea(config_class)[0]}")
+        lines.append(f"  {config_class.model_type.removeprefix('lineage_'):<28}{name_and_idea(config_class)[0]}")
     return "\n".join(lines)
 
 

@@ -307,7 +307,8 @@ class LabelledDataArguments:
         default=None, metadata={"help": "A folder with <split> files, or owner/name[:configuration] on the Hub."}
     )
     train_file: str | None = field(
-        default=None, metadata={"help": "Instead of dataset: .jsonl, .json, .csv, .tsv (also .gz) or .parquet."}
+        default=None,
+        metadata={"help": "Instead of dataset: .jsonl, .json, .csv, .tsv, .conllu, .conll (also .gz) or .parquet."},
     )
     validation_file: str | None = field(default=None, metadata={"help": "Goes with train_file."})
     test_file: str | None = field(default=None, metadata={"help": "Optional, together with train_file."})
@@ -330,6 +331,45 @@ class LabelledDataArguments:
     def source(self) -> str | dict[str, str]:
         """What `load_labelled` reads."""
         return self.dataset or self.files
+
+
+@dataclass
+class FineTuningArguments:
+    """Which pretrained model, and which of its weights learn (`hf_lineage.training.Transfer`)."""
+
+    model_name_or_path: str = field(metadata={"help": "A pretrained model (folder or Hub name)."})
+    transfer: Literal["full", "frozen", "partial", "gradual"] = field(
+        default="full",
+        metadata={
+            "help": "full: all weights learn; frozen: only the task's own; partial: all but the frozen_layers; "
+            "gradual: the task's own, then one layer more per epoch."
+        },
+    )
+    frozen_layers: int | None = field(
+        default=None, metadata={"help": "With transfer partial: the layers nearest the input that do not learn."}
+    )
+    layer_learning_rate_factor: float = field(
+        default=1.0,
+        metadata={"help": "Each layer's learning rate is this times that of the layer above, in (0, 1]."},
+    )
+    random_weights: bool = field(
+        default=False, metadata={"help": "Start untrained, to measure what pre-training brings."}
+    )
+    config_overrides: dict | None = field(
+        default=None, metadata={"help": 'Fields of the configuration to change, such as GPT\'s {"lm_loss_weight": 0}.'}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Training rows, drawn alike for every seed; default: all."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without gain; needs load_best_model_at_end."}
+    )
+
+    def __post_init__(self):
+        for name in ("max_train_samples", "early_stopping_patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
 
 
 class _SettingsLoader(yaml.SafeLoader):

@@ -21,6 +21,7 @@ MOVED = {
     "hf_lineage.models.attention": "hf_lineage.models.transformer_layers",
     "hf_lineage.models.bert_layers": "hf_lineage.models.modeling_bert",
     "hf_lineage.models.classification_loss": "hf_lineage.models.classification",
+    "hf_lineage.models.elmo_crf": "hf_lineage.models.token_labels",
     "hf_lineage.models.fast_kernels": "hf_lineage.models.fast_recurrence",
     "hf_lineage.models.fast_paths": "hf_lineage.models.inputs",
     "hf_lineage.models.id_checks": "hf_lineage.models.inputs",

@@ -1,21 +1,40 @@
-"""Pipelines for word vectors (the input embeddings of any model whose tokens are words) and for translation.
+"""Pipelines for word vectors (the input embeddings of any model whose tokens are words), translation and answers.
 
-Importing this file registers "word-analogy", "word-similarity" and "lineage-translation" for `transformers.pipeline`,
-and "translation", which transformers 5 has removed. `pipeline.save_pretrained` sends the file to the Hub, together
-with analogy_scores.py. It needs nothing else from this package, except for the option `replace_unknown`.
+Importing this file registers for `transformers.pipeline`: "word-analogy", "word-similarity", "multiple-choice",
+"next-sentence-prediction", "lineage-translation" and "lineage-question-answering"; and "translation" and
+"question-answering", which transformers 5 has removed. `pipeline.save_pretrained` sends the file to the Hub, together
+with analogy_scores.py and answer_spans.py. It needs nothing else from this package, except for the option
+`replace_unknown`.
 """
 
 from collections.abc import Mapping
 
 import torch
 from torch.nn.functional import normalize
-from transformers import AutoModel, AutoModelForSeq2SeqLM, Pipeline, StoppingCriteria
+from transformers import (
+    AutoModel,
+    AutoModelForMultipleChoice,
+    AutoModelForNextSentencePrediction,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    Pipeline,
+    StoppingCriteria,
+)
 from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
+from transformers.pipelines.base import ChunkPipeline
 
 from .analogy_scores import analogy_scores
+from .answer_spans import best_spans
 
 
-class WordVectorPipeline(Pipeline):
+class TakesEmptyLists:
+    """What all pipelines here share: no input gives no output."""
+
+    def __call__(self, inputs, *args, **options):
+        return [] if isinstance(inputs, list | tuple) and not inputs else super().__call__(inputs, *args, **options)
+
+
+class WordVectorPipeline(TakesEmptyLists, Pipeline):
     """What both pipelines share: look up words, compare rows of the embedding matrix, return the best words."""
 
     _load_tokenizer = True
@@ -134,7 +153,7 @@ class LengthLimits(StoppingCriteria):
         return self.limits.repeat_interleave(len(input_ids) // len(self.limits)) <= input_ids.shape[1]
 
 
-class TranslationPipeline(Pipeline):
+class TranslationPipeline(TakesEmptyLists, Pipeline):
     """Translates a text, or a list of texts, with an encoder-decoder: [{"translation_text": …}] per text.
 
     It takes the options of generate(): `num_beams`, `max_new_tokens`, `num_return_sequences` (the n best, best first),
@@ -243,11 +262,229 @@ class TranslationPipeline(Pipeline):
         return [{"translation_text": text} for text in texts]
 
 
+def check_texts(**texts):
+    """Raises ValueError for what is not a text, or is empty."""
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name} is {text!r:.60}; it must be a text that is not empty")
+
+
+class QuestionAnsweringPipeline(TakesEmptyLists, ChunkPipeline):
+    """Finds the answer to a question in a text: {"answer", "start", "end", "score"}, by the characters of the text.
+
+    The input is {"question": …, "context": …}, several of them, or the two as keywords, each a text or a list. A long
+    text is read in windows, which overlap. The score is the product of the probabilities of the first and last token
+    within a window; equal answers add theirs. The options are those of transformers before 5.3:
+
+    - top_k (1): with more, a list of the best answers, if there are several;
+    - max_answer_len (15), max_seq_len (384, or what the model reads at most), doc_stride (128, or half of
+      max_seq_len): tokens in an answer, in a window, and shared by two windows;
+    - handle_impossible_answer (False): the empty answer, by the score of the tokenizer's cls_token or the first token;
+    - align_to_words (True): an answer begins and ends at words.
+
+    Raises:
+        ValueError: a text is missing or empty, a question leaves no room for its text, or an option is out of range.
+    """
+
+    _load_tokenizer = True
+    _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
+
+    def __call__(self, inputs=None, *, question=None, context=None, **options):
+        if inputs is None:
+            questions = question if isinstance(question, list) else [question]
+            contexts = context if isinstance(context, list) else [context] * len(questions)
+            if len(questions) != len(contexts):
+                raise ValueError(f"there are {len(questions)} texts in question, but {len(contexts)} in context")
+            inputs = [{"question": one, "context": text} for one, text in zip(questions, contexts, strict=True)]
+            if not isinstance(question, list):
+                [inputs] = inputs
+        return super().__call__(inputs, **options)
+
+    def _sanitize_parameters(
+        self,
+        top_k=None,
+        max_answer_len=None,
+        max_seq_len=None,
+        doc_stride=None,
+        handle_impossible_answer=None,
+        align_to_words=None,
+    ):
+        before = {"max_seq_len": max_seq_len, "doc_stride": doc_stride}
+        after = {
+            "top_k": top_k,
+            "max_answer_len": max_answer_len,
+            "handle_impossible_answer": handle_impossible_answer,
+            "align_to_words": align_to_words,
+        }
+        for name, value in {"top_k": top_k, "max_answer_len": max_answer_len, "max_seq_len": max_seq_len}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        before, after = ({k: v for k, v in each.items() if v is not None} for each in (before, after))
+        return before, {}, after
+
+    def preprocess(self, inputs, max_seq_len=None, doc_stride=None):
+        question, context = (inputs.get(name) for name in ("question", "context"))
+        check_texts(question=question, context=context)
+        longest = getattr(self.model.config, "max_position_embeddings", None) or 384
+        length = max_seq_len or min(self.tokenizer.model_max_length, longest, 384)
+        stride = min(length // 2, 128) if doc_stride is None else doc_stride
+        used = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
+        room = length - used - self.tokenizer.num_special_tokens_to_add(pair=True)
+        if not 0 <= stride < room:
+            raise ValueError(
+                f"doc_stride is {stride}, but max_seq_len {length} leaves {room} tokens beside the {used} of the "
+                "question: it must be at least 0 and less than them"
+            )
+        encoded = self.tokenizer(
+            question,
+            context,
+            truncation="only_second",
+            max_length=length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_attention_mask=True,
+        )
+        names = {*self.tokenizer.model_input_names, "attention_mask"} & set(encoded)
+        for window, encoding in enumerate(encoded.encodings):
+            tensors = {name: torch.tensor(encoded[name][window])[None] for name in names}
+            is_last = window == len(encoded.encodings) - 1
+            # no mapping: batches take lists apart, not mappings
+            yield {**tensors, "window": (context, encoding), "is_last": is_last}
+
+    def _forward(self, inputs):
+        inputs = dict(inputs)
+        window, is_last = inputs.pop("window"), inputs.pop("is_last")
+        outputs = self.model(**inputs)
+        return {
+            "start": outputs.start_logits,
+            "end": outputs.end_logits,
+            "mask": inputs["attention_mask"],
+            "window": window,
+            "is_last": is_last,
+        }
+
+    def postprocess(self, outputs, top_k=1, max_answer_len=15, handle_impossible_answer=False, align_to_words=True):
+        answers, null_score = {}, float("inf")
+        for output in outputs:
+            window = output["window"]
+            # a batch of one is not taken apart
+            context, encoding = window[0] if isinstance(window, list) else window
+            # batches are padded on either side
+            start, end = (output[side][0][output["mask"][0].bool()].double() for side in ("start", "end"))
+            cls = self.tokenizer.cls_token_id
+            null = encoding.ids.index(cls) if cls in encoding.ids else 0
+            allowed = torch.tensor([side == 1 for side in encoding.sequence_ids])
+            read = allowed.clone()
+            # the token of no answer takes its share
+            read[null] = read[null] or cls in encoding.ids
+            start, end = (logits.masked_fill(~read, -10000.0).log_softmax(0) for logits in (start, end))
+            null_score = min(null_score, (start[null] + end[null]).exp().item())
+            allowed[null] = False
+            # spans of the same words become one answer
+            number = 2 * top_k + 10 if align_to_words else top_k
+            for score, first, last in best_spans(start, end, allowed, max_answer_len, number):
+                begin, behind = self._characters(encoding, first, last, align_to_words)
+                text = context[begin:behind]
+                answer = {"score": 0.0, "start": begin, "end": behind, "answer": text}
+                answers.setdefault(text.lower(), answer)["score"] += torch.tensor(score).exp().item()
+        found = list(answers.values())
+        if handle_impossible_answer or not found:
+            found.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
+        found = sorted(found, key=lambda answer: -answer["score"])[:top_k]
+        return found[0] if len(found) == 1 else found
+
+    @staticmethod
+    def _characters(encoding, first: int, last: int, align_to_words: bool) -> tuple[int, int]:
+        """Where an answer's tokens, or their words, begin and end in the text."""
+        words = [encoding.token_to_word(token) for token in (first, last)]
+        if align_to_words and None not in words:
+            begin, end = (encoding.word_to_chars(word[1] if isinstance(word, tuple) else word, 1) for word in words)
+        else:
+            begin, end = encoding.offsets[first], encoding.offsets[last]
+        return begin[0], end[1]
+
+
+class MultipleChoicePipeline(TakesEmptyLists, ChunkPipeline):
+    """Chooses the best of several texts that go with a first one: [{"choice", "index", "score"}], the best first.
+
+    The input is {"text": …, "choices": [text, …]}, or several of them; the scores are probabilities that add up to 1.
+    `top_k` keeps only the best; longer texts are cut if `truncation` is True.
+
+    Raises:
+        ValueError: a text is missing or empty, or there are fewer than two choices.
+    """
+
+    _load_tokenizer = True
+    _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
+
+    def _sanitize_parameters(self, top_k=None, truncation=None):
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}; it must be at least 1")
+        return {} if truncation is None else {"truncation": truncation}, {}, {} if top_k is None else {"top_k": top_k}
+
+    def preprocess(self, inputs, truncation=False):
+        text, choices = inputs.get("text"), inputs.get("choices")
+        check_texts(text=text)
+        if not isinstance(choices, list) or len(choices) < 2:
+            raise ValueError(f"choices is {choices!r:.60}; it must be a list of at least 2 texts")
+        for number, choice in enumerate(choices):
+            check_texts(**{f"choices[{number}]": choice})
+            encoded = self.tokenizer(text, choice, truncation=truncation, return_tensors="pt")
+            # each choice has a score of its own, so a batch may mix questions
+            yield {**encoded, "choice": choice, "is_last": number == len(choices) - 1}
+
+    def _forward(self, inputs):
+        inputs = dict(inputs)
+        choice, is_last = inputs.pop("choice"), inputs.pop("is_last")
+        logits = self.model(**{name: tensor[:, None] for name, tensor in inputs.items()}).logits  # [B, 1]
+        return {"logits": logits, "choice": choice, "is_last": is_last}
+
+    def postprocess(self, outputs, top_k=None):
+        scores = torch.cat([output["logits"].flatten() for output in outputs]).double().softmax(0).tolist()
+        choices = [c[0] if isinstance(c, list) else c for c in (output["choice"] for output in outputs)]
+        ranked = sorted(range(len(choices)), key=lambda index: -scores[index])
+        return [{"choice": choices[i], "index": i, "score": scores[i]} for i in ranked[:top_k]]
+
+
+class NextSentencePipeline(TakesEmptyLists, Pipeline):
+    """Says whether a text follows another: {"label": "next" or "random", "score": its probability}.
+
+    The input is {"text": …, "text_pair": …}, or several of them. Longer pairs are cut if `truncation` is True.
+
+    Raises:
+        ValueError: a text is missing or empty.
+    """
+
+    _load_tokenizer = True
+    _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
+
+    def _sanitize_parameters(self, truncation=None):
+        return {} if truncation is None else {"truncation": truncation}, {}, {}
+
+    def preprocess(self, inputs, truncation=False):
+        texts = {name: inputs.get(name) for name in ("text", "text_pair")}
+        check_texts(**texts)
+        return self.tokenizer(**texts, truncation=truncation, return_tensors="pt")
+
+    def _forward(self, inputs):
+        return {"logits": self.model(**inputs).logits}
+
+    def postprocess(self, outputs):
+        # 0: the second follows
+        scores = outputs["logits"][0].double().softmax(0)
+        label = int(scores.argmax())
+        return {"label": ("next", "random")[label], "score": scores[label].item()}
+
+
 for task, pipeline_class, model_class in (
     ("word-analogy", WordAnalogyPipeline, AutoModel),
     ("word-similarity", WordSimilarityPipeline, AutoModel),
     ("lineage-translation", TranslationPipeline, AutoModelForSeq2SeqLM),
     ("translation", TranslationPipeline, AutoModelForSeq2SeqLM),
+    ("lineage-question-answering", QuestionAnsweringPipeline, AutoModelForQuestionAnswering),
+    ("question-answering", QuestionAnsweringPipeline, AutoModelForQuestionAnswering),
+    ("multiple-choice", MultipleChoicePipeline, AutoModelForMultipleChoice),
+    ("next-sentence-prediction", NextSentencePipeline, AutoModelForNextSentencePrediction),
 ):
     # a copy that was loaded with a model must not replace the installed one
     if task not in PIPELINE_REGISTRY.supported_tasks:

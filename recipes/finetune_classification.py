@@ -16,24 +16,36 @@ complete checkpoint in output_dir.
 
 import inspect
 from dataclasses import dataclass, field
-from typing import Literal
 
 from accelerate import PartialState
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    set_seed,
+)
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
-from hf_lineage.data import PackingCollator, Rows, TaskCollator, TaskInputs, load_labelled, task_tokenizer
-from hf_lineage.metrics import score_classification
+from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
+from hf_lineage.data import (
+    PackingCollator,
+    Rows,
+    TaskCollator,
+    TaskInputs,
+    load_labelled,
+    permutation,
+    task_tokenizer,
+)
+from hf_lineage.metrics import classification_floors, score_classification, score_table
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
     Results,
     RunFacts,
     last_complete_checkpoint,
+    load_for_task,
     prepare_output_dir,
-    with_new_head,
 )
 
 
@@ -52,22 +64,12 @@ TEXT_FIELDS = (
 
 @dataclass
 class ClassificationArguments:
-    """Which model, which texts, and which weights learn."""
+    """Which texts, and how they are read."""
 
-    model_name_or_path: str = field(metadata={"help": "A pretrained model (folder or Hub name)."})
     text_fields: list[str] | None = field(
         default=None, metadata={"help": "One or two columns with texts; default: the usual names."}
     )
-    transfer: Literal["tuned", "frozen"] = field(
-        default="tuned", metadata={"help": "tuned: all weights learn; frozen: only the task's own do."}
-    )
-    random_weights: bool = field(
-        default=False, metadata={"help": "Start untrained, to measure what pre-training brings."}
-    )
     max_length: int = field(default=128, metadata={"help": "Longest text or pair, in tokens."})
-    config_overrides: dict | None = field(
-        default=None, metadata={"help": 'Fields of the configuration to change, such as GPT\'s {"lm_loss_weight": 0}.'}
-    )
     task_tokens: bool | None = field(
         default=None,
         metadata={"help": "Put start, delimiter and extract tokens around the texts; default: for GPT only."},
@@ -78,16 +80,17 @@ class ClassificationArguments:
     packing: bool = field(
         default=True, metadata={"help": "Join texts in one row without padding, where the model can."}
     )
+    floors: bool = field(default=True, metadata={"help": "Score the most frequent class and TF-IDF beside the model."})
 
 
-ARGUMENTS = (ClassificationArguments, LabelledDataArguments, LineageTrainingArguments)
+ARGUMENTS = (FineTuningArguments, ClassificationArguments, LabelledDataArguments, LineageTrainingArguments)
 
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     set_seed(training_args.seed)
-    config = saved_config(args.model_name_or_path)
+    config = saved_config(model_args.model_name_or_path)
     output_dir = prepare_output_dir(
         training_args.output_dir,
         training_args.overwrite_output_dir,
@@ -107,8 +110,11 @@ def main():
         )
         fields, labels = data.text_fields, data.labels
         if labels.problem_type == "tagging":
-            raise ValueError(f"{data_args.label_field} has a tag per word: recipes/train_on_elmo.py trains taggers")
-        tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
+            raise ValueError(f"{data_args.label_field} has a tag per word: recipes/finetune_tagging.py trains taggers")
+        if model_args.max_train_samples is not None:
+            order = permutation(0, 0, len(data.splits["train"]))
+            data.splits["train"] = data.splits["train"].select(order[: model_args.max_train_samples])
+        tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
         limit = min(args.max_length, tokenizer.model_max_length)
@@ -131,22 +137,14 @@ def main():
         encoded = data.splits.map(encode, batched=True, remove_columns=columns, desc="Tokenizing")
 
     # 3. model: a new output layer on the pretrained body
-    settings = {**labels.config, "pad_token_id": tokenizer.pad_token_id, **(args.config_overrides or {})}
-    is_elmo = config.model_type == "lineage_elmo"
-    if args.transfer == "frozen" and is_elmo:
-        # the mixes of its layers are the task's and learn
-        settings["freeze_bilm"] = True
-    if args.random_weights:
-        config = AutoConfig.from_pretrained(args.model_name_or_path, **settings)
-        model = AutoModelForSequenceClassification.from_config(config)
-    else:
-        model, new = with_new_head(AutoModelForSequenceClassification, args.model_name_or_path, **settings)
-        PartialState().print(f"Weights that start anew: {', '.join(new) or 'none, the head is the saved one'}")
-    # the vocabulary, not the rows of the input embeddings: those of an ELMo may be characters
-    if len(tokenizer) > model.config.vocab_size:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    if args.transfer == "frozen" and not is_elmo:
-        model.base_model.requires_grad_(False)
+    model, transfer = load_for_task(
+        AutoModelForSequenceClassification,
+        model_args,
+        tokenizer,
+        **labels.config,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    PartialState().print(transfer.report())
 
     # 4. trainer
     if args.both_orders:
@@ -155,6 +153,9 @@ def main():
         collator = PackingCollator()
     else:
         collator = PaddingCollator(tokenizer)
+    callbacks = []
+    if model_args.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(model_args.early_stopping_patience))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
@@ -163,14 +164,21 @@ def main():
         data_collator=collator,
         processing_class=tokenizer,
         compute_metrics=lambda outputs: score_classification(outputs.predictions, outputs.label_ids),
+        transfer=transfer,
+        callbacks=callbacks,
     )
     sample = [data.splits["validation"][0][field] for field in fields]
     sample = [" ".join(text) if data.are_words else text for text in sample]
     trainer.facts = RunFacts(
         data_args.dataset or data_args.train_file,
         sample[0] if len(sample) == 1 else dict(zip(("text", "text_pair"), sample, strict=True)),
-        base_model=args.model_name_or_path,
+        base_model=model_args.model_name_or_path,
     )
+
+    def texts_and_labels(split):
+        columns = [data.splits[split][field][:] for field in fields]
+        texts = [[" ".join(text) if data.are_words else text for text in column] for column in columns]
+        return texts, encoded[split]["labels"][:]
 
     # 5. train and save: AutoModelForSequenceClassification.from_pretrained(output_dir) opens it
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
@@ -182,14 +190,22 @@ def main():
         is_writer=trainer.is_world_process_zero(),
         model_type=model.config.model_type,
         problem_type=labels.problem_type,
-        transfer=args.transfer,
+        transfer=model_args.transfer,
+        parameters=transfer.counts(),
         seed=training_args.seed,
-        learning_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
     with results.kept_on_error():
         for split in [split for split in ("validation", "test") if split in encoded]:
             scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
-            results[split] = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
+            scores = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
+            if args.floors and trainer.is_world_process_zero():
+                floors = classification_floors(
+                    *texts_and_labels("train"), *texts_and_labels(split), labels.problem_type
+                )
+                results[split] = {**scores, "floors": floors}
+                print(f"\n{split}\n{score_table(scores, floors)}")
+            else:
+                results[split] = scores
     if trainer.is_world_process_zero():
         trainer.create_model_card()
         split = "test" if "test" in results else "validation"

@@ -19,9 +19,7 @@ interruption, run the same command again: training continues from the last compl
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 from accelerate import PartialState
-from seqeval.metrics import f1_score, precision_score, recall_score
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -33,7 +31,7 @@ from transformers import (
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import KeptLayers, Rows, load_labelled, permutation
-from hf_lineage.metrics import score_classification
+from hf_lineage.metrics import score_classification, score_tagging
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -199,21 +197,6 @@ def counts_of_words(texts: list[list[str]], rows: KeptLayers) -> dict[str, int]:
     words = sum(map(len, texts))
     scored = sum(int((labels != IGNORED).sum()) for labels in rows.rows["labels"])
     return {"words": words, "words_not_scored": words - scored}
-
-
-def score_tagging(predictions: np.ndarray, labels: np.ndarray, names: list) -> dict[str, float]:
-    """Accuracy of the tags [N, T]; if all tags are B-, I- or O, also precision, recall and F1 of entities."""
-    scored = [row != IGNORED for row in labels]
-    found, expected = (
-        [[names[index] for index in row[mask]] for row, mask in zip(rows, scored, strict=True)]
-        for rows in (predictions, labels)
-    )
-    hits = (predictions == labels)[labels != IGNORED]
-    scores = {"accuracy": float(hits.mean()) if hits.size else 0.0}
-    if all(name == "O" or name.startswith(("B-", "I-")) for name in names):
-        for title, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-            scores[title] = float(function(expected, found, zero_division=0))
-    return scores
 
 
 if __name__ == "__main__":

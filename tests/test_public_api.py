@@ -44,7 +44,8 @@ def test_completion_shows_stations_and_sub_packages_and_nothing_private():
 
 TASKS = """
 from transformers.pipelines import PIPELINE_REGISTRY
-assert {"translation", "word-analogy", "word-similarity"} <= set(PIPELINE_REGISTRY.get_supported_tasks())
+tasks = set(PIPELINE_REGISTRY.get_supported_tasks())
+assert {"translation", "question-answering", "multiple-choice", "word-analogy", "word-similarity"} <= tasks
 """
 
 

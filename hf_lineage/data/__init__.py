@@ -1,16 +1,23 @@
 """Corpora, and the data sets made from them."""
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
+from hf_lineage.data.choice_questions import ChoiceQuestion, read_choice_questions
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
 from hf_lineage.data.corpus import CorpusTexts, load_corpus, load_splits
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers
-from hf_lineage.data.labelled_files import LabelledRows, read_labelled, read_labelled_file
+from hf_lineage.data.labelled_files import (
+    LabelledRows,
+    read_labelled,
+    read_labelled_file,
+    splits_for_training,
+)
 from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_splits, load_labelled
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel_corpus import load_parallel_corpus, load_parallel_splits
 from hf_lineage.data.phases import Phases
+from hf_lineage.data.questions import Question, Window, question_rows, read_questions
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows
 from hf_lineage.data.segmentation import WordSegmentation, segment_words, segmented
@@ -23,7 +30,7 @@ from hf_lineage.data.sentence_pairs import (
 from hf_lineage.data.sentences import split_sentences
 from hf_lineage.data.streamed_blocks import StreamedBlocks
 from hf_lineage.data.streams import BlocksWithNegatives, ContiguousBlocks, ParallelStreams, VariableStreams
-from hf_lineage.data.tagging import tags_of_tokens
+from hf_lineage.data.tagging import tagged_rows, tags_of_tokens
 from hf_lineage.data.task_inputs import TaskCollator, TaskInputs, task_tokenizer
 from hf_lineage.data.text_files import CorpusError, read_documents, read_parts
 from hf_lineage.data.token_stream import TokenStream, encode_corpus
@@ -37,6 +44,7 @@ __all__ = [
     "BiLMStream",
     "BidirectionalStreams",
     "BlocksWithNegatives",
+    "ChoiceQuestion",
     "ContiguousBlocks",
     "CorpusError",
     "CorpusTexts",
@@ -54,6 +62,7 @@ __all__ = [
     "ParallelStreams",
     "Phases",
     "Phrases",
+    "Question",
     "Rows",
     "SentencePairs",
     "SentenceStream",
@@ -68,6 +77,7 @@ __all__ = [
     "TranslationPackingCollator",
     "TranslationPairs",
     "VariableStreams",
+    "Window",
     "WordFile",
     "WordSegmentation",
     "WordWindows",
@@ -84,13 +94,18 @@ __all__ = [
     "load_parallel_splits",
     "load_splits",
     "permutation",
+    "question_rows",
+    "read_choice_questions",
     "read_documents",
     "read_labelled",
     "read_labelled_file",
     "read_parts",
+    "read_questions",
     "segment_words",
     "segmented",
     "split_sentences",
+    "splits_for_training",
+    "tagged_rows",
     "tags_of_tokens",
     "task_tokenizer",
 ]

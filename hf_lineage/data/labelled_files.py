@@ -24,7 +24,9 @@ from hf_lineage.data.text_files import check_text_value
 from hf_lineage.files import CorpusError, read_lines
 
 
-_KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".conllu", ".conll")
+# the columns of Universal Dependencies after the number of the word
+_CONLLU = ("tokens", "lemmas", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 _REMEDY = "convert the file to UTF-8 text, or name its encoding, such as encoding='latin-1'"
 
@@ -133,13 +135,16 @@ def read_labelled(
     """The splits of a labelled data set.
 
     `source` is one of:
-    - a folder with one file per split, in itself or its sub-folder data: train.jsonl, .json, .csv, .tsv (all also as
-      .gz) or .parquet, or shards such as train-00000-of-00002.parquet; dev and val mean validation;
+    - a folder with one file per split, in itself or its sub-folder data: train.jsonl, .json, .csv, .tsv, .conllu,
+      .conll (all also as .gz) or .parquet, or shards such as train-00000-of-00002.parquet; dev and val mean
+      validation;
     - a mapping {"train": file, "validation": file, …};
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
 
     The first line of .csv and .tsv names the columns. The separator is comma, semicolon, tab or bar, whichever cuts
-    the first line into most columns. `encoding` is the encoding of the text files.
+    the first line into most columns. .conllu and .conll have a word per line and a blank line after each sentence,
+    which becomes a row of lists: tokens, lemmas, upos, … of .conllu; of .conll the first column tokens, the last tags,
+    and column 2, … between. `encoding` is the encoding of the text files.
 
     Raises:
         CorpusError: a file is missing, of no known kind or damaged; the error names file, line and remedy.
@@ -161,6 +166,21 @@ def read_labelled(
         return lambda row: f"the data set {source}, split {split}, row {row + 1}"
 
     return {split: LabelledRows(rows, places_of(split)) for split, rows in found.items()}
+
+
+def splits_for_training(source, found: Mapping, validation_split: str = "validation") -> dict:
+    """The splits train, validation (as `validation_split` names it) and, if there is one, test, of those `found`.
+
+    Raises:
+        ValueError: one of the first two is missing.
+    """
+    if missing := {"train", validation_split} - set(found):
+        raise ValueError(
+            f"dataset is {source}, which has no split {' and no '.join(sorted(missing))}; it has {', '.join(found)}: "
+            "set validation_split to the split that measures training"
+        )
+    kept = {"train": found["train"], "validation": found[validation_split]}
+    return kept | ({"test": found["test"]} if "test" in found and validation_split != "test" else {})
 
 
 def files_of_splits(folder: Path) -> dict[str, list[Path]]:
@@ -207,6 +227,8 @@ def read_labelled_file(path: str | os.PathLike, *, encoding: str = "utf-8") -> L
         raise CorpusError(f"{path} is of no known kind: its name must end in one of {', '.join(_KINDS)}, also .gz")
     if kind == ".parquet":
         rows = _read_parquet(path)
+    elif kind in (".conllu", ".conll"):
+        rows = _read_columns(path, encoding, kind == ".conllu")
     elif kind in SEPARATORS:
         rows = _read_table(path, encoding, SEPARATORS[kind])
     else:
@@ -267,6 +289,41 @@ def _read_table(path, encoding, separators):
     columns = {name: [cells[column] for _, cells in rows] for column, name in enumerate(names)}
     numbers = [line for line, _ in rows]
     return LabelledRows(columns, lambda row: f"{path}, line {numbers[row] if numbers else 1}", are_texts=True)
+
+
+# a word per line
+
+
+def _read_columns(path, encoding, is_conllu):
+    """Sentences of lines with columns; comments, starts of documents and what is no word of a tree are left out."""
+    names, sentences, begins, words = _CONLLU if is_conllu else None, [], [], []
+    for number, line in enumerate([*_lines(path, encoding), ""], start=1):
+        cells = line.split("\t") if is_conllu else line.split()
+        if not line.strip():
+            if words:
+                sentences.append(words)
+            words = []
+        elif line.startswith("#" if is_conllu else "-DOCSTART-"):
+            continue
+        elif is_conllu and len(cells) == len(_CONLLU) + 1 and not cells[0].isdecimal():
+            # 1-2: two words that are written as one; 1.1: a word that is not written
+            continue
+        else:
+            cells = cells[1:] if is_conllu else cells
+            if names is None:
+                between = [f"column {place}" for place in range(2, len(cells))]
+                names = ("tokens", *between, "tags") if len(cells) > 1 else ("tokens",)
+            if len(cells) != len(names):
+                wanted = "10 separated by tabs" if is_conllu else f"{len(names)}, as in the lines before"
+                raise CorpusError(
+                    f"{path}, line {number}: {len(cells) + is_conllu} columns; there must be {wanted}, a blank line "
+                    "between sentences"
+                )
+            if not words:
+                begins.append(number)
+            words.append(cells)
+    columns = {name: [[word[n] for word in words] for words in sentences] for n, name in enumerate(names or ())}
+    return LabelledRows(columns, lambda row: f"{path}, line {begins[row] if begins else 1}")
 
 
 # rows of JSON

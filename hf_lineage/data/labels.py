@@ -13,7 +13,7 @@ import datasets
 from accelerate import PartialState
 
 from hf_lineage.data.blocks import IGNORED
-from hf_lineage.data.labelled_files import LabelledRows, read_labelled
+from hf_lineage.data.labelled_files import LabelledRows, read_labelled, splits_for_training
 from hf_lineage.files import CorpusError
 
 
@@ -72,17 +72,18 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """The splits train, validation and, if it has labels, test; the columns with the texts; what the labels are."""
+    """The splits train, validation and, if it has labels, test; the columns with texts and labels; what these are."""
 
     splits: datasets.DatasetDict
     text_fields: list[str]
+    label_field: str
     labels: Labels
     are_words: bool
 
 
 def load_labelled(
     dataset: str | os.PathLike | Mapping[str, str | os.PathLike],
-    label_field: str,
+    label_field: str | Sequence[str],
     text_fields: Sequence[str] | None,
     usual_fields: Sequence[Sequence[str]],
     validation_split: str = "validation",
@@ -100,7 +101,7 @@ def load_labelled(
     Args:
         dataset: a folder with <split> files, owner/name[:configuration] on the Hub, or split -> file
             (`labelled_files.read_labelled`).
-        label_field: the column with the labels.
+        label_field: the column with the labels, or several usual names: the first that the data set has.
         text_fields: the columns with texts; by default the first of `usual_fields` that the data set has.
         validation_split: the data set's name of the split that becomes "validation".
         problem_type: what the labels are, in transformers' words.
@@ -113,15 +114,8 @@ def load_labelled(
     """
     if problem_type not in (None, *PROBLEM_TYPES):
         raise ValueError(f"problem_type is {problem_type!r}; it must be one of {', '.join(PROBLEM_TYPES)}")
-    raw = read_labelled(dataset, encoding=encoding)
-    if missing := {"train", validation_split} - set(raw):
-        raise ValueError(
-            f"dataset is {dataset}, which has no split {' and no '.join(sorted(missing))}; it has {', '.join(raw)}: "
-            "set validation_split to the split that measures training"
-        )
-    rows = {"train": raw["train"], "validation": raw[validation_split]}
-    if "test" in raw and validation_split != "test":
-        rows["test"] = raw["test"]
+    rows = splits_for_training(dataset, read_labelled(dataset, encoding=encoding), validation_split)
+    label_field = _label_field(dataset, rows["train"].column_names, label_field)
     fields = _text_fields(dataset, rows["train"].column_names, label_field, text_fields, usual_fields)
     texts = {split: {field: part.texts(field) for field in fields} for split, part in rows.items()}
     are_words = _are_words(rows, texts)
@@ -138,7 +132,19 @@ def load_labelled(
         notes.append("The split test is left out, since training has none of its labels")
     PartialState().print("\n".join([labels.reason, *notes]))
     splits = {split: rows[split].to_dataset(**texts[split], **{label_field: columns[split]}) for split in kept}
-    return LabelledData(datasets.DatasetDict(splits), fields, labels, are_words)
+    return LabelledData(datasets.DatasetDict(splits), fields, label_field, labels, are_words)
+
+
+def _label_field(dataset, columns, label_field) -> str:
+    if isinstance(label_field, str):
+        return label_field
+    found = next((field for field in label_field if field in columns), None)
+    if found is None:
+        raise ValueError(
+            f"dataset is {dataset}: it has no usual label column ({', '.join(label_field)}); set label_field to one "
+            f"of {', '.join(columns)}"
+        )
+    return found
 
 
 def _text_fields(dataset, columns, label_field, text_fields, usual_fields) -> list[str]:

@@ -96,7 +96,7 @@ class TaskInputs:
 
 
 class TaskCollator:
-    """Pads the outputs of `TaskInputs` to input_ids and attention_mask [B, T], or [B, C, T] with C texts per example.
+    """Pads what tokenizers or `TaskInputs` give to input_ids, attention_mask, … [B, T], or [B, C, T] of C texts each.
 
     It refuses questions with different numbers of answers, since a padded answer could be chosen. "label" becomes
     "labels"; everything else is stacked.
@@ -119,7 +119,7 @@ class TaskCollator:
         batch = {}
         for name in examples[0]:
             values = [example[name] for example in examples]
-            if name in ("input_ids", "attention_mask"):
+            if name in ("input_ids", "attention_mask", "token_type_ids", "char_ids"):
                 rows = [torch.tensor(row) for value in values for row in (value if nested else [value])]
                 padding = self.pad_token_id if name == "input_ids" else 0
                 padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)

@@ -28,6 +28,7 @@ from .modeling_bert import (
     BERTModel,
 )
 from .modeling_elmo import (
+    ELMoForMultipleChoice,
     ELMoForPreTraining,
     ELMoForQuestionAnswering,
     ELMoForSequenceClassification,
@@ -37,6 +38,7 @@ from .modeling_elmo import (
 from .modeling_gpt import (
     GPTForCausalLM,
     GPTForMultipleChoice,
+    GPTForQuestionAnswering,
     GPTForSequenceClassification,
     GPTForTokenClassification,
     GPTModel,
@@ -45,14 +47,20 @@ from .modeling_luong import LuongForConditionalGeneration, LuongModel
 from .modeling_nnlm import NNLMForCausalLM, NNLMModel
 from .modeling_rnn import (
     GRUForCausalLM,
+    GRUForMultipleChoice,
+    GRUForQuestionAnswering,
     GRUForSequenceClassification,
     GRUForTokenClassification,
     GRUModel,
     LSTMForCausalLM,
+    LSTMForMultipleChoice,
+    LSTMForQuestionAnswering,
     LSTMForSequenceClassification,
     LSTMForTokenClassification,
     LSTMModel,
     RNNForCausalLM,
+    RNNForMultipleChoice,
+    RNNForQuestionAnswering,
     RNNForSequenceClassification,
     RNNForTokenClassification,
     RNNModel,
@@ -60,7 +68,13 @@ from .modeling_rnn import (
 from .modeling_rnnsearch import RNNSearchForConditionalGeneration, RNNSearchModel
 from .modeling_seq2seq import Seq2SeqForConditionalGeneration, Seq2SeqModel
 from .modeling_transformer import TransformerForConditionalGeneration, TransformerModel
-from .modeling_word2vec import Word2VecForPreTraining, Word2VecForSequenceClassification, Word2VecModel
+from .modeling_word2vec import (
+    Word2VecForMultipleChoice,
+    Word2VecForPreTraining,
+    Word2VecForSequenceClassification,
+    Word2VecForTokenClassification,
+    Word2VecModel,
+)
 from .tokenization_elmo import ELMoTokenizer
 
 
@@ -122,6 +136,7 @@ __all__ = [
     "BERTForTokenClassification",
     "BERTModel",
     "ELMoConfig",
+    "ELMoForMultipleChoice",
     "ELMoForPreTraining",
     "ELMoForQuestionAnswering",
     "ELMoForSequenceClassification",
@@ -131,16 +146,21 @@ __all__ = [
     "GPTConfig",
     "GPTForCausalLM",
     "GPTForMultipleChoice",
+    "GPTForQuestionAnswering",
     "GPTForSequenceClassification",
     "GPTForTokenClassification",
     "GPTModel",
     "GRUConfig",
     "GRUForCausalLM",
+    "GRUForMultipleChoice",
+    "GRUForQuestionAnswering",
     "GRUForSequenceClassification",
     "GRUForTokenClassification",
     "GRUModel",
     "LSTMConfig",
     "LSTMForCausalLM",
+    "LSTMForMultipleChoice",
+    "LSTMForQuestionAnswering",
     "LSTMForSequenceClassification",
     "LSTMForTokenClassification",
     "LSTMModel",
@@ -152,6 +172,8 @@ __all__ = [
     "NNLMModel",
     "RNNConfig",
     "RNNForCausalLM",
+    "RNNForMultipleChoice",
+    "RNNForQuestionAnswering",
     "RNNForSequenceClassification",
     "RNNForTokenClassification",
     "RNNModel",
@@ -165,8 +187,10 @@ __all__ = [
     "TransformerForConditionalGeneration",
     "TransformerModel",
     "Word2VecConfig",
+    "Word2VecForMultipleChoice",
     "Word2VecForPreTraining",
     "Word2VecForSequenceClassification",
+    "Word2VecForTokenClassification",
     "Word2VecModel",
     "plain_equations",
 ]

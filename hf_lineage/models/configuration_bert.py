@@ -26,6 +26,7 @@ class BERTConfig(LineageConfig):
         hidden_dropout_prob: after the embeddings and every sub-layer, in [0, 1).
         attention_probs_dropout_prob: on the attention weights, in [0, 1).
         classifier_dropout: before a fine-tuned output layer; default: hidden_dropout_prob.
+        use_crf: whether the tagger scores whole tag sequences by a conditional random field.
         layer_norm_eps: ε of layer normalisation.
         initializer_range: standard deviation of the initial weights, drawn from a truncated normal distribution.
         tie_word_embeddings: whether the output layer of the masked words reuses the embeddings.
@@ -61,6 +62,7 @@ class BERTConfig(LineageConfig):
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     classifier_dropout: float | int | None = None
+    use_crf: bool = False
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
     pad_token_id: int | None = 0

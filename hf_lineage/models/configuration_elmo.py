@@ -52,6 +52,7 @@ class ELMoConfig(LineageConfig):
         "AutoModelForSequenceClassification": "modeling_elmo.ELMoForSequenceClassification",
         "AutoModelForTokenClassification": "modeling_elmo.ELMoForTokenClassification",
         "AutoModelForQuestionAnswering": "modeling_elmo.ELMoForQuestionAnswering",
+        "AutoModelForMultipleChoice": "modeling_elmo.ELMoForMultipleChoice",
     }
     auto_tokenizer = "tokenization_elmo.ELMoTokenizer"
     keys_to_ignore_at_inference = [*LineageConfig.keys_to_ignore_at_inference, "hidden_states", "stacked_mixes"]

@@ -29,6 +29,7 @@ class GPTConfig(LineageConfig):
             both embedding tables, and so of the tied output layer, as the released code does.
         attention_dropout: on the attention weights.
         classifier_dropout: on the vector at the extract token.
+        use_crf: whether the tagger scores whole tag sequences by a conditional random field.
         lm_loss_weight: λ of equation 5, weight of the language model's loss in classification; 0 or more.
         layer_norm_eps: ε of layer normalisation.
         initializer_range: standard deviation of the initial weights.
@@ -42,6 +43,7 @@ class GPTConfig(LineageConfig):
         "AutoModelForSequenceClassification": "modeling_gpt.GPTForSequenceClassification",
         "AutoModelForMultipleChoice": "modeling_gpt.GPTForMultipleChoice",
         "AutoModelForTokenClassification": "modeling_gpt.GPTForTokenClassification",
+        "AutoModelForQuestionAnswering": "modeling_gpt.GPTForQuestionAnswering",
     }
 
     vocab_size: int = 40_478
@@ -56,6 +58,7 @@ class GPTConfig(LineageConfig):
     embedding_dropout_of: Literal["vectors", "tables"] = "vectors"
     attention_dropout: float | int = 0.1
     classifier_dropout: float | int = 0.1
+    use_crf: bool = False
     lm_loss_weight: float | int = 0.5
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02

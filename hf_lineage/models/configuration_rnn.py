@@ -8,7 +8,14 @@ from .configuration_lineage import LineageConfig
 
 
 LSTM_ONLY = ("forget_gate_bias", "peephole", "coupled_gates", "projection_size", "cell_clip", "projection_clip")
-HEADS = ("Model", "ForCausalLM", "ForSequenceClassification", "ForTokenClassification")
+HEADS = (
+    "Model",
+    "ForCausalLM",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForMultipleChoice",
+    "ForQuestionAnswering",
+)
 
 
 def recurrent_auto_classes(name: str) -> dict[str, str]:
@@ -38,6 +45,7 @@ class RecurrentConfig(LineageConfig):
         activation_penalty: α, adds α times the mean square of the output to the training loss (AR, AWD); 0 or more.
         change_penalty: β, adds β times the mean square of the output's change per step (TAR, AWD); 0 or more.
         classifier_dropout: before the output layer of the classification heads.
+        use_crf: whether the tagger scores whole tag sequences by a conditional random field.
         initializer_range: all weights start uniform in ± this number.
         tie_word_embeddings: whether the output layer reuses the embeddings; needs embedding_size = output size.
     """
@@ -57,6 +65,7 @@ class RecurrentConfig(LineageConfig):
     activation_penalty: float | int = 0.0
     change_penalty: float | int = 0.0
     classifier_dropout: float | int = 0.0
+    use_crf: bool = False
     initializer_range: float = 0.1
     tie_word_embeddings: bool = False
     use_cache: bool = True

@@ -27,6 +27,7 @@ class Word2VecConfig(LineageConfig):
             divided by the number of neighbours.
         initializer_range: vectors start uniform in ± this / hidden_size: 0.5 in the authors' code, 1 in gensim.
         classifier_dropout: before the classifier's output layer, in [0, 1).
+        use_crf: whether the tagger scores whole tag sequences by a conditional random field.
         freeze_embeddings: whether a classifier leaves the word vectors as they are.
     """
 
@@ -35,6 +36,8 @@ class Word2VecConfig(LineageConfig):
         "AutoModel": "modeling_word2vec.Word2VecModel",
         "AutoModelForPreTraining": "modeling_word2vec.Word2VecForPreTraining",
         "AutoModelForSequenceClassification": "modeling_word2vec.Word2VecForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_word2vec.Word2VecForTokenClassification",
+        "AutoModelForMultipleChoice": "modeling_word2vec.Word2VecForMultipleChoice",
     }
 
     vocab_size: int = 30_000
@@ -49,6 +52,7 @@ class Word2VecConfig(LineageConfig):
     cbow_grad: Literal["word2vec", "corrected"] = "word2vec"
     initializer_range: float | int = 0.5
     classifier_dropout: float | int = 0.0
+    use_crf: bool = False
     freeze_embeddings: bool = False
     tie_word_embeddings: bool = False
 

@@ -24,6 +24,7 @@ from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .choices import choice_loss, choices_in, in_rows
 from .classification import classification_loss, refuse_smoothing, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
@@ -32,6 +33,7 @@ from .inputs import IGNORED, check_ids
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
+from .token_labels import LabelsTokens
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
 
@@ -467,7 +469,7 @@ class BERTForSequenceClassification(BERTPreTrainedModel):
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
-class BERTForTokenClassification(BERTPreTrainedModel):
+class BERTForTokenClassification(LabelsTokens, BERTPreTrainedModel):
     """BERT that labels every token by its vector (figure 4, d)."""
 
     def __init__(self, config: BERTConfig):
@@ -475,6 +477,7 @@ class BERTForTokenClassification(BERTPreTrainedModel):
         self.bert = BERTModel(config, add_pooling_layer=False)
         self.dropout = classifier_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.crf = self.new_chain()
         self.post_init()
 
     @can_return_tuple
@@ -496,9 +499,7 @@ class BERTForTokenClassification(BERTPreTrainedModel):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None
-        if labels is not None:
-            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+        loss = self.label_loss(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
@@ -570,17 +571,9 @@ class BERTForMultipleChoice(BERTPreTrainedModel):
         Raises:
             ValueError: the inputs have no dimension for the choices.
         """
-        given = input_ids if input_ids is not None else inputs_embeds
-        wanted = "[batch, choices, time]" if given is input_ids else "[batch, choices, time, hidden]"
-        if isinstance(given, Tensor) and given.dim() != wanted.count(",") + 1:
-            raise ValueError(
-                f"{'input_ids' if given is input_ids else 'inputs_embeds'} must have shape {wanted}, not "
-                f"{list(given.shape)}"
-            )
-        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        outputs = self.bert(*(x.flatten(0, 1) if isinstance(x, Tensor) else x for x in inputs), **kwargs)
-        logits = self.classifier(self.dropout(outputs.pooler_output)).view(given.shape[:2])
-        loss = None
-        if labels is not None:
-            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+        ids = (in_rows(x, 2) for x in (input_ids, attention_mask, token_type_ids, position_ids))
+        outputs = self.bert(*ids, in_rows(inputs_embeds, 3), **kwargs)
+        shape = choices_in(input_ids=input_ids, inputs_embeds=inputs_embeds)
+        logits = self.classifier(self.dropout(outputs.pooler_output)).view(shape)
+        loss = choice_loss(logits, labels, num_items_in_batch, smoothing)
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)

@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
+    MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
@@ -21,18 +22,19 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .cache_argument import CACHE_FIELD, takes_cache
+from .choices import choice_loss, choices_in, in_rows
 from .classification import answer_labels, classification_loss, refuse_smoothing, span_loss
 from .configuration_elmo import ELMoConfig
-from .elmo_crf import ConditionalRandomField
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
-from .inputs import IGNORED, check_ids, check_mask, embed_inputs, is_recorded, recomputes
+from .inputs import IGNORED, check_mask, embed_inputs, is_recorded, recomputes
 from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recurrent_cells import LSTMCell
-from .recurrent_layers import Padding, RecurrentLayer, reorder_time, reversed_time, to_front, to_places
+from .recurrent_layers import Padding, RecurrentLayer, reversed_time, to_front, to_places
 from .recurrent_state import keep_states, open_cache, states_of
+from .token_labels import LabelsTokens
 
 
 @dataclass
@@ -110,9 +112,6 @@ class ELMoPreTrainedModel(PreTrainedModel):
         elif isinstance(module, ScalarMix):
             init.zeros_(module.weights)
             init.ones_(module.gamma)
-        elif isinstance(module, ConditionalRandomField):
-            for parameter in module.parameters():
-                init.zeros_(parameter)
 
     def _init_cell(self, cell: LSTMCell):
         """Glorot's uniform distribution for the matrix from [x; h] to the gates; the forget gate starts open."""
@@ -477,6 +476,18 @@ class ELMoForTask(ELMoPreTrainedModel):
         self.task_layer = RecurrentLayer(LSTMCell(size, config.task_size), LSTMCell(size, config.task_size))
         self.features_size = 2 * config.task_size + (config.num_mixes - 1) * config.output_size
 
+    @staticmethod
+    def summary(features: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """A text's vector [B, 2·F]: the largest and the mean value of each feature [B, T, F]; zero without tokens."""
+        if features.shape[1] == 0:
+            return features.new_zeros(features.shape[0], 2 * features.shape[2])
+        if attention_mask is None:
+            return torch.cat([features.amax(1), features.mean(1)], dim=1)
+        mask = attention_mask.bool()[..., None]
+        largest = features.masked_fill(~mask, torch.finfo(features.dtype).min).amax(1)
+        mean = (features * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return torch.cat([largest * mask.any(1), mean], dim=1)
+
     def features(self, input_ids, attention_mask, elmo_layers, **inputs) -> tuple[Tensor, tuple | None]:
         """The task's vector per token [B, T, F], and the language model's layers.
 
@@ -506,6 +517,11 @@ class ELMoForTask(ELMoPreTrainedModel):
             features = torch.cat([features, self.dropout(mixes[1])], dim=2)
         return features, layers
 
+    def share_of_penalty(self, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        """The penalty on the mixes; of accumulated batches each bears the share of its labels."""
+        counted = labels.ne(IGNORED).sum()
+        return mean_of(counted * self.model.mix_penalty(), counted, num_items_in_batch)
+
     def states_if_asked(self, layers: tuple, output_hidden_states: bool | None) -> tuple | None:
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -526,18 +542,6 @@ class ELMoForSequenceClassification(ELMoForTask):
         self.score = nn.Linear(2 * self.features_size, config.num_labels)
         self.post_init()
         refuse_smoothing(self)
-
-    @staticmethod
-    def summary(features: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """[B, T, F] -> [B, 2·F], zero where a row has no token."""
-        if features.shape[1] == 0:
-            return features.new_zeros(features.shape[0], 2 * features.shape[2])
-        if attention_mask is None:
-            return torch.cat([features.amax(1), features.mean(1)], dim=1)
-        mask = attention_mask.bool()[..., None]
-        largest = features.masked_fill(~mask, torch.finfo(features.dtype).min).amax(1)
-        mean = (features * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return torch.cat([largest * mask.any(1), mean], dim=1)
 
     @can_return_tuple
     def forward(
@@ -563,13 +567,11 @@ class ELMoForSequenceClassification(ELMoForTask):
             check_terms(num_items_in_batch, mix_l2=self.config.mix_l2)
         else:
             loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
-            # an accumulated batch bears its share of the penalty
-            rows, counted = len(labels), labels.ne(IGNORED).sum()
-            loss = loss + mean_of(rows * self.model.mix_penalty(), rows, num_items_in_batch, counted)
+            loss = loss + self.share_of_penalty(labels, num_items_in_batch)
         return SequenceClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
 
 
-class ELMoForTokenClassification(ELMoForTask):
+class ELMoForTokenClassification(LabelsTokens, ELMoForTask):
     """Labels every token, each by itself or, with `use_crf`, all tokens of a sentence together.
 
     With `use_crf`, `logits` are the scores of single tokens, and `decode` gives the best labels of the sentence.
@@ -578,7 +580,7 @@ class ELMoForTokenClassification(ELMoForTask):
     def __init__(self, config: ELMoConfig):
         super().__init__(config)
         self.classifier = nn.Linear(self.features_size, config.num_labels)
-        self.crf = ConditionalRandomField(config.num_labels) if config.use_crf else None
+        self.crf = self.new_chain()
         self.post_init()
 
     @can_return_tuple
@@ -600,51 +602,12 @@ class ELMoForTokenClassification(ELMoForTask):
             input_ids, attention_mask, elmo_layers, char_ids=char_ids, inputs_embeds=inputs_embeds
         )
         logits = self.classifier(features)
-        loss = None
+        loss = self.label_loss(logits, labels, num_items_in_batch, smoothing)
         if labels is None:
-            check_terms(num_items_in_batch, mix_l2=self.config.mix_l2, use_crf=self.config.use_crf)
+            check_terms(num_items_in_batch, mix_l2=self.config.mix_l2)
         else:
-            scored = labels != IGNORED
-            count = scored.sum()
-            if self.crf is None:
-                loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
-            else:
-                loss = mean_of(self.chain_loss(logits, labels, scored, smoothing), count, num_items_in_batch)
-            # an accumulated batch bears its share of the penalty
-            loss = loss + mean_of(count * self.model.mix_penalty(), count, num_items_in_batch)
+            loss = loss + self.share_of_penalty(labels, num_items_in_batch)
         return TokenClassifierOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))
-
-    def chain_loss(self, logits: Tensor, labels: Tensor, scored: Tensor, smoothing: float) -> Tensor:
-        """Sum of −log p of each sentence's sequence of labels.
-
-        Raises:
-            ValueError: label smoothing, which is not defined for sequences of labels.
-        """
-        if smoothing:
-            raise ValueError(
-                f"label_smoothing_factor is {smoothing}, but use_crf is True, which scores whole sequences of "
-                "labels: set one of them to 0 and False"
-            )
-        check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
-        order, lengths = self.chain(scored)
-        return -self.crf(reorder_time(logits, order), labels.gather(1, order).clamp(min=0), lengths).sum()
-
-    @staticmethod
-    def chain(mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Index [B, T] that moves the tokens of `mask` to each row's front, and their number [B]."""
-        return mask.int().argsort(dim=1, descending=True, stable=True), mask.sum(1)
-
-    def decode(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The best labels [B, T] for `logits` [B, T, num_labels]; −100 where `mask` [B, T] is 0.
-
-        `mask` marks the tokens that have a label. Exclude sentence marks (for example by `labels != -100`), which are
-        not part of the chain.
-        """
-        if self.crf is None:
-            return logits.argmax(2).masked_fill(~mask.bool(), IGNORED)
-        order, lengths = self.chain(mask.bool())
-        labels = self.crf(reorder_time(logits, order), None, lengths)
-        return labels.gather(1, order.argsort(1)).masked_fill(~mask.bool(), IGNORED)
 
 
 class ELMoForQuestionAnswering(ELMoForTask):
@@ -681,9 +644,55 @@ class ELMoForQuestionAnswering(ELMoForTask):
         if start_positions is not None and end_positions is not None:
             counts = num_items_in_batch, num_ends_in_batch
             loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
-            # an accumulated batch bears its share of the penalty
-            count = answer_labels(start_positions, start_logits.shape[1]).ne(IGNORED).sum()
-            loss = loss + mean_of(count * self.model.mix_penalty(), count, num_items_in_batch)
+            labels = answer_labels(start_positions, start_logits.shape[1])
+            loss = loss + self.share_of_penalty(labels, num_items_in_batch)
         return QuestionAnsweringModelOutput(
             loss, start_logits, end_logits, self.states_if_asked(layers, output_hidden_states)
         )
+
+
+class ELMoForMultipleChoice(ELMoForTask):
+    """Scores each choice, read after its question, by the largest and the mean value of each feature."""
+
+    def __init__(self, config: ELMoConfig):
+        super().__init__(config)
+        self.scorer = nn.Linear(2 * self.features_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        elmo_layers: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
+        **kwargs,
+    ) -> MultipleChoiceModelOutput:
+        """Scores [B, C] of the C choices, char_ids [B, C, T, K]; with `labels` [B] the loss.
+
+        Raises:
+            ValueError: the inputs have no dimension for the choices.
+        """
+        mask = in_rows(attention_mask, 2)
+        features, layers = self.features(
+            in_rows(input_ids, 2),
+            mask,
+            in_rows(elmo_layers, 4),
+            char_ids=in_rows(char_ids, 3),
+            inputs_embeds=in_rows(inputs_embeds, 3),
+        )
+        shape = choices_in(
+            input_ids=input_ids, char_ids=char_ids, inputs_embeds=inputs_embeds, elmo_layers=elmo_layers
+        )
+        logits = self.scorer(self.summary(features, mask)).view(shape)
+        loss = choice_loss(logits, labels, num_items_in_batch, smoothing)
+        if loss is None:
+            check_terms(num_items_in_batch, mix_l2=self.config.mix_l2)
+        else:
+            loss = loss + self.share_of_penalty(labels, num_items_in_batch)
+        return MultipleChoiceModelOutput(loss, logits, self.states_if_asked(layers, output_hidden_states))

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
     MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
@@ -24,13 +25,15 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .cache_argument import CACHE_FIELD, takes_cache
-from .classification import classification_loss, refuse_smoothing, vectors_at_last_token
+from .choices import choice_loss, choices_in, in_rows
+from .classification import classification_loss, refuse_smoothing, span_loss, vectors_at_last_token
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
 from .inputs import IGNORED, embed_inputs
 from .loss_terms import check_terms
-from .losses import mean_cross_entropy, mean_of, next_token_loss, shifts_labels
+from .losses import mean_of, next_token_loss, shifts_labels
 from .reading import read_texts
+from .token_labels import LabelsTokens
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
 
@@ -284,11 +287,6 @@ def language_model_losses(vectors: Tensor, ids: Tensor, mask: Tensor | None, sco
     return losses.new_zeros(len(ids)).index_add(0, row, losses / row.bincount(minlength=len(ids))[row])
 
 
-def in_rows(x: Tensor | None, dimensions: int) -> Tensor | None:
-    """Flattens a tensor with one extra dimension, the texts of an example, so that each text is a row."""
-    return x.flatten(0, 1) if isinstance(x, Tensor) and x.dim() == dimensions + 1 else x
-
-
 class GPTForSequenceClassification(GPTWithClassifier):
     """GPT that classifies a text, or a pair of texts, by the vector at its last token (section 3.2)."""
 
@@ -359,17 +357,16 @@ class GPTForMultipleChoice(GPTWithClassifier):
         outputs, vectors, lm_loss = self.read_to_the_end(
             input_ids, attention_mask, inputs_embeds, labels, num_items_in_batch, kwargs
         )
-        if vectors.dim() != 3:
-            raise ValueError(f"input_ids must have shape [batch, choices, time], not {list(input_ids.shape)}")
+        choices_in(input_ids=input_ids, inputs_embeds=inputs_embeds)
         kept = self.dropout(torch.ones_like(vectors[:, :1]))  # [B, 1, D]
         logits = self.scorer(vectors * kept).squeeze(2)  # [B, C]
-        loss = None
-        if labels is not None:
-            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing) + lm_loss
+        loss = choice_loss(logits, labels, num_items_in_batch, smoothing)
+        if loss is not None:
+            loss = loss + lm_loss
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
-class GPTForTokenClassification(GPTPreTrainedModel):
+class GPTForTokenClassification(LabelsTokens, GPTPreTrainedModel):
     """GPT that labels every token by its vector, which sees only the tokens before it."""
 
     def __init__(self, config: GPTConfig):
@@ -377,6 +374,7 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         self.model = GPTModel(config)
         self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.crf = self.new_chain()
         self.post_init()
 
     @can_return_tuple
@@ -394,7 +392,43 @@ class GPTForTokenClassification(GPTPreTrainedModel):
         options = kwargs | {"use_cache": False}
         outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None
-        if labels is not None:
-            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+        loss = self.label_loss(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+
+
+class GPTForQuestionAnswering(GPTPreTrainedModel):
+    """GPT that marks the first and last token of an answer; the question stands before the text, to be seen."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__(config)
+        self.model = GPTModel(config)
+        self.dropout = Dropout(config.classifier_dropout)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+        refuse_smoothing(self)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        num_ends_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """Scores [B, T] of each token as the answer's first and last; with both positions [B] the loss.
+
+        A position outside the text (truncation cut off the answer) is not scored.
+        """
+        options = kwargs | {"use_cache": False}
+        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
+        start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(2)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            counts = num_items_in_batch, num_ends_in_batch
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
+        return QuestionAnsweringModelOutput(loss, start_logits, end_logits, outputs.hidden_states, outputs.attentions)

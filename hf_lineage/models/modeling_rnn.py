@@ -14,20 +14,24 @@ from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
-from .classification import classification_loss, refuse_smoothing, vectors_at_last_token
+from .choices import choice_loss, choices_in, in_rows
+from .classification import classification_loss, refuse_smoothing, span_loss, vectors_at_last_token
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .inputs import IGNORED
 from .loss_terms import check_terms
-from .losses import mean_cross_entropy, next_token_loss, shifts_labels
+from .losses import next_token_loss, shifts_labels
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
 from .recurrent_layers import RecurrentCell, RecurrentLayer, to_front, to_places
 from .recurrent_state import keep_states, read_texts, states_of
+from .token_labels import LabelsTokens
 
 
 class Dropout(nn.Module):
@@ -277,8 +281,8 @@ class GRUForCausalLM(RNNForCausalLM, GenerationMixin):
     model_class = GRUModel
 
 
-class RNNForSequenceClassification(RecurrentPreTrainedModel):
-    """Recurrent model that labels a text by the vector after its last token, in each direction."""
+class RecurrentModelForTask(RecurrentPreTrainedModel):
+    """What the heads without a language model share: the model, and dropout on its vectors."""
 
     config_class = RNNConfig
     model_class = RNNModel
@@ -287,9 +291,9 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         super().__init__(config)
         self.model = self.model_class(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.output_size, config.num_labels)
-        self.post_init()
-        refuse_smoothing(self)
+
+    def read(self, input_ids, attention_mask, inputs_embeds, options: dict) -> RecurrentModelOutput:
+        return self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options | {"use_cache": False})
 
     def summary(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         """x [B, T, D] -> [B, D]: the forward vector of the last token and the backward vector of the first."""
@@ -298,6 +302,16 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         first = vectors_at_last_token(x.flip(1), None if attention_mask is None else attention_mask.flip(1))
         forward_half = self.config.direction_sizes[-1]
         return torch.cat([last[:, :forward_half], first[:, forward_half:]], dim=1)
+
+
+class RNNForSequenceClassification(RecurrentModelForTask):
+    """Recurrent model that labels a text by the vector after its last token, in each direction."""
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.classifier = nn.Linear(config.output_size, config.num_labels)
+        self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(
@@ -309,8 +323,7 @@ class RNNForSequenceClassification(RecurrentPreTrainedModel):
         **kwargs,
     ) -> SequenceClassifierOutput:
         """Scores [B, num_labels] of each text; with `labels` [B] the loss (regression if num_labels is 1)."""
-        options = kwargs | {"use_cache": False}
-        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
+        outputs = self.read(input_ids, attention_mask, inputs_embeds, kwargs)
         logits = self.classifier(self.dropout(self.summary(outputs.last_hidden_state, attention_mask)))
         loss = classification_loss(logits, labels, self.config, **kwargs) if labels is not None else None
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states)
@@ -330,17 +343,13 @@ class GRUForSequenceClassification(RNNForSequenceClassification):
     model_class = GRUModel
 
 
-class RNNForTokenClassification(RecurrentPreTrainedModel):
+class RNNForTokenClassification(LabelsTokens, RecurrentModelForTask):
     """Recurrent model that labels every token by its vector."""
-
-    config_class = RNNConfig
-    model_class = RNNModel
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
-        self.model = self.model_class(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.output_size, config.num_labels)
+        self.crf = self.new_chain()
         self.post_init()
 
     @can_return_tuple
@@ -355,12 +364,9 @@ class RNNForTokenClassification(RecurrentPreTrainedModel):
         **kwargs,
     ) -> TokenClassifierOutput:
         """Scores [B, T, num_labels] of each token; with `labels` [B, T] (−100 = not scored) the loss."""
-        options = kwargs | {"use_cache": False}
-        outputs = self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options)
+        outputs = self.read(input_ids, attention_mask, inputs_embeds, kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None
-        if labels is not None:
-            loss = mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+        loss = self.label_loss(logits, labels, num_items_in_batch, smoothing)
         return TokenClassifierOutput(loss, logits, outputs.hidden_states)
 
 
@@ -373,6 +379,98 @@ class LSTMForTokenClassification(RNNForTokenClassification):
 
 class GRUForTokenClassification(RNNForTokenClassification):
     """RNNForTokenClassification with GRU cells."""
+
+    config_class = GRUConfig
+    model_class = GRUModel
+
+
+class RNNForMultipleChoice(RecurrentModelForTask):
+    """Recurrent model that scores each choice, read after its question, by the vector after its last token."""
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.scorer = nn.Linear(config.output_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs,
+    ) -> MultipleChoiceModelOutput:
+        """Scores [B, C] of the C choices [B, C, T]; with `labels` [B] the loss.
+
+        Raises:
+            ValueError: the inputs have no dimension for the choices.
+        """
+        mask = in_rows(attention_mask, 2)
+        outputs = self.read(in_rows(input_ids, 2), mask, in_rows(inputs_embeds, 3), kwargs)
+        shape = choices_in(input_ids=input_ids, inputs_embeds=inputs_embeds)
+        logits = self.scorer(self.dropout(self.summary(outputs.last_hidden_state, mask))).view(shape)
+        return MultipleChoiceModelOutput(choice_loss(logits, labels, **kwargs), logits, outputs.hidden_states)
+
+
+class LSTMForMultipleChoice(RNNForMultipleChoice):
+    """RNNForMultipleChoice with LSTM cells."""
+
+    config_class = LSTMConfig
+    model_class = LSTMModel
+
+
+class GRUForMultipleChoice(RNNForMultipleChoice):
+    """RNNForMultipleChoice with GRU cells."""
+
+    config_class = GRUConfig
+    model_class = GRUModel
+
+
+class RNNForQuestionAnswering(RecurrentModelForTask):
+    """Recurrent model that marks the first and the last token of an answer, each by its vector."""
+
+    def __init__(self, config: RecurrentConfig):
+        super().__init__(config)
+        self.qa_outputs = nn.Linear(config.output_size, 2)
+        self.post_init()
+        refuse_smoothing(self)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        num_ends_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """Scores [B, T] of each token as the answer's first and last; with both positions [B] the loss.
+
+        A position outside the text (truncation cut off the answer) is not scored.
+        """
+        outputs = self.read(input_ids, attention_mask, inputs_embeds, kwargs)
+        start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(2)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            counts = num_items_in_batch, num_ends_in_batch
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
+        return QuestionAnsweringModelOutput(loss, start_logits, end_logits, outputs.hidden_states)
+
+
+class LSTMForQuestionAnswering(RNNForQuestionAnswering):
+    """RNNForQuestionAnswering with LSTM cells."""
+
+    config_class = LSTMConfig
+    model_class = LSTMModel
+
+
+class GRUForQuestionAnswering(RNNForQuestionAnswering):
+    """RNNForQuestionAnswering with GRU cells."""
 
     config_class = GRUConfig
     model_class = GRUModel

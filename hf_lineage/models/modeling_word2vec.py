@@ -13,15 +13,22 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, pad
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    MultipleChoiceModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .choices import choice_loss, choices_in, in_rows
 from .classification import classification_loss, refuse_smoothing
 from .configuration_word2vec import Word2VecConfig
 from .inputs import embed_inputs, is_exported
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
+from .token_labels import LabelsTokens
 
 
 @dataclass
@@ -328,3 +335,66 @@ class Word2VecForSequenceClassification(Word2VecPreTrainedModel):
         if labels is not None:
             loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
         return SequenceClassifierOutput(loss, logits, outputs.hidden_states)
+
+
+class Word2VecForTokenClassification(LabelsTokens, Word2VecPreTrainedModel):
+    """Labels every word by its own vector alone; only a chain (`use_crf`) looks at its neighbours."""
+
+    def __init__(self, config: Word2VecConfig):
+        super().__init__(config)
+        self.model = Word2VecModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.crf = self.new_chain()
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """Scores [B, T, num_labels] of each word; with `labels` [B, T] (−100 = not scored) the loss."""
+        outputs = self.model(input_ids, attention_mask, inputs_embeds, **kwargs)
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = self.label_loss(logits, labels, num_items_in_batch, smoothing)
+        return TokenClassifierOutput(loss, logits, outputs.hidden_states)
+
+
+class Word2VecForMultipleChoice(Word2VecPreTrainedModel):
+    """Scores each choice, together with its question, by the mean of the word vectors."""
+
+    def __init__(self, config: Word2VecConfig):
+        super().__init__(config)
+        self.model = Word2VecModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.scorer = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        smoothing: float = 0.0,
+        **kwargs,
+    ) -> MultipleChoiceModelOutput:
+        """Scores [B, C] of the C choices [B, C, T]; with `labels` [B] the loss.
+
+        Raises:
+            ValueError: the inputs have no dimension for the choices.
+        """
+        mask = in_rows(attention_mask, 2)
+        outputs = self.model(in_rows(input_ids, 2), mask, in_rows(inputs_embeds, 3), **kwargs)
+        shape = choices_in(input_ids=input_ids, inputs_embeds=inputs_embeds)
+        logits = self.scorer(self.dropout(mean_of_words(outputs.last_hidden_state, mask))).view(shape)
+        loss = choice_loss(logits, labels, num_items_in_batch, smoothing)
+        return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states)

@@ -11,7 +11,7 @@ from hf_lineage.training.schedules import flat_then_decay, inverse_time, noam
 from hf_lineage.training.tbptt import TruncatedBPTTTrainer
 from hf_lineage.training.trainer import LineageTrainer
 from hf_lineage.training.training_arguments import LineageTrainingArguments
-from hf_lineage.training.transfer import with_new_head
+from hf_lineage.training.transfer import Transfer, load_for_task, with_new_head
 from hf_lineage.training.translation_trainer import TranslationTrainer, TranslationTrainingArguments
 from hf_lineage.training.word2vec import Word2VecTrainer
 from hf_lineage.training.word2vec_fast import FastPath
@@ -27,6 +27,7 @@ __all__ = [
     "NonMonotonicAverage",
     "Results",
     "RunFacts",
+    "Transfer",
     "TranslationTrainer",
     "TranslationTrainingArguments",
     "TruncatedBPTTTrainer",
@@ -38,6 +39,7 @@ __all__ = [
     "last_complete_checkpoint",
     "last_lines",
     "load_average",
+    "load_for_task",
     "noam",
     "page_command",
     "prepare_output_dir",

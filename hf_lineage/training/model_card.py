@@ -28,6 +28,8 @@ TASKS = {
     "ForConditionalGeneration": "translation",
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMultipleChoice": "multiple-choice",
 }
 LIBRARIES = ("hf_lineage", "transformers", "torch", "tokenizers", "datasets")
 # of a split's entries these are counts, times and sums, no scores
@@ -41,6 +43,9 @@ NO_SCORES = (
     "steps_per",
     "model_preparation",
     "frequency_nll",
+    "questions",
+    "rows",
+    "texts_in_several_rows",
 )
 
 
@@ -72,7 +77,7 @@ def code_for(model: PreTrainedModel, name: str, sample: str | dict) -> list[str]
     task = task_of(model)
     # in double quotes, so that a shell takes the code in single ones
     name, sample = (json.dumps(one, ensure_ascii=False) for one in (name, sample))
-    if model.config.model_type == "lineage_word2vec":
+    if model.config.model_type == "lineage_word2vec" and task == "feature-extraction":
         opened = f"AutoModel.from_pretrained({name}), AutoTokenizer.from_pretrained({name})"
         return [
             "import hf_lineage",

@@ -29,6 +29,7 @@ from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
 from hf_lineage.training.training_arguments import LineageTrainingArguments
+from hf_lineage.training.transfer import GradualUnfreezing, Transfer
 
 
 # leftovers of a save in another number of files
@@ -138,7 +139,8 @@ class LineageTrainer(Trainer):
     Checkpoints are sealed (`last_complete_checkpoint` finds the newest whole one), and a run with other settings
     refuses them. The trainer tells an `EpochDataset` its epoch, can decay the learning rate by epoch or with time, and
     can average weights. It counts what the model scores in an update, so that 1 process x batch 8, 2 x 4 and 4
-    accumulated batches of 2 train the same model.
+    accumulated batches of 2 train the same model. `transfer` says which weights of a pretrained model learn, and at
+    which rates.
 
     Raises:
         ValueError: a setting that this trainer or the model's loss would ignore.
@@ -151,9 +153,10 @@ class LineageTrainer(Trainer):
     # whether the trainer supports `sum_over_time`
     sums_over_time = False
 
-    def __init__(self, model, args, *others, **kwargs):
+    def __init__(self, model, args, *others, transfer: Transfer | None = None, **kwargs):
         # Trainer turns the cache off in training, even for a model without one, and would save that setting
         self.saved_use_cache = getattr(model.config, "use_cache", False)
+        self.transfer = transfer
         self.other_numbers: dict[str, torch.Tensor] = {}
         # whether the model's own loss smooths labels and takes exact numbers of items
         self.is_station = model.config.model_type.startswith("lineage_")
@@ -165,6 +168,8 @@ class LineageTrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         finally:
             args.label_smoothing_factor = smoothing
+        if transfer is not None and transfer.mode == "gradual":
+            self.add_callback(GradualUnfreezing(transfer))
         if self.args.sum_over_time and not self.sums_over_time:
             raise ValueError(
                 f"sum_over_time is for truncated BPTT and for translation; {type(self).__name__} takes the mean"
@@ -254,6 +259,7 @@ class LineageTrainer(Trainer):
             "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
             "training_examples": len(self.train_dataset) if isinstance(self.train_dataset, Sized) else None,
             "average_after": self.args.average_after,
+            "transfer": None if self.transfer is None else self.transfer.identity(),
         }
 
     def updates_per_epoch(self) -> int:
@@ -425,6 +431,13 @@ class LineageTrainer(Trainer):
             )
             self.unlabelled_updates = 0
         super().log(logs, *args, **kwargs)
+
+    def create_optimizer(self, *args, **kwargs):
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if is_new and self.transfer is not None:
+            self.transfer.split_groups(optimizer)
+        return optimizer
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if self.lr_scheduler is not None:

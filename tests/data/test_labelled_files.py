@@ -158,3 +158,38 @@ def test_what_no_text_may_hold_is_named(tmp_path, text):
     (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n{{"text": {text}}}')
     with pytest.raises(CorpusError, match=r"a\.jsonl, line 2: .*'text'"):
         read_labelled_file(tmp_path / "a.jsonl").texts("text")
+
+
+CONLLU = """# sent_id = 1
+# text = Don't go.
+1-2\tDon't\t_\t_\t_\t_\t_\t_\t_\t_
+1\tDo\tdo\tAUX\tVBP\t_\t3\taux\t_\t_
+2\tn't\tnot\tPART\tRB\t_\t3\tadvmod\t_\t_
+3\tgo\tgo\tVERB\tVB\t_\t0\troot\t_\t_
+3.1\tsomewhere\tsomewhere\tADV\tRB\t_\t_\t_\t_\t_
+
+1\t#\t#\tSYM\t$\t_\t0\troot\t_\t_
+"""
+
+
+def test_universal_dependencies(tmp_path):
+    (tmp_path / "dev.conllu").write_text(CONLLU)
+    rows = read_labelled(tmp_path)["validation"]
+    assert rows.texts("tokens") == [["Do", "n't", "go"], ["#"]]
+    assert rows.column("upos") == [["AUX", "PART", "VERB"], ["SYM"]]
+    assert rows.place(1).endswith("dev.conllu, line 9")
+    (tmp_path / "dev.conllu").write_text(CONLLU + "2 and AUX\n")
+    with pytest.raises(CorpusError, match=r"dev\.conllu, line 10: 1 columns.*10 separated by tabs"):
+        read_labelled(tmp_path)
+
+
+def test_columns_of_conll(tmp_path):
+    path = tmp_path / "train.conll"
+    path.write_text("-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\n\n\n# NN O\n")
+    rows = read_labelled_file(path)
+    assert rows.column_names == ["tokens", "column 2", "tags"]
+    assert rows.column("tags") == [["B-ORG", "O"], ["O"]]
+    assert rows.texts("tokens")[1] == ["#"]
+    path.write_text("EU NNP B-ORG\nrejects O\n")
+    with pytest.raises(CorpusError, match=r"train\.conll, line 2: 2 columns.*3"):
+        read_labelled_file(path)

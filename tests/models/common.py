@@ -22,6 +22,7 @@ from tests.models.common_outputs import OutputTests
 from tests.models.common_padding import PaddingTests
 from tests.models.common_pipelines import PipelineTests
 from tests.models.common_table import (
+    BIASES,
     Distribution,
     assert_same_gradients,
     assert_same_state,
@@ -37,6 +38,7 @@ from tests.models.common_training import TrainingTests
 
 
 __all__ = [
+    "BIASES",
     "Distribution",
     "ModelTests",
     "assert_same_gradients",

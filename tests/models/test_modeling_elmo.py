@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 from hf_lineage import (
     ELMoConfig,
+    ELMoForMultipleChoice,
     ELMoForPreTraining,
     ELMoForSequenceClassification,
     ELMoForTokenClassification,
@@ -21,7 +22,7 @@ from hf_lineage.models.cache_argument import cache_of
 from hf_lineage.models.elmo_layers import CharacterCNN, ScalarMix
 from hf_lineage.models.output_layers import sampled_softmax_loss
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
-from tests.models.common import Distribution, ModelTests, constant, main_output, normal, uniform
+from tests.models.common import BIASES, Distribution, ModelTests, constant, main_output, normal, uniform
 
 
 SIZES = {
@@ -36,6 +37,7 @@ SIZES = {
     "dropout": 0.0,
     "elmo_dropout": 0.0,
 }
+CHOICE = "AutoModelForMultipleChoice"
 WORDS = {**SIZES, "token_layer": "words"}
 
 
@@ -52,12 +54,12 @@ class OpenForgetGate(Distribution):
 class ELMoTests(ModelTests):
     config_class = ELMoConfig
     no_attention = "recurrent models have no attention"
-    without_effect = {"qa_outputs.bias": "it is the same for all tokens, among which the softmax chooses"}
 
     def inputs(self, head, batch=4, length=7):
         ids = super().inputs(head, batch, length)["input_ids"]
-        # nor do two end with the same, from which the backward model begins
-        ids[:, -1:] = (torch.arange(batch)[:, None] + 7) % 60
+        if head != CHOICE:
+            # nor do two end with the same, from which the backward model begins
+            ids[:, -1:] = (torch.arange(batch)[:, None] + 7) % 60
         return {"input_ids": ids}
 
     def test_accumulated_gradients_are_those_of_the_whole_batch(self, trained_head, tmp_path):
@@ -76,8 +78,6 @@ class ELMoTests(ModelTests):
 
     def labels(self, head, inputs):
         ids = self.word_ids(inputs)
-        if head == "AutoModelForQuestionAnswering":
-            return {"start_positions": ids[:, 0] % 5, "end_positions": ids[:, 0] % 7}
         if head == "AutoModelForPreTraining":
             return {"labels": ids.clone()}
         return super().labels(head, {self.token_input: ids})
@@ -86,11 +86,7 @@ class ELMoTests(ModelTests):
         return {
             "AutoModel": (batch, length, config.output_size),
             "AutoModelForPreTraining": (batch, length, config.vocab_size),
-            "AutoModelForQuestionAnswering": (batch, length),
         }.get(head) or super().expected_shape(head, config, batch, length)
-
-    def at_tokens(self, output, row, positions):
-        return output[row, positions] if output.shape[:2] == (4, 7) else output[row]
 
     def initialization(self, name, config):
         part, kind = name.rsplit(".", 2)[-2:]
@@ -115,17 +111,18 @@ class ELMoTests(ModelTests):
         if "mixes" in name or "crf" in name or kind == "bias":
             return constant(0.0)
         features = 2 * config.task_size
-        read = {"lm_head": projection, "qa_outputs": features, "classifier": features, "score": 2 * features}
+        read = {"lm_head": projection, "qa_outputs": features, "classifier": features}
+        read |= {"score": 2 * features, "scorer": 2 * features}
         return normal(read.get(part, config.num_filters) ** -0.5)
 
     def test_hidden_states(self, head):
         """The layers from the token vectors up; a base model's main output is their mix."""
         model, inputs = self.model(head), self.inputs(head)
         states = model(**inputs, output_hidden_states=True).hidden_states
-        base = model.base_model(**inputs)
+        base = model.base_model(**self.in_rows(inputs))
         assert len(states) == len(base.hidden_states) == 3
         for state, expected in zip(states, base.hidden_states, strict=True):
-            assert state.shape == (4, 7, 16)
+            assert state.shape == base.last_hidden_state.shape
             assert torch.equal(state, expected)
         assert torch.equal(states[0][..., :8], states[0][..., 8:])
         torch.testing.assert_close(base.last_hidden_state, sum(states) / 3)
@@ -139,7 +136,7 @@ class ELMoTests(ModelTests):
                 assert not parameter.requires_grad
             else:
                 assert parameter.grad.isfinite().all(), name
-                assert parameter.grad.abs().max() > 0 or name.endswith(tuple(self.without_effect)), name
+                assert parameter.grad.abs().max() > 0 or name.endswith(tuple(BIASES)), name
 
     def test_outputs_over_padding_are_zero(self, side):
         inputs, _ = self.padded(self.inputs("AutoModel"), [7, 5, 2, 0], side)
@@ -191,6 +188,9 @@ class TestELMoCharacters(ELMoTests):
     def word_ids(self, inputs):
         return inputs["char_ids"][..., 1] - 1
 
+    def in_rows(self, inputs):
+        return inputs
+
     def padded(self, inputs, lengths, side):
         mask, kept = super().padded({"char_ids": inputs["char_ids"][..., 0]}, lengths, side)
         return {**inputs, "attention_mask": mask["attention_mask"]}, kept
@@ -227,6 +227,14 @@ class TestELMoCharacters(ELMoTests):
     def test_resizing_is_refused(self):
         with pytest.raises(ValueError, match="token_layer"):
             self.model("AutoModel").resize_token_embeddings(70)
+
+    def test_choices_are_read_one_by_one(self):
+        model, (first, second) = self.model(CHOICE), (self.inputs("AutoModel")["char_ids"] for _ in range(2))
+        both = model(char_ids=torch.stack([first, second], dim=1)).logits
+        for choice, ids in enumerate((first, second)):
+            torch.testing.assert_close(model(char_ids=ids[:, None]).logits[:, 0], both[:, choice])
+        with pytest.raises(ValueError, match=r"char_ids.*\[batch, choices, time, characters\].*\[4, 7, 50\]"):
+            model(char_ids=first)
 
     def test_token_vectors_may_be_kept(self, head):
         """A vocabulary's vectors, computed once, stand for its characters."""
@@ -472,6 +480,13 @@ def test_penalty_is_the_weights_squared_length():
     ids, labels = torch.randint(60, (2, 5)), torch.tensor([0, 1])
     without, with_penalty = (model.eval()(ids, labels=labels).loss for model in models)
     assert (with_penalty - without).item() == pytest.approx(0.5 * 3 * 4.0, rel=1e-5)
+
+
+def test_choices_of_kept_layers():
+    model = ELMoForMultipleChoice(config()).eval()
+    ids, mask = torch.randint(60, (2, 3, 5)), torch.tensor([[[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]]] * 2)
+    kept = torch.stack(model.model(ids.flatten(0, 1), mask.flatten(0, 1)).hidden_states, dim=2).unflatten(0, (2, 3))
+    torch.testing.assert_close(model(attention_mask=mask, elmo_layers=kept).logits, model(ids, mask).logits)
 
 
 @pytest.mark.parametrize("head", [ELMoForSequenceClassification, ELMoForTokenClassification])

@@ -61,8 +61,11 @@ def test_pairs_on_bert(labelled, tmp_path, tiny_tokenizer):
     model = saved(tmp_path / "bert", "BERT", tiny_tokenizer)
     results = run(labelled, model, tmp_path / "tuned", max_steps=6)
     assert {"accuracy", "f1", "matthews_correlation", "loss"} <= set(results["test"])
+    # half of the pairs are the same
+    assert results["test"]["floors"]["majority"]["accuracy"] == 0.5
+    assert 0 <= results["test"]["floors"]["TF-IDF"]["accuracy"] <= 1
     tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
-    assert results["learning_parameters"] == tuned.num_parameters()
+    assert results["parameters"]["learning"] == tuned.num_parameters()
     answer = pipeline("text-classification", model=str(tmp_path / "tuned"), device="cpu")(
         {"text": "The dog.", "text_pair": "The dog."}
     )
@@ -71,7 +74,7 @@ def test_pairs_on_bert(labelled, tmp_path, tiny_tokenizer):
     settings = {"label_field": "score", "problem_type": "regression"}
     results = run(labelled, model, tmp_path / "frozen", max_steps=2, transfer="frozen", **settings)
     assert set(results["test"]) >= {"pearson", "spearman"}
-    assert results["learning_parameters"] == 16 + 1
+    assert results["parameters"]["learning"] == 16 + 1
     before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "frozen" / "model.safetensors")
     assert all(after[f"bert.{name}"].equal(tensor) for name, tensor in before.items())
 
@@ -147,17 +150,18 @@ def test_a_model_of_three_classes_learns_two_and_says_so(run_here, tmp_path, tin
     assert "label: 2 classes (0, 1) from the column's numbers, which are all whole" in out
     assert "accuracy" in results["validation"]
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.num_labels == 2
-    results = run_here(tmp_path / "out", problem_type="regression", **settings)
+    results = run_here(tmp_path / "numbers", problem_type="regression", **settings)
     assert results["problem_type"] == "regression"
     assert "pearson" in results["validation"]
-    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.problem_type == "regression"
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "numbers").config.problem_type == "regression"
 
 
-def test_files_and_data_set_exclude_each_other(run_here, tmp_path):
-    with pytest.raises(ValueError, match="dataset.*train_file.*validation_file"):
-        run_here(tmp_path, model_name_or_path="x", train_file="x.csv")
-    with pytest.raises(ValueError, match="dataset.*train_file.*both"):
-        run_here(tmp_path, model_name_or_path="x", train_file="x.csv", dataset="y")
+@pytest.mark.parametrize(("other", "named"), [({}, "validation_file"), ({"dataset": "y"}, "both")])
+def test_files_and_data_set_exclude_each_other(run_here, tmp_path, capsys, other, named):
+    with pytest.raises(SystemExit):
+        run_here(tmp_path, model_name_or_path="x", train_file="x.csv", **other)
+    message = capsys.readouterr().err
+    assert all(name in message for name in ("dataset", "train_file", named))
 
 
 @pytest.mark.recipe
@@ -212,5 +216,5 @@ def test_elmo_of_characters_with_more_words_than_characters(labelled, tmp_path, 
     changed = {name for name in before if name in after and not before[name].equal(after[name])}
     assert changed == {"model.mixes.0.weights", "model.mixes.0.gamma"}
     tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "frozen")
-    assert results["learning_parameters"] == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    assert results["parameters"]["learning"] == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     assert tuned.config.vocab_size == len(tokenizer)

@@ -106,6 +106,8 @@ CASES = {
     "bilm": (("ELMo", "PreTraining"), padded(left=True, ignored=((0, 0), (4, 2)))),
     "bert-answers": (("BERT", "QuestionAnswering"), answers()),
     "elmo-answers": (("ELMo", "QuestionAnswering"), answers()),
+    "gpt-answers": (("GPT", "QuestionAnswering"), answers()),
+    "lstm-answers": (("LSTM", "QuestionAnswering"), answers()),
     "bert-pairs": (("BERT", "PreTraining"), masked_pairs()),
     "gpt-classes": (("GPT", "SequenceClassification"), classes()),
     "elmo-classes": (("ELMo", "SequenceClassification"), classes()),

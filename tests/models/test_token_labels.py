@@ -4,8 +4,11 @@ from itertools import product
 
 import pytest
 import torch
+import transformers
 
-from hf_lineage.models.elmo_crf import ConditionalRandomField
+from hf_lineage.models.token_labels import ConditionalRandomField
+from tests.models.common import assert_same_state
+from tests.models.stations import STATIONS, TABLES
 
 
 LENGTHS = [4, 1, 0, 3]
@@ -76,3 +79,61 @@ def test_nothing_to_label(chain, shape):
     emissions, lengths = torch.zeros(*shape, 3), torch.zeros(shape[0], dtype=torch.long)
     assert chain(emissions, torch.zeros(shape, dtype=torch.long), lengths).tolist() == [0.0] * shape[0]
     assert chain.decode(emissions, lengths).shape == shape
+
+
+# the heads of all stations
+
+HEAD = "AutoModelForTokenClassification"
+TAGGERS = [name for name in STATIONS if HEAD in TABLES[name].heads]
+
+
+@pytest.fixture(params=TAGGERS)
+def tagger(request):
+    """A station's table and its head with a chain whose weights are random."""
+    table = TABLES[request.param]
+    return table, table.changed_model(HEAD, use_crf=True)
+
+
+def test_every_tagger_starts_with_a_chain_of_zeros(tagger):
+    table, _ = tagger
+    model = table.model(HEAD, use_crf=True)
+    assert all((parameter == 0).all() for parameter in model.crf.parameters())
+    assert table.model(HEAD).crf is None
+
+
+def test_chain_of_every_tagger_runs_over_labelled_tokens(tagger):
+    table, model = tagger
+    inputs = table.inputs(HEAD, batch=2)
+    labels = torch.tensor([[-100, 1, -100, 2, 0, -100, 1], [0, -100, -100, -100, -100, -100, -100]])
+    outputs = model(**inputs, labels=labels)
+    total, found = 0.0, model.decode(outputs.logits, labels != -100)
+    for row in range(2):
+        scored = labels[row] != -100
+        paths, scores = all_scores(model.crf, outputs.logits[row, scored], int(scored.sum()))
+        total = (
+            total + score(model.crf, outputs.logits[row, scored], labels[row, scored].tolist()) - scores.logsumexp(0)
+        )
+        assert tuple(found[row, scored].tolist()) == paths[scores.argmax()]
+    assert (found[labels == -100] == -100).all()
+    torch.testing.assert_close(outputs.loss, -total / 5)
+    # accumulated batches divide by the labels of all of them
+    torch.testing.assert_close(model(**inputs, labels=labels, num_items_in_batch=10).loss, -total / 10)
+
+
+def test_chain_of_every_tagger_is_saved(tagger, tmp_path):
+    table, model = tagger
+    inputs = table.inputs(HEAD)
+    labels = table.labels(HEAD, inputs)
+    model.save_pretrained(tmp_path)
+    loaded = getattr(transformers, HEAD).from_pretrained(tmp_path)
+    assert_same_state(loaded, model)
+    assert torch.equal(loaded(**inputs, **labels).loss, model(**inputs, **labels).loss)
+
+
+def test_no_chain_smooths_labels_or_lacks_them(tagger):
+    table, model = tagger
+    inputs = table.inputs(HEAD)
+    with pytest.raises(ValueError, match="label_smoothing_factor is 0.1.*use_crf"):
+        model(**inputs, **table.labels(HEAD, inputs), smoothing=0.1)
+    with pytest.raises(ValueError, match="use_crf is True.*label_smoothing_factor"):
+        model(**inputs, num_items_in_batch=4)

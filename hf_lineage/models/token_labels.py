@@ -1,10 +1,16 @@
-"""A linear chain over the labels of a sentence (Lafferty et al., 2001): neighbours decide together.
+"""Labels of tokens: what the heads of all stations share, and a linear chain over the labels (Lafferty et al., 2001).
 
+In a chain neighbours decide together:
 score(y) = start[y_1] + Σ_t emissions[t, y_t] + Σ_t transitions[y_t, y_{t+1}] + end[y_T];  p(y) = exp(score(y)) / Z
 """
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
+
+from .inputs import IGNORED, check_ids
+from .loss_terms import check_terms
+from .losses import mean_cross_entropy, mean_of
 
 
 class ConditionalRandomField(nn.Module):
@@ -70,3 +76,63 @@ class ConditionalRandomField(nn.Module):
             label = came_from[t].gather(1, label[:, None])[:, 0]
             best[:, t] = label
         return best * (torch.arange(time, device=best.device) < lengths[:, None])
+
+
+class LabelsTokens:
+    """What heads that label every token share: the loss and the best labels, of single tokens or of a chain.
+
+    A head has `crf`, a ConditionalRandomField with `use_crf`, else None. With it, `logits` are the scores of single
+    tokens, and `decode` gives the best labels of the sentence.
+    """
+
+    def _init_weights(self, module):
+        if isinstance(module, ConditionalRandomField):
+            for parameter in module.parameters():
+                init.zeros_(parameter)
+        else:
+            super()._init_weights(module)
+
+    def new_chain(self) -> ConditionalRandomField | None:
+        return ConditionalRandomField(self.config.num_labels) if self.config.use_crf else None
+
+    def label_loss(
+        self, logits: Tensor, labels: Tensor | None, num_items_in_batch: Tensor | int | None = None, smoothing=0.0
+    ) -> Tensor | None:
+        """The mean loss per label of logits [B, T, C]; `labels` [B, T], −100 = not scored and no part of a chain.
+
+        Raises:
+            ValueError: a label is out of its range; label smoothing with `use_crf`, since it is not defined for
+                sequences of labels; Trainer withholds the labels of a chain.
+        """
+        if labels is None:
+            check_terms(num_items_in_batch, use_crf=self.config.use_crf)
+            return None
+        if self.crf is None:
+            return mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+        if smoothing:
+            raise ValueError(
+                f"label_smoothing_factor is {smoothing}, but use_crf is True, which scores whole sequences of "
+                "labels: set one of them to 0 and False"
+            )
+        check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
+        scored = labels != IGNORED
+        order, lengths = in_front(scored)
+        total = self.crf(logits.take_along_dim(order[..., None], 1), labels.gather(1, order).clamp(min=0), lengths)
+        return mean_of(-total.sum(), scored.sum(), num_items_in_batch)
+
+    def decode(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The best labels [B, T] for `logits` [B, T, num_labels]; −100 where `mask` [B, T] is 0.
+
+        `mask` marks the tokens that have a label. Exclude sentence marks (for example by `labels != -100`), which are
+        not part of the chain.
+        """
+        if self.crf is None:
+            return logits.argmax(2).masked_fill(~mask.bool(), IGNORED)
+        order, lengths = in_front(mask.bool())
+        labels = self.crf(logits.take_along_dim(order[..., None], 1), None, lengths)
+        return labels.gather(1, order.argsort(1)).masked_fill(~mask.bool(), IGNORED)
+
+
+def in_front(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Index [B, T] that moves the tokens of `mask` [B, T] to each row's front, and their number [B]."""
+    return mask.int().argsort(dim=1, descending=True, stable=True), mask.sum(1)

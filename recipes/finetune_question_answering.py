@@ -1,0 +1,191 @@
+"""Fine-tune any station that `AutoModelForQuestionAnswering` opens to find answers in a text.
+
+    python recipes/finetune_question_answering.py recipes/configs/finetune_question_answering.yaml \
+        --model_name_or_path runs/bert --dataset squad/ --output_dir runs/bert_squad
+    python recipes/finetune_question_answering.py recipes/configs/finetune_question_answering.yaml \
+        --model_name_or_path runs/bert_zh --dataset cmrc/ --output_dir runs/bert_cmrc --chinese true
+
+The data set is a folder with files train, validation and optionally test, a file per split (--train_file, …), or a
+name on the Hub: SQuAD's .json (v1.1 or v2.0), or rows with question, context and answers {"text", "answer_start"}.
+Answers are pieces of the text by their characters. If some questions have no answer, the threshold for an empty answer
+is searched on the validation text. After an interruption, run the same command again.
+"""
+
+from dataclasses import dataclass, field
+
+from accelerate import PartialState
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    set_seed,
+)
+from transformers import DataCollatorWithPadding as PaddingCollator
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
+from hf_lineage.data import Rows, permutation, question_rows, read_questions, splits_for_training, task_tokenizer
+from hf_lineage.files import json_text, write_json, write_text
+from hf_lineage.metrics import best_null_threshold, find_answers, score_answers, score_table
+from hf_lineage.training import (
+    LineageTrainer,
+    LineageTrainingArguments,
+    Results,
+    RunFacts,
+    last_complete_checkpoint,
+    load_for_task,
+    prepare_output_dir,
+)
+
+
+@dataclass
+class AnswerArguments:
+    """How texts are read, and which spans are answers."""
+
+    max_length: int = field(default=384, metadata={"help": "Tokens in a row of question and text."})
+    stride: int = field(default=128, metadata={"help": "Tokens by which the rows of a long text overlap."})
+    max_question_length: int = field(default=64, metadata={"help": "Tokens after which a question is cut."})
+    n_best: int = field(default=20, metadata={"help": "Answers that predictions.jsonl has for each question."})
+    max_answer_length: int = field(default=30, metadata={"help": "Tokens in the longest answer."})
+    chinese: bool = field(default=False, metadata={"help": "Score as CMRC 2018 does, by characters."})
+
+    def __post_init__(self):
+        for name in ("n_best", "max_answer_length", "max_question_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+ARGUMENTS = (FineTuningArguments, AnswerArguments, LabelledDataArguments, LineageTrainingArguments)
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    set_seed(training_args.seed)
+    config = saved_config(model_args.model_name_or_path)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
+
+    # 2. data: rows of question and text, long texts in several
+    found = read_questions(data_args.source, encoding=data_args.encoding)
+    splits = splits_for_training(data_args.source, found, data_args.validation_split)
+    if model_args.max_train_samples is not None:
+        order = permutation(0, 0, len(splits["train"]))[: model_args.max_train_samples]
+        splits["train"] = [splits["train"][number] for number in order]
+    tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+    if config.model_type == "lineage_gpt":
+        tokenizer = task_tokenizer(tokenizer)
+    # positions are those of rows that are padded behind
+    tokenizer.padding_side = "right"
+    limit = min(args.max_length, getattr(config, "max_position_embeddings", args.max_length))
+    rows, windows = {}, {}
+    for split, of_split in splits.items():
+        rows[split], windows[split] = question_rows(tokenizer, of_split, limit, args.stride, args.max_question_length)
+    gold = {split: [[text for text, _ in question.answers] for question in splits[split]] for split in splits}
+    some_have_none = not all(answers for split in splits for answers in gold[split])
+
+    # 3. model: a new output layer on the pretrained body
+    model, transfer = load_for_task(
+        AutoModelForQuestionAnswering, model_args, tokenizer, pad_token_id=tokenizer.pad_token_id
+    )
+    PartialState().print(transfer.report())
+
+    # 4. trainer
+    def answers(split, outputs, null_threshold):
+        return find_answers(
+            splits[split],
+            windows[split],
+            *outputs.predictions[:2],
+            n_best=args.n_best,
+            max_answer_length=args.max_answer_length,
+            null_threshold=null_threshold,
+        )
+
+    def scores_of(split, found):
+        return score_answers(gold[split], [each["answer"] for each in found], chinese=args.chinese)
+
+    callbacks = []
+    if model_args.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(model_args.early_stopping_patience))
+    trainer = LineageTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=Rows(rows["train"], seed=training_args.seed),
+        eval_dataset=Rows(rows["validation"], shuffle=False),
+        data_collator=PaddingCollator(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=lambda outputs: scores_of(
+            "validation", answers("validation", outputs, 0.0 if some_have_none else None)
+        ),
+        transfer=transfer,
+        callbacks=callbacks,
+    )
+
+    trainer.facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        {"question": splits["validation"][0].question, "context": splits["validation"][0].context},
+        base_model=model_args.model_name_or_path,
+    )
+
+    # 5. train and save: AutoModelForQuestionAnswering.from_pretrained(output_dir) opens it
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    trainer.save_model()
+
+    # 6. evaluate
+    results = Results(
+        output_dir / "results.json",
+        is_writer=trainer.is_world_process_zero(),
+        model_type=model.config.model_type,
+        transfer=model_args.transfer,
+        parameters=transfer.counts(),
+        seed=training_args.seed,
+    )
+    lines, threshold = [], None
+    trainer.compute_metrics = None
+    with results.kept_on_error():
+        for split in [split for split in ("validation", "test") if split in splits]:
+            outputs = trainer.predict(Rows(rows[split], shuffle=False), metric_key_prefix=split)
+            if some_have_none and split == "validation":
+                found = answers(split, outputs, None)
+                threshold = best_null_threshold(
+                    gold[split],
+                    [each["answer"] for each in found],
+                    [each["null_odds"] for each in found],
+                    chinese=args.chinese,
+                )
+                results["null_threshold"] = threshold
+            found = answers(split, outputs, threshold)
+            floors = {"the whole text": [question.context for question in splits[split]]}
+            if some_have_none:
+                floors["no answer"] = [""] * len(splits[split])
+            floors = {name: score_answers(gold[split], texts, chinese=args.chinese) for name, texts in floors.items()}
+            scores = {"loss": outputs.metrics[f"{split}_loss"], **scores_of(split, found)}
+            results[split] = {name: round(value, 4) for name, value in scores.items()} | {
+                "questions": len(splits[split]),
+                "rows": len(rows[split]),
+                "floors": floors,
+            }
+            PartialState().print(f"\n{split}\n{score_table(scores, floors)}")
+            lines += [
+                json_text({"split": split, "id": question.id, "question": question.question, "gold": of_one, **each})
+                for question, of_one, each in zip(splits[split], gold[split], found, strict=True)
+            ]
+            if trainer.is_world_process_zero():
+                # as SQuAD's own script reads them
+                ids = [question.id for question in splits[split]]
+                texts, odds = ([each[name] for each in found] for name in ("answer", "null_odds"))
+                write_json(output_dir / f"{split}_predictions.json", dict(zip(ids, texts, strict=True)))
+                if some_have_none:
+                    write_json(output_dir / f"{split}_null_odds.json", dict(zip(ids, odds, strict=True)))
+    if trainer.is_world_process_zero():
+        trainer.create_model_card()
+        write_text(output_dir / "predictions.jsonl", "\n".join(lines) + "\n")
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    run(main)

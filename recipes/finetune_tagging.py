@@ -1,0 +1,241 @@
+"""Fine-tune any station that `AutoModelForTokenClassification` opens to tag words: parts of speech, named entities.
+
+    python recipes/finetune_tagging.py recipes/configs/finetune_tagging.yaml --model_name_or_path runs/bert \
+        --dataset en_ewt/ --label_field upos --output_dir runs/bert_upos
+    python recipes/finetune_tagging.py recipes/configs/finetune_tagging.yaml --model_name_or_path runs/lstm \
+        --train_file train.conll --validation_file dev.conll --output_dir runs/lstm_ner --use_crf true
+
+The data set is a folder with files train, validation and optionally test, a file per split (--train_file, …), or a
+name on the Hub. Formats: .jsonl with lists of tokens and tags, .conllu, .conll (a word per line, the tag in the last
+column), .parquet. A word's first token has its tag. Scores count every word: accuracy, and whole entities if the tags
+mark them. Beside them stand the scores of the most frequent tag, and of each word's most frequent tag in training.
+After an interruption, run the same command again. Needs the extra finetune.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from accelerate import PartialState
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    EarlyStoppingCallback,
+    set_seed,
+)
+
+import hf_lineage  # noqa: F401 - registers the stations
+from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
+from hf_lineage.data import Rows, load_labelled, permutation, tagged_rows
+from hf_lineage.files import json_text, write_text
+from hf_lineage.metrics import majority_tags, score_table, score_tags
+from hf_lineage.training import (
+    LineageTrainer,
+    LineageTrainingArguments,
+    Results,
+    RunFacts,
+    last_complete_checkpoint,
+    load_for_task,
+    prepare_output_dir,
+)
+
+
+IGNORED = -100
+# columns of the usual data sets, tried in this order
+TEXT_FIELDS = (["tokens"], ["words"])
+TAG_FIELDS = ("label", "tags", "ner_tags", "ner", "upos", "pos_tags", "pos", "labels")
+
+
+@dataclass
+class TaggingArguments:
+    """How words are read and tagged."""
+
+    text_field: str | None = field(
+        default=None, metadata={"help": "Column with lists of words; default: tokens or words."}
+    )
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Longest row in tokens; longer texts become several rows; default: the model's."},
+    )
+    label_all_tokens: bool = field(
+        default=False, metadata={"help": "Train on all tokens of a word, not on the first alone (I- follows B-)."}
+    )
+    use_crf: bool = field(default=False, metadata={"help": "Score the tags of a text together, by a linear chain."})
+
+    def __post_init__(self):
+        if self.use_crf and self.label_all_tokens:
+            raise ValueError("use_crf and label_all_tokens exclude each other: a chain has one tag per word")
+
+
+ARGUMENTS = (FineTuningArguments, TaggingArguments, LabelledDataArguments, LineageTrainingArguments)
+
+
+def main():
+    # 1. arguments: flags beat the YAML file, which beats the defaults
+    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    set_seed(training_args.seed)
+    config = saved_config(model_args.model_name_or_path)
+    output_dir = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
+
+    # 2. data: a tag per word
+    with training_args.main_process_first(desc="data"):
+        data = load_labelled(
+            data_args.source,
+            # the default names no tags
+            TAG_FIELDS if data_args.label_field == "label" else data_args.label_field,
+            args.text_field and [args.text_field],
+            TEXT_FIELDS,
+            data_args.validation_split,
+            encoding=data_args.encoding,
+        )
+        labels, (text_field,) = data.labels, data.text_fields
+        if labels.problem_type != "tagging":
+            raise ValueError(
+                f"{data.label_field} has no list of tags per row: use recipes/finetune_classification.py for texts"
+            )
+        raw = data.splits
+        if model_args.max_train_samples is not None:
+            raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: model_args.max_train_samples])
+        tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+        # a recurrent model has no limit
+        limits = (args.max_length, getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
+        limit = min(number for number in limits if number is not None)
+        limit = limit if limit < 1e9 else None
+        number_of = {name: number for number, name in enumerate(labels.names)}
+        continuing = {
+            number: number_of.get("I-" + name[2:], number) if name.startswith("B-") else number
+            for name, number in number_of.items()
+        }
+
+        def encode(batch, continuing=None):
+            # a word of blanks is still a word
+            texts = [[word if word.strip() else "_" for word in words] for words in batch[text_field]]
+            tags = [labels.encode(of_words) for of_words in batch[data.label_field]]
+            return tagged_rows(tokenizer, texts, tags, limit, continuing)
+
+        def encoded(split, **options):
+            return raw[split].map(
+                encode, batched=True, batch_size=None, remove_columns=raw[split].column_names, fn_kwargs=options
+            )
+
+        train = encoded("train", continuing=continuing if args.label_all_tokens else None)
+        rows = {split: encoded(split) for split in ("validation", "test") if split in raw}
+
+    # 3. model: a new output layer on the pretrained body
+    model, transfer = load_for_task(
+        AutoModelForTokenClassification,
+        model_args,
+        tokenizer,
+        **labels.config,
+        pad_token_id=tokenizer.pad_token_id,
+        use_crf=args.use_crf,
+    )
+    if args.use_crf and getattr(model, "crf", None) is None:
+        raise ValueError(f"use_crf is True, but a {model.config.model_type} has no chain of tags: set it to False")
+    PartialState().print(transfer.report())
+    texts = {split: raw[split][text_field][:] for split in raw}
+    # a tag that training lacks, as it is written
+    names = dict(zip(labels.classes, labels.names, strict=True))
+    gold = {
+        split: [[names.get(tag, str(tag)) for tag in tags] for tags in raw[split][data.label_field]] for split in raw
+    }
+    most_frequent, by_word = majority_tags(texts["train"], gold["train"])
+
+    # 4. trainer
+    def decoded(logits, labels):
+        """The best labels, and the probability of each by itself [2, B, T]."""
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        mask = labels != IGNORED
+        best = model.decode(logits, mask) if hasattr(model, "decode") else logits.argmax(2)
+        shares = logits.float().softmax(2).gather(2, best.clamp(min=0)[..., None])[..., 0]
+        return best, shares
+
+    def answers(split, outputs):
+        """Tag and probability of every word of each text; a word without a token has the most frequent tag."""
+        tags = [[most_frequent] * len(words) for words in texts[split]]
+        shares = [[None] * len(words) for words in texts[split]]
+        best, probabilities = outputs.predictions
+        for row, of_row in enumerate(rows[split].select_columns(["text", "words"])):
+            places = np.flatnonzero(outputs.label_ids[row] != IGNORED)
+            for place, word in zip(places, of_row["words"], strict=True):
+                tags[of_row["text"]][word] = labels.names[best[row, place]]
+                shares[of_row["text"]][word] = round(float(probabilities[row, place]), 4)
+        return tags, shares
+
+    columns = ["text", "words"]
+    callbacks = []
+    if model_args.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(model_args.early_stopping_patience))
+    trainer = LineageTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=Rows(train.remove_columns(columns), seed=training_args.seed),
+        eval_dataset=Rows(rows["validation"].remove_columns(columns), shuffle=False),
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=lambda outputs: score_tags(gold["validation"], answers("validation", outputs)[0]),
+        preprocess_logits_for_metrics=decoded,
+        transfer=transfer,
+        callbacks=callbacks,
+    )
+
+    trainer.facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        " ".join(texts["validation"][0]),
+        base_model=model_args.model_name_or_path,
+    )
+
+    # 5. train and save: AutoModelForTokenClassification.from_pretrained(output_dir) opens it
+    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    trainer.save_model()
+
+    # 6. evaluate
+    results = Results(
+        output_dir / "results.json",
+        is_writer=trainer.is_world_process_zero(),
+        model_type=model.config.model_type,
+        transfer=model_args.transfer,
+        parameters=transfer.counts(),
+        seed=training_args.seed,
+    )
+    lines = []
+    with results.kept_on_error():
+        for split in rows:
+            trainer.compute_metrics = None
+            outputs = trainer.predict(
+                Rows(rows[split].remove_columns(columns), shuffle=False), metric_key_prefix=split
+            )
+            tags, shares = answers(split, outputs)
+            scores = {"loss": outputs.metrics[f"{split}_loss"], **score_tags(gold[split], tags)}
+            floors = {
+                "majority": score_tags(gold[split], [[most_frequent] * len(words) for words in texts[split]]),
+                "majority of the word": score_tags(
+                    gold[split], [[by_word.get(word, most_frequent) for word in words] for words in texts[split]]
+                ),
+            }
+            results[split] = {name: round(value, 4) for name, value in scores.items()} | {
+                "words": sum(map(len, texts[split])),
+                "words_without_answer": sum(share is None for of_text in shares for share in of_text),
+                "texts_in_several_rows": len(rows[split]) - len(texts[split]),
+                "floors": floors,
+            }
+            PartialState().print(f"\n{split}\n{score_table(scores, floors)}")
+            lines += [
+                json_text(
+                    {"split": split, "tokens": words, "gold": of_text, "answer": found, "probabilities": of_tags}
+                )
+                for words, of_text, found, of_tags in zip(texts[split], gold[split], tags, shares, strict=True)
+            ]
+    if trainer.is_world_process_zero():
+        trainer.create_model_card()
+        write_text(output_dir / "predictions.jsonl", "\n".join(lines) + "\n")
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+
+
+if __name__ == "__main__":
+    run(main)
