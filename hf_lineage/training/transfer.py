@@ -1,7 +1,7 @@
 """A pretrained body with a head for another task, and which of its weights learn."""
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -120,12 +120,15 @@ class Transfer:
             raise ValueError(
                 f"layer_learning_rate_factor is {layer_rate_factor}; it must be above 0, and 1 at most (equal rates)"
             )
-        if mode == "frozen" and hasattr(model.base_model, "is_frozen"):
+        body: Any = model.base_model
+        if mode == "frozen" and hasattr(body, "is_frozen"):
             # ELMo then runs without dropout and without a graph
-            model.config.freeze_bilm = model.base_model.is_frozen = True
-        frozen = {"full": -1, "partial": frozen_layers}.get(mode, self.num_layers + 1)
+            model.config.freeze_bilm = body.is_frozen = True
+        if mode == "frozen":
+            self.freeze(self.num_layers + 1)
+        elif frozen_layers is not None:
+            self.freeze(frozen_layers)
         # in the gradual mode the optimizer must know all weights; they are frozen when training begins
-        self.freeze(frozen if mode != "gradual" else -1)
 
     def freeze(self, depth: int):
         """Freezes what the body has loaded up to `depth`, as in `body_depths`, and lets the rest of it learn."""
