@@ -34,7 +34,7 @@ def load_embedded(split, whole):
         warnings.warn(
             "the default corpus, English Wikipedia text from the package gensim, is not installed: using Python's "
             "language reference instead. For the Wikipedia text: pip install 'hf_lineage[demo]'.",
-            stacklevel=3,
+            stacklevel=4,
         )
         settings = {"python": sys.version, "whole": whole, "version": READER_VERSION}
         corpus = cached(_read_language_reference, features, settings)

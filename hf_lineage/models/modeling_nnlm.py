@@ -94,10 +94,10 @@ class NNLMModel(NNLMPreTrainedModel):
         else:
             is_word = attention_mask[:, -length:].bool()
             count = is_word.long().cumsum(1)
-            # words in a row without gaps; padding goes where no word looks
-            places = torch.where(is_word, earlier + count - 1, earlier + length)[..., None].expand_as(vectors)
-            history = torch.cat([before, vectors.new_zeros(batch, length + 1, size)], dim=1)
-            history = history.scatter(1, places, vectors)
+            # words in a row without gaps, then the padding, where no word looks
+            after = count[:, -1:] + (~is_word).long().cumsum(1)
+            places = (earlier - 1 + torch.where(is_word, count, after))[..., None].expand_as(vectors)
+            history = torch.cat([before, torch.zeros_like(vectors)], dim=1).scatter(1, places, vectors)
             windows = [history.gather(1, places - k) for k in range(earlier + 1)]
             last = count[:, -1:] + torch.arange(earlier, device=count.device)
             last = history.gather(1, last[..., None].expand(-1, -1, size))

@@ -176,9 +176,13 @@ def test_stations_without_a_fast_path_decode_as_ever():
     assert torch.equal(tokens(model, inputs, custom_generate=fast_decoding), tokens(model, inputs))
 
 
-def test_more_tokens_than_positions():
-    with pytest.raises(ValueError, match="33 tokens.*32 positions"):
-        tokens(new_model(0), prompts(1), custom_generate=fast_decoding, max_new_tokens=30)
+def test_answers_end_at_the_last_position(steps):
+    model, inputs = new_model(0), prompts(1)
+    expected = tokens(model, inputs, max_new_tokens=30)
+    # the last token is not read
+    assert expected.shape[1] == model.config.max_position_embeddings + 1
+    assert torch.equal(tokens(model, inputs, custom_generate=fast_decoding, max_new_tokens=30), expected)
+    assert steps
 
 
 @pytest.mark.parametrize("way", ["greedy", "end marks", "processors", "sampling", "beams"])
