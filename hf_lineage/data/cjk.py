@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-# with their extensions, the compatible ones, and Yi; then kana
+# with their extensions, the compatible ones, and Yi; then kana, its
+# half-width and historical forms, and bopomofo
 IDEOGRAPHS = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua48c\uf900-\ufaff\U00020000-\U0003ffff"
-CJK = f"[{IDEOGRAPHS}\u3040-\u30ff\u31f0-\u31ff]"
+CJK = f"[{IDEOGRAPHS}\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\uff66-\uff9f\U0001b000-\U0001b16f]"
 # a syllable and the dot behind it
 TIBETAN = "[\u0f40-\u0fbc]+[\u0f0b\u0f0c]?"
 # Thai and Lao; Myanmar with its extensions; Khmer; the Tai scripts; Balinese and Javanese

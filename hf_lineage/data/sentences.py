@@ -48,10 +48,12 @@ _MORE_CUTS = re.compile(
     # … after a Latin one and a blank, unless a lower-case letter follows
     r"|[.!?][)\]]\s+(?=[\"'“‘(]?(\w))"
 )
+# Thai's ๚ะ๛, the end of a text, is one mark
+_OTHER_END = f"(?:\u0e5a\u0e30\u0e5b|[{_OTHER_ENDS}])"
 # the marks behind a Tibetan text's head end nothing, nor does Khmer's ។ល។, "and so on"
 _AT_OTHER_ENDS = re.compile(
     f"(?P<no_end>[\u0f01-\u0f0a][\\s{_TIBETAN}]*|{_KHAN}ល{_KHAN})"
-    f"|[{_OTHER_ENDS}]+(?:\\s*[{_OTHER_ENDS}])*[\"'»{_CLOSING}]*\\s*"
+    f"|{_OTHER_END}+(?:\\s*{_OTHER_END})*[\"'»{_CLOSING}]*\\s*"
 )
 
 

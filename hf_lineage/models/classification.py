@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, nll_loss
 
 from .inputs import IGNORED
 from .losses import mean_cross_entropy, mean_of
@@ -66,27 +66,61 @@ def span_loss(
     end_logits: Tensor,
     start_positions: Tensor,
     end_positions: Tensor,
+    attention_mask: Tensor | None,
     smoothing: float = 0.0,
     num_items_in_batch: Tensor | int | None = None,
     num_ends_in_batch: Tensor | int | None = None,
 ) -> Tensor:
     """Mean of the cross entropies of an answer's first and last token; logits [B, T], positions [B] or [B, 1].
 
-    `num_items_in_batch` counts the scored first tokens of all accumulated batches, `num_ends_in_batch` the last ones.
+    Padding, where `attention_mask` [B, T] is 0, is no answer: transformers' heads count it among the classes, so that
+    their losses grow with the padding. `num_items_in_batch` counts the scored first tokens of all accumulated batches,
+    `num_ends_in_batch` the last ones.
     """
-    length = start_logits.shape[1]
-    of_starts = mean_cross_entropy(start_logits, answer_labels(start_positions, length), num_items_in_batch, smoothing)
-    of_ends = mean_cross_entropy(end_logits, answer_labels(end_positions, length), num_ends_in_batch, smoothing)
-    return (of_starts + of_ends) / 2
+    sides = (start_logits, start_positions, num_items_in_batch), (end_logits, end_positions, num_ends_in_batch)
+    losses = []
+    for logits, positions, number in sides:
+        log_p, labels = answers_in(logits, positions, attention_mask)
+        if smoothing:
+            is_token = log_p > torch.finfo(log_p.dtype).min
+            of_all = -(log_p * is_token).sum(1) / is_token.sum(1).clamp(min=1)
+            total = (1 - smoothing) * answer_nll(log_p, labels) + smoothing * of_all[labels != IGNORED].sum()
+        else:
+            total = answer_nll(log_p, labels)
+        losses.append(mean_of(total, labels.ne(IGNORED).sum(), number))
+    return sum(losses) / 2
 
 
-def answer_labels(positions: Tensor, length: int) -> Tensor:
+def answers_in(logits: Tensor, positions: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits [B, T] of one side of an answer -> log-probabilities [B, T] of a text's own tokens, and labels [B].
+
+    Padding has the lowest number of float32.
+    """
+    logits = logits.float()
+    log_p = logits.log_softmax(1)
+    if attention_mask is not None and attention_mask.dim() == 2:
+        lowest, is_padding = torch.finfo(logits.dtype).min, attention_mask == 0
+        log_p = logits.masked_fill(is_padding, lowest).log_softmax(1).masked_fill(is_padding, lowest)
+    return log_p, answer_labels(positions, logits.shape[1], attention_mask)
+
+
+def answer_nll(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Sum of −log p of the labels [B]."""
+    return nll_loss(log_p, labels, ignore_index=IGNORED, reduction="sum")
+
+
+def answer_labels(positions: Tensor, length: int, attention_mask: Tensor | None) -> Tensor:
     """Positions [B] or [B, 1] in texts of `length` tokens -> labels [B].
 
-    A position outside the text, such as −1 or the position of an answer cut off by truncation, is not scored.
+    A position outside the text, such as −1, one in the padding, or the position of an answer cut off by truncation, is
+    not scored.
     """
     positions = positions.flatten()
-    return positions.masked_fill((positions < 0) | (positions >= length), IGNORED)
+    outside = (positions < 0) | (positions >= length)
+    if attention_mask is not None and attention_mask.dim() == 2 and length:
+        at = attention_mask.gather(1, positions.clamp(0, length - 1)[:, None])[:, 0]
+        outside = outside | (at == 0)
+    return positions.masked_fill(outside, IGNORED)
 
 
 def why_not_smoothed(model) -> str | None:

@@ -643,8 +643,9 @@ class ELMoForQuestionAnswering(ELMoForTask):
         loss = None
         if start_positions is not None and end_positions is not None:
             counts = num_items_in_batch, num_ends_in_batch
-            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
-            labels = answer_labels(start_positions, start_logits.shape[1])
+            positions = start_positions, end_positions
+            loss = span_loss(start_logits, end_logits, *positions, attention_mask, smoothing, *counts)
+            labels = answer_labels(start_positions, start_logits.shape[1], attention_mask)
             loss = loss + self.share_of_penalty(labels, num_items_in_batch)
         return QuestionAnsweringModelOutput(
             loss, start_logits, end_logits, self.states_if_asked(layers, output_hidden_states)

@@ -430,5 +430,6 @@ class GPTForQuestionAnswering(GPTPreTrainedModel):
         loss = None
         if start_positions is not None and end_positions is not None:
             counts = num_items_in_batch, num_ends_in_batch
-            loss = span_loss(start_logits, end_logits, start_positions, end_positions, smoothing, *counts)
+            positions = start_positions, end_positions
+            loss = span_loss(start_logits, end_logits, *positions, attention_mask, smoothing, *counts)
         return QuestionAnsweringModelOutput(loss, start_logits, end_logits, outputs.hidden_states, outputs.attentions)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
@@ -20,7 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
-from hf_lineage.models.classification import answer_labels
+from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import next_labels
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
@@ -72,7 +71,8 @@ def scored_labels(model, inputs: dict) -> dict[str, torch.Tensor]:
     if "start_positions" in inputs:
         names = ("input_ids", "char_ids", "inputs_embeds", "elmo_layers")
         length = next(inputs[name] for name in names if inputs.get(name) is not None).shape[1]
-        starts, ends = (answer_labels(inputs[f"{side}_positions"], length) for side in ("start", "end"))
+        mask = inputs.get("attention_mask")
+        starts, ends = (answer_labels(inputs[f"{side}_positions"], length, mask) for side in ("start", "end"))
         return {"num_items_in_batch": starts, "num_ends_in_batch": ends}
     if "backward_shift_labels" in inputs:
         return dict(zip(OF_BILM, (inputs["shift_labels"], inputs["backward_shift_labels"]), strict=True))
@@ -102,9 +102,9 @@ def answer_parts(loss: torch.Tensor, outputs, inputs: dict) -> torch.Tensor:
     """`loss_parts` of a head that marks answers: half of each side's loss, and the rest, which starts weigh."""
     parts, rest = [], loss.double()
     for side in ("start", "end"):
-        logits = outputs[f"{side}_logits"].float()
-        labels = answer_labels(inputs[f"{side}_positions"], logits.shape[1])
-        total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").double() / 2
+        positions, mask = inputs[f"{side}_positions"], inputs.get("attention_mask")
+        log_p, labels = answers_in(outputs[f"{side}_logits"], positions, mask)
+        total = answer_nll(log_p, labels).double() / 2
         number = labels.ne(IGNORED).sum().double()
         rest = rest - total / number.clamp(min=1)
         parts.append(torch.stack([total, number]))
@@ -377,6 +377,11 @@ class LineageTrainer(Trainer):
         """
         if outputs is not None and "start_positions" in inputs:
             return answer_parts(loss, outputs, inputs)
+        if outputs is not None and outputs.get("backward_loss") is not None:
+            labels = scored_labels(self.model, inputs)
+            numbers = [labels[name].ne(IGNORED).sum().double().to(loss.device) for name in OF_BILM]
+            halves = outputs["forward_loss"].double() / 2, outputs["backward_loss"].double() / 2
+            return torch.stack([torch.stack([half * n, n]) for half, n in zip(halves, numbers, strict=True)])
         number = number_scored(self.model, inputs).double().to(loss.device)
         return torch.stack([loss.double() * number, number])[None]
 

@@ -57,6 +57,10 @@ def test_sentences_whose_marks_sentencex_does_not_know(sentences, repeated):
     assert split_sentences(" ".join(sentences)) == sentences
 
 
+def test_the_mark_at_the_end_of_thai_texts_is_whole():
+    assert split_sentences("จบบริบูรณ์ ๚ะ๛ เริ่มใหม่") == ["จบบริบูรณ์ ๚ะ๛", "เริ่มใหม่"]
+
+
 def test_closing_marks_stay_with_their_sentence():
     found = split_sentences("『真的！』……后来他走了。」“好。”他说。")
     assert found == ["『真的！』……", "后来他走了。」", "“好。”", "他说。"]

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from transformers.trainer_pt_utils import LabelSmoother
 
 import hf_lineage
-from hf_lineage.models.classification import classification_loss, span_loss
+from hf_lineage.models.classification import classification_loss
 from hf_lineage.models.losses import mean_cross_entropy
 from tests.models.common import gradients
 
@@ -134,12 +134,26 @@ def test_answers_outside_of_the_text_are_not_scored(station):
     of_starts = cross_entropy(outputs.start_logits[[0, 2]], starts[[0, 2]])
     of_ends = cross_entropy(outputs.end_logits[:1], ends[:1])
     assert_close(outputs.loss - model_penalty(model), (of_starts + of_ends) / 2)
-    smoothed = span_loss(outputs.start_logits, outputs.end_logits, starts, ends, smoothing=0.1)
-    assert smoothed != outputs.loss
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("station", ["BERT", "ELMo", "GPT", "LSTM"])
+def test_padding_is_no_answer(station, smoothing):
+    """The mean of the texts alone; the last text's answer is cut off, and its place is padding."""
+    model, x = head(station, "QuestionAnswering"), ids(3, 6)
+    starts, ends = torch.tensor([0, 3, 4]), torch.tensor([2, 3, 5])
+    lengths, losses = (6, 4, 3), []
+    for row, length in enumerate(lengths[:2]):
+        outputs = model(x[row : row + 1, :length])
+        for logits, position in ((outputs.start_logits, starts[row]), (outputs.end_logits, ends[row])):
+            losses.append(cross_entropy(logits, position[None], label_smoothing=smoothing))
+    mask = (torch.arange(6) < torch.tensor(lengths)[:, None]).long()
+    outputs = model(x, mask, start_positions=starts, end_positions=ends, smoothing=smoothing)
+    assert_close(outputs.loss - model_penalty(model), sum(losses) / 4, rtol=1e-5, atol=1e-6)
 
 
 def model_penalty(model):
-    return model.model.mix_penalty() if hasattr(model, "model") else 0
+    return model.base_model.mix_penalty() if hasattr(model.base_model, "mix_penalty") else 0
 
 
 def test_a_mean_counts_what_is_scored_or_what_it_is_told():

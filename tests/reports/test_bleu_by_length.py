@@ -55,6 +55,8 @@ def test_a_curve_for_each_model(tmp_path, monkeypatch):
 def test_characters_of_writing_without_blanks_are_words():
     assert numbers_of_words(["我欠他100万", "東京タワーへ行く", "", "a man"]) == [5, 8, 0, 2]
     assert numbers_of_words(["a man, walking", "Zürich", ""]) == [3, 1, 0]
+    # half-width kana, bopomofo
+    assert numbers_of_words(["ﾜﾀｼﾊﾃﾞｷﾏｽ", "ㄅㄆㄇㄈㄉㄊ"]) == [9, 6]
     # blanks of no width are blanks
     assert numbers_of_words(["ខ្ញុំ\u200bស្រឡាញ់\u200bសៀវភៅ"]) == [3]
     # 100万 is one token there
