@@ -69,6 +69,9 @@ def batch(head: str) -> dict[str, torch.Tensor]:
         # the last answer was cut off
         "ForQuestionAnswering": {"start_positions": rows, "end_positions": torch.tensor([3, 4, 2, 30])},
     }.get(head, {"labels": rows})
+    if head == "ForQuestionAnswering":
+        # transformers' loss takes padding for a possible answer, ours does not
+        inputs["attention_mask"] = torch.ones_like(ids)
     if head == "ForMultipleChoice":
         inputs = {name: torch.stack([value, value.flip(0)], dim=1) for name, value in inputs.items()}
     return {**inputs, **labels}
