@@ -44,16 +44,16 @@ ARGUMENTS = (MinimalPairsArguments,)
 def main():
     # 1. arguments
     (args,) = parse(*ARGUMENTS, description=__doc__)
+    path = Path(args.pairs)
+    files = sorted(map(str, [*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])) if path.is_dir() else [str(path)]
+    if not files or not all(map(os.path.isfile, files)):
+        raise FileNotFoundError(f"pairs is {args.pairs}: there is no .jsonl or .jsonl.gz file")
     for name in args.models:
         saved_config(name, "models")
 
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. pairs
-    path = Path(args.pairs)
-    files = sorted(map(str, [*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])) if path.is_dir() else [str(path)]
-    if not files or not all(map(os.path.isfile, files)):
-        raise FileNotFoundError(f"pairs is {args.pairs}: there is no .jsonl or .jsonl.gz file")
     by_phenomenon = defaultdict(list)
     for file in files:
         found = read_labelled_file(file)

@@ -1,7 +1,9 @@
-"""Fine-tune any station that `AutoModelForMultipleChoice` opens to choose among texts.
+r"""Fine-tune any station that `AutoModelForMultipleChoice` opens to choose among texts.
 
     python recipes/finetune_multiple_choice.py recipes/configs/finetune_multiple_choice.yaml \
         --model_name_or_path runs/bert --dataset copa/ --output_dir runs/bert_copa
+    python recipes/finetune_multiple_choice.py recipes/configs/finetune_multiple_choice.yaml \
+        --model_name_or_path runs/lstm --dataset codah/ --output_dir runs/lstm_codah --transfer frozen
 
 The data set is a folder with files train, validation and optionally test, a file per split (--train_file, …), or a
 name on the Hub. Rows have a text, choices (a list, or a column each) and label, the number of the right choice: the

@@ -1,4 +1,4 @@
-"""Fine-tune any station that `AutoModelForQuestionAnswering` opens to find answers in a text.
+r"""Fine-tune any station that `AutoModelForQuestionAnswering` opens to find answers in a text.
 
     python recipes/finetune_question_answering.py recipes/configs/finetune_question_answering.yaml \
         --model_name_or_path runs/bert --dataset squad/ --output_dir runs/bert_squad

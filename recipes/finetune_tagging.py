@@ -1,4 +1,4 @@
-"""Fine-tune any station that `AutoModelForTokenClassification` opens to tag words: parts of speech, named entities.
+r"""Fine-tune any station that `AutoModelForTokenClassification` opens to tag words: parts of speech, named entities.
 
     python recipes/finetune_tagging.py recipes/configs/finetune_tagging.yaml --model_name_or_path runs/bert \
         --dataset en_ewt/ --label_field upos --output_dir runs/bert_upos

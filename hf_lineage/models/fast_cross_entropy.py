@@ -10,7 +10,7 @@ from .fast_dropout import fast_on_cpu
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Sum of −log p(label); logits [N, V], labels [N], all scored (for `smoothing` see losses)."""
-    if logits.requires_grad and len(logits) and not smoothing and fast_on_cpu(logits):
+    if fast_on_cpu(logits) and logits.requires_grad and len(logits) and not smoothing:
         return SummedCrossEntropy.apply(logits, labels)
     return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 

@@ -104,7 +104,8 @@ def scores_of(results: Mapping) -> dict[str, dict[str, float]]:
     """Split -> score -> value, of the entries of results.json; those that are not finite are left out."""
     found = {}
     for split, entries in results.items():
-        if not isinstance(entries, Mapping):
+        # the numbers of parameters stand there too
+        if not isinstance(entries, Mapping) or split == "parameters":
             continue
         scores = {
             name: value

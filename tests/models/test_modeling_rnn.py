@@ -74,7 +74,9 @@ class RecurrentTests(CausalLMTests):
     def test_mask_of_each_query_is_refused(self, length):
         mask = torch.ones(4, 1, length, 7, dtype=torch.bool).tril(7 - length)
         for head in self.heads:
-            with pytest.raises(ValueError, match=rf"attention_mask must have shape \[[48], 7\].*\[4, 1, {length}, 7\]"):
+            with pytest.raises(
+                ValueError, match=rf"attention_mask must have shape \[[48], 7\].*\[4, 1, {length}, 7\]"
+            ):
                 self.model(head)(**self.inputs(head), attention_mask=mask)
 
     @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"prefill_chunk_size": 3}], ids=str)

@@ -207,4 +207,4 @@ def test_a_test_split_with_secret_labels_is_left_out(run, capsys):
     assert "test" not in results
     rows[-1]["label"] = 1
     with pytest.raises(ValueError, match="label is -1.*'test'"):
-        run(rows, "none", num_train_epochs=1)
+        run(rows, "none", num_train_epochs=1, overwrite_output_dir=True)
