@@ -61,6 +61,9 @@ def assert_same_answers(model, folder: Path):
     for name, tensor in expected.items():
         if name.startswith(("inputs.", "labels.")):
             continue
+        if auto_class(folder).endswith("QuestionAnswering") and "loss" in name:
+            # before, padding counted as a possible answer
+            continue
         # not bit by bit: other machines sum in another order
         torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
 
