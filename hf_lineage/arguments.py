@@ -19,8 +19,17 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 import datasets
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, HfArgumentParser, PreTrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    HfArgumentParser,
+    PreTrainedConfig,
+    TrainerCallback,
+)
 
+from hf_lineage.data.randomness import permutation
 from hf_lineage.data.segmentation import WordSegmentation
 from hf_lineage.files import CorpusError, read_text
 from hf_lineage.models import LINEAGE
@@ -370,6 +379,17 @@ class FineTuningArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+
+    def drawn(self, rows):
+        """`max_train_samples` of the training rows (a data set or a list), the same ones for every seed."""
+        if self.max_train_samples is None:
+            return rows
+        order = permutation(0, 0, len(rows))[: self.max_train_samples]
+        return rows.select(order) if isinstance(rows, datasets.Dataset) else [rows[number] for number in order]
+
+    def callbacks(self) -> list[TrainerCallback]:
+        """What stops training early, if `early_stopping_patience` is set."""
+        return [EarlyStoppingCallback(self.early_stopping_patience)] if self.early_stopping_patience else []
 
 
 class _SettingsLoader(yaml.SafeLoader):

@@ -21,7 +21,6 @@ from accelerate import PartialState
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    EarlyStoppingCallback,
     set_seed,
 )
 from transformers import DataCollatorWithPadding as PaddingCollator
@@ -34,7 +33,6 @@ from hf_lineage.data import (
     TaskCollator,
     TaskInputs,
     load_labelled,
-    permutation,
     task_tokenizer,
 )
 from hf_lineage.metrics import classification_floors, score_classification, score_table
@@ -111,9 +109,7 @@ def main():
         fields, labels = data.text_fields, data.labels
         if labels.problem_type == "tagging":
             raise ValueError(f"{data_args.label_field} has a tag per word: recipes/finetune_tagging.py trains taggers")
-        if model_args.max_train_samples is not None:
-            order = permutation(0, 0, len(data.splits["train"]))
-            data.splits["train"] = data.splits["train"].select(order[: model_args.max_train_samples])
+        data.splits["train"] = model_args.drawn(data.splits["train"])
         tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
@@ -153,9 +149,6 @@ def main():
         collator = PackingCollator()
     else:
         collator = PaddingCollator(tokenizer)
-    callbacks = []
-    if model_args.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(model_args.early_stopping_patience))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
@@ -165,7 +158,7 @@ def main():
         processing_class=tokenizer,
         compute_metrics=lambda outputs: score_classification(outputs.predictions, outputs.label_ids),
         transfer=transfer,
-        callbacks=callbacks,
+        callbacks=model_args.callbacks(),
     )
     sample = [data.splits["validation"][0][field] for field in fields]
     sample = [" ".join(text) if data.are_words else text for text in sample]

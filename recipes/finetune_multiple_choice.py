@@ -20,13 +20,12 @@ from accelerate import PartialState
 from transformers import (
     AutoModelForMultipleChoice,
     AutoTokenizer,
-    EarlyStoppingCallback,
     set_seed,
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
-from hf_lineage.data import Rows, TaskCollator, permutation, read_choice_questions, splits_for_training, task_tokenizer
+from hf_lineage.data import Rows, TaskCollator, read_choice_questions, splits_for_training, task_tokenizer
 from hf_lineage.files import json_text, write_text
 from hf_lineage.metrics import score_table
 from hf_lineage.training import (
@@ -76,9 +75,7 @@ def main():
     # the labels of public test sets may be secret
     if any(question.label is None for question in splits.get("test", [])):
         del splits["test"]
-    if model_args.max_train_samples is not None:
-        order = permutation(0, 0, len(splits["train"]))[: model_args.max_train_samples]
-        splits["train"] = [splits["train"][number] for number in order]
+    splits["train"] = model_args.drawn(splits["train"])
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
@@ -101,9 +98,6 @@ def main():
     def scores_of(predictions, labels):
         return {"accuracy": float((np.asarray(predictions).argmax(1) == labels).mean())}
 
-    callbacks = []
-    if model_args.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(model_args.early_stopping_patience))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
@@ -113,7 +107,7 @@ def main():
         processing_class=tokenizer,
         compute_metrics=lambda outputs: scores_of(outputs.predictions, outputs.label_ids),
         transfer=transfer,
-        callbacks=callbacks,
+        callbacks=model_args.callbacks(),
     )
 
     trainer.facts = RunFacts(

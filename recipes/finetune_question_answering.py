@@ -17,14 +17,13 @@ from accelerate import PartialState
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoTokenizer,
-    EarlyStoppingCallback,
     set_seed,
 )
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
-from hf_lineage.data import Rows, permutation, question_rows, read_questions, splits_for_training, task_tokenizer
+from hf_lineage.data import Rows, question_rows, read_questions, splits_for_training, task_tokenizer
 from hf_lineage.files import json_text, write_json, write_text
 from hf_lineage.metrics import best_null_threshold, find_answers, score_answers, score_table
 from hf_lineage.training import (
@@ -72,9 +71,7 @@ def main():
     # 2. data: rows of question and text, long texts in several
     found = read_questions(data_args.source, encoding=data_args.encoding)
     splits = splits_for_training(data_args.source, found, data_args.validation_split)
-    if model_args.max_train_samples is not None:
-        order = permutation(0, 0, len(splits["train"]))[: model_args.max_train_samples]
-        splits["train"] = [splits["train"][number] for number in order]
+    splits["train"] = model_args.drawn(splits["train"])
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
@@ -107,9 +104,6 @@ def main():
     def scores_of(split, found):
         return score_answers(gold[split], [each["answer"] for each in found], chinese=args.chinese)
 
-    callbacks = []
-    if model_args.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(model_args.early_stopping_patience))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
@@ -121,7 +115,7 @@ def main():
             "validation", answers("validation", outputs, 0.0 if some_have_none else None)
         ),
         transfer=transfer,
-        callbacks=callbacks,
+        callbacks=model_args.callbacks(),
     )
 
     trainer.facts = RunFacts(

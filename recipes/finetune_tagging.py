@@ -20,13 +20,13 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
     DataCollatorForTokenClassification,
-    EarlyStoppingCallback,
     set_seed,
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
-from hf_lineage.data import Rows, load_labelled, permutation, tagged_rows
+from hf_lineage.data import Rows, load_labelled, tagged_rows
+from hf_lineage.data.blocks import IGNORED
 from hf_lineage.files import json_text, write_text
 from hf_lineage.metrics import majority_tags, score_table, score_tags
 from hf_lineage.training import (
@@ -40,7 +40,6 @@ from hf_lineage.training import (
 )
 
 
-IGNORED = -100
 # columns of the usual data sets, tried in this order
 TEXT_FIELDS = (["tokens"], ["words"])
 TAG_FIELDS = ("label", "tags", "ner_tags", "ner", "upos", "pos_tags", "pos", "labels")
@@ -98,8 +97,7 @@ def main():
                 f"{data.label_field} has no list of tags per row: use recipes/finetune_classification.py for texts"
             )
         raw = data.splits
-        if model_args.max_train_samples is not None:
-            raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: model_args.max_train_samples])
+        raw["train"] = model_args.drawn(raw["train"])
         tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
         # a recurrent model has no limit
         limits = (args.max_length, getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
@@ -167,9 +165,6 @@ def main():
         return tags, shares
 
     columns = ["text", "words"]
-    callbacks = []
-    if model_args.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(model_args.early_stopping_patience))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
@@ -180,7 +175,7 @@ def main():
         compute_metrics=lambda outputs: score_tags(gold["validation"], answers("validation", outputs)[0]),
         preprocess_logits_for_metrics=decoded,
         transfer=transfer,
-        callbacks=callbacks,
+        callbacks=model_args.callbacks(),
     )
 
     trainer.facts = RunFacts(
@@ -203,9 +198,9 @@ def main():
         seed=training_args.seed,
     )
     lines = []
+    trainer.compute_metrics = None
     with results.kept_on_error():
         for split in rows:
-            trainer.compute_metrics = None
             outputs = trainer.predict(
                 Rows(rows[split].remove_columns(columns), shuffle=False), metric_key_prefix=split
             )

@@ -31,6 +31,7 @@ from transformers import (
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import KeptLayers, Rows, load_labelled, permutation
+from hf_lineage.data.blocks import IGNORED
 from hf_lineage.metrics import score_classification, score_tagging
 from hf_lineage.training import (
     LineageTrainer,
@@ -43,7 +44,6 @@ from hf_lineage.training import (
 )
 
 
-IGNORED = -100
 # those of the last line
 SCORES = ("accuracy", "f1", "micro_f1", "matthews_correlation", "pearson", "spearman")
 # columns of the usual data sets, tried in this order

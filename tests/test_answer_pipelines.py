@@ -63,7 +63,7 @@ def test_answers_are_those_of_all_windows(answering):
     options = {"max_seq_len": 20, "doc_stride": 6, "max_answer_len": 3}
     for pipe in answering:
         found, null = answers_by_hand(pipe, "Who follows?", LONG, 20, 6, 3)
-        # with so many candidates no span is left out
+        # this is enough candidates to keep every span
         everything = pipe({"question": "Who follows?", "context": LONG}, top_k=200, **options)
         assert {answer["answer"].lower(): answer["score"] for answer in everything} == pytest.approx(found, abs=1e-6)
         scores = [answer["score"] for answer in everything]

@@ -1,4 +1,4 @@
-"""Questions with several choices, of which one is right."""
+"""Questions with several choices; one of them is right."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -15,7 +15,7 @@ WordSegmentation = Literal["auto", "none", "characters", "rjieba"]
 # rows that show how a corpus is written
 _SHOWN = 1_000
 _STRETCH = {"characters": re.compile(f"(?:{WITHOUT_BLANKS.pattern})+"), "rjieba": re.compile(f"{CJK}+")}
-# the dictionary is Chinese: of the characters without blanks, so many at most are kana or of other scripts
+# the dictionary is Chinese: the largest share of kana and other scripts among the characters without blanks
 _MOST_OTHERS = 0.05
 _HAN = re.compile(CJK)
 _KANA = re.compile("[\u3040-\u30ff]")

@@ -81,12 +81,11 @@ def span_loss(
     losses = []
     for logits, positions, number in sides:
         log_p, labels = answers_in(logits, positions, attention_mask)
+        total = answer_nll(log_p, labels)
         if smoothing:
             is_token = log_p > torch.finfo(log_p.dtype).min
             of_all = -(log_p * is_token).sum(1) / is_token.sum(1).clamp(min=1)
-            total = (1 - smoothing) * answer_nll(log_p, labels) + smoothing * of_all[labels != IGNORED].sum()
-        else:
-            total = answer_nll(log_p, labels)
+            total = (1 - smoothing) * total + smoothing * of_all[labels != IGNORED].sum()
         losses.append(mean_of(total, labels.ne(IGNORED).sum(), number))
     return sum(losses) / 2
 
@@ -97,10 +96,11 @@ def answers_in(logits: Tensor, positions: Tensor, attention_mask: Tensor | None)
     Padding has the lowest number of float32.
     """
     logits = logits.float()
-    log_p = logits.log_softmax(1)
     if attention_mask is not None and attention_mask.dim() == 2:
         lowest, is_padding = torch.finfo(logits.dtype).min, attention_mask == 0
         log_p = logits.masked_fill(is_padding, lowest).log_softmax(1).masked_fill(is_padding, lowest)
+    else:
+        log_p = logits.log_softmax(1)
     return log_p, answer_labels(positions, logits.shape[1], attention_mask)
 
 

@@ -18,7 +18,7 @@ from hf_lineage.metrics import best_null_threshold, find_answers, score_answers
         (["dog dog cat"], "dog", 0, 50),
         # the best reference
         (["cat", "dog"], "dog", 100, 100),
-        # v1.1: words of which nothing is left match exactly, and have no F1
+        # v1.1: the normalised words are empty; they match exactly, and their F1 is 0
         (["the"], "a", 100, 0),
         (["cat"], "", 0, 0),
     ],

@@ -9,7 +9,7 @@ from tests.models.common_table import StationTable
 
 
 def in_batches(pipe, texts: list[str], *args, **options):
-    """Each text and its answer, in batches of one and of two, of which one text is shorter."""
+    """Each text and its answer, in batches of one and of two; one text is shorter."""
     for size in (1, 2):
         yield from zip(texts, pipe(texts, *args, batch_size=size, **options), strict=True)
 
