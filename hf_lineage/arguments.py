@@ -1,6 +1,7 @@
 """Arguments of the recipes: flags override the YAML file, which overrides the defaults; mistakes are one line."""
 
 import argparse
+import atexit
 import dataclasses
 import difflib
 import inspect
@@ -17,6 +18,7 @@ from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import datasets
+import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
@@ -96,6 +98,7 @@ def run(main: Callable[[], None]):
     if not sys.stderr.isatty():
         # in a log each step of a bar would be a line
         datasets.disable_progress_bars()
+    atexit.register(_end_process_group)
     try:
         main()
     except (ValueError, OSError, StrictDataclassError) as error:
@@ -103,6 +106,12 @@ def run(main: Callable[[], None]):
             raise
         sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
         sys.exit(2)
+
+
+def _end_process_group():
+    # gloo's threads, if they outlive the interpreter, abort the process: its launcher would call a finished run failed
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
 
 
 def _is_ours(error: Exception) -> bool:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForPreTraining, AutoTokenizer, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from hf_lineage import LINEAGE, GPTForCausalLM, LSTMConfig
-from hf_lineage.arguments import ModelArguments, parse
+from hf_lineage.arguments import ModelArguments, parse, run
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -258,3 +259,15 @@ def test_a_saved_model_brings_its_tokenizer():
     assert ModelArguments(model_name_or_path="runs/gpt").tokenizer_name == "runs/gpt"
     assert ModelArguments(model_name_or_path="runs/gpt", tokenizer_name="words").tokenizer_name == "words"
     assert ModelArguments(model_type="lineage_gpt").tokenizer_name is None
+
+
+def test_a_recipe_ends_its_process_group(monkeypatch, tmp_path):
+    """gloo's threads would now and then abort a process that has finished, and its launcher would report a failure."""
+    at_exit = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    store = f"file://{tmp_path / 'store'}"
+    run(lambda: torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1))
+    assert torch.distributed.is_initialized()
+    for function in at_exit:
+        function()
+    assert not torch.distributed.is_initialized()

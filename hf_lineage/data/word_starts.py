@@ -9,6 +9,8 @@ from tokenizers.pre_tokenizers import PreTokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from hf_lineage.data.cjk import UNCUT
+
 
 WordStarts = Callable[[np.ndarray], np.ndarray]
 # replaces each byte of an incomplete character, such as one cut at the end of a span: one byte, part of no word
@@ -25,7 +27,9 @@ def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
 
     The ids of word pieces suffice: pieces that continue a word (`##ing`, `@@ing`), pieces whose word continues
     (`ing@@`), pieces that end a word (`ing</w>`). Byte-level pieces and pieces with ▁ are joined to text again, which
-    is cut into words as the tokenizer cuts it.
+    is cut into words as the tokenizer cuts it. In Japanese, Thai, Khmer and other writing without blanks, what a
+    tokenizer calls a word can be a whole phrase: there, as in BERT's Chinese, each piece is a word that begins with a
+    character of its own.
 
     Raises:
         ValueError: the tokenizer's pieces do not show where words begin.
@@ -36,13 +40,18 @@ def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
     model, tokens = parts["model"], tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     if prefix := model.get("continuing_subword_prefix"):
         special = set(tokenizer.all_special_tokens)
-        return ContinuedByMark(np.array([token.startswith(prefix) and token not in special for token in tokens]))
+        continues = [
+            token.startswith(prefix) and token not in special and not UNCUT.match(token, len(prefix))
+            for token in tokens
+        ]
+        return ContinuedByMark(np.array(continues))
+    begins = np.array([UNCUT.match(token) is not None for token in tokens])
     if suffix := model.get("end_of_word_suffix"):
-        return EndedByMark(np.array([token.endswith(suffix) for token in tokens]))
+        return EndedByMark(np.array([token.endswith(suffix) for token in tokens]), begins)
     if any(token.endswith("@@") and len(token) > 2 for token in tokens):
-        return EndedByMark(np.array([not token.endswith("@@") for token in tokens]))
+        return EndedByMark(np.array([not token.endswith("@@") for token in tokens]), begins)
     if model["type"] == "WordLevel":
-        return EndedByMark(np.ones(len(tokens), bool))
+        return EndedByMark(np.ones(len(tokens), bool), begins)
     description = json.dumps([parts["pre_tokenizer"], parts["normalizer"]], ensure_ascii=False)
     pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
     if '"ByteLevel"' in description:
@@ -71,13 +80,13 @@ class ContinuedByMark:
 
 
 class EndedByMark:
-    """For tokenizers whose pieces show whether they end a word: ends, bool [V]."""
+    """For tokenizers whose pieces show that they end a word, `ends`, or that they begin one, `begins`; bool [V]."""
 
-    def __init__(self, ends: np.ndarray):
-        self.ends = ends
+    def __init__(self, ends: np.ndarray, begins: np.ndarray):
+        self.ends, self.begins = ends, begins
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
-        return np.concatenate([[True], self.ends[ids[:-1]]])[: len(ids)]
+        return np.concatenate([[True], self.ends[ids[:-1]]])[: len(ids)] | self.begins[ids]
 
 
 class CutAgain:
@@ -92,6 +101,7 @@ class CutAgain:
         # where each character begins, in bytes
         places = np.cumsum([0, *(len(character.encode()) for character in text)])
         words = {int(places[start]) for _, (start, _) in self.pre_tokenizer.pre_tokenize_str(text)}
+        words |= {int(places[match.start()]) for match in UNCUT.finditer(text)}
         begins = np.isin(np.cumsum([0, *map(len, pieces)])[:-1], list(words))
         begins[:1] = True
         return begins

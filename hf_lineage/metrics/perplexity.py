@@ -32,7 +32,13 @@ def perplexities(
     a word. A perplexity too large for a float is infinite, and null in results.json, which still has `nll` and
     `bits_per_character`. Text that the tokenizer maps to its unknown token is scored as that token, which lowers the
     perplexity: see `num_unknown`.
+
+    Raises:
+        ValueError: there are no tokens, words or characters.
     """
+    for name, number in (("num_tokens", num_tokens), ("num_words", num_words), ("num_characters", num_characters)):
+        if number < 1:
+            raise ValueError(f"{name} is {number}: a text without any has no perplexity")
     return {
         "nll": nll,
         "num_tokens": num_tokens,

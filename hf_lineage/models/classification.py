@@ -126,8 +126,8 @@ def answer_labels(positions: Tensor, length: int, attention_mask: Tensor | None)
 def why_not_smoothed(model) -> str | None:
     """Why transformers' Trainer cannot smooth the labels of this head; None if it can."""
     name, config = type(model).__name__, model.config
-    if name.endswith("ForQuestionAnswering"):
-        return f"Trainer ignores it for {name}: use hf_lineage's LineageTrainer, or set it to 0"
+    if name.endswith(("ForQuestionAnswering", "ForPreTraining")):
+        return f"Trainer cannot smooth the loss of {name}: use hf_lineage's LineageTrainer, or set it to 0"
     if name.endswith("ForSequenceClassification") and (config.num_labels == 1 or config.problem_type == "regression"):
         return f"the labels of {name} are numbers (num_labels is {config.num_labels}), not classes: set it to 0"
     return None

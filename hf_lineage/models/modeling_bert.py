@@ -318,6 +318,7 @@ class BERTForPreTraining(BERTWithMaskedWords):
         self.bert = BERTModel(config)
         self.cls = BERTHeads(config, masked_words=True, next_sentence=True)
         self.post_init()
+        refuse_smoothing(self)
 
     @can_return_tuple
     def forward(

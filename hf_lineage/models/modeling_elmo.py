@@ -325,6 +325,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         else:
             self.lm_head = nn.Linear(config.projection_size, config.vocab_size)
         self.post_init()
+        refuse_smoothing(self)
         # by this name, Trainer counts all labels except the first of each row, as many as a direction predicts
         self.loss_type = "ForCausalLM"
 

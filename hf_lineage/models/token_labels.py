@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .inputs import IGNORED, check_ids
-from .loss_terms import check_terms
 from .losses import mean_cross_entropy, mean_of
 
 
@@ -104,16 +103,15 @@ class LabelsTokens:
             ValueError: a label is out of its range; label smoothing with `use_crf`, since it is not defined for
                 sequences of labels; Trainer withholds the labels of a chain.
         """
+        if self.crf is not None and (smoothing or (labels is None and num_items_in_batch is not None)):
+            raise ValueError(
+                f"label_smoothing_factor is {smoothing or 'set'} (or compute_loss_func), but use_crf is True, which "
+                "scores whole sequences of labels: set label_smoothing_factor to 0, or use_crf to False"
+            )
         if labels is None:
-            check_terms(num_items_in_batch, use_crf=self.config.use_crf)
             return None
         if self.crf is None:
             return mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
-        if smoothing:
-            raise ValueError(
-                f"label_smoothing_factor is {smoothing}, but use_crf is True, which scores whole sequences of "
-                "labels: set one of them to 0 and False"
-            )
         check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
         scored = labels != IGNORED
         order, lengths = in_front(scored)

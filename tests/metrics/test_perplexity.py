@@ -98,6 +98,13 @@ def test_a_perplexity_beyond_all_floats_loses_nothing(tmp_path):
     assert results["test"]["bits_per_character"] == pytest.approx(5 / math.log(2))
 
 
+@pytest.mark.parametrize("name", ["num_tokens", "num_words", "num_characters"])
+def test_nothing_has_no_perplexity(name):
+    counts = {"num_tokens": 1, "num_words": 1, "num_characters": 1} | {name: 0}
+    with pytest.raises(ValueError, match=f"{name} is 0"):
+        perplexities(nll=1.0, **counts, num_unknown=0)
+
+
 def test_characters_are_the_words_of_text_without_blanks():
     texts = ["我欠他100万。他昨天在公园", "东京塔很高"]
     words = train_word_level(texts, show_progress=False)
