@@ -31,7 +31,6 @@ def run_attention(
     return states, weights, (states[:, -1],)
 
 
-@torch.compiler.disable
 def run_loop(alignment, source, is_word, cell, x, state) -> tuple[Tensor, Tensor]:
     """`run_attention` while the weights of both modules are loaded."""
     of_x, of_c = cell.weight_ih.split([x.shape[2], source.vectors.shape[2]], dim=1)

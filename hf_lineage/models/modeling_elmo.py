@@ -489,6 +489,8 @@ class ELMoForTask(ELMoPreTrainedModel):
         mean = (features * mask).sum(1) / mask.sum(1).clamp(min=1)
         return torch.cat([largest * mask.any(1), mean], dim=1)
 
+    # the cells run in kernels, between which there is next to nothing to compile
+    @torch.compiler.disable
     def features(self, input_ids, attention_mask, elmo_layers, **inputs) -> tuple[Tensor, tuple | None]:
         """The task's vector per token [B, T, F], and the language model's layers.
 
@@ -528,7 +530,6 @@ class ELMoForTask(ELMoPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         return tuple(layers) if output_hidden_states else None
 
-    @torch.compiler.disable
     def run_task_layer(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
         x, padding = to_front(x, attention_mask)
         outputs, _ = self.task_layer(x, None, padding)

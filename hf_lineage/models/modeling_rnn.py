@@ -131,15 +131,14 @@ class RNNModel(RecurrentPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         x = self.without_some_words(x, input_ids)
-        *layers, x = self.run_layers(x, attention_mask, cache, output_hidden_states)  # [B, T, D]
-        dropped = self.output_dropout(x)
+        *layers, x, dropped = self.run_layers(x, attention_mask, cache, output_hidden_states)  # [B, T, D]
         shown = (*layers, dropped) if output_hidden_states else None
         return RecurrentModelOutput(dropped, cache, shown, penalty=self.penalty(dropped, x, attention_mask))
 
     # the cells run in kernels, between which there is next to nothing to compile
     @torch.compiler.disable
     def run_layers(self, x: Tensor, attention_mask: Tensor | None, cache, all_layers: bool) -> list[Tensor]:
-        """x [B, T, E] -> the last layer's vectors [B, T, D], with `all_layers` also those before."""
+        """x [B, T, E] -> the last layer's vectors [B, T, D], before and after dropout; `all_layers` first if asked."""
         x, padding = to_front(x, attention_mask)
         x = self.input_dropout(x)
         read, states = [x], states_of(cache, len(self.layers))
@@ -147,7 +146,8 @@ class RNNModel(RecurrentPreTrainedModel):
             x, states[i] = layer(self.hidden_dropout(x) if i else x, states[i], padding)
             read.append(x)
         keep_states(cache, states, x.shape[1])
-        return [to_places(x, padding) for x in (read if all_layers else read[-1:])]
+        shown = [to_places(x, padding) for x in (read if all_layers else read[-1:])]
+        return [*shown, self.output_dropout(shown[-1])]
 
     def without_some_words(self, x: Tensor, input_ids: Tensor | None) -> Tensor:
         """x [B, T, E] without the words that `embedding_dropout` drops from the vocabulary in a training step."""

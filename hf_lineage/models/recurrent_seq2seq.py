@@ -211,6 +211,8 @@ class RecurrentSeq2SeqModel(EncoderDecoder, RecurrentSeq2SeqPreTrainedModel):
         )
         return self.encoder(input_ids, attention_mask, inputs_embeds, output_hidden_states)
 
+    # as the encoder's forward
+    @torch.compiler.disable
     def decode(
         self,
         source,
@@ -279,8 +281,6 @@ def states_before(bridge: Bridge, final_states: Tensor, cache: EncoderDecoderCac
     return [(h[:, : bridge.config.hidden_size], *c) for h, *c in carried]
 
 
-# the cells run in kernels, with almost nothing to compile between them
-@torch.compiler.disable
 def run_layers(decoder: nn.Module, x: Tensor, states: list, attention_mask, cache) -> tuple[Tensor, ...]:
     """Runs a decoder's layers over the whole target: x [B, T, E] -> the outputs [B, T, D] of every layer.
 

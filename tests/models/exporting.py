@@ -17,7 +17,7 @@ def new_inputs(config, head: str, padded: bool, batch: int = 3, length: int = 7)
     mask[0, ..., -2:] = mask[1, ..., :2] = 0
     inputs = {"input_ids": ids}
     if config.model_type == "lineage_elmo":
-        inputs = {"char_ids": torch.randint(1, 261, (batch, length, config.max_characters))}
+        inputs = {"char_ids": torch.randint(1, 261, (*shape, config.max_characters))}
     if config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids.flip(1)[:, 1:].contiguous()
     if padded:
