@@ -15,6 +15,7 @@ from hf_lineage import LINEAGE, RNNSearchConfig, RNNSearchForConditionalGenerati
 from hf_lineage.__main__ import lineage_table, main
 from hf_lineage.arguments import parse
 from hf_lineage.data import grammar_corpus
+from hf_lineage.models import name_and_idea
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
 
 
@@ -34,6 +35,22 @@ def anchors(page: Path) -> set[str]:
 def test_lineage_table_is_current():
     table = README.split("keeps it current -->\n")[1].split("\n<!-- end")[0]
     assert table == lineage_table(), "run `python -m hf_lineage table` and paste what it prints"
+
+
+def test_picture_of_the_lineage_is_current():
+    drawn = runpy.run_path(str(ROOT / "docs" / "draw_lineage.py"))
+    svg = (ROOT / "docs" / "lineage.svg").read_text(encoding="utf-8")
+    assert svg == drawn["picture"](), "run `python docs/draw_lineage.py`"
+    assert {f"lineage_{name}" for name in drawn["STATIONS"]} == {config.model_type for config in LINEAGE}
+
+
+def test_picture_of_the_lineage_names_the_papers():
+    drawn = runpy.run_path(str(ROOT / "docs" / "draw_lineage.py"))
+    for config in LINEAGE:
+        station = drawn["STATIONS"][config.model_type.removeprefix("lineage_")]
+        title = name_and_idea(config)[0]
+        for word in re.findall(r"[A-Z]\w+|\d{4}", station.paper):
+            assert word in title, station.name
 
 
 def test_command_prints_the_table(capsys):
