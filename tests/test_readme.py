@@ -1,6 +1,5 @@
 """The README and the docs are true: the table is current, the examples run, files and links that they name exist."""
 
-import os
 import re
 import runpy
 import shlex
@@ -168,31 +167,6 @@ def test_targets_of_make_exist():
     for page in PAGES:
         for target in re.findall(r"^make ([\w-]+)", (ROOT / page).read_text(encoding="utf-8"), re.M):
             assert re.search(rf"^{target}:", makefile, re.M), f"{page}: make {target}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name.startswith("README.md")])
-def test_commands_of_the_readme_run(name, tmp_path):
-    """As they stand, on the texts that they name: written here."""
-    recipe, arguments = COMMANDS[name]
-    texts = [f"Sentence {number} is about the number {number}. It ends here." for number in range(400)]
-    (tmp_path / "my_texts").mkdir()
-    for file in (tmp_path / "my_text.txt", tmp_path / "my_texts" / "one.txt"):
-        file.write_text("\n".join(texts))
-    command = [sys.executable, "-m", "hf_lineage", "train", recipe, *arguments]
-    command = [str(ROOT / word) if word.startswith("recipes/") else word for word in command]
-    run = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    *_, place, score, following = run.stdout.splitlines()
-    assert (place.split(":")[0], score.split(":")[0]) == ("result", "score")
-    code = shlex.split(following.removeprefix("next:"))[2]
-    asked = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
-    )
-    assert asked.returncode == 0
-    assert asked.stdout.strip()
 
 
 @pytest.mark.parametrize("page", PAGES)
