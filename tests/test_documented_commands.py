@@ -1,7 +1,7 @@
 """The commands and the Python of the README and the docs, run as they stand, on small models and texts made here.
 
-Commands that train take minutes and are slow tests. Those of docs/results.md take hours: here they end after
-two updates.
+Commands that train take minutes and are slow tests. Those of docs/results.md take hours, and those of the stations'
+pages are what `make demo` runs: here they end after two updates.
 """
 
 import json
@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, set_seed
 
 from hf_lineage import (
+    LINEAGE,
     BERTConfig,
     BERTForPreTraining,
     BERTForQuestionAnswering,
@@ -28,8 +30,11 @@ from hf_lineage import (
     LSTMForCausalLM,
     RNNSearchConfig,
     RNNSearchForConditionalGeneration,
+    Word2VecConfig,
+    Word2VecForPreTraining,
 )
 from hf_lineage.__main__ import main
+from hf_lineage.converters import from_opennmt
 from hf_lineage.data import grammar_corpus
 from hf_lineage.tokenization import (
     causal_tokenizer,
@@ -39,10 +44,13 @@ from hf_lineage.tokenization import (
     translation_tokenizer,
 )
 from hf_lineage.word_vectors import WordVectors
+from tests.converters.test_recurrent_nmt import opennmt
+from tests.converters.test_transformer_layouts import fairseq_state, fsmt, marian
 
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "recipes/README.md", "docs/recipes.md", "docs/results.md"]
+PAGES = ["README.md", "README.zh.md", "recipes/README.md"]
+PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 
 
 def lines_of(page: str) -> list[str]:
@@ -51,7 +59,11 @@ def lines_of(page: str) -> list[str]:
     found = re.findall(r"^((?:python|accelerate launch) .*)$", text, re.M)
     found += re.findall(r"`((?:python|accelerate launch) [^`]*)`", text)
     found = [" ".join(line.split()) for line in found]
-    return [line for line in found if not re.search(r"…|\b(PRESET|RECIPE|MORE)\b|benchmarks/", line)]
+    return [
+        line
+        for line in found
+        if not re.search(r"…|\b(PRESET|RECIPE|STATION|MORE|FILE|FOLDER)\b|benchmarks/|main\.py", line)
+    ]
 
 
 COMMANDS = [(page, line) for page in PAGES for line in lines_of(page)]
@@ -61,15 +73,25 @@ LOOKING = {
     "python -m hf_lineage": r"gpt .*Radford",
     "python -m hf_lineage table": r"\| `lineage_bert` \|",
     "python -m hf_lineage list": r"pretrain_bert .*(\n.*)*lstm_tiny",
+    # named without what they take
     "python -m hf_lineage train": None,
+    "python -m hf_lineage align": None,
+    "python -m hf_lineage neighbours": None,
     "python -m hf_lineage --help": r"neighbours",
-    "python -m hf_lineage show lstm": r"4,651,600",
     "python -m hf_lineage show runs/lstm": r"LSTMForCausalLM",
     "python -m hf_lineage vectors runs/lstm vectors.txt": r"16 numbers each",
     "python -m hf_lineage neighbours vectors.txt dog letter": r"^letter\n +-?\d\.\d{3}  \w",
     'python -m hf_lineage align runs/translation "他 欠 小明 100万"': r"^ +他 +欠 +小明 +100万$",
     "python -m hf_lineage convert openai-gpt openai_gpt/ runs/openai_gpt": r"GPTForCausalLM",
+    "python -m hf_lineage convert marian opus-mt-de-en runs/de_en": r"TransformerForConditionalGeneration",
+    "python -m hf_lineage convert fairseq wmt.safetensors runs/wmt --fields '{\"num_attention_heads\": 8}'": (
+        r"TransformerForConditionalGeneration"
+    ),
+    "python -m hf_lineage convert opennmt runs/luong luong.safetensors": r"LuongForConditionalGeneration",
+    "python -m hf_lineage neighbours runs/word2vec war": r"^war\n +-?\d\.\d{3}  \w",
+    'python -m hf_lineage align runs/rnnsearch "他 欠 小明 100万"': r"^ +他 +欠 +小明 +100万$",
 }
+LOOKING |= {f"python -m hf_lineage show {config.model_type.removeprefix('lineage_')}": "paper: " for config in LINEAGE}
 
 
 def save(folder: Path, *parts):
@@ -107,7 +129,14 @@ def workspace(tmp_path_factory, tiny_corpus):
     # answers no word, so that it ends at its limit
     with torch.no_grad():
         translator.lm_head.bias[both.unk_token_id] = 99
-    save(runs / "translation", translator, both)
+    for name in ("translation", "rnnsearch"):
+        save(runs / name, translator, both)
+    war = train_word_level(["war and peace"], show_progress=False)
+    save(runs / "word2vec", Word2VecForPreTraining(Word2VecConfig(vocab_size=len(war), hidden_size=4)), war)
+    save(folder / "opus-mt-de-en", marian())
+    state = {name: weight.clone() for name, weight in fairseq_state(fsmt()).items()}
+    save_file(state, folder / "wmt.safetensors")
+    save(runs / "luong", from_opennmt(opennmt("lstm", True, "general")[0]))
     theirs = OpenAIGPTConfig(vocab_size=50, n_positions=16, n_embd=16, n_layer=1, n_head=2)
     save(folder / "openai_gpt", OpenAIGPTLMHeadModel(theirs))
     write_data(folder, tiny_corpus, pairs)
@@ -202,7 +231,7 @@ def test_commands_that_train(page, command, workspace):
     words = shlex.split(command, comments=True)
     output = workspace / words[words.index("--output_dir") + 1]
     words = [str(ROOT / word) if word.startswith("recipes/") else word for word in words]
-    if page == "docs/results.md":
+    if page == "docs/results.md" or page.startswith("docs/stations/"):
         words += ["--max_steps", "2", "--eval_strategy", "no"]
     start = [sys.executable] if words[0] == "python" else [sys.executable, "-m", "accelerate.commands.launch"]
     words = [*start, *words[1 if words[0] == "python" else 2 :], "--overwrite_output_dir"]

@@ -21,7 +21,7 @@ from hf_lineage.tokenization import train_word_level, translation_tokenizer
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md"]
-PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 
 
 def anchors(page: Path) -> set[str]:
@@ -36,17 +36,18 @@ def test_lineage_table_is_current():
     assert table == lineage_table(), "run `python -m hf_lineage table` and paste what it prints"
 
 
-def test_picture_of_the_lineage_is_current():
-    drawn = runpy.run_path(str(ROOT / "docs" / "draw_lineage.py"))
-    svg = (ROOT / "docs" / "lineage.svg").read_text(encoding="utf-8")
-    assert svg == drawn["picture"](), "run `python docs/draw_lineage.py`"
-    assert {f"lineage_{name}" for name in drawn["STATIONS"]} == {config.model_type for config in LINEAGE}
+DRAWN = runpy.run_path(str(ROOT / "docs" / "draw_pictures.py"))
+
+
+def test_pictures_are_current():
+    for path, svg in DRAWN["pictures"]().items():
+        assert path.read_text(encoding="utf-8") == svg, "run `python docs/draw_pictures.py`"
+    assert {f"lineage_{name}" for name in DRAWN["STATIONS"]} == {config.model_type for config in LINEAGE}
 
 
 def test_picture_of_the_lineage_names_the_papers():
-    drawn = runpy.run_path(str(ROOT / "docs" / "draw_lineage.py"))
     for config in LINEAGE:
-        station = drawn["STATIONS"][config.model_type.removeprefix("lineage_")]
+        station = DRAWN["STATIONS"][config.model_type.removeprefix("lineage_")]
         title = name_and_idea(config)[0]
         for word in re.findall(r"[A-Z]\w+|\d{4}", station.paper):
             assert word in title, station.name
@@ -173,7 +174,7 @@ def test_targets_of_make_exist():
 def test_files_named_in_the_docs_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"\b(?:recipes|hf_lineage|benchmarks|tests|docs)/[\w./-]+\.(?:py|yaml|md)\b", text)
-    examples = {"configuration_x.py", "modeling_x.py", "test_modeling_x.py", "x_tiny.yaml"}
+    examples = {"configuration_x.py", "modeling_x.py", "test_modeling_x.py", "x_tiny.yaml", "x.md"}
     assert [name for name in named if Path(name).name not in examples and not (ROOT / name).exists()] == []
 
 

@@ -1,14 +1,22 @@
-"""Draws docs/lineage.svg, the picture of the README: the stations in time, and what each adds.
+"""Draws docs/lineage.svg, the stations in time and what each adds, and docs/stations/X.svg, the data flow of each.
 
-    python docs/draw_lineage.py
+    python docs/draw_pictures.py
 
+The flow of a station is the line with arrows in the docstring of its `modeling_x.py`.
 Boxes have their own colours and lines are mid-grey, so that the picture reads on a light and on a dark page.
 """
 
+import ast
+import re
 import sys
+import textwrap
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
+
+
+HERE = Path(__file__).parent
+MODELS = HERE.parent / "hf_lineage" / "models"
 
 
 class Station(NamedTuple):
@@ -105,18 +113,23 @@ def arrow(earlier: Station, later: Station) -> str:
     return f'<path d="{path}" fill="none" stroke="{GREY}" stroke-width="2" marker-end="url(#head)"/>'
 
 
-def picture() -> str:
-    """The SVG."""
-    width, height = SIZE
-    title = "The lineage from NNLM and RNN to GPT and BERT: what each model adds to those before it"
-    parts = [
+def head(width: int, height: int, title: str) -> list[str]:
+    """The first lines of a picture: its size, its title and the head of its arrows."""
+    return [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-labelledby="title" '
         'font-family="system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif">',
-        f'<title id="title">{title}</title>',
+        f'<title id="title">{escape(title)}</title>',
         '<defs><marker id="head" viewBox="0 0 8 8" refX="4" refY="4" markerWidth="4.5" markerHeight="4.5" '
-        'orient="auto">'
-        f'<path d="M0 0L8 4L0 8z" fill="{GREY}"/></marker></defs>',
+        f'orient="auto"><path d="M0 0L8 4L0 8z" fill="{GREY}"/></marker></defs>',
     ]
+
+
+def picture() -> str:
+    """docs/lineage.svg."""
+    width, height = SIZE
+    parts = head(
+        width, height, "The lineage from NNLM and RNN to GPT and BERT: what each model adds to those before it"
+    )
     for column, time in enumerate(TIMES):
         parts.append(f'<text x="{LEFT + column * ACROSS + 2}" y="18" font-size="14" fill="{GREY}">{time}</text>')
     parts += [arrow(STATIONS[earlier], STATIONS[later]) for earlier, later in STEPS]
@@ -128,7 +141,50 @@ def picture() -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def flow_line(name: str) -> str:
+    """`a [B, T] -> b [B, T, D] -> …` of a station's module; encoder-decoders have two, with "; " between them."""
+    module = {"lstm": "rnn", "gru": "rnn"}.get(name, name)
+    code = (MODELS / f"modeling_{module}.py").read_text(encoding="utf-8")
+    [line] = [line for line in (ast.get_docstring(ast.parse(code)) or "").splitlines() if " -> " in line]
+    return line
+
+
+def flow(name: str) -> str:
+    """docs/stations/NAME.svg: a row of boxes per part of the flow."""
+    station, line = STATIONS[name], flow_line(name)
+    rows = [part.split(" -> ") for part in line.split("; ")]
+    wide, high, across, down = 176, 66, 214, 88
+    # as wide as four boxes, so that all pictures have letters of one size
+    width, height = 3 * across + wide + 8, down * len(rows)
+    parts = head(width, height, f"Data flow of {station.name}: {line.replace('->', '→')}")
+    for row, steps in enumerate(rows):
+        for column, step in enumerate(steps):
+            x, y = 4 + across * column, 4 + down * row
+            if column:
+                path = f"M{x - across + wide} {y + high // 2}H{x - 6}"
+                parts.append(
+                    f'<path d="{path}" fill="none" stroke="{GREY}" stroke-width="2" marker-end="url(#head)"/>'
+                )
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{wide}" height="{high}" rx="7" fill="{KINDS[station.kind][0]}"/>'
+            )
+            # a shape stays on one line
+            lines = textwrap.wrap(re.sub(r"\[.*?\]|n − 1", lambda shape: shape[0].replace(" ", "\u00a0"), step), 23)
+            top = y + high / 2 + 5 - 9 * (len(lines) - 1)
+            parts += [
+                f'<text x="{x + wide / 2:g}" y="{top + 18 * i:g}" font-size="13.5" fill="white" '
+                f'text-anchor="middle">{escape(text)}</text>'
+                for i, text in enumerate(lines)
+            ]
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def pictures() -> dict[Path, str]:
+    """Every picture by its path."""
+    return {HERE / "lineage.svg": picture()} | {HERE / "stations" / f"{name}.svg": flow(name) for name in STATIONS}
+
+
 if __name__ == "__main__":
-    path = Path(__file__).with_name("lineage.svg")
-    path.write_text(picture(), encoding="utf-8")
-    sys.stdout.write(f"{path}\n")
+    for path, svg in pictures().items():
+        path.write_text(svg, encoding="utf-8")
+        sys.stdout.write(f"{path}\n")
