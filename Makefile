@@ -11,7 +11,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow quality style bench
+.PHONY: help demo test test-slow quality style bench docs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: .venv/.installed-test ## run every script of benchmarks/
 		echo "== $$script"; \
 		OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/python $$script || exit 1; \
 	done
+
+docs: .venv/.installed-docs ## build the pages of docs/ in site/, without network; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 .venv/.installed-%: setup.cfg pyproject.toml .venv/.created
 	$(BIN)/python -m pip install --editable '.[$*]'

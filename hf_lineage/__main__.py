@@ -1,25 +1,19 @@
-"""`python -m hf_lineage`: train by the recipes, list them and the stations.
+"""The command line, `python -m hf_lineage` or `hf-lineage`; without arguments it lists the stations.
 
-    python -m hf_lineage list
-    python -m hf_lineage train pretrain_causal_lm lstm_tiny --output_dir runs/lstm --corpus my_text.txt
-
-`train RECIPE [CONFIG] [--key value …]` runs a recipe, as `python recipes/RECIPE.py` does in a checkout; CONFIG is a
-YAML file, or the name of a preset. `train RECIPE -h` lists its keys. `table` prints the README's table of stations.
+Each command explains itself: python -m hf_lineage COMMAND --help
 """
 
+import difflib
 import re
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from hf_lineage import arguments as recipe_arguments
+from hf_lineage import commands
 from hf_lineage.models import LINEAGE, name_and_idea
 from hf_lineage.papers import PAPERS
-
-
-def recipes_folder() -> Path:
-    """The recipes beside the package in a checkout, or within an installed one."""
-    within = Path(__file__).parent / "recipes"
-    return within if within.is_dir() else Path(__file__).parents[1] / "recipes"
 
 
 def lineage_table() -> str:
@@ -33,60 +27,89 @@ def lineage_table() -> str:
     return "\n".join(rows)
 
 
-def list_of_all() -> str:
-    """The recipes with what they do, the presets with what they train, and the stations."""
-    folder = recipes_folder()
+def print_table(arguments: list[str]):
+    """Prints the README's table of stations."""
+    commands.new_parser("table", "Prints the README's table of stations.").parse_args(arguments)
+    sys.stdout.write(lineage_table() + "\n")
+
+
+def print_list(arguments: list[str]):
+    """Lists the recipes, the presets and the stations."""
+    commands.new_parser("list", "Lists the recipes, the presets and the stations.").parse_args(arguments)
     lines = ["recipes (python -m hf_lineage train RECIPE -h):"]
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(commands.recipes_folder().glob("*.py")):
         [first] = re.findall(r'\A\w?"""(.*)', path.read_text(encoding="utf-8"))
         lines.append(f"  {path.stem:<28}{first}")
     lines.append("\npresets (python -m hf_lineage train RECIPE PRESET --output_dir FOLDER):")
-    for path in sorted((folder / "configs").glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        [recipe] = re.findall(r"^# recipe: recipes/(\w+)\.py", text, re.M)
-        lines.append(f"  {path.stem:<28}{recipe}: {text.partition(chr(10))[0].removeprefix('# ')}")
-    lines.append("\nstations (--model_type):")
-    for config_class in LINEAGE:
-        lines.append(f"  {config_class.model_type.removeprefix('lineage_'):<28}{name_and_idea(config_class)[0]}")
-    return "\n".join(lines)
+    lines += [f"  {name:<28}{facts['recipe']}: {facts['about']}" for name, facts in commands.presets().items()]
+    lines += ["\nstations (--model_type):", commands.stations()]
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
-def train(arguments: list[str]) -> int:
-    """Runs a recipe in this process; its exit status comes as SystemExit."""
-    folder = recipes_folder()
+def train(arguments: list[str]):
+    """Runs a recipe, with a preset or a YAML file, as in a checkout."""
+    folder = commands.recipes_folder()
     names = sorted(path.stem for path in folder.glob("*.py"))
+    if arguments in (["-h"], ["--help"]):
+        recipes = "\n".join(f"  {name}" for name in names)
+        sys.stdout.write(
+            "usage: hf_lineage train RECIPE [CONFIG] [--key value …]\n\n"
+            "Runs a recipe. CONFIG is a preset (python -m hf_lineage list) or a YAML file.\n"
+            f"train RECIPE -h lists its keys.\n\n{recipes}\n"
+        )
+        return
     name = arguments[0].removesuffix(".py") if arguments else ""
     if name not in names:
-        sys.stderr.write(f"hf_lineage: error: train needs a recipe, one of {', '.join(names)}; not {name!r}\n")
-        return 2
+        raise ValueError(f"train needs a recipe, one of {', '.join(names)}; not {name!r}")
     flags = arguments[1:]
     if flags and not flags[0].startswith("-") and not Path(flags[0]).exists():
         preset = folder / "configs" / f"{flags[0].removesuffix('.yaml')}.yaml"
         flags[0] = str(preset) if preset.is_file() else flags[0]
     sys.argv = [str(folder / f"{name}.py"), *flags]
     runpy.run_path(sys.argv[0], run_name="__main__")
-    return 0
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit status."""
-    match arguments:
-        case ["table"]:
-            sys.stdout.write(lineage_table() + "\n")
-        case ["list"]:
-            sys.stdout.write(list_of_all() + "\n")
-        case ["train", *rest]:
-            return train(rest)
-        case ["-h" | "--help"]:
-            sys.stdout.write(__doc__ or "")
-        case []:
-            sys.stdout.write(__doc__ or "")
-            return 2
-        case _:
-            sys.stderr.write(f"hf_lineage: error: {arguments[0]!r} is none of train, list, table (-h says more)\n")
-            return 2
+# name on the command line -> what runs it; the first line of its docstring is its line in the help
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "list": print_list,
+    "show": commands.show,
+    "train": train,
+    "convert": commands.convert,
+    "vectors": commands.vectors,
+    "neighbours": commands.neighbours,
+    "align": commands.align_texts,
+    "table": print_table,
+}
+
+
+def help_text() -> str:
+    """What the command line can do, on one screen."""
+    lines = ["usage: python -m hf_lineage COMMAND … (or hf-lineage COMMAND …)", ""]
+    lines += [f"  {name:<12}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", *(__doc__ or "").splitlines()[2:]]) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command and returns the exit status: 0, or 2 for bad input, which one line on stderr names.
+
+    Raises:
+        SystemExit: an error or a help of a command, or the status of a recipe.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if not name:
+        sys.stdout.write(f"The stations of the lineage, in the order of history:\n\n{commands.stations()}\n\n")
+        sys.stdout.write("python -m hf_lineage show STATION says more of one, --help lists the commands\n")
+    elif name in ("-h", "--help"):
+        sys.stdout.write(help_text())
+    elif name in COMMANDS:
+        recipe_arguments.run(lambda: COMMANDS[name](rest), "hf_lineage")
+    else:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        sys.stderr.write(f"hf_lineage: error: there is no command {name!r}; {remedy} (--help says more)\n")
+        return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -73,7 +73,7 @@ def parse(*dataclass_types, argv: list[str] | None = None, description: str | No
         if action.dest in settings:
             action.required = False
         if dict in _options(hints.get(action.dest)):
-            action.type = _mapping if str not in _options(hints[action.dest]) else _mapping_or_text
+            action.type = json_mapping if str not in _options(hints[action.dest]) else _mapping_or_text
     _, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [name.lstrip("-") for name in unknown if name.startswith("--")]
@@ -87,8 +87,10 @@ def parse(*dataclass_types, argv: list[str] | None = None, description: str | No
         parser.error(str(error))
 
 
-def run(main: Callable[[], None]):
+def run(main: Callable[[], None], program: str | None = None):
     """Runs the `main` of a recipe; an error in its input ends it with one line on stderr and status 2.
+
+    The line begins with `program`, by default the name of the script.
 
     Such errors are what hf_lineage and the recipes raise themselves, files and models that are not there, and
     configurations with bad fields. Others keep their traceback: bugs, and errors that come after training, whose notes
@@ -104,7 +106,7 @@ def run(main: Callable[[], None]):
     except (ValueError, OSError, StrictDataclassError) as error:
         if getattr(error, "__notes__", None) or not (isinstance(error, OSError) or _is_ours(error)):
             raise
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{program or Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}\n")
         sys.exit(2)
 
 
@@ -185,7 +187,7 @@ def _opened(auto_class, name_or_path, argument):
         ) from error
 
 
-def _configuration_type(name: str) -> str:
+def configuration_type(name: str) -> str:
     """`lstm` -> `lineage_lstm`; other configurations that transformers knows keep their names."""
     stations = [config_class.model_type for config_class in LINEAGE]
     if (full := f"lineage_{name.lower()}") in stations:
@@ -243,7 +245,7 @@ class ModelArguments:
                 "config_overrides is for a new model (model_type, config_name); a saved one keeps its configuration"
             )
         if self.model_type is not None:
-            self.model_type = _configuration_type(self.model_type)
+            self.model_type = configuration_type(self.model_type)
         self.tokenizer_name = self.tokenizer_name or self.model_name_or_path
 
     def check(self, auto_class: Any, *model_types: str) -> type:
@@ -473,7 +475,8 @@ def _describe(hint) -> str:
     return "null" if hint is type(None) else getattr(hint, "__name__", str(hint)) if not get_args(hint) else str(hint)
 
 
-def _mapping(text: str) -> dict:
+def json_mapping(text: str) -> dict:
+    """A flag's JSON mapping; argparse makes one line of its error."""
     try:
         mapping = json.loads(text)
     except ValueError as error:
@@ -484,4 +487,4 @@ def _mapping(text: str) -> dict:
 
 
 def _mapping_or_text(text: str) -> dict | str:
-    return _mapping(text) if text.lstrip().startswith("{") else text
+    return json_mapping(text) if text.lstrip().startswith("{") else text

@@ -73,11 +73,13 @@ class Masking:
             chosen = self._whole_words(ids, candidates, number, generator)
 
         masked, labels = ids.copy(), np.full_like(ids, IGNORED)
+        # --8<-- [start:fate]
         labels[chosen] = ids[chosen]
         fate = generator.random(len(chosen))
         masked[chosen[fate < self.mask_share]] = self.mask_token_id
         swapped = chosen[(fate >= self.mask_share) & (fate < self.mask_share + self.random_share)]
         masked[swapped] = generator.integers(self.vocab_size, size=len(swapped))
+        # --8<-- [end:fate]
         return masked, labels
 
     def _whole_words(self, ids, candidates, number, generator):

@@ -97,9 +97,12 @@ class AdditiveAlignment(Alignment):  # Bahdanau et al., 2015, A.1.2
     def keys(self, vectors):
         return linear(vectors, self.weight_key, self.bias)
 
+    # --8<-- [start:additive]
     def scores(self, query, source):
         query = linear(query, self.weight_query)  # [B, T, A]
         return torch.tanh(query[:, :, None] + source.keys[:, None]) @ self.energy  # [B, T, S]
+
+    # --8<-- [end:additive]
 
 
 class CoverageAlignment(AdditiveAlignment):  # See et al., 2017, equation 11

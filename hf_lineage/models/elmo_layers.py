@@ -108,8 +108,10 @@ class ScalarMix(nn.Module):
             return self.weights.square().sum()
         if self.layer_norm:
             layers = [self.normalized(layer, attention_mask) for layer in layers]
+        # --8<-- [start:mix]
         shares = self.weights.softmax(0)
         return self.gamma * sum(share * layer for share, layer in zip(shares, layers, strict=True))
+        # --8<-- [end:mix]
 
     @staticmethod
     def normalized(x: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -264,9 +264,11 @@ class BERTModel(BERTPreTrainedModel):
         )
         if position_ids is None:
             text.position_ids = self.place_padding(text.position_ids, attention_mask)
+        # --8<-- [start:idea]
         x = self.embeddings(text.vectors, text.position_ids, token_type_ids)
         x = self.encoder(x, text.mask, **text.options)  # [B, T, D]
         pooled = None if self.pooler is None else self.pooler(x, attention_mask, cu_seq_lens_q)
+        # --8<-- [end:idea]
         return BaseModelOutputWithPooling(x, pooled)
 
 

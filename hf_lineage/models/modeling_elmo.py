@@ -230,10 +230,12 @@ class ELMoModel(ELMoPreTrainedModel):
         if attention_mask is not None:
             x = x * attention_mask[..., None].to(x.dtype)
         x, padding = to_front(x, attention_mask)
+        # --8<-- [start:layers]
         forward, backward = self.read(x, reversed_time(x, padding), padding, cache)
         # side by side, so that they are moved at once
         backward = reversed_time(torch.cat(backward, dim=2), padding).chunk(len(forward), dim=2)
         pairs = zip([x, *forward], [x, *backward], strict=True)
+        # --8<-- [end:layers]
         layers = to_places(torch.cat([half for pair in pairs for half in pair], dim=2), padding)
         return layers.chunk(len(forward) + 1, dim=2), cache
 

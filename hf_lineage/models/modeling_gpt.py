@@ -108,10 +108,12 @@ class GPTModel(GPTPreTrainedModel):
         text = read_texts(
             self, input_ids, inputs_embeds, attention_mask, position_ids, cache, use_cache, cu_seq_lens_q, **kwargs
         )
+        # --8<-- [start:idea]
         x = self.dropout(text.vectors + self.embed_positions(text.position_ids))  # [B, T, D]
         for block in self.blocks:
             x = block(x, text.mask, cache=text.cache, **text.options)
         return BaseModelOutputWithPast(x, text.cache)
+        # --8<-- [end:idea]
 
 
 class GPTWithOutputLayer(GPTPreTrainedModel):

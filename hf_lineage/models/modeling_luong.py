@@ -64,8 +64,11 @@ class LuongAlignment(Alignment):
 class DotAlignment(LuongAlignment):  # section 3.1
     """score(s, h) = s · h"""
 
+    # --8<-- [start:dot]
     def scores(self, query, source):
         return query @ source.keys.transpose(1, 2)  # [B, T, S]
+
+    # --8<-- [end:dot]
 
 
 class GeneralAlignment(DotAlignment):
@@ -178,12 +181,14 @@ class LuongDecoder(AttentionalDecoder):
 
         e(y_{t−1}) [B, E], h̃_{t−1} [B, D] and the states of all layers -> h̃_t, the states after it and α_t [B, 1, S].
         """
+        # --8<-- [start:idea]
         x = torch.cat([word, answer], dim=1) if self.config.input_feeding else word
         states = self.run_layers(self.layers[0].cell(x, states[0], run=one_step), states)
         top = states[-1][0]
         weights = self.alignment(top[:, None], source, position)
         context = (weights @ source.vectors)[:, 0]
         return self.answer(self.from_context(context), top), states, weights
+        # --8<-- [end:idea]
 
     def step_on_products(self, of_fed, word, answer, states, source, position):
         """`step` from products computed once: W e(y_{t−1}) + b [B, G·D], and W_c h̄ of the source."""

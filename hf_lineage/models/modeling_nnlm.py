@@ -78,9 +78,11 @@ class NNLMModel(NNLMPreTrainedModel):
         vectors, cache = read_texts(self, input_ids, inputs_embeds, attention_mask, cache, use_cache)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        # --8<-- [start:idea]
         x = self.dropout(self.windows(vectors, attention_mask, cache))  # [B, T, (n−1)·m]
         parts = [self.dropout(torch.tanh(self.hidden(x)))] if self.config.hidden_size else []
         outputs = torch.cat([*parts, x] if self.config.direct_connections else parts, dim=2)
+        # --8<-- [end:idea]
         return BaseModelOutputWithPast(outputs, cache, (vectors, outputs) if output_hidden_states else None)
 
     def windows(self, vectors: Tensor, attention_mask: Tensor | None, cache) -> Tensor:
@@ -89,8 +91,10 @@ class NNLMModel(NNLMPreTrainedModel):
         [state] = states_of(cache, 1)
         before = vectors.new_zeros(batch, earlier, size) if state is None else state[0].view(batch, earlier, size)
         if attention_mask is None or not length:
+            # --8<-- [start:window]
             history = torch.cat([before, vectors], dim=1)  # [B, n−2 + T, m]
             windows, last = [history[:, k : k + length] for k in range(earlier, -1, -1)], history[:, length:]
+            # --8<-- [end:window]
         else:
             is_word = attention_mask[:, -length:].bool()
             count = is_word.long().cumsum(1)

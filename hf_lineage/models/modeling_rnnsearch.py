@@ -48,9 +48,11 @@ class BahdanauDecoder(AttentionalDecoder):
 
     def step(self, word: Tensor, state: tuple[Tensor, ...], source: Source) -> tuple[tuple[Tensor, ...], Tensor]:
         """e(y_{t−1}) [B, E], s_{t−1} [B, D] -> s_t = f(s_{t−1}, [e(y_{t−1}); c_t]) and α_t [B, 1, S]; c_t = Σ α_t h"""
+        # --8<-- [start:idea]
         weights = self.alignment(state[0][:, None], source)
         context = (weights @ source.vectors)[:, 0]  # [B, C]
         return self.layers[0].cell(torch.cat([word, context], dim=1), state, run=one_step), weights
+        # --8<-- [end:idea]
 
     def forward(
         self,

@@ -48,9 +48,11 @@ class Seq2SeqDecoder(nn.Module):
         cache: EncoderDecoderCache | None = None,
     ) -> DecoderOutput:
         """Token vectors [B, T, E], masks [B, S] and [B, seen + T] -> [B, T, D]"""
+        # --8<-- [start:idea]
         states = states_before(self.bridge, source.final_states, cache)
         outputs = run_layers(self, vectors, states, attention_mask, cache)
         last = self.dropout(outputs[-1])
+        # --8<-- [end:idea]
         return DecoderOutput(last, (vectors, *outputs[:-1], last))
 
 

@@ -100,11 +100,13 @@ class DecoderBlock(GradientCheckpointingLayer):
     ) -> Tensor:
         """x [B, T, D], source [B, S, D] -> [B, T, D]; each attention has its options."""
         own_cache = None if cache is None else cache.self_attention_cache
+        # --8<-- [start:idea]
         x = self.attention_norm(x + self.dropout(self.attention(x, attention_mask, own_cache, **options)[0]))
         x = self.cross_attention_norm(
             x + self.dropout(self.cross_attention(x, source, source_mask, cache, **(source_options or {}))[0])
         )
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        # --8<-- [end:idea]
 
 
 class TransformerPreTrainedModel(PreTrainedModel):

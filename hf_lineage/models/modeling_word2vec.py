@@ -298,12 +298,15 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
             loss = mean_cross_entropy(scores, labels, num_items_in_batch)
         return Word2VecForPreTrainingOutput(loss, scores, outputs.hidden_states)
 
+    # --8<-- [start:idea]
     def negative_sampling_losses(self, h: Tensor, labels: Tensor, negative_ids: Tensor) -> Tensor:
         """−log σ(u_o · h) − Σ_k log σ(−u_k · h) of each pair [P], eq. 4 of Mikolov et al. (2013b)."""
         positive = logsigmoid((self.context_embeddings[labels] * h).sum(1))
         scores = torch.einsum("pkd,pd->pk", self.context_embeddings[negative_ids], h)
         negative = (logsigmoid(-scores) * (negative_ids != labels[:, None])).sum(1)
         return -(positive + negative)
+
+    # --8<-- [end:idea]
 
 
 class Word2VecForSequenceClassification(Word2VecPreTrainedModel):

@@ -17,9 +17,12 @@ class RNNCell(RecurrentCell):
         super().__init__(input_size, hidden_size, weight_dropout=weight_dropout)
         self.hidden_act = hidden_act
 
+    # --8<-- [start:rnn]
     def step(self, projected, state):
         activation = getattr(torch, self.hidden_act)
         return (activation(projected + self.linear(state[0], self.weight_hh)),)
+
+    # --8<-- [end:rnn]
 
 
 class LSTMCell(RecurrentCell):
@@ -82,6 +85,7 @@ class LSTMCell(RecurrentCell):
     def step(self, projected, state):
         h, c = state
         size, num_updates = self.hidden_size, self.num_gates - 2
+        # --8<-- [start:lstm]
         update, g, o = (projected + self.linear(h, self.weight_hh)).split([num_updates * size, size, size], dim=1)
         if self.peephole:
             update = update + self.seen_through_peepholes(c, 0, num_updates)
@@ -98,6 +102,7 @@ class LSTMCell(RecurrentCell):
         if self.peephole:
             o = o + self.seen_through_peepholes(c, num_updates, num_updates + 1)
         h = torch.sigmoid(o) * torch.tanh(c)
+        # --8<-- [end:lstm]
         if self.weight_hr is not None:
             h = self.linear(h, self.weight_hr)
             if self.projection_clip is not None:
@@ -130,6 +135,7 @@ class GRUCell(RecurrentCell):
         self.bias_hn = nn.Parameter(torch.empty(hidden_size)) if reset_mode == "after" else None
 
     def step(self, projected, state):
+        # --8<-- [start:gru]
         h = state[0]
         x_gates, x_n = projected.split([2 * self.hidden_size, self.hidden_size], dim=1)
         if self.reset_mode == "after":
@@ -143,3 +149,4 @@ class GRUCell(RecurrentCell):
         if self.update_convention == "replace":
             return ((1 - z) * h + z * candidate,)
         return (z * h + (1 - z) * candidate,)
+        # --8<-- [end:gru]

@@ -70,8 +70,10 @@ class MultiHeadAttention(nn.Module):
         if hidden_states.numel() == 0:
             # without rows or tokens transformers' sdpa fails
             return hidden_states, None
+        # --8<-- [start:heads]
         query = self.split_heads(self.q_proj(hidden_states))
         key, value = self.keys_and_values(hidden_states)
+        # --8<-- [end:heads]
         if cache is not None:
             # a paged cache rewrites the bounds in the options for this layer
             key, value = cache.update(key, value, self.layer_idx, kwargs=kwargs)
