@@ -5,6 +5,7 @@
 
 `train RECIPE [CONFIG] [--key value …]` runs a recipe, as `python recipes/RECIPE.py` does in a checkout; CONFIG is a
 YAML file, or the name of a preset. `train RECIPE -h` lists its keys. `table` prints the README's table of stations.
+`lab MODEL [MODEL …]` writes a page that shows what saved models do.
 """
 
 import re
@@ -77,13 +78,22 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(list_of_all() + "\n")
         case ["train", *rest]:
             return train(rest)
+        case ["lab", *rest]:
+            # imports torch
+            from hf_lineage.lab.command import lab
+
+            try:
+                return lab(rest)
+            except (ValueError, OSError) as error:
+                sys.stderr.write(f"hf_lineage: error: {error}\n")
+                return 2
         case ["-h" | "--help"]:
             sys.stdout.write(__doc__ or "")
         case []:
             sys.stdout.write(__doc__ or "")
             return 2
         case _:
-            sys.stderr.write(f"hf_lineage: error: {arguments[0]!r} is none of train, list, table (-h says more)\n")
+            sys.stderr.write(f"hf_lineage: error: {arguments[0]!r} is none of train, lab, list, table (-h says more)\n")
             return 2
     return 0
 

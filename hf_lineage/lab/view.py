@@ -1,0 +1,60 @@
+"""What a view of the lab is: two sentences for the reader, its source, and the numbers that a script draws."""
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hf_lineage.lab.opened import LabModel
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user gives beside the models: sentences, and the models' training texts for an n-gram model."""
+
+    texts: Sequence[str] = ()
+    corpus: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """One section of the page.
+
+    `compute(models, given)` gives JSON data, or None if no model can be shown. `key` names the script that draws it,
+    `page/views/KEY.js`.
+    """
+
+    key: str
+    title: str
+    see: str
+    source: str
+    compute: Callable[[Sequence[LabModel], Given], dict | None]
+
+
+def first_known(model: LabModel, texts: Sequence[str]) -> str | None:
+    """The first of the texts that the model can read."""
+    return next((text for text in texts if model.knows(text)), None)
+
+
+def common_text(models: Sequence[LabModel], texts: Sequence[str]) -> tuple[str | None, list[LabModel]]:
+    """The text that most of the models can read, the first of equals, and these models."""
+    best, readers = None, []
+    for text in texts:
+        found = [model for model in models if model.knows(text)]
+        if len(found) > len(readers):
+            best, readers = text, found
+    return best, readers
+
+
+def packed(values, low: float = 0.0, high: float = 1.0) -> dict:
+    """Numbers as bytes in base64, 0 to 255 for `low` to `high`, with their shape: for pictures, not for reading off."""
+    values = np.asarray(values, dtype=np.float64)
+    levels = np.rint((values.clip(low, high) - low) / (high - low) * 255).astype(np.uint8)
+    text = base64.b64encode(levels.tobytes()).decode("ascii")
+    return {"shape": list(values.shape), "low": low, "high": high, "bytes": text}
+
+
+def rounded(values, decimals: int = 4):
+    """Numbers, in nested lists, with a few decimals."""
+    return np.round(np.asarray(values, dtype=np.float64), decimals).tolist()
