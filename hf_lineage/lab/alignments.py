@@ -7,13 +7,12 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from hf_lineage.inference.given_alignment import cross_attention
-from hf_lineage.lab.heads import sources, target_words
+from hf_lineage.lab.heads import LONGEST, sources, target_words
 from hf_lineage.lab.opened import LabModel
 from hf_lineage.lab.view import Given, View, packed
 
 
 BEAMS = 4
-LONGEST = 40
 SHOWN = 2
 
 
@@ -28,7 +27,6 @@ class Recorder(LogitsProcessor):
         return scores
 
 
-@torch.no_grad()
 def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     """Per model and source the beams of every step, with scores, words and attention to the source."""
     shown = []
@@ -41,6 +39,7 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     return {"models": shown, "beams": BEAMS} if shown else None
 
 
+@torch.no_grad()
 def search(model: LabModel, text: str, beams: int = BEAMS) -> dict:
     """generate()'s beam search over one source, step by step.
 
@@ -60,7 +59,7 @@ def search(model: LabModel, text: str, beams: int = BEAMS) -> dict:
         return_dict_in_generate=True,
         output_scores=True,
     )
-    columns, groups = reading.groups(model.special(reading.ids))
+    columns, groups = reading.groups()
     attention = _attention(model, inputs, groups)
     steps, totals = [], {tuple(recorder.steps[0][0][0].tolist()): 0.0}
     for number, (before, log_p) in enumerate(recorder.steps[:-1]):
@@ -74,11 +73,12 @@ def search(model: LabModel, text: str, beams: int = BEAMS) -> dict:
         rows = [row for row in dict.fromkeys(rows) if row in candidates]
         totals = {row: candidates[row][0] for row in rows}
         steps.append([_beam(model, row, *candidates[row], attention) for row in rows])
-    answers = []
-    pad = model.model.generation_config.pad_token_id
+    answers, ends = [], model.model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
     for ids, score in zip(outputs.sequences.tolist(), outputs.sequences_scores.tolist(), strict=True):
-        while len(ids) > 1 and ids[-1] == pad and ids[-2] in (pad, model.config.eos_token_id):
-            ids.pop()
+        # a shorter answer is filled up behind its end
+        last = next((place for place, token in enumerate(ids) if place and token in ends), len(ids) - 1)
+        ids = ids[: last + 1]
         answers.append(_beam(model, tuple(ids), score, None, attention))
     return {"source": text, "columns": columns, "steps": steps, "answers": answers}
 
@@ -99,7 +99,7 @@ def _attention(model: LabModel, inputs: dict[str, Tensor], groups: Tensor):
 def _beam(model: LabModel, ids: tuple[int, ...], score: float, parent: int | None, attention) -> dict:
     words, groups = target_words(model, list(ids[1:]))
     weights = attention(ids)
-    beam = {"words": words, "score": round(score, 4)} | ({} if parent is None else {"parent": parent})
+    beam = {"words": words, "tokens": len(ids) - 1, "score": round(score, 4)} | ({} if parent is None else {"parent": parent})
     if weights is not None:
         beam["weights"] = packed(groups @ weights / groups.sum(1, keepdim=True))
     return beam
@@ -107,6 +107,7 @@ def _beam(model: LabModel, ids: tuple[int, ...], score: float, parent: int | Non
 
 VIEW = View(
     "alignments",
+    "Beams",
     "A translation as the beam grows",
     "Move through the steps: the search keeps the best beginnings of a translation, each with its log-probability, "
     "and drops the others. The matrix shows which source word the model looked at for each word of the chosen one; a "

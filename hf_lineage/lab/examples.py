@@ -64,7 +64,7 @@ SENSES = {
 }
 # the same words in two orders
 WORD_ORDERS = [
-    ("The dog saw the man .", "The man saw the dog ."),
+    ("The dog saw the man", "The man saw the dog"),
     ("我欠他100万", "他欠我100万"),
 ]
 MASKED = ["The city of Paris is the capital of France and lies on the river.", "这座城市在河的北边,有一千年的历史。"]

@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 import hf_lineage
-from hf_lineage.lab.examples import PASSAGES
 from hf_lineage.lab.opened import LabModel
-from hf_lineage.lab.view import Given, View, first_known, packed
+from hf_lineage.lab.view import Given, View, first_known, packed, passages
 from hf_lineage.models.recurrent_cells import GRUCell, LSTMCell
 
 
@@ -18,14 +17,13 @@ MOST_BYTES = 420_000
 FEWEST_TOKENS = 24
 
 
-@torch.no_grad()
 def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     """Per model: tokens as they read, and per layer what each unit does at each token, bytes [T, D]."""
     shown = []
     for model in models:
         if not isinstance(model.model.base_model, hf_lineage.LSTMModel | hf_lineage.GRUModel):
             continue
-        text = first_known(model, [*([" ".join(given.texts)] if given.texts else []), *PASSAGES])
+        text = first_known(model, passages(given))
         if text is not None:
             shown.append(_shown(model, text))
     return {"models": shown} if shown else None
@@ -50,21 +48,8 @@ def _shown(model: LabModel, text: str) -> dict:
                 "values": {name: packed(value[:length, units], *ranges[name]) for name, value in layer.items()},
             }
         )
-    labels = []
-    for place, word in enumerate(reading.word_of[:length]):
-        # a piece that continues its word is shown joined to it
-        joins = place > 0 and word is not None and word == reading.word_of[place - 1]
-        special = word is None
-        name = model.special([reading.ids[place]])[0] if special else _piece(model, reading.ids, place)
-        labels.append({"text": name} | ({"joins": True} if joins else {}) | ({"special": True} if special else {}))
     kind = "LSTM" if isinstance(model.model.base_model, hf_lineage.LSTMModel) else "GRU"
-    return {"name": model.name, "kind": kind, "tokens": labels, "layers": shown, "all_units": len(memory[0])}
-
-
-def _piece(model: LabModel, ids: list[int], place: int) -> str:
-    if place == 0:
-        return model.tokenizer.decode([ids[0]]).strip()
-    return model.continuation(ids[place - 1], ids[place])["text"]
+    return {"name": model.name, "kind": kind, "tokens": reading.labels()[:length], "layers": shown, "all_units": len(memory[0])}
 
 
 def _range(name: str, value: Tensor) -> tuple[float, float]:
@@ -75,6 +60,7 @@ def _range(name: str, value: Tensor) -> tuple[float, float]:
     return -bound, bound
 
 
+@torch.no_grad()
 def values_of(model: LabModel, input_ids: Tensor) -> list[dict[str, Tensor]]:
     """What each layer's forward cell computes at each token of input_ids [1, T], name -> [T, D].
 
@@ -137,6 +123,7 @@ def gru_values(cell: GRUCell, projected: Tensor, before: list[Tensor], after: li
 
 VIEW = View(
     "gates",
+    "Gates",
     "Gates and memory over time",
     "Each column is a token and each row a unit: a forget gate near 1 keeps the cell as it is, an input gate near 1 "
     "writes to it. Choose units and a stretch of text, then let the page find other places where the same units are "

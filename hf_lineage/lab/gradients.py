@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hf_lineage.lab.examples import PASSAGES
-from hf_lineage.lab.opened import LabModel
-from hf_lineage.lab.view import Given, View, first_known
+from hf_lineage.lab.opened import MOST_UNKNOWN, LabModel
+from hf_lineage.lab.view import Given, View, passages
 
 
 WINDOW = 48
@@ -21,9 +20,7 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     """Per causal model the mean gradient by distance, and how much another word there changes the prediction."""
     shown = []
     for model in models:
-        text = first_known(model, [*([" ".join(given.texts)] if given.texts else []), *PASSAGES]) if model.is_causal else None
-        # windows are shorter than what the model reads
-        text = text or (_readable(model, PASSAGES) if model.is_causal else None)
+        text = _readable(model, passages(given)) if model.is_causal else None
         windows = None if text is None else windows_of(model, text)
         if windows is not None:
             gradients = gradients_by_distance(model, windows)
@@ -39,12 +36,12 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     return {"models": shown} if shown else None
 
 
-def _readable(model: LabModel, passages: Sequence[str]) -> str | None:
-    """A passage that is too long only as a whole."""
+def _readable(model: LabModel, texts: Sequence[str]) -> str | None:
+    """The first text whose tokens the model knows; it may be longer than what the model reads at once."""
     unknown = model.tokenizer.unk_token_id
-    for text in passages:
+    for text in texts:
         ids = model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if sum(token == unknown for token in ids) <= 0.1 * len(ids):
+        if sum(token == unknown for token in ids) <= MOST_UNKNOWN * len(ids):
             return text
     return None
 
@@ -92,6 +89,7 @@ def influence_by_distance(model: LabModel, windows: Tensor) -> dict[int, float]:
 
 VIEW = View(
     "gradients",
+    "Gradients",
     "How far back a model looks",
     "The left curve is the gradient of the last word's loss at each earlier word, the right one how much the prediction "
     "changes when that word is another one. NNLM ends at its window; an RNN's gradient fades faster than that of LSTM "

@@ -12,7 +12,10 @@ from hf_lineage.lab.opened import LabModel
 from hf_lineage.lab.view import Given, View, first_known, packed
 
 
-@torch.no_grad()
+# tokens of a translation, which a model that was trained too little might never end
+LONGEST = 32
+
+
 def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     """Per model with heads its maps: words of rows and columns, and weights [N, H, rows, columns]."""
     shown = []
@@ -37,16 +40,17 @@ def grammar_sources() -> list[str]:
     return sorted(texts, key=lambda text: abs(len(text.split()) - 11))[:2]
 
 
+@torch.no_grad()
 def maps(model: LabModel, text: str) -> list[dict]:
     """The attention maps of one text; an encoder-decoder writes its own translation."""
     reading = model.read(text)
     if not model.translates:
         layers = model.model.base_model(**_inputs(model, reading), output_attentions=True).attentions
-        labels, groups = reading.groups(model.special(reading.ids))
+        labels, groups = reading.groups()
         return [_map("Self-attention", labels, labels, layers, groups, groups)]
-    written = model.model.generate(**_inputs(model, reading), num_beams=1, max_new_tokens=60)
+    written = model.model.generate(**_inputs(model, reading), num_beams=1, max_new_tokens=LONGEST)
     outputs = model.model(**_inputs(model, reading), decoder_input_ids=written[:, :-1], output_attentions=True)
-    source, sources_ = reading.groups(model.special(reading.ids))
+    source, sources_ = reading.groups()
     ids = written[0].tolist()
     rows, row_groups = target_words(model, ids[1:])
     columns, column_groups = target_words(model, ids[:-1])
@@ -99,6 +103,7 @@ def between_words(weights: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 VIEW = View(
     "heads",
+    "Heads",
     "Where every head looks",
     "Each small square is one attention head of one layer: choose one to see which word looks at which, as a matrix "
     "and as lines. Look for heads that follow the previous word, the next one, the end mark, or a word's partner.",

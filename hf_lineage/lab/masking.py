@@ -18,7 +18,6 @@ SEEDS = 24
 GUESSES = 5
 
 
-@torch.no_grad()
 def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     """Per model a text, and per seed the chosen places: what stands there, and the model's best guesses."""
     shown = []
@@ -26,17 +25,11 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
         text = first_known(model, [*given.texts, *MASKED]) if model.fills_masks else None
         if text is not None:
             draws = [draw(model, text, seed) for seed in range(SEEDS)]
-            shown.append({"name": model.name, "tokens": tokens_of(model, text), "draws": draws})
+            shown.append({"name": model.name, "tokens": model.read(text).labels(), "draws": draws})
     return {"models": shown} if shown else None
 
 
-def tokens_of(model: LabModel, text: str) -> list[dict]:
-    """Each token as it reads, and whether it joins the one before it."""
-    ids = model.read(text).ids
-    first = {"text": model.special(ids[:1])[0], "special": True}
-    return [first, *(model.continuation(last, token) for last, token in zip(ids, ids[1:], strict=False))]
-
-
+@torch.no_grad()
 def draw(model: LabModel, text: str, seed: int) -> dict:
     """One masking of the text: [{"place", "fate", "shown", "guesses"}], drawn as in training.
 
@@ -64,6 +57,7 @@ def draw(model: LabModel, text: str, seed: int) -> dict:
 
 VIEW = View(
     "masking",
+    "Masks",
     "Masked words",
     "In training, 15 % of the tokens are to be guessed: of these 80 % become the mask, 10 % another token, and 10 % "
     "stay. Move the seed for another draw, and see what the model fills in and how sure it is.",

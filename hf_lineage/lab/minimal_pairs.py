@@ -30,6 +30,7 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     return {"phenomena": [{"name": name, "pairs": pairs} for name, pairs in MINIMAL_PAIRS.items()], "rows": rows}
 
 
+@torch.no_grad()
 def scores(model: LabModel, sentences: Sequence[str]) -> list[float]:
     """log2 p of each sentence; of a masked model the pseudo-log-likelihood."""
     found = model.log_probabilities(sentences)
@@ -52,6 +53,7 @@ def ngram_row(model: LabModel, corpus: Sequence[str], sentences: Sequence[str]) 
 
 VIEW = View(
     "minimal_pairs",
+    "Judgements",
     "Which sentence is right?",
     "Two sentences differ in one point; a model is right if it finds the grammatical one more likely. Short-range "
     "agreement is easy even for n-grams; across a phrase the model must keep the subject in mind.",

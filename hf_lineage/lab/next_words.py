@@ -14,7 +14,6 @@ from hf_lineage.lab.view import Given, View, common_text, rounded
 CANDIDATES = 8
 
 
-@torch.no_grad()
 def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     """For each model and each word, how surprising the word is (bits) and the likeliest tokens in its place."""
     able = [model for model in models if model.is_causal or model.is_bidirectional or model.fills_masks]
@@ -30,6 +29,7 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     }
 
 
+@torch.no_grad()
 def expectations(model: LabModel, reading: Reading) -> list[dict]:
     """The rows of one model: one, or for ELMo one per direction."""
     outputs = None if model.fills_masks else model.model(**reading.inputs)
@@ -92,6 +92,7 @@ def best(model: LabModel, log_p: Tensor, before: int | None, true: int, number: 
 
 VIEW = View(
     "next_words",
+    "Next words",
     "One sentence through all stations",
     "Each row is a model and each column a word: the darker a cell, the more the word surprised that model. Choose a "
     "word to compare, side by side, what each model expected in its place.",

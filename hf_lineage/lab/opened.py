@@ -25,25 +25,32 @@ from hf_lineage.tokenization import is_word_level
 _ALONE = WITHOUT_BLANKS.pattern
 _LETTERS = rf"(?:(?!{_ALONE})\w)+"
 WORD = re.compile(rf"{_ALONE}|{_LETTERS}(?:['’-]{_LETTERS})*|[^\w\s]")
+# of a text with blanks between its words, in any writing
+WORD_BETWEEN_BLANKS = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 # a text with more unknown tokens is not in the model's language
 MOST_UNKNOWN = 0.1
 
 
-def spans_of_words(text: str) -> list[tuple[int, int]]:
-    """Where words, marks and characters of writing without blanks begin and end."""
-    return [match.span() for match in WORD.finditer(text)]
+def spans_of_words(text: str, between_blanks: bool = False) -> list[tuple[int, int]]:
+    """Where words and marks begin and end; in writing without blanks each character is a word.
+
+    With `between_blanks`, a stretch of such characters is one word if the text has blanks.
+    """
+    pattern = WORD_BETWEEN_BLANKS if between_blanks and " " in text.strip() else WORD
+    return [match.span() for match in pattern.finditer(text)]
 
 
 @dataclass(frozen=True)
 class Reading:
     """A text as a model reads it: its W words, the tokenizer's tensors [1, T], and the word of each token.
 
-    `word_of` [T] is None for special tokens around the text.
+    `word_of` [T] is None for special tokens around the text; `pieces` [T] are the tokens as they stand in the text.
     """
 
     words: list[str]
     inputs: dict[str, Tensor]
     word_of: list[int | None]
+    pieces: list[str]
     unknown_share: float
 
     @property
@@ -54,15 +61,20 @@ class Reading:
         """The places of a word's tokens."""
         return [place for place, owner in enumerate(self.word_of) if owner == word]
 
-    def groups(self, special: Sequence[str]) -> tuple[list[str], Tensor]:
-        """The words and special tokens in reading order, and 1 where a token [column] is part of one [row], [G, T].
+    def labels(self) -> list[dict]:
+        """Per token {"text"}, with "joins" if it continues the word before it, and "special" if it is no text."""
+        labels = []
+        for place, (piece, word) in enumerate(zip(self.pieces, self.word_of, strict=True)):
+            joins = place > 0 and word is not None and word == self.word_of[place - 1]
+            labels.append({"text": piece} | ({"joins": True} if joins else {}) | ({"special": True} if word is None else {}))
+        return labels
 
-        `special` [T] names each token; only the names of special tokens are used.
-        """
+    def groups(self) -> tuple[list[str], Tensor]:
+        """The words and special tokens in reading order, and 1 where a token [column] is part of one [row], [G, T]."""
         labels, rows, last = [], [], None
         for place, word in enumerate(self.word_of):
             if word is None or word != last:
-                labels.append(special[place] if word is None else self.words[word])
+                labels.append(self.pieces[place] if word is None else self.words[word])
                 rows.append([])
             rows[-1].append(place)
             last = word
@@ -129,11 +141,12 @@ class LabModel:
         Raises:
             ValueError: the text has no word, or more tokens than the model reads.
         """
-        spans = spans_of_words(text)
+        whole_words = is_word_level(self.tokenizer)
+        spans = spans_of_words(text, whole_words)
         if not spans:
             raise ValueError(f"the text {text!r} has no word: give one with letters")
         words = [text[start:end] for start, end in spans]
-        if is_word_level(self.tokenizer):
+        if whole_words:
             # its words stand between blanks
             text = " ".join(words)
             ends = torch.tensor([len(word) + 1 for word in words]).cumsum(0).tolist()
@@ -150,7 +163,9 @@ class LabModel:
         unknown = sum(ids[place] == self.tokenizer.unk_token_id for place in read)
         # ELMo reads the letters of unknown words
         share = 0.0 if "char_ids" in encoded else unknown / max(len(read), 1)
-        return Reading(words, {name: encoded[name] for name in encoded}, word_of, share)
+        names = self.tokenizer.convert_ids_to_tokens(ids)
+        pieces = [text[a:b].strip() if b > a else name for (a, b), name in zip(offsets, names, strict=True)]
+        return Reading(words, {name: encoded[name] for name in encoded}, word_of, pieces, share)
 
     def knows(self, text: str) -> bool:
         """Whether it can read the whole text, and nearly all of its tokens are known."""
@@ -165,10 +180,6 @@ class LabModel:
             pairs = [("", text) for text in texts]
             return continuation_log_probabilities(self.model, self.tokenizer, pairs, show_progress=False)
         return pseudo_log_probabilities(self.masked_lm, self.tokenizer, list(texts), show_progress=False)
-
-    def special(self, ids: Sequence[int]) -> list[str]:
-        """The names of tokens."""
-        return self.tokenizer.convert_ids_to_tokens(list(ids))
 
     def continuation(self, last: int, token: int) -> dict:
         """How a token reads after another one: {"text"}, and "joins" if it continues the word."""

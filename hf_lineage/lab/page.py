@@ -49,7 +49,7 @@ def lab_data(models: Sequence[LabModel], given: Given | None = None) -> dict:
     views, absent = [], []
     for view in VIEWS:
         data = view.compute(models, given)
-        about = {"key": view.key, "title": view.title, "see": view.see, "source": view.source}
+        about = {"key": view.key, "short": view.short, "title": view.title, "see": view.see, "source": view.source}
         if data is None:
             absent.append(about)
         else:

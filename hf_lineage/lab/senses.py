@@ -55,7 +55,7 @@ def _products(model: LabModel, word: str, texts: Sequence[str]) -> dict | None:
 def vectors(model: LabModel, text: str, word: str) -> Tensor:
     """`word_layers` of the text as the model reads it."""
     if is_word_level(model.tokenizer):
-        text = " ".join(text[start:end] for start, end in spans_of_words(text))
+        text = " ".join(text[start:end] for start, end in spans_of_words(text, True))
     for spelling in (word, word.lower()):
         try:
             return word_layers(model.model.base_model, model.tokenizer, text.replace(word, spelling), spelling)
@@ -66,6 +66,7 @@ def vectors(model: LabModel, text: str, word: str) -> Tensor:
 
 VIEW = View(
     "senses",
+    "Senses",
     "One word, several sentences",
     "A word of word2vec has one vector, so all its points lie on one spot; in ELMo, GPT and BERT each sentence has its "
     "own. Move through the layers, or mix ELMo's, and see whether the two senses part.",

@@ -13,7 +13,6 @@ from hf_lineage.lab.view import Given, View, rounded
 PAIRS = 5
 
 
-@torch.no_grad()
 def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     """Per model with the head, pairs that follow each other and pairs that do not, with the model's answer."""
     shown = []
@@ -39,14 +38,15 @@ def pairs(model: LabModel, texts: Sequence[str]) -> list[tuple[str, str, bool]]:
     return []
 
 
+@torch.no_grad()
 def pair(model: LabModel, first: str, second: str, follows: bool) -> dict:
     """The tokens of a pair with their segments, and the probability that the second sentence follows."""
     encoded = model.tokenizer(first, second, return_tensors="pt", truncation=True, max_length=model.longest)
     ids = encoded["input_ids"][0].tolist()
     outputs = model.model(**encoded)
     scores = outputs.seq_relationship_logits if "seq_relationship_logits" in outputs else outputs.logits
-    start = {"text": model.special(ids[:1])[0], "special": True}
-    tokens = [start, *(model.continuation(last, token) for last, token in zip(ids, ids[1:], strict=False))]
+    # [CLS] A [SEP], then B [SEP]
+    tokens = [*model.read(first).labels(), *model.read(second).labels()[1:]][: len(ids)]
     return {
         "first": first,
         "second": second,
@@ -60,6 +60,7 @@ def pair(model: LabModel, first: str, second: str, follows: bool) -> dict:
 
 VIEW = View(
     "sentence_pairs",
+    "Pairs",
     "Two sentences in one input",
     "The two sentences stand between [CLS] and [SEP], and each token's vector is the sum of its own, its segment's and "
     "its position's. From the vector of [CLS] the model answers whether the second sentence follows the first; below "

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_lineage.lab.opened import LabModel
+from hf_lineage.lab.examples import PASSAGES
+from hf_lineage.lab.opened import LabModel, spans_of_words
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,14 @@ class Given:
 
 @dataclass(frozen=True)
 class View:
-    """One section of the page.
+    """One section of the page, `short` in its navigation.
 
     `compute(models, given)` gives JSON data, or None if no model can be shown. `key` names the script that draws it,
     `page/views/KEY.js`.
     """
 
     key: str
+    short: str
     title: str
     see: str
     source: str
@@ -38,13 +40,19 @@ def first_known(model: LabModel, texts: Sequence[str]) -> str | None:
 
 
 def common_text(models: Sequence[LabModel], texts: Sequence[str]) -> tuple[str | None, list[LabModel]]:
-    """The text that most of the models can read, the first of equals, and these models."""
+    """The text that most of the models can read, the first of equals, and these models; all see the same words."""
     best, readers = None, []
     for text in texts:
-        found = [model for model in models if model.knows(text)]
+        words = [text[start:end] for start, end in spans_of_words(text)]
+        found = [model for model in models if model.knows(text) and model.read(text).words == words]
         if len(found) > len(readers):
             best, readers = text, found
     return best, readers
+
+
+def passages(given: Given) -> list[str]:
+    """Texts of some length: the user's sentences followed by a passage, or the passages alone."""
+    return [" ".join([*given.texts, passage]) for passage in PASSAGES] + (PASSAGES if given.texts else [])
 
 
 def packed(values, low: float = 0.0, high: float = 1.0) -> dict:

@@ -56,6 +56,7 @@ def shuffles(text: str) -> list[str]:
     return orders
 
 
+@torch.no_grad()
 def bits(model: LabModel, texts: Sequence[str]) -> list[float]:
     """Bits per token of each text: of the log-probability, or for a masked model of the pseudo-log-likelihood."""
     return [rounded(-score.double().mean().item() / math.log(2), 3) for score in model.log_probabilities(texts)]
@@ -86,6 +87,7 @@ def without_positions(model: LabModel) -> Iterator[torch.Tensor | None]:
 
 VIEW = View(
     "word_order",
+    "Word order",
     "The order of words",
     "The same words in two orders mean different things, and most other orders mean nothing: a model that knows order "
     "finds shuffled words much less likely. Without its position vectors BERT sees a bag of words and finds all orders "

@@ -52,6 +52,7 @@ def _kept(vectors: WordVectors, number: int) -> list[int]:
 
 VIEW = View(
     "word_vectors",
+    "Word vectors",
     "Neighbours and analogies",
     "Words that stand in like places have vectors that point the same way; differences of vectors can stand for a "
     "relation, as in king − man + woman. Type words of your own: the page computes with the vectors it carries.",

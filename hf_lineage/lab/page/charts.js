@@ -60,8 +60,12 @@ lab.matrix = function ({ rows, columns, value, say, alt, cell = 24, chosen = nul
   columnTitle ? svg("text.soft", { x: left, y: 12 }, columnTitle) : null,
   svg("rect.frame", { x: left - .5, y: top - .5, width: columns.length * cell, height: rows.length * cell }),
   cells, cursor);
-  picture.show = move;
-  return el("div", {}, el("div.scroll", {}, picture), readout);
+  const band = svg("rect.cursor", { y: top, width: cell, height: rows.length * cell, visibility: "hidden" });
+  picture.append(band);
+  const box = el("div", {}, el("div.scroll", {}, picture), readout);
+  // outlines a whole column
+  box.mark = c => { band.setAttribute("x", left + c * cell); band.setAttribute("visibility", "visible"); };
+  return box;
 };
 
 // round steps for an axis from low to high
@@ -72,8 +76,13 @@ function ticksOf(low, high, number = 5) {
   for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + step * 1e-9; tick += step) ticks.push(Math.abs(tick) < step / 1e6 ? 0 : tick);
   return ticks;
 }
+const powerOfTen = value => {
+  const [digits, power] = value.toExponential(0).split("e");
+  const raised = [...power.replace("+", "")].map(sign => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("");
+  return `${digits === "1" ? "" : `${digits} · `}10${raised}`;
+};
 const plain = value => value === 0 ? "0" : Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3
-  ? value.toExponential(0).replace("e", " · 10^").replace("+", "") : String(+value.toPrecision(3));
+  ? powerOfTen(value) : String(+value.toPrecision(3));
 
 // Lines {name, color, points: [[x, y], …]} over axes, each linear or logarithmic (`log: {x, y}`); `xLabels` name places.
 lab.lines = function ({ series, x, y, alt, log = {}, width = 520, height = 260, xLabels = null, yRange = null, dots = false }) {
@@ -91,7 +100,7 @@ lab.lines = function ({ series, x, y, alt, log = {}, width = 520, height = 260, 
   const bottom = xLabels ? 16 + Math.max(...xLabels.map(name => lab.width(shortened(name)))) * 0.87 : 44, right = 14, top = 10;
   const px = value => left + scale(value, lowX, highX, log.x) * (width - left - right);
   const py = value => top + (1 - scale(Math.max(value, log.y ? lowY : -Infinity), lowY, highY, log.y)) * (height - top - bottom);
-  const xTicks = xLabels ? [] : log.x ? [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].filter(tick => tick >= lowX && tick <= highX) : ticksOf(lowX, highX, 6);
+  const xTicks = xLabels ? [] : log.x ? [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].filter(tick => tick >= lowX && tick <= highX) : ticksOf(lowX, highX, 6).filter(tick => !xs.every(Number.isInteger) || Number.isInteger(tick));
   const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": alt },
     yTicks.map(tick => [svg("line.rule", { x1: left, x2: width - right, y1: py(tick), y2: py(tick) }),
       svg("text.soft", { x: left - 6, y: py(tick) + 4, "text-anchor": "end" }, plain(tick))]),

@@ -65,7 +65,7 @@ lab.unpack = function (packed) {
 };
 
 lab.percent = p => p >= 0.0995 ? `${Math.round(p * 100)} %` : p >= 0.001 ? `${(p * 100).toFixed(1)} %` : "< 0.1 %";
-lab.color = index => `var(--s${index % 8})`;
+lab.color = index => `var(--s${index % 12})`;
 // the colour that a canvas needs, since it knows no variables
 lab.rgb = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -87,6 +87,31 @@ lab.bars = function (entries, before = "") {
     el("span.value", {}, lab.percent(entry.p)))));
 };
 
+// The word that a token begins, joined from its pieces; "" for a token that continues one.
+lab.wordAt = function (tokens, place) {
+  if (tokens[place].joins) return "";
+  let word = lab.tokenText(tokens[place]);
+  for (let next = place + 1; next < tokens.length && tokens[next].joins; next++) word += tokens[next].text;
+  return word;
+};
+
+// One element per token -> one box per word, so that no word is cut at the end of a line.
+lab.inWords = function (tokens, elements) {
+  const words = [];
+  elements.forEach((element, place) => tokens[place].joins ? words[words.length - 1].append(element) : words.push(el("span.whole", {}, element)));
+  return words;
+};
+
+// The part of a word that has been read before a place, or the whole word before it.
+lab.wordBefore = function (tokens, place) {
+  let word = "";
+  for (let at = place - 1; at >= 0 && !tokens[at].special; at--) {
+    word = tokens[at].text + word;
+    if (!tokens[at].joins) break;
+  }
+  return word;
+};
+
 // special tokens in words
 lab.tokenText = entry => entry.special ? `(${{ "[UNK]": "unknown word", "<UNK>": "unknown word", "<unk>": "unknown word",
   "[SEP]": "end", "</S>": "end", "<S>": "start", "[CLS]": "start", "[PAD]": "padding", "[MASK]": "mask" }[entry.text] || entry.text})` : entry.text;
@@ -101,7 +126,7 @@ lab.start = function () {
     el("th", { scope: "row" }, model.name), el("td", {}, model.station), el("td", {}, model.class),
     el("td.number", {}, model.parameters.toLocaleString("en")), el("td", {}, model.folder)))));
   for (const view of data.views) {
-    document.getElementById("links").append(el("a", { href: `#${view.key}` }, view.title));
+    document.getElementById("links").append(el("a", { href: `#${view.key}`, title: view.title }, view.short));
     const body = el("div");
     document.getElementById("views").append(el("section", { id: view.key, "aria-labelledby": `${view.key}-title` },
       el("h2", { id: `${view.key}-title` }, view.title), el("p.see", {}, view.see), el("p.source", {}, `Paper: ${view.source}.`), body));

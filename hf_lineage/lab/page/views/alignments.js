@@ -12,12 +12,14 @@ lab.views.alignments = function (body, data) {
     let chosen = 0;
     const step = number => {
       const isEnd = number === last;
-      const list = isEnd ? shown.answers : shown.steps[number];
+      // beams that ended here left the search, and wait among the finished ones
+      const ended = shown.answers.filter(answer => answer.tokens === number + 1);
+      const list = isEnd ? shown.answers : [...shown.steps[number], ...ended];
       title.textContent = isEnd ? "The finished translations, best first" : `After ${number + 1} ${number ? "tokens" : "token"}`;
       chosen = Math.min(chosen, list.length - 1);
       beams.replaceChildren(...list.map((beam, index) => el("li", {}, el("button", { type: "button", "aria-pressed": String(index === chosen),
         click: () => { chosen = index; step(number); } },
-        el("span.value", {}, beam.score.toFixed(2)), el("span", {}, sentenceOf(beam.words))))));
+        el("span.value", {}, !isEnd && ended.includes(beam) ? "finished" : beam.score.toFixed(2)), el("span", {}, sentenceOf(beam.words))))));
       const beam = list[chosen];
       if (!beam.weights) { matrix.replaceChildren(el("p.absent", {}, "This model has no attention: one state holds the whole source.")); return; }
       const weights = lab.unpack(beam.weights);

@@ -9,8 +9,8 @@ lab.views.gates = function (body, data) {
   function drawModel(model) {
     const { tokens } = model, wide = 15, top = 96;
     const kinds = Object.keys(model.layers[0].values), memory = kinds.includes("cell") ? "cell" : "state";
-    let layer = model.layers.length - 1, kind = memory, unit = 0, range = [Math.min(8, tokens.length - 1), Math.min(11, tokens.length - 1)], anchor = null, least = 0.3;
-    let values, drawn, active = [];
+    let layer = model.layers.length - 1, kind = memory, unit = 0, range = whole(Math.min(8, tokens.length - 1), Math.min(11, tokens.length - 1)), anchor = null, least = 0.3;
+    let values, active = [], buttons = [];
 
     const canvas = el("canvas", { role: "img", tabindex: -1, click: event => {
       const box = canvas.getBoundingClientRect(), tall = box.height / values[kind].shape[1];
@@ -58,7 +58,7 @@ lab.views.gates = function (body, data) {
     function paint() {
       const of = values[kind], [length, size] = of.shape, tall = Math.max(1, Math.min(4, Math.round(320 / size)));
       heads.replaceChildren(svg("svg", { width: length * wide + 40, height: top, "aria-hidden": "true" },
-        tokens.map((token, t) => svg(token.special ? "text.soft" : "text", { transform: `translate(${t * wide + wide / 2 + 4} ${top - 4}) rotate(-70)`, style: "font-size: 12px" }, (token.joins ? "·" : "") + shortened(word(t), 13)))));
+        tokens.map((token, t) => svg(token.special ? "text.soft" : "text", { transform: `translate(${t * wide + wide / 2 + 4} ${top - 4}) rotate(-70)`, style: "font-size: 12px" }, shortened(lab.wordAt(tokens, t), 13)))));
       canvas.width = length; canvas.height = size;
       canvas.style = `width: ${length * wide}px; height: ${size * tall}px; cursor: pointer; border: 1px solid var(--line)`;
       canvas.setAttribute("aria-label", `${kind} of ${size} units over ${length} tokens; the field “unit” below chooses one.`);
@@ -81,7 +81,7 @@ lab.views.gates = function (body, data) {
       lines.replaceChildren(lab.legend(shownKinds.map((name, index) => ({ name, color: lab.color(index) }))), lab.lines({
         width: Math.max(420, (to - from) * 22 + 90), height: 300, dots: true,
         series: shownKinds.map((name, index) => ({ name, color: lab.color(index), points: Array.from({ length: to - from }, (_, i) => [i, values[name].at(from + i, unit)]) })),
-        xLabels: tokens.slice(from, to).map((_, i) => word(from + i)),
+        xLabels: tokens.slice(from, to).map((_, i) => lab.wordAt(tokens, from + i)),
         alt: `Gates and ${memory} of unit ${units()[unit]} over ${to - from} tokens.`,
       }));
       paintText();
@@ -93,26 +93,33 @@ lab.views.gates = function (body, data) {
     }
     function paintText() {
       const of = values[memory], bound = Math.max(Math.abs(of.low), of.high);
-      if (!text.children.length) {
-        text.append(...tokens.map((token, t) => el(token.joins ? "button.word.joins" : "button.word", { type: "button", tabindex: t === range[0] ? 0 : -1,
+      if (!buttons.length) {
+        buttons = tokens.map((token, t) => el(token.joins ? "button.word.joins" : "button.word", { type: "button", tabindex: t === range[0] ? 0 : -1,
           click: () => pick(t),
           keydown: event => {
-            const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], next = step && text.children[t + step];
+            const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], next = step && buttons[t + step];
             if (!next) return;
             event.preventDefault();
             event.currentTarget.tabIndex = -1; next.tabIndex = 0; next.focus();
-          } }, word(t))));
+          } }, word(t)));
+        text.append(...lab.inWords(tokens, buttons));
       }
-      [...text.children].forEach((button, t) => {
+      buttons.forEach((button, t) => {
         const value = of.at(t, unit) / bound;
         button.style.background = `color-mix(in srgb, var(${value < 0 ? "--warm" : "--accent"}) ${Math.round(Math.abs(value) * 60)}%, transparent)`;
         button.setAttribute("aria-pressed", t >= range[0] && t <= range[1]);
         button.title = `${memory} ${of.at(t, unit).toFixed(2)}`;
       });
     }
+    // the stretch with its first and last word whole
+    function whole(from, to) {
+      while (tokens[from].joins) from--;
+      while (to + 1 < tokens.length && tokens[to + 1].joins) to++;
+      return [from, to];
+    }
     function pick(t) {
-      if (anchor === null) { anchor = t; range = [t, t]; }
-      else { range = [Math.min(anchor, t), Math.max(anchor, t)]; anchor = null; }
+      if (anchor === null) { anchor = t; range = whole(t, t); }
+      else { range = whole(Math.min(anchor, t), Math.max(anchor, t)); anchor = null; }
       chooseUnit(unit); search();
     }
     function search() {
@@ -126,22 +133,24 @@ lab.views.gates = function (body, data) {
         for (let t = range[0]; t <= range[1] && holds; t++) holds = on(t, u) === sign;
         if (holds) active.push([u, sign]);
       }
-      const phrase = (a, b) => tokens.slice(a, b + 1).reduce((sum, token, i) => sum + (token.joins && i ? "" : " ") + word(a + i), "").trim();
+      const phrase = (from, to) => joined(...whole(from, to)), joined = (a, b) => tokens.slice(a, b + 1).reduce((sum, token, i) => sum + (token.joins && i ? "" : " ") + word(a + i), "").trim();
       chosenUnits.replaceChildren(active.length ? `${active.length} units are active throughout “${phrase(...range)}”: ` : `No unit is that active throughout “${phrase(...range)}”; choose a shorter stretch or a lower bound.`,
         ...active.slice(0, 24).flatMap(([u]) => [el("button.pill", { type: "button", click: () => chooseUnit(u) }, String(units()[u])), " "]));
       // other stretches of the same length, by how many of these units are active throughout
       const span = range[1] - range[0] + 1, matches = [];
       for (let start = 0; active.length && start + span <= tokens.length; start++) {
-        if (start + span > range[0] && start <= range[1]) continue;
+        if ((start + span > range[0] && start <= range[1]) || tokens[start].joins) continue;
         const held = active.filter(([u, sign]) => { for (let t = start; t < start + span; t++) if (on(t, u) !== sign) return false; return true; }).length;
         if (held) matches.push({ start, held });
       }
+      const inContext = (from, to) => [from ? `… ${phrase(Math.max(0, from - 4), from - 1)} ` : "", el("b", {}, joined(from, to)),
+        to + 1 < tokens.length ? ` ${phrase(to + 1, Math.min(tokens.length - 1, to + 4))} …` : ""];
       matches.sort((a, b) => b.held - a.held || a.start - b.start);
       const apart = [];
       for (const match of matches) if (apart.length < 8 && apart.every(other => Math.abs(other.start - match.start) >= span)) apart.push(match);
       found.replaceChildren(active.length ? el("table", {}, el("caption", {}, "Other places where most of them are active"),
         el("tbody", {}, apart.map(({ start, held }) => el("tr", {}, el("td.number", {}, `${held} of ${active.length}`),
-          el("td", {}, `… ${phrase(Math.max(0, start - 4), start - 1)} `, el("b", {}, phrase(start, start + span - 1)), ` ${phrase(start + span, Math.min(tokens.length - 1, start + span + 3))} …`))))) : "");
+          el("td", {}, ...inContext(start, whole(start, start + span - 1)[1])))))) : "");
     }
     lab.redraw.push(() => { if (canvas.isConnected) paint(); });
   }

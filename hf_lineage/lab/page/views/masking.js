@@ -10,15 +10,18 @@ lab.views.masking = function (body, data) {
     const names = { mask: "hidden by the mask", random: "replaced by another token", kept: "left as it is" };
     const show = number => {
       const { places } = model.draws[number], at = new Map(places.map(one => [one.place, one]));
-      text.replaceChildren(...model.tokens.map((token, index) => {
+      text.replaceChildren(...lab.inWords(model.tokens, model.tokens.map((token, index) => {
         const one = at.get(index);
         return el(token.joins ? "span.word.joins" : "span.word", one ? { class: `word ${one.fate}${token.joins ? " joins" : ""}`, title: names[one.fate] } : token.special ? { class: "word faint" } : {},
-          one && one.fate !== "kept" ? (one.fate === "mask" ? "▇▇▇" : lab.tokenText(one.shown)) : lab.tokenText(token));
-      }));
+          one && one.fate !== "kept" ? (one.fate === "mask" ? "mask" : lab.tokenText(one.shown)) : lab.tokenText(token));
+      })));
       cards.replaceChildren(...places.map(one => {
-        const token = model.tokens[one.place], before = model.tokens[one.place - 1];
-        return el("div.card", {}, el("h3", {}, `“${(token.joins ? "…" : "") + lab.tokenText(token)}”`), el("p.small", {}, names[one.fate]
-          + (one.fate === "random" ? `: “${lab.tokenText(one.shown)}”` : "")), lab.bars(one.guesses, before ? lab.tokenText(before) : ""));
+        const token = model.tokens[one.place], before = lab.wordBefore(model.tokens, one.place);
+        let first = one.place;
+        while (model.tokens[first].joins) first--;
+        const word = lab.wordAt(model.tokens, first), isPart = word !== token.text;
+        return el("div.card", {}, el("h3", {}, `“${token.text}”`, isPart ? el("span.faint", {}, ` in “${word}”`) : null), el("p.small", {}, names[one.fate]
+          + (one.fate === "random" ? `: “${lab.tokenText(one.shown)}”` : "")), lab.bars(one.guesses, before));
       }));
     };
     const counts = { mask: 0, random: 0, kept: 0 };

@@ -11,11 +11,13 @@ lab.views.sentence_pairs = function (body, data) {
       const pair = model.pairs[index];
       title.textContent = `How the model reads pair ${index + 1}`;
       built.replaceChildren(el("div.scroll", {}, el("table.built", {},
-        el("tbody", {}, row("token", pair.tokens.map(token => el("span", token.special ? { class: "faint" } : {}, token.special ? token.text : (token.joins ? "·" : "") + token.text)), pair.segments),
+        el("tbody", {}, el("tr", {}, el("th", { scope: "row" }, "word"), pair.tokens.map((token, at) => token.joins ? null : el("td", {
+            class: `segment${pair.segments[at]}${token.special ? " faint" : ""}`, colspan: lengthOf(pair.tokens, at) }, token.special ? token.text : lab.wordAt(pair.tokens, at)))),
           row("segment", pair.segments.map(segment => "AB"[segment]), pair.segments),
           row("position", pair.tokens.map((_, position) => String(position)), pair.segments)))));
       [...table.querySelectorAll("tbody tr")].forEach((line, number) => line.setAttribute("class", number === index ? "chosen" : ""));
     };
+    const lengthOf = (tokens, at) => { let end = at + 1; while (end < tokens.length && tokens[end].joins) end++; return end - at; };
     const row = (name, cells, segments) => el("tr", {}, el("th", { scope: "row" }, name), cells.map((cell, index) => el("td", { class: `segment${segments[index]}` }, cell)));
     const right = model.pairs.filter(pair => (pair.p > 0.5) === pair.follows).length;
     const table = el("table.pairs", {}, el("caption", {}, `${right} of ${model.pairs.length} answers are right`),

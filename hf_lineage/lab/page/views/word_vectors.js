@@ -43,7 +43,7 @@ lab.views.word_vectors = function (body, data) {
       const [a, b, c] = ids.map(vector);
       answers.replaceChildren(listOf(nearest(b.map((value, d) => value - a[d] + c[d]), ids, 6)));
     };
-    const examples = el("div.pills", {}, model.analogies.map(question => el("button.pill", { type: "button", click: () => {
+    const examples = el("div.pills.examples", {}, model.analogies.map(question => el("button.pill", { type: "button", click: () => {
       boxes.forEach((box, k) => { box.querySelector("input").value = question[k]; });
       showAnswer();
     } }, `${question[0]} : ${question[1]} = ${question[2]} : ?`)));
@@ -77,7 +77,7 @@ lab.views.word_vectors = function (body, data) {
       });
       return el("div", {}, el("div.scroll", {}, svg("svg", { width: wide, height: tall, role: "img", "aria-label": `Map of ${members.length} words by their two principal components: ${groups.map(([name]) => name).join(", ")}.` },
         svg("rect.frame", { x: .5, y: .5, width: wide - 1, height: tall - 1, rx: 6 }), marks)),
-        hidden ? el("p.small", {}, `${hidden} points have no room for their word; point at one to read it.`) : null);
+        hidden ? el("p.small", {}, `${hidden} of the points ${hidden === 1 ? "has" : "have"} no room for a word; point at one to read it.`) : null);
     }
   }
 };
