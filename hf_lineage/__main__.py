@@ -93,7 +93,9 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(__doc__ or "")
             return 2
         case _:
-            sys.stderr.write(f"hf_lineage: error: {arguments[0]!r} is none of train, lab, list, table (-h says more)\n")
+            sys.stderr.write(
+                f"hf_lineage: error: {arguments[0]!r} is none of train, lab, list, table (-h says more)\n"
+            )
             return 2
     return 0
 

@@ -99,7 +99,9 @@ def _attention(model: LabModel, inputs: dict[str, Tensor], groups: Tensor):
 def _beam(model: LabModel, ids: tuple[int, ...], score: float, parent: int | None, attention) -> dict:
     words, groups = target_words(model, list(ids[1:]))
     weights = attention(ids)
-    beam = {"words": words, "tokens": len(ids) - 1, "score": round(score, 4)} | ({} if parent is None else {"parent": parent})
+    beam = {"words": words, "tokens": len(ids) - 1, "score": round(score, 4)} | (
+        {} if parent is None else {"parent": parent}
+    )
     if weights is not None:
         beam["weights"] = packed(groups @ weights / groups.sum(1, keepdim=True))
     return beam

@@ -24,7 +24,8 @@ def lab(arguments: list[str]) -> int:
     )
     parser.add_argument("--text", nargs="+", default=[], help="your own sentences, in any language that a model knows")
     parser.add_argument(
-        "--corpus", help="the models' training text, as in the recipes: adds an n-gram model of it to the minimal pairs"
+        "--corpus",
+        help="the models' training text, as in the recipes: adds an n-gram model of it to the minimal pairs",
     )
     parser.add_argument("--output", default="lab.html", help="the page (default: lab.html)")
     args = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Texts that the views show unless the user gives others: English and Chinese, of common words, written for the lab."""
+"""Texts that the views show unless the user gives others: English and Chinese of common words, written for it."""
 
 SENTENCES = [
     "The old king of France was born in the city and lived there for many years.",

@@ -38,7 +38,10 @@ def _shown(model: LabModel, text: str) -> dict:
     length = min(len(reading.ids), MOST_BYTES * kept // size)
     shown = []
     for layer in layers:
-        memory = layer.get("cell", layer["state"])[:length]
+        if "cell" in layer:
+            # a cell may grow beyond 1; the output gate reads its tanh
+            layer["tanh(cell)"] = layer.pop("cell").tanh()
+        memory = layer.get("tanh(cell)", layer["state"])[:length]
         # of a large layer the units that change most
         units = memory.std(0).topk(max(1, memory.shape[1] // kept)).indices.sort().values
         ranges = {name: _range(name, value[:length, units]) for name, value in layer.items()}
@@ -49,7 +52,13 @@ def _shown(model: LabModel, text: str) -> dict:
             }
         )
     kind = "LSTM" if isinstance(model.model.base_model, hf_lineage.LSTMModel) else "GRU"
-    return {"name": model.name, "kind": kind, "tokens": reading.labels()[:length], "layers": shown, "all_units": len(memory[0])}
+    return {
+        "name": model.name,
+        "kind": kind,
+        "tokens": reading.labels()[:length],
+        "layers": shown,
+        "all_units": len(memory[0]),
+    }
 
 
 def _range(name: str, value: Tensor) -> tuple[float, float]:

@@ -57,7 +57,7 @@ def windows_of(model: LabModel, text: str) -> Tensor | None:
 
 
 def gradients_by_distance(model: LabModel, windows: Tensor) -> Tensor:
-    """The mean over windows [B, T + 1] of ‖∂ loss of the last token / ∂ vector of the token d before it‖, d = 1 … T."""
+    """The mean over windows [B, T + 1] of ‖∂ loss of the last token / ∂ vector of the token d back‖, d = 1 … T."""
     vectors = model.model.get_input_embeddings()(windows[:, :-1]).detach().requires_grad_()  # [B, T, E]
     logits = model.model(inputs_embeds=vectors, use_cache=False).logits[:, -1]
     # rows do not depend on each other: the gradient of the sum is that of each row's loss
@@ -91,9 +91,9 @@ VIEW = View(
     "gradients",
     "Gradients",
     "How far back a model looks",
-    "The left curve is the gradient of the last word's loss at each earlier word, the right one how much the prediction "
-    "changes when that word is another one. NNLM ends at its window; an RNN's gradient fades faster than that of LSTM "
-    "and GRU, if these have learned to use it.",
+    "The left curve is the gradient of the last word's loss at each earlier word, the right one how much the "
+    "prediction changes when that word is another one. NNLM ends at its window; an RNN's gradient fades faster than "
+    "that of LSTM and GRU, if these have learned to use it.",
     "Hochreiter & Schmidhuber (1997), section 3; Bengio et al. (2003), section 2 for the window",
     compute,
 )

@@ -56,7 +56,14 @@ def maps(model: LabModel, text: str) -> list[dict]:
     columns, column_groups = target_words(model, ids[:-1])
     return [
         _map("Encoder: source looks at source", source, source, outputs.encoder_attentions, sources_, sources_),
-        _map("Decoder: translation looks at itself", rows, columns, outputs.decoder_attentions, row_groups, column_groups),
+        _map(
+            "Decoder: translation looks at itself",
+            rows,
+            columns,
+            outputs.decoder_attentions,
+            row_groups,
+            column_groups,
+        ),
         _map("Translation looks at source", rows, source, outputs.cross_attentions, row_groups, sources_),
     ]
 

@@ -13,7 +13,7 @@ from hf_lineage.metrics.ngrams import KneserNey
 
 
 ORDER = 5
-MOST_TOKENS = 1_000_000
+TEXTS_AT_ONCE = 200
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     rows = [{"name": model.name, "scores": scores(model, sentences)} for model in able]
     readers = [model for model in able if model.is_causal]
     if given.corpus is not None and readers:
-        rows.append(ngram_row(readers[0], given.corpus, sentences))
+        rows.append(ngram_row(readers[0], given, sentences))
     return {"phenomena": [{"name": name, "pairs": pairs} for name, pairs in MINIMAL_PAIRS.items()], "rows": rows}
 
 
@@ -37,15 +37,21 @@ def scores(model: LabModel, sentences: Sequence[str]) -> list[float]:
     return [rounded(score.double().sum().item() / math.log(2), 3) for score in found]
 
 
-def ngram_row(model: LabModel, corpus: Sequence[str], sentences: Sequence[str]) -> dict:
-    """The scores of a Kneser-Ney model, counted on `corpus` in the model's tokens; each text follows an end mark."""
+def ngram_row(model: LabModel, given: Given, sentences: Sequence[str]) -> dict:
+    """The scores of a Kneser-Ney model, counted on the corpus in the model's tokens; each text follows an end mark."""
     end = model.tokenizer.eos_token_id
 
     def stream(texts):
         ids = model.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return np.concatenate([[end, *row] for row in ids])
 
-    tokens = stream(corpus)[:MOST_TOKENS]
+    parts, length = [], 0
+    for start in range(0, len(given.corpus), TEXTS_AT_ONCE):
+        parts.append(stream(given.corpus[start : start + TEXTS_AT_ONCE]))
+        length += len(parts[-1])
+        if length >= given.corpus_tokens:
+            break
+    tokens = np.concatenate(parts)[: given.corpus_tokens]
     ngrams = KneserNey(tokens, len(model.tokenizer), ORDER)
     found = [ngrams.log_probabilities(stream([text])).sum() / math.log(2) for text in sentences]
     return {"name": f"{ORDER}-gram", "tokens": len(tokens), "scores": rounded(found, 3)}

@@ -34,7 +34,9 @@ def expectations(model: LabModel, reading: Reading) -> list[dict]:
     """The rows of one model: one, or for ELMo one per direction."""
     outputs = None if model.fills_masks else model.model(**reading.inputs)
     if model.fills_masks:
-        return [{"name": model.name, "reads": "both sides", "words": [_masked(model, reading, w) for w in _all(reading)]}]
+        return [
+            {"name": model.name, "reads": "both sides", "words": [_masked(model, reading, w) for w in _all(reading)]}
+        ]
     forward = {"name": model.name, "reads": "left side", "words": _expected(model, reading, outputs.logits, 1)}
     if not model.is_bidirectional:
         return [forward]

@@ -66,7 +66,9 @@ class Reading:
         labels = []
         for place, (piece, word) in enumerate(zip(self.pieces, self.word_of, strict=True)):
             joins = place > 0 and word is not None and word == self.word_of[place - 1]
-            labels.append({"text": piece} | ({"joins": True} if joins else {}) | ({"special": True} if word is None else {}))
+            labels.append(
+                {"text": piece} | ({"joins": True} if joins else {}) | ({"special": True} if word is None else {})
+            )
         return labels
 
     def groups(self) -> tuple[list[str], Tensor]:
@@ -189,7 +191,9 @@ class LabModel:
         both = self.tokenizer.decode([last, token])
         text = both[len(before) :] if both.startswith(before) else self.tokenizer.decode([token])
         joins = not self.starts(torch.tensor([last, token]).numpy())[1]
-        return {"text": text.strip() or self.tokenizer.convert_ids_to_tokens(token)} | ({"joins": True} if joins else {})
+        return {"text": text.strip() or self.tokenizer.convert_ids_to_tokens(token)} | (
+            {"joins": True} if joins else {}
+        )
 
     def card(self) -> dict:
         """What the page says about the model."""
@@ -219,13 +223,14 @@ def open_models(folders: Sequence[str | Path]) -> list[LabModel]:
     """
     models = [_open(str(folder)) for folder in folders]
     models.sort(key=order_in_history)
-    plain = [_short_name(one.config.model_type) for one in models]
+    plain = [short_name(one.config.model_type) for one in models]
     for one, name in zip(models, plain, strict=True):
         one.name = name if plain.count(name) == 1 else f"{name} ({Path(one.folder).name})"
     return models
 
 
-def _short_name(model_type: str) -> str:
+def short_name(model_type: str) -> str:
+    """`lineage_lstm` -> LSTM, the name in the page."""
     for config in LINEAGE:
         if config.model_type == model_type:
             return {"Word2Vec": "word2vec", "RNNSearch": "RNNsearch"}.get(

@@ -17,6 +17,7 @@ from hf_lineage.lab import (
     next_words,
     senses,
     sentence_pairs,
+    training,
     word_order,
     word_vectors,
 )
@@ -25,6 +26,7 @@ from hf_lineage.lab.view import Given, View
 
 
 VIEWS: list[View] = [
+    training.VIEW,
     next_words.VIEW,
     gates.VIEW,
     gradients.VIEW,
@@ -50,10 +52,10 @@ def lab_data(models: Sequence[LabModel], given: Given | None = None) -> dict:
     for view in VIEWS:
         data = view.compute(models, given)
         about = {"key": view.key, "short": view.short, "title": view.title, "see": view.see, "source": view.source}
-        if data is None:
-            absent.append(about)
-        else:
+        if data is not None:
             views.append(about | {"data": data})
+        elif view is not training.VIEW:
+            absent.append(about)
     return {"models": [model.card() for model in models], "views": views, "absent": absent}
 
 

@@ -24,9 +24,7 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
         sentences = [(sense, text) for sense, texts in senses.items() for text in texts]
         found = [shown for model in models if (shown := _products(model, word, [text for _, text in sentences]))]
         if found:
-            words.append(
-                {"word": word, "sentences": [{"sense": s, "text": t} for s, t in sentences], "models": found}
-            )
+            words.append({"word": word, "sentences": [{"sense": s, "text": t} for s, t in sentences], "models": found})
     return {"words": words} if words else None
 
 
@@ -68,8 +66,8 @@ VIEW = View(
     "senses",
     "Senses",
     "One word, several sentences",
-    "A word of word2vec has one vector, so all its points lie on one spot; in ELMo, GPT and BERT each sentence has its "
-    "own. Move through the layers, or mix ELMo's, and see whether the two senses part.",
+    "A word of word2vec has one vector, so all its points lie on one spot; in ELMo, GPT and BERT each sentence has "
+    "its own. Move through the layers, or mix ELMo's, and see whether the two senses part.",
     "Peters et al. (2018), section 3.2 and table 4; Devlin et al. (2019), section 5.3",
     compute,
 )

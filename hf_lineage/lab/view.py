@@ -12,10 +12,18 @@ from hf_lineage.lab.opened import LabModel, spans_of_words
 
 @dataclass(frozen=True)
 class Given:
-    """What the user gives beside the models: sentences, and the models' training texts for an n-gram model."""
+    """What is given beside the models.
+
+    texts: the user's sentences. corpus: the models' training texts, of which an n-gram model reads `corpus_tokens`.
+    training: the results of a training run, {"stations": rows of (station, new idea, seconds, result), "tables":
+    [{"title", "note", "columns", "rows"}], "curves": [{"name", "train": [(tokens, loss)]}], "samples": [{"name",
+    "texts": [(prompt, continuation)]}]}.
+    """
 
     texts: Sequence[str] = ()
     corpus: Sequence[str] | None = None
+    corpus_tokens: int = 1_000_000
+    training: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ def passages(given: Given) -> list[str]:
 
 
 def packed(values, low: float = 0.0, high: float = 1.0) -> dict:
-    """Numbers as bytes in base64, 0 to 255 for `low` to `high`, with their shape: for pictures, not for reading off."""
+    """Numbers as bytes in base64, 0 to 255 for `low` to `high`, with their shape: precise enough for pictures."""
     values = np.asarray(values, dtype=np.float64)
     levels = np.rint((values.clip(low, high) - low) / (high - low) * 255).astype(np.uint8)
     text = base64.b64encode(levels.tobytes()).decode("ascii")

@@ -90,8 +90,8 @@ VIEW = View(
     "Word order",
     "The order of words",
     "The same words in two orders mean different things, and most other orders mean nothing: a model that knows order "
-    "finds shuffled words much less likely. Without its position vectors BERT sees a bag of words and finds all orders "
-    "alike.",
+    "finds shuffled words much less likely. Without its position vectors BERT sees a bag of words and finds all "
+    "orders alike.",
     "Vaswani et al. (2017), section 3.5; Devlin et al. (2019), figure 2",
     compute,
 )

@@ -44,7 +44,11 @@ def lab_folders(lab_texts, tmp_path_factory):
     words = train_word_level(spaced, show_progress=False, lowercase=True)
     marked = train_word_level(spaced, show_progress=False, special_tokens=SPECIAL)
     pairs = translation_tokenizer(train_word_level(spaced, show_progress=False))
-    ids = {"bos_token_id": causal.bos_token_id, "eos_token_id": causal.eos_token_id, "pad_token_id": causal.pad_token_id}
+    ids = {
+        "bos_token_id": causal.bos_token_id,
+        "eos_token_id": causal.eos_token_id,
+        "pad_token_id": causal.pad_token_id,
+    }
     of_pieces = {"vocab_size": len(causal), **ids}
     small = {"hidden_size": 16, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 2, "intermediate_size": 32}
@@ -56,13 +60,23 @@ def lab_folders(lab_texts, tmp_path_factory):
         "pad_token_id": pairs.pad_token_id,
     }
     made = {
-        "nnlm": ("NNLM", "ForCausalLM", {"embedding_size": 8, "hidden_size": 16, "context_size": 4, **of_pieces}, causal),
+        "nnlm": (
+            "NNLM",
+            "ForCausalLM",
+            {"embedding_size": 8, "hidden_size": 16, "context_size": 4, **of_pieces},
+            causal,
+        ),
         "word2vec": ("Word2Vec", "ForPreTraining", {"vocab_size": len(words), "hidden_size": 12}, words),
         "rnn": ("RNN", "ForCausalLM", {"embedding_size": 8, **small, **of_pieces}, causal),
         "lstm": ("LSTM", "ForCausalLM", {"embedding_size": 8, **small, **of_pieces}, causal),
         "gru": ("GRU", "ForCausalLM", {"embedding_size": 8, **small, **of_pieces}, causal),
         "seq2seq": ("Seq2Seq", "ForConditionalGeneration", {"embedding_size": 8, "hidden_size": 16, **target}, pairs),
-        "rnnsearch": ("RNNSearch", "ForConditionalGeneration", {"embedding_size": 8, "hidden_size": 16, **target}, pairs),
+        "rnnsearch": (
+            "RNNSearch",
+            "ForConditionalGeneration",
+            {"embedding_size": 8, "hidden_size": 16, **target},
+            pairs,
+        ),
         "transformer": ("Transformer", "ForConditionalGeneration", {**small, **heads, **target}, pairs),
         "elmo": (
             "ELMo",
@@ -72,7 +86,12 @@ def lab_folders(lab_texts, tmp_path_factory):
             elmo_tokenizer(marked),
         ),
         "gpt": ("GPT", "ForCausalLM", {**small, **heads, "max_position_embeddings": 64, **of_pieces}, causal),
-        "bert": ("BERT", "ForPreTraining", {**small, **heads, "max_position_embeddings": 64, "vocab_size": len(pieces)}, pieces),
+        "bert": (
+            "BERT",
+            "ForPreTraining",
+            {**small, **heads, "max_position_embeddings": 64, "vocab_size": len(pieces)},
+            pieces,
+        ),
     }
     for name, (family, head, settings, tokenizer) in made.items():
         set_seed(3)

@@ -37,7 +37,9 @@ def open_page(browser, path, width, scheme):
     tab, faults = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme), []
     tab.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
     tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else faults.append(request.url))
+    tab.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else faults.append(request.url)
+    )
     tab.goto(path.as_uri())
     return tab, faults
 
@@ -57,7 +59,9 @@ def test_page_has_every_view_and_names_its_models(page, lab_models):
     assert {model["name"] for model in data["models"]} == {model.name for model in lab_models.values()}
     # the order of history
     names = [model["name"] for model in data["models"]]
-    assert names.index("NNLM") < names.index("word2vec") < names.index("LSTM") < names.index("GPT") < names.index("BERT")
+    assert (
+        names.index("NNLM") < names.index("word2vec") < names.index("LSTM") < names.index("GPT") < names.index("BERT")
+    )
     for view in data["views"]:
         assert view["source"]
         assert len(re.findall(r"[.?](?:\s|$)", view["see"])) == 2, view["see"]
@@ -86,7 +90,7 @@ def test_page_draws_without_error_or_request(browser, page, width, scheme):
     tab.locator("#theme").click()
     assert faults == []
     # every picture says what it shows
-    assert tab.evaluate("[...document.querySelectorAll('svg')].every(one => one.hasAttribute('aria-label') || one.hasAttribute('aria-hidden'))")
+    assert tab.evaluate("[...document.querySelectorAll('svg')].every(one => one.ariaLabel || one.ariaHidden)")
     assert tab.evaluate("[...document.querySelectorAll('input, select')].every(one => one.labels.length)")
     tab.close()
 

@@ -9,9 +9,10 @@ import torch
 from torch.testing import assert_close
 
 from hf_lineage.inference import context_similarities
-from hf_lineage.lab import Given, examples
 from hf_lineage.lab import (
+    Given,
     alignments,
+    examples,
     gradients,
     heads,
     masking,

@@ -13,7 +13,7 @@ const shortened = (text, most = 16) => text.length > most ? `${text.slice(0, mos
 // A matrix as cells whose darkness is |value(r, c)| (0 to 1); negative values have the warm colour.
 // Arrow keys move a cursor; `say(r, c)` is written below. `chosen(r, c)` is called on a click or Enter, `marks` outline cells.
 lab.matrix = function ({ rows, columns, value, say, alt, cell = 24, chosen = null, rowTitle = "", columnTitle = "", marked = () => false }) {
-  const rowNames = rows.map(name => shortened(name)), columnNames = columns.map(name => shortened(name));
+  const rowNames = rows.map(name => shortened(lab.markText(name))), columnNames = columns.map(name => shortened(lab.markText(name)));
   const left = Math.ceil(Math.max(0, ...rowNames.map(name => lab.width(name)))) + 10 + (rowTitle ? 18 : 0);
   const tilt = Math.sin(Math.PI / 3), long = Math.max(0, ...columnNames.map(name => lab.width(name)));
   const top = Math.ceil(long * tilt) + 14 + (columnTitle ? 18 : 0);

@@ -113,8 +113,12 @@ lab.wordBefore = function (tokens, place) {
 };
 
 // special tokens in words
-lab.tokenText = entry => entry.special ? `(${{ "[UNK]": "unknown word", "<UNK>": "unknown word", "<unk>": "unknown word",
-  "[SEP]": "end", "</S>": "end", "<S>": "start", "[CLS]": "start", "[PAD]": "padding", "[MASK]": "mask" }[entry.text] || entry.text})` : entry.text;
+const MARKS = { UNK: "unknown word", SEP: "end mark", "/S": "end mark", EOS: "end mark", S: "start mark", BOS: "start mark", CLS: "start mark", PAD: "padding", MASK: "mask" };
+lab.markText = name => {
+  const inner = /^(?:\[(.+)\]|<(.+)>)$/.exec(name);
+  return inner ? MARKS[(inner[1] || inner[2]).toUpperCase()] || name : name;
+};
+lab.tokenText = entry => entry.special ? `(${lab.markText(entry.text)})` : entry.text;
 
 lab.start = function () {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -123,7 +127,7 @@ lab.start = function () {
   table.append(el("thead", {}, el("tr", {}, ["name", "station", "class", "parameters", "folder"].map(name =>
     el(name === "parameters" ? "th.number" : "th", { scope: "col" }, name)))));
   table.append(el("tbody", {}, data.models.map(model => el("tr", {},
-    el("th", { scope: "row" }, model.name), el("td", {}, model.station), el("td", {}, model.class),
+    el("th", { scope: "row" }, model.name), el("td", {}, model.paper ? el("a", { href: model.paper }, model.station) : model.station), el("td", {}, model.class),
     el("td.number", {}, model.parameters.toLocaleString("en")), el("td", {}, model.folder)))));
   for (const view of data.views) {
     document.getElementById("links").append(el("a", { href: `#${view.key}`, title: view.title }, view.short));

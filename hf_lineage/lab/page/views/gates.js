@@ -8,7 +8,7 @@ lab.views.gates = function (body, data) {
 
   function drawModel(model) {
     const { tokens } = model, wide = 15, top = 96;
-    const kinds = Object.keys(model.layers[0].values), memory = kinds.includes("cell") ? "cell" : "state";
+    const kinds = Object.keys(model.layers[0].values), memory = kinds.includes("tanh(cell)") ? "tanh(cell)" : "state";
     let layer = model.layers.length - 1, kind = memory, unit = 0, range = whole(Math.min(8, tokens.length - 1), Math.min(11, tokens.length - 1)), anchor = null, least = 0.3;
     let values, active = [], buttons = [];
 

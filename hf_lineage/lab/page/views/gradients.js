@@ -11,6 +11,6 @@ lab.views.gradients = function (body, data) {
         x: "tokens back", y: "nats", alt: "How much the last word's log-probability changes if the word that far back is another one." }))));
   body.append(el("div.scroll", {}, el("table", {}, el("caption", {}, "The gradient twenty tokens back, compared with that of the last token"),
     el("tbody", {}, data.models.map(model => el("tr", {}, el("th", { scope: "row" }, model.name),
-      el("td.number", {}, far(model) === 0 ? "0" : far(model) < 1e-4 ? far(model).toExponential(1) : far(model).toFixed(4))))))));
+      el("td.number", {}, far(model) === 0 ? "0" : far(model) < 1e-4 ? powerOfTen(far(model)) : far(model).toFixed(4))))))));
   body.append(el("p.small", {}, `Means over ${data.models[0].windows} stretches of one passage. Both axes of the left picture are logarithmic.`));
 };

@@ -64,19 +64,19 @@ lab.views.heads = function (body, data) {
 
   // two columns of words; a line is as strong as its weight, and pointing at a word shows its lines alone
   function lines(map, weight) {
-    const step = 24, gap = 150, left = Math.max(...map.rows.map(name => lab.width(name))) + 10;
-    const right = Math.max(...map.columns.map(name => lab.width(name))) + 10;
+    const step = 24, gap = 150, left = Math.max(...map.rows.map(name => lab.width(lab.markText(name)))) + 10;
+    const right = Math.max(...map.columns.map(name => lab.width(lab.markText(name)))) + 10;
     const width = left + gap + right, height = Math.max(map.rows.length, map.columns.length) * step + 8;
     const y = index => 12 + index * step;
-    const strokes = [];
+    const strokes = [], rowNames = map.rows.map(lab.markText), columnNames = map.columns.map(lab.markText);
     const focus = row => strokes.forEach(one => one.line.setAttribute("visibility", row === null || one.row === row ? "visible" : "hidden"));
     map.rows.forEach((_, r) => map.columns.forEach((_, c) => {
       const w = weight(r, c);
       if (w > 0.02) strokes.push({ row: r, line: svg("line", { x1: left, y1: y(r), x2: left + gap, y2: y(c), stroke: "var(--accent)", "stroke-width": 2, "stroke-opacity": w.toFixed(3) }) });
     }));
-    const names = map.rows.map((name, r) => svg("text", { x: left - 7, y: y(r) + 4, "text-anchor": "end", tabindex: 0, role: "button", "aria-label": `lines of ${name}`,
+    const names = rowNames.map((name, r) => svg("text", { x: left - 7, y: y(r) + 4, "text-anchor": "end", tabindex: 0, role: "button", "aria-label": `lines of ${name}`,
       mouseenter: () => focus(r), mouseleave: () => focus(null), focus: () => focus(r), blur: () => focus(null) }, name));
     return el("div.scroll", {}, svg("svg", { width, height, role: "group", "aria-label": "The same weights as lines from the words that look (left) to the words they look at (right)." },
-      strokes.map(one => one.line), names, map.columns.map((name, c) => svg("text", { x: left + gap + 7, y: y(c) + 4 }, name))));
+      strokes.map(one => one.line), names, columnNames.map((name, c) => svg("text", { x: left + gap + 7, y: y(c) + 4 }, name))));
   }
 };

@@ -70,10 +70,13 @@ lab.views.word_vectors = function (body, data) {
       let hidden = 0;
       const marks = members.map((member, i) => {
         const [x, y] = px[i], w = lab.width(member.name);
-        const spots = [[x + 7, y + 4, "start"], [x - 7, y + 4, "end"], [x, y - 8, "middle"], [x, y + 17, "middle"], [x + 7, y - 6, "start"], [x + 7, y + 15, "start"]];
-        const spot = spots.find(([a, b, anchor]) => { const from = anchor === "start" ? a : anchor === "end" ? a - w : a - w / 2; return from > 0 && from + w < wide && free([from, b - 11, from + w, b + 3]); });
+        const spots = [[x + 7, y + 4, "start"], [x - 7, y + 4, "end"], [x, y - 8, "middle"], [x, y + 17, "middle"], [x + 7, y - 6, "start"], [x + 7, y + 15, "start"],
+          // farther away, with a line to the point
+          ...[22, 36, 50].flatMap(far => [[x + far, y - far / 2, "start", 1], [x - far, y - far / 2, "end", 1], [x + far, y + far / 2, "start", 1], [x - far, y + far / 2, "end", 1], [x, y - far, "middle", 1], [x, y + far, "middle", 1]])];
+        const spot = spots.find(([a, b, anchor]) => { const from = anchor === "start" ? a : anchor === "end" ? a - w : a - w / 2; return from > 0 && from + w < wide && b > 14 && b < tall - 6 && free([from, b - 11, from + w, b + 3]); });
         if (spot) { const from = spot[2] === "start" ? spot[0] : spot[2] === "end" ? spot[0] - w : spot[0] - w / 2; taken.push([from, spot[1] - 11, from + w, spot[1] + 3]); } else hidden++;
-        return [svg("circle", { cx: x, cy: y, r: 4, fill: lab.color(member.k) }, svg("title", {}, member.name)), spot ? svg("text", { x: spot[0], y: spot[1], "text-anchor": spot[2] }, member.name) : null];
+        return [spot && spot[3] ? svg("line.rule", { x1: x, y1: y, x2: spot[0], y2: spot[1] - (spot[1] < y ? -3 : 10) }) : null,
+          svg("circle", { cx: x, cy: y, r: 4, fill: lab.color(member.k) }, svg("title", {}, member.name)), spot ? svg("text", { x: spot[0], y: spot[1], "text-anchor": spot[2] }, member.name) : null];
       });
       return el("div", {}, el("div.scroll", {}, svg("svg", { width: wide, height: tall, role: "img", "aria-label": `Map of ${members.length} words by their two principal components: ${groups.map(([name]) => name).join(", ")}.` },
         svg("rect.frame", { x: .5, y: .5, width: wide - 1, height: tall - 1, rx: 6 }), marks)),
