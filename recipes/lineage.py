@@ -298,7 +298,9 @@ def samples_of(results: dict[str, dict]) -> list[dict]:
     """What the models write, and the masks that BERT fills."""
     samples = [{"name": STATION_NAMES[name], "texts": results[name]["samples"]} for name in CAUSAL if name in results]
     if "bert" in results:
-        filled = [(f"{text} ", ", ".join(words)) for text, words in results["bert"]["samples"]]
+        # a piece that continues a word
+        joined = [(text, [word.replace("##", "…") for word in words]) for text, words in results["bert"]["samples"]]
+        filled = [(f"{text} ", ", ".join(words)) for text, words in joined]
         samples.append({"name": STATION_NAMES["bert"], "texts": filled})
     return samples
 

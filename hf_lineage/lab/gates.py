@@ -38,12 +38,13 @@ def _shown(model: LabModel, text: str) -> dict:
     length = min(len(reading.ids), MOST_BYTES * kept // size)
     shown = []
     for layer in layers:
-        if "cell" in layer:
-            # a cell may grow beyond 1; the output gate reads its tanh
-            layer["tanh(cell)"] = layer.pop("cell").tanh()
-        memory = layer.get("tanh(cell)", layer["state"])[:length]
+        # a cell may grow beyond 1; the output gate reads its tanh
+        layer = dict(
+            ("tanh(cell)", value.tanh()) if name == "cell" else (name, value) for name, value in layer.items()
+        )
+        state = layer["state"][:length]
         # of a large layer the units that change most
-        units = memory.std(0).topk(max(1, memory.shape[1] // kept)).indices.sort().values
+        units = state.std(0).topk(max(1, state.shape[1] // kept)).indices.sort().values
         ranges = {name: _range(name, value[:length, units]) for name, value in layer.items()}
         shown.append(
             {
@@ -57,7 +58,7 @@ def _shown(model: LabModel, text: str) -> dict:
         "kind": kind,
         "tokens": reading.labels()[:length],
         "layers": shown,
-        "all_units": len(memory[0]),
+        "all_units": layers[0]["state"].shape[1],
     }
 
 
@@ -112,7 +113,8 @@ def lstm_values(cell: LSTMCell, projected: Tensor, before: list[Tensor], after: 
         "output gate": torch.sigmoid(output),
         "candidate": torch.tanh(candidate),
         "cell": after[1],
-        "state": after[0],
+        # before the projection, if there is one: unit by unit
+        "state": torch.sigmoid(output) * torch.tanh(after[1]),
     }
 
 

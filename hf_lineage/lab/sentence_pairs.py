@@ -63,8 +63,8 @@ VIEW = View(
     "Pairs",
     "Two sentences in one input",
     "The two sentences stand between [CLS] and [SEP], and each token's vector is the sum of its own, its segment's "
-    "and its position's. From the vector of [CLS] the model answers whether the second sentence follows the first; below "
-    "are its answers for neighbours and for strangers.",
+    "and its position's. From the vector of [CLS] the model answers whether the second sentence follows the first; "
+    "below are its answers for neighbours and for strangers.",
     "Devlin et al. (2019), section 3.1, task 2, and figure 2",
     compute,
 )

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from hf_lineage.__main__ import main
@@ -11,10 +12,22 @@ from hf_lineage.lab import Given, write_lab
 from hf_lineage.lab.page import VIEWS, page_of
 
 
+TRAINING = {
+    "stations": [
+        ("Long short-term memory", "a cell", 12, "perplexity 9.0"),
+        ("GPT", "attention", None, "failed: see log"),
+    ],
+    "tables": [{"title": "Scores", "note": "", "columns": ["model", "BLEU"], "rows": [["A", 1.5], ["B", None]]}],
+    "curves": [{"name": "LSTM", "train": [(1_000, 5.0), (20_000, 3.0)]}],
+    "samples": [{"name": "LSTM", "texts": [("The first", " <b>one</b>")]}],
+}
+
+
 @pytest.fixture(scope="module")
 def page(lab_models, lab_texts, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "lab.html"
-    data = write_lab(path, list(lab_models.values()), Given(corpus=lab_texts), note="Eleven models.")
+    given = Given(corpus=lab_texts, training=TRAINING)
+    data = write_lab(path, list(lab_models.values()), given, note="Eleven models.")
     return path, data
 
 
@@ -67,7 +80,9 @@ def test_page_has_every_view_and_names_its_models(page, lab_models):
         assert len(re.findall(r"[.?](?:\s|$)", view["see"])) == 2, view["see"]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (420, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1400, "light"), pytest.param(420, "dark", marks=pytest.mark.slow)]
+)
 def test_page_draws_without_error_or_request(browser, page, width, scheme):
     tab, faults = open_page(browser, page[0], width, scheme)
     assert tab.locator("section").count() == len(VIEWS)
@@ -109,6 +124,29 @@ def test_chosen_word_is_read_out(browser, page):
     assert tab.locator("#next_words .card").count() == len(view["rows"])
     tab.close()
     assert not faults
+
+
+def test_training_is_shown_as_text(browser, page):
+    tab, _ = open_page(browser, page[0], 1400, "light")
+    text = tab.locator("#training").inner_text()
+    for part in ("a cell", "failed: see log", "Scores", "1.50", "–", "The first <b>one</b>"):
+        assert part in text
+    assert tab.locator("#training path.series").count() == 1
+    tab.close()
+
+
+def test_map_is_the_principal_plane(browser, page):
+    points = np.random.default_rng(0).normal(size=(9, 4))
+    units = points / np.linalg.norm(points, axis=1, keepdims=True)
+    centred = units - units.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    expected = centred @ axes[:2].T
+    tab, _ = open_page(browser, page[0], 1400, "light")
+    found = np.array(tab.evaluate("cosines => lab.plane(cosines)", (units @ units.T).tolist()))
+    tab.close()
+    # the sign of an axis is free
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
 
 
 def test_neighbours_are_those_of_word_vectors(browser, page, lab_models):

@@ -81,8 +81,8 @@ const powerOfTen = value => {
   const raised = [...power.replace("+", "")].map(sign => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("");
   return `${digits === "1" ? "" : `${digits} · `}10${raised}`;
 };
-const plain = value => value === 0 ? "0" : Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3
-  ? powerOfTen(value) : String(+value.toPrecision(3));
+const plain = value => value === 0 ? "0" : Math.abs(value) >= 1e7 || Math.abs(value) < 1e-3
+  ? powerOfTen(value) : Math.abs(value) >= 1e4 ? value.toLocaleString("en") : String(+value.toPrecision(3));
 
 // Lines {name, color, points: [[x, y], …]} over axes, each linear or logarithmic (`log: {x, y}`); `xLabels` name places.
 lab.lines = function ({ series, x, y, alt, log = {}, width = 520, height = 260, xLabels = null, yRange = null, dots = false }) {

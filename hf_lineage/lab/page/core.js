@@ -125,9 +125,9 @@ lab.start = function () {
   lab.names = data.models.map(model => model.name);
   const table = document.getElementById("models");
   table.append(el("thead", {}, el("tr", {}, ["name", "station", "class", "parameters", "folder"].map(name =>
-    el(name === "parameters" ? "th.number" : "th", { scope: "col" }, name)))));
+    el(name === "parameters" ? "th.number" : name === "class" ? "th.class" : "th", { scope: "col" }, name)))));
   table.append(el("tbody", {}, data.models.map(model => el("tr", {},
-    el("th", { scope: "row" }, model.name), el("td", {}, model.paper ? el("a", { href: model.paper }, model.station) : model.station), el("td", {}, model.class),
+    el("th", { scope: "row" }, model.name), el("td", {}, model.paper ? el("a", { href: model.paper }, model.station) : model.station), el("td.class", {}, model.class),
     el("td.number", {}, model.parameters.toLocaleString("en")), el("td", {}, model.folder)))));
   for (const view of data.views) {
     document.getElementById("links").append(el("a", { href: `#${view.key}`, title: view.title }, view.short));

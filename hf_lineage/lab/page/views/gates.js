@@ -8,8 +8,8 @@ lab.views.gates = function (body, data) {
 
   function drawModel(model) {
     const { tokens } = model, wide = 15, top = 96;
-    const kinds = Object.keys(model.layers[0].values), memory = kinds.includes("tanh(cell)") ? "tanh(cell)" : "state";
-    let layer = model.layers.length - 1, kind = memory, unit = 0, range = whole(Math.min(8, tokens.length - 1), Math.min(11, tokens.length - 1)), anchor = null, least = 0.3;
+    const kinds = Object.keys(model.layers[0].values), memory = "state";
+    let layer = model.layers.length - 1, kind = kinds.includes("tanh(cell)") ? "tanh(cell)" : "state", switched = true, unit = 0, range = whole(Math.min(8, tokens.length - 1), Math.min(11, tokens.length - 1)), anchor = null, least = 0.3;
     let values, active = [], buttons = [];
 
     const canvas = el("canvas", { role: "img", tabindex: -1, click: event => {
@@ -25,7 +25,7 @@ lab.views.gates = function (body, data) {
     const number = el("input", { type: "number", min: 0, change: () => chooseUnit(Math.max(0, units().indexOf(+number.value))) });
     const units = () => model.layers[layer].units;
 
-    const kindBox = lab.choice("what the picture shows", kinds, index => { kind = kinds[index]; paint(); }, kinds.indexOf(memory));
+    const kindBox = lab.choice("what the picture shows", kinds, index => { kind = kinds[index]; paint(); }, kinds.indexOf(kind));
     place.replaceChildren(
       el("div.controls", {},
         model.layers.length > 1 ? lab.choice("layer", model.layers.map((_, index) => String(index + 1)), index => { layer = index; unit = 0; load(); }, layer) : null,
@@ -38,7 +38,8 @@ lab.views.gates = function (body, data) {
       el("h3", {}, "Where else?"),
       el("p.small", {}, `The text below is coloured by the ${memory} of the chosen unit. Choose a stretch of it: click its first token and then its last (keyboard: arrow keys and Enter).`),
       text,
-      el("div.controls", {}, lab.slider("a unit counts as active from", { min: 0.1, max: 0.9, step: 0.05, value: least }, value => `${Math.round(value * 100)} % of the largest value`, value => { least = value; search(); })),
+      el("div.controls", {}, lab.slider("a unit counts as active from", { min: 0.1, max: 0.9, step: 0.05, value: least }, value => `${Math.round(value * 100)} % of the largest value`, value => { least = value; search(); }),
+        el("label", {}, el("input", { type: "checkbox", checked: true, change: event => { switched = event.target.checked; search(); } }), " only units that the first token of the stretch switches on")),
       chosenUnits, found);
     load();
 
@@ -131,16 +132,18 @@ lab.views.gates = function (body, data) {
         const sign = on(range[0], u);
         let holds = sign !== 0;
         for (let t = range[0]; t <= range[1] && holds; t++) holds = on(t, u) === sign;
+        if (switched && range[0] > 0 && on(range[0] - 1, u) === sign) holds = false;
         if (holds) active.push([u, sign]);
       }
       const phrase = (from, to) => joined(...whole(from, to)), joined = (a, b) => tokens.slice(a, b + 1).reduce((sum, token, i) => sum + (token.joins && i ? "" : " ") + word(a + i), "").trim();
-      chosenUnits.replaceChildren(active.length ? `${active.length} units are active throughout “${phrase(...range)}”: ` : `No unit is that active throughout “${phrase(...range)}”; choose a shorter stretch or a lower bound.`,
+      chosenUnits.replaceChildren(active.length ? `${active.length} ${active.length === 1 ? "unit is" : "units are"} active throughout “${phrase(...range)}”: ` : `No such unit is active throughout “${phrase(...range)}”; choose a shorter stretch or a lower bound.`,
         ...active.slice(0, 24).flatMap(([u]) => [el("button.pill", { type: "button", click: () => chooseUnit(u) }, String(units()[u])), " "]));
       // other stretches of the same length, by how many of these units are active throughout
       const span = range[1] - range[0] + 1, matches = [];
       for (let start = 0; active.length && start + span <= tokens.length; start++) {
         if ((start + span > range[0] && start <= range[1]) || tokens[start].joins) continue;
-        const held = active.filter(([u, sign]) => { for (let t = start; t < start + span; t++) if (on(t, u) !== sign) return false; return true; }).length;
+        const held = active.filter(([u, sign]) => { for (let t = start; t < start + span; t++) if (on(t, u) !== sign) return false;
+          return !switched || start === 0 || on(start - 1, u) !== sign; }).length;
         if (held) matches.push({ start, held });
       }
       const inContext = (from, to) => [from ? `… ${phrase(Math.max(0, from - 4), from - 1)} ` : "", el("b", {}, joined(from, to)),
@@ -149,7 +152,7 @@ lab.views.gates = function (body, data) {
       const apart = [];
       for (const match of matches) if (apart.length < 8 && apart.every(other => Math.abs(other.start - match.start) >= span)) apart.push(match);
       found.replaceChildren(active.length ? el("table", {}, el("caption", {}, "Other places where most of them are active"),
-        el("tbody", {}, apart.map(({ start, held }) => el("tr", {}, el("td.number", {}, `${held} of ${active.length}`),
+        el("tbody", {}, apart.map(({ start, held }) => el("tr", {}, el("td.number.nowrap", {}, `${held} of ${active.length}`),
           el("td", {}, ...inContext(start, whole(start, start + span - 1)[1])))))) : "");
     }
     lab.redraw.push(() => { if (canvas.isConnected) paint(); });

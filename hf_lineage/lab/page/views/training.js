@@ -2,9 +2,10 @@
 lab.views.training = function (body, data) {
   const shown = value => value === null || value === undefined ? "–" : typeof value !== "number" ? String(value)
     : Number.isInteger(value) ? value.toLocaleString("en") : value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 });
+  const isNumber = value => typeof value === "number" || /%$/.test(value || "");
   const table = ({ title, columns, rows, note }) => el("div", {}, title ? el("h3", {}, title) : null, note ? el("p.small", {}, note) : null,
-    el("div.scroll", {}, el("table", {}, el("thead", {}, el("tr", {}, columns.map((name, c) => el(typeof rows[0][c] === "number" ? "th.number" : "th", { scope: "col" }, name)))),
-      el("tbody", {}, rows.map(row => el("tr", {}, row.map((value, c) => c ? el(typeof value === "number" ? "td.number" : "td", {}, shown(value)) : el("th", { scope: "row" }, value))))))));
+    el("div.scroll", {}, el("table", {}, el("thead", {}, el("tr", {}, columns.map((name, c) => el(isNumber(rows[0][c]) ? "th.number" : "th", { scope: "col" }, name)))),
+      el("tbody", {}, rows.map(row => el("tr", {}, row.map((value, c) => c ? el(isNumber(value) ? "td.number" : "td", {}, shown(value)) : el("th", { scope: "row" }, value))))))));
   body.append(table({ columns: ["station", "its new idea", "seconds", "result here"], rows: data.stations }));
   if (data.curves.length) {
     const colors = data.curves.map(curve => lab.modelColor(curve.name));
