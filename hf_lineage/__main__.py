@@ -69,6 +69,13 @@ def train(arguments: list[str]):
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+def lab(arguments: list[str]):
+    """Shows what saved models do, on one offline page."""
+    from hf_lineage.lab.command import lab
+
+    lab(arguments)
+
+
 # name on the command line -> what runs it; the first line of its docstring is its line in the help
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "list": print_list,
@@ -78,6 +85,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "vectors": commands.vectors,
     "neighbours": commands.neighbours,
     "align": commands.align_texts,
+    "lab": lab,
     "table": print_table,
 }
 

@@ -7,8 +7,8 @@
 Each station trains as a user would train it: by its recipe and its tiny preset, in its own process, with its output in
 logs/. Models that generate text read the same tokens in the same order and have about the same number of parameters.
 word2vec, ELMo and BERT read the same text; encoder-decoders read a synthetic grammar of Chinese and English. Then each
-model is reopened from its folder and shown in report.html; results.json has the numbers. The exit status is not 0 if a
-step failed.
+model is reopened from its folder, and the lineage lab (`python -m hf_lineage lab`) shows them all in report.html;
+results.json has the numbers. The exit status is not 0 if a step failed.
 """
 
 import json
@@ -19,46 +19,26 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    pipeline,
-    set_seed,
-)
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, pipeline, set_seed
 from transformers.utils import logging
 
 from hf_lineage import LINEAGE
 from hf_lineage.arguments import parse, run
-from hf_lineage.data import load_parallel_corpus, load_splits
+from hf_lineage.data import load_splits
 from hf_lineage.files import write_json
-from hf_lineage.inference.given_alignment import NoAttentionError, align
-from hf_lineage.inference.words_in_context import WordNotFoundError, context_similarities
-from hf_lineage.metrics import parse_links
+from hf_lineage.lab import Given, open_models, short_name, write_lab
 from hf_lineage.models import name_and_idea
-from hf_lineage.reports import (
-    alignment_table,
-    attention_section,
-    html_table,
-    known_groups,
-    language_models_section,
-    record_attention,
-    word_vectors_section,
-    words_in_context_section,
-    write_lineage_report,
-)
 from hf_lineage.tokenization import train_wordpiece
 from hf_lineage.training import last_lines, page_command, prepare_output_dir
-from hf_lineage.word_vectors import WordVectors
 
 
 RECIPES = Path(__file__).parent
 STATIONS = {config.model_type.removeprefix("lineage_"): config for config in LINEAGE}
+# as the page names them
+STATION_NAMES = {name: short_name(config.model_type) for name, config in STATIONS.items()}
 CAUSAL = [name for name, config in STATIONS.items() if "AutoModelForCausalLM" in config.auto_classes]
 TRANSLATING = [name for name, config in STATIONS.items() if "AutoModelForSeq2SeqLM" in config.auto_classes]
 RECIPE_OF = (
@@ -68,34 +48,12 @@ RECIPE_OF = (
 )
 # the slowest start first, so that none runs alone at the end
 SLOWEST = ["elmo", "bert", "transformer", "rnnsearch", "luong", "seq2seq"]
-WORD_GROUPS = {
-    "countries": "germany france england italy russia spain china japan india greece".split(),
-    "numbers": "two three four five six seven eight nine ten".split(),
-    "months": "january february march april june july august september october november december".split(),
-    "family": "father mother son daughter brother sister wife husband".split(),
-    "sciences": "physics chemistry mathematics biology economics philosophy psychology medicine".split(),
-}
-ANALOGIES = [
-    ("he", "his", "she", "her"),
-    ("father", "mother", "son", "daughter"),
-    ("france", "french", "germany", "german"),
-    ("france", "paris", "england", "london"),
-    ("is", "are", "was", "were"),
-    ("one", "first", "two", "second"),
-    ("large", "larger", "small", "smaller"),
-]
-# one word in two senses
-SENSES = {
-    "Python": ("He got bit by Python.", "Python is my favorite programming language."),
-    "second": ("He was the second president.", "It takes less than a second."),
-}
 MASKED = [
     "It is one [MASK] the largest cities in the world.",
     "He was born [MASK] 1867.",
     "They did not want to [MASK] the war.",
     "The [MASK] of the city is old.",
 ]
-LOOKING = "The animal didn't cross the street because it was too tired"
 # shown in percent
 SHARES = {
     "alignment_error_rate",
@@ -210,33 +168,19 @@ def describe_causal(name: str, folder: Path, prompts: list[str]) -> dict:
 
 def describe_word2vec(name: str, folder: Path) -> dict:
     """Reopens the word vectors by the Auto classes."""
-    model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    vectors = WordVectors.from_model(model, tokenizer)
-    groups = WORD_GROUPS
-    if not known_groups(vectors, groups):
-        # another text: use its most frequent words
-        groups = {"frequent words": vectors.words[:40]}
-    section = word_vectors_section(vectors, groups, ANALOGIES)
+    model = AutoModel.from_pretrained(folder)
+    words = model.config.vocab_size
     return {
         "model": type(model).__name__,
         "parameters": model.num_parameters(),
-        "result": f"vectors of {len(vectors):,} words",
-        "html": section,
+        "result": f"vectors of {words:,} words",
     }
 
 
 def describe_translation(name: str, folder: Path) -> dict:
-    """Reopens an encoder-decoder: BLEU, alignment error rate and the attention in two sentences."""
-    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    """Reopens an encoder-decoder: BLEU and alignment error rate."""
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    rows = load_parallel_corpus(None, "test", source_language="zh", target_language="en")[:100]
-    longest = sorted(range(100), key=lambda row: -len(rows["source"][row].split()))[:2]
-    sources, targets, gold = ([rows[side][row] for row in longest] for side in ("source", "target", "alignment"))
-    try:
-        found = align(model, tokenizer, sources, targets)
-        maps = "".join(alignment_table(one, *parse_links(links)) for one, links in zip(found, gold, strict=True))
-    except NoAttentionError:
-        maps = "<p>This model has no attention: one state holds the whole source.</p>"
     error = results.get("alignment", {}).get("aer")
     return {
         "model": type(model).__name__,
@@ -245,7 +189,6 @@ def describe_translation(name: str, folder: Path) -> dict:
         "bleu": results["test"]["bleu"],
         "alignment_error_rate": error,
         "result": f"BLEU {results['test']['bleu']:.1f}" + ("" if error is None else f", alignment errors {error:.0%}"),
-        "html": f"<h3>{type(model).__name__}</h3>\n{maps}",
     }
 
 
@@ -265,13 +208,9 @@ def describe_elmo(name: str, folder: Path) -> dict:
 
 
 def describe_bert(name: str, folder: Path) -> dict:
-    """BERT's two objectives, filled masks and attention heads."""
+    """BERT's two objectives, and the masks it fills."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     test = results["test"]
-    guesses = html_table(
-        ["text", "most likely first"], [(text, ", ".join(words)) for text, words in results["samples"]]
-    )
-    looking = "".join(attention_section(shown, decimals=3) for shown in record_attention(folder, LOOKING))
     shown = {
         "masked_word_perplexity": test["masked_word_perplexity"],
         "by_frequency_alone": test["masked_word_frequency_perplexity"],
@@ -288,8 +227,6 @@ def describe_bert(name: str, folder: Path) -> dict:
         "samples": results["samples"],
         "result": f"{test['masked_word_accuracy']:.0%} of masked pieces guessed; next sentence "
         f"{test['next_sentence_accuracy']:.0%} (majority {test['next_sentence_majority']:.0%})",
-        "html": f"<h3>Masked words it fills in</h3>\n{guesses}<h3>Where its heads look</h3>\n"
-        f"<p>{escape(LOOKING, quote=False)}</p>\n{looking}",
     }
 
 
@@ -303,62 +240,69 @@ def describe(name: str, args: LineageArguments) -> dict:
     return {"word2vec": describe_word2vec, "elmo": describe_elmo, "bert": describe_bert}[name](name, folder)
 
 
-def compare_senses(names: list[str], output_dir: Path) -> dict[str, dict]:
-    """Word -> model -> cosines of its two vectors, per layer; None where the word is unknown."""
-    similarities = {word: {} for word in SENSES}
-    for name in names:
-        model, tokenizer = (kind.from_pretrained(output_dir / name) for kind in (AutoModel, AutoTokenizer))
-        for word, sentences in SENSES.items():
-            try:
-                similarities[word][type(model).__name__] = context_similarities(model, tokenizer, word, sentences)
-            except WordNotFoundError:
-                similarities[word][type(model).__name__] = None
-    return similarities
-
-
-def numbers_table(rows: list[dict], keys: tuple[str, ...]) -> str:
-    """HTML: a row of numbers per station; shares in percent."""
+def scores_table(title: str, note: str, rows: list[dict], keys: tuple[str, ...]) -> dict:
+    """A table of the page: a row per station; shares in percent."""
     lines = [
         [f"{row[key]:.1%}" if key in SHARES and row[key] is not None else row[key] for key in keys] for row in rows
     ]
-    return html_table([key.replace("_", " ") for key in keys], lines)
+    return {"title": title, "note": note, "columns": [key.replace("_", " ") for key in keys], "rows": lines}
 
 
-def sections_of(results: dict[str, dict], similarities: dict[str, dict]) -> list[tuple[str, str]]:
-    """(title, HTML) of the report's sections, in the order of the lineage."""
-    sections = []
-    if "word2vec" in results:
-        sections.append(("What word2vec knows about words", results["word2vec"]["html"]))
-    if rows := [results[name] for name in CAUSAL if name in results]:
-        sections.append(("Models that write", language_models_section(rows)))
-    if rows := [results[name] for name in TRANSLATING if name in results]:
-        keys = ("model", "parameters", "bleu", "alignment_error_rate", "train_seconds")
-        table = numbers_table(rows, keys)
-        text = (
-            "<p>A synthetic grammar of Chinese and English with known alignments. Rows are words of the translation, "
-            "columns are words of the source. Outlined words belong together, dotted words may.</p>"
-        )
-        sections.append(("Models that translate", text + table + "".join(row["html"] for row in rows)))
-    if "elmo" in results:
-        keys = ("parameters", "forward_perplexity", "backward_perplexity", "unknown_words", "train_seconds")
-        text = (
-            "<p>Per word of its own vocabulary. All unknown words are one word, so a large share of them lowers the "
-            "perplexity. Do not compare it with perplexities of pieces.</p>"
-        )
-        sections.append(("ELMo reads both ways", text + numbers_table([results["elmo"]], keys)))
+def tables_of(results: dict[str, dict]) -> list[dict]:
+    """The tables of the page, in the order of the lineage."""
+    kinds = [
+        (
+            "Models that write",
+            "Numbers per word and per character count the ends of documents too.",
+            CAUSAL,
+            ("model", "parameters", "perplexity_per_token", "perplexity_per_word", "bits_per_character")
+            + ("train_seconds", "tokens_per_second"),
+        ),
+        (
+            "Models that translate",
+            "A synthetic grammar of Chinese and English with known alignments.",
+            TRANSLATING,
+            ("model", "parameters", "bleu", "alignment_error_rate", "train_seconds"),
+        ),
+        (
+            "ELMo reads both ways",
+            "Per word of its own vocabulary. All unknown words are one word, so a large share of them lowers the "
+            "perplexity. Do not compare it with perplexities of pieces.",
+            ["elmo"],
+            ("model", "parameters", "forward_perplexity", "backward_perplexity", "unknown_words", "train_seconds"),
+        ),
+        (
+            "BERT guesses masked words",
+            "Each score stands next to a baseline without context: the words' frequencies, the most frequent word, "
+            "the more frequent of the two answers. BERT guesses only one piece in seven, so it learns less from this "
+            "little text than the models that write.",
+            ["bert"],
+            (
+                "model",
+                "masked_word_perplexity",
+                "by_frequency_alone",
+                "masked_word_accuracy",
+                "most_frequent_word_alone",
+            )
+            + ("next_sentence_accuracy", "next_sentence_majority", "parameters", "train_seconds"),
+        ),
+    ]
+    return [
+        scores_table(title, note, [results[name] for name in names if name in results], keys)
+        for title, note, names, keys in kinds
+        if any(name in results for name in names)
+    ]
+
+
+def samples_of(results: dict[str, dict]) -> list[dict]:
+    """What the models write, and the masks that BERT fills."""
+    samples = [{"name": STATION_NAMES[name], "texts": results[name]["samples"]} for name in CAUSAL if name in results]
     if "bert" in results:
-        keys = ("masked_word_perplexity", "by_frequency_alone", "masked_word_accuracy", "most_frequent_word_alone")
-        keys += ("next_sentence_accuracy", "next_sentence_majority", "parameters", "train_seconds")
-        text = (
-            "<p>On held-out text. Each score stands next to a baseline without context: the words' frequencies, the "
-            "most frequent word, the more frequent of the two answers. BERT guesses only one piece in seven, so it "
-            "learns less from this little text than the models that write.</p>"
-        )
-        table = numbers_table([results["bert"]], keys)
-        sections.append(("BERT guesses masked words", text + table + results["bert"]["html"]))
-    if any(similarities.values()):
-        sections.append(("One word, two sentences", words_in_context_section(SENSES, similarities)))
-    return sections
+        # a piece that continues a word
+        joined = [(text, [word.replace("##", "…") for word in words]) for text, words in results["bert"]["samples"]]
+        filled = [(f"{text} ", ", ".join(words)) for text, words in joined]
+        samples.append({"name": STATION_NAMES["bert"], "texts": filled})
+    return samples
 
 
 def main():
@@ -393,35 +337,33 @@ def main():
                 failed.append(name)
             progress.update()
 
-    # 4. one word in two sentences
-    similarities = {}
-    try:
-        readers = [name for name in ("word2vec", "elmo", "bert") if name in results]
-        similarities = compare_senses(readers, output_dir)
-    except Exception:
-        traceback.print_exc()
-        failed.append("words in context")
-
-    # 5. report
-    stations = [
-        (
-            *name_and_idea(STATIONS[name]),
-            results[name]["seconds"] if name in results else None,
-            results[name]["result"] if name in results else f"failed: see logs/{name}.log",
-        )
-        for name in names
-    ]
-    summary = (
-        f"{len(results)} small models. Those that write read the same {args.tokens:,} tokens of "
-        f"{args.corpus or 'English Wikipedia (the default corpus)'} and are tested on text that none has seen. "
-        "Numbers per word and per character count the ends of documents too."
+    # 4. the page
+    write_json(output_dir / "results.json", {name: results[name] for name in names if name in results})
+    training = {
+        "stations": [
+            (
+                *name_and_idea(STATIONS[name]),
+                results[name]["seconds"] if name in results else None,
+                results[name]["result"] if name in results else f"failed: see logs/{name}.log",
+            )
+            for name in names
+        ],
+        "tables": tables_of(results),
+        "curves": [
+            {"name": STATION_NAMES[name], "train": [row[:2] for row in results[name]["train_curve"]]}
+            for name in CAUSAL
+            if name in results
+        ],
+        "samples": samples_of(results),
+    }
+    note = (
+        f"These are {len(results)} small models. Those that write read the same {args.tokens:,} tokens of "
+        f"{args.corpus or 'English Wikipedia (the default corpus)'}."
     )
-    title = "The lineage of language models"
-    numbers = {name: {k: v for k, v in results[name].items() if k != "html"} for name in names if name in results}
-    numbers["words_in_context"] = similarities
-    write_json(output_dir / "results.json", numbers)
-    write_lineage_report(output_dir / "report.html", title, summary, stations, sections_of(results, similarities))
     report = output_dir / "report.html"
+    models = open_models([output_dir / name for name in names if name in results])
+    given = Given(corpus=corpus["text"], corpus_tokens=args.tokens, training=training)
+    write_lab(report, models, given, note=note)
     print(last_lines(report, f"{len(results)} of {len(names)} stations trained", page_command(report)))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

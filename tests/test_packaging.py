@@ -47,6 +47,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     files = {name for name in wheel.namelist() if ".dist-info/" not in name}
     recipes = [path for path in (ROOT / "recipes").rglob("*") if path.suffix in (".py", ".yaml", ".md")]
     expected = {path.relative_to(ROOT) for path in PACKAGE} | {Path("hf_lineage/py.typed")}
+    # what the lab's page is made of
+    expected |= {path.relative_to(ROOT) for path in (ROOT / "hf_lineage/lab/page").rglob("*.*")}
     expected |= {"hf_lineage" / path.relative_to(ROOT) for path in recipes}
     assert files == {path.as_posix() for path in expected}
 

@@ -87,7 +87,7 @@ def align(
                 labels=labels,
                 output_attentions=True,
             )
-            weights = _cross_attention(outputs, layer).float().cpu()  # [B, T, S]
+            weights = cross_attention(outputs, layer).float().cpu()  # [B, T, S]
             for row, texts in enumerate(zip(*batch, strict=True)):
                 (source_words, source), (target_words, target) = (
                     _tokens(tokenizer, side, row) if by_token else _words(text, side, row)
@@ -99,8 +99,12 @@ def align(
     return alignments
 
 
-def _cross_attention(outputs, layer: int | None) -> Tensor:
-    """Weights [B, T, S] of one layer, the mean over its heads."""
+def cross_attention(outputs, layer: int | None = None) -> Tensor:
+    """Weights [B, T, S] of one layer, by default the most alignment-like (`align`), the mean over its heads.
+
+    Raises:
+        NoAttentionError: the outputs hold no attention between target and source.
+    """
     layers = outputs.get("cross_attentions")
     if layers is None or len(layers) == 0:
         raise NoAttentionError("the model gives no cross_attentions: it has no attention between target and source")

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 import hf_lineage
-from hf_lineage.reports import AttentionMap, record_attention, write_attention_report
+from hf_lineage.reports import AttentionMap, attention_section, record_attention, write_attention_report
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
 from tests.models.test_modeling_bert import TestBERT as BERT
 from tests.models.test_modeling_gpt import TestGPT as GPT
@@ -108,3 +108,11 @@ def test_models_without_attention_are_refused(tmp_path, tiny_tokenizer):
     tiny_tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="LSTMModel.*no attention"):
         record_attention(tmp_path, "The dog")
+
+
+def test_two_attention_pictures_share_a_page():
+    one = attention_section(AttentionMap("Self-attention", ["a"], ["a"], [torch.ones(2, 1, 1)]))
+    # no ids, which would have to be different, and names of a script's own block
+    assert not re.search(r"\bid=", one)
+    assert re.search(r"<script>\s*\{", one)
+    assert re.search(r"\}\s*</script>", one)

@@ -1,0 +1,52 @@
+"""`python -m hf_lineage lab`: writes the lab's page for saved models."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from transformers.utils import logging
+
+from hf_lineage.training import last_lines, page_command
+
+
+DEMO = Path("runs/lineage")
+
+
+def lab(arguments: list[str]) -> int:
+    """Shows what saved models do on one offline page: gates, heads, beams, senses, and more."""
+    parser = argparse.ArgumentParser(
+        "hf_lineage lab",
+        description="Shows what saved models do on one offline HTML page: next words, gates, gradients, beams, heads, "
+        "senses, masks, word order, analogies and minimal pairs. Every number comes from these models.",
+    )
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help=f"folders or Hub names; default: the demo's, below {DEMO}"
+    )
+    parser.add_argument("--text", nargs="+", default=[], help="your own sentences, in any language that a model knows")
+    parser.add_argument(
+        "--corpus",
+        help="the models' training text, as in the recipes: adds an n-gram model of it to the minimal pairs",
+    )
+    parser.add_argument("--output", default="lab.html", help="the page (default: lab.html)")
+    args = parser.parse_args(arguments)
+    folders = args.models or demo_models(DEMO)
+    if not folders:
+        raise ValueError(f"MODEL is missing, and {DEMO} has no model: name folders, or run `make demo` first")
+    # opens models without their heads on purpose
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    # transformers and torch are imported only when there is something to do
+    from hf_lineage.data import load_splits
+    from hf_lineage.lab import Given, open_models, write_lab
+
+    models = open_models(folders)
+    corpus = load_splits(args.corpus)["train"]["text"] if args.corpus or not args.models else None
+    data = write_lab(args.output, models, Given(args.text, corpus))
+    shown = f"{len(data['views'])} views of {len(data['models'])} models"
+    sys.stdout.write(last_lines(args.output, shown, page_command(args.output)) + "\n")
+    return 0
+
+
+def demo_models(folder: Path) -> list[str]:
+    """The folders with a saved model below the demo's folder."""
+    return sorted(str(path.parent) for path in folder.glob("*/config.json"))

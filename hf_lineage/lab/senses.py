@@ -1,0 +1,73 @@
+"""View f: one word in several sentences, across the layers of a model."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hf_lineage.inference.words_in_context import WordNotFoundError, word_layers
+from hf_lineage.lab.examples import SENSES
+from hf_lineage.lab.opened import LabModel, spans_of_words
+from hf_lineage.lab.view import Given, View, rounded
+from hf_lineage.tokenization import is_word_level
+
+
+# the first word without context, and the stations that give words vectors in context
+STATIONS = ("lineage_word2vec", "lineage_elmo", "lineage_gpt", "lineage_bert")
+
+
+@torch.no_grad()
+def compute(models: Sequence[LabModel], given: Given) -> dict | None:
+    """Per word its sentences with their senses, and per model the products of its vectors, layer by layer."""
+    words = []
+    for word, senses in SENSES.items():
+        sentences = [(sense, text) for sense, texts in senses.items() for text in texts]
+        found = [shown for model in models if (shown := _products(model, word, [text for _, text in sentences]))]
+        if found:
+            words.append({"word": word, "sentences": [{"sense": s, "text": t} for s, t in sentences], "models": found})
+    return {"words": words} if words else None
+
+
+def _products(model: LabModel, word: str, texts: Sequence[str]) -> dict | None:
+    """The cosines of the word's vectors at each layer, [N, n, n]; for ELMo also the products between layers.
+
+    ELMo's vector is a mix of its layers, so its products follow from the products of all pairs of layers: `products`
+    [N, N, n, n], divided by the mean square of the vectors.
+    """
+    if model.config.model_type not in STATIONS and not hasattr(model.model.base_model, "encoder"):
+        return None
+    if model.translates:
+        return None
+    try:
+        layers = torch.stack([vectors(model, text, word) for text in texts], dim=1).double()  # [N, n, D]
+    except (WordNotFoundError, ValueError):
+        return None
+    units = layers / layers.norm(dim=2, keepdim=True)
+    shown = {"name": model.name, "cosines": rounded(units @ units.transpose(1, 2))}
+    if model.config.model_type == "lineage_elmo":
+        scale = layers.square().sum(2).mean()
+        shown["products"] = rounded(torch.einsum("ksd,ltd->klst", layers, layers) / scale, 5)
+    return shown
+
+
+def vectors(model: LabModel, text: str, word: str) -> Tensor:
+    """`word_layers` of the text as the model reads it."""
+    if is_word_level(model.tokenizer):
+        text = " ".join(text[start:end] for start, end in spans_of_words(text, True))
+    for spelling in (word, word.lower()):
+        try:
+            return word_layers(model.model.base_model, model.tokenizer, text.replace(word, spelling), spelling)
+        except WordNotFoundError as error:
+            unknown = error
+    raise unknown
+
+
+VIEW = View(
+    "senses",
+    "Senses",
+    "One word, several sentences",
+    "A word of word2vec has one vector, so all its points lie on one spot; in ELMo, GPT and BERT each sentence has "
+    "its own. Move through the layers, or mix ELMo's, and see whether the two senses part.",
+    "Peters et al. (2018), section 3.2 and table 4; Devlin et al. (2019), section 5.3",
+    compute,
+)
