@@ -24,13 +24,17 @@ def html_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
     return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>\n"
 
 
-def html_figure(picture: bytes, name: str, caption: str) -> str:
-    """A PNG inside the page, with its caption."""
-    data = base64.b64encode(picture).decode("ascii")
-    return (
-        f'<figure><img alt="{escape(name)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
-    )
+def html_figure(picture: bytes, name: str, caption: str, dark: bytes | None = None) -> str:
+    """A PNG inside the page, with its caption; `dark` is shown in its place where the reader prefers dark pages."""
+    image = f'<img alt="{escape(name)}" src="{_data_url(picture)}">'
+    if dark is not None:
+        source = f'<source media="(prefers-color-scheme: dark)" srcset="{_data_url(dark)}">'
+        image = f"<picture>{source}{image}</picture>"
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def _data_url(picture: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
 
 
 def png(figure: Figure) -> bytes:
