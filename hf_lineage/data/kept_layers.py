@@ -17,6 +17,8 @@ from hf_lineage.data.tagging import tags_of_tokens
 
 # raise it when the layers of a text change, so that no stale file is used
 _VERSION = 1
+# what tokenizers give, whether a model reads it or not
+_OF_TOKENIZERS = ("input_ids", "attention_mask", "token_type_ids", "char_ids")
 # characters or words: up to this length padding costs little
 _SHORT = 1_000
 
@@ -147,8 +149,7 @@ class KeptStates(torch.utils.data.Dataset):
     layers [T, N + 1, 2·P], and the ids). A second run with the same ones reads the file. Weights in `learned`, such as
     those of a pooler, stand above these states and do not change them.
 
-    Gives inputs_embeds [T, D] or [C][T, D] (an ELMo: elmo_layers and input_ids) and the columns that are no inputs of
-    the model. `collate` makes a batch, padded on the right. A head other than ELMo's reads it within
+    Gives inputs_embeds [T, D] or [C][T, D] (an ELMo: elmo_layers and input_ids) and the labels and other columns. `collate` makes a batch, padded on the right. A head other than ELMo's reads it within
     `training.Transfer`'s mode "features", where its base model passes inputs_embeds on.
     """
 
@@ -168,7 +169,7 @@ class KeptStates(torch.utils.data.Dataset):
         self.nested = isinstance(rows[0]["input_ids"][0], list)
         self.pad_token_id = getattr(config, "pad_token_id", None) or 0
         inputs = [name for name in inspect.signature(model.forward).parameters if name != "kwargs"]
-        others = [name for name in rows.column_names if name not in inputs]
+        others = [name for name in rows.column_names if name not in (*inputs, *_OF_TOKENIZERS)]
 
         @torch.no_grad()
         def states_of(*columns):

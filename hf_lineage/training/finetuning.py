@@ -361,5 +361,6 @@ def _same_grid(folder: Path, cells: Sequence["Cell"], arguments: Sequence):
                 "same value, another output_dir, or --overwrite_output_dir"
             )
     elif training.process_index == 0:
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"settings": settings})
     PartialState().wait_for_everyone()
