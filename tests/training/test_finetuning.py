@@ -24,7 +24,11 @@ def write(folder, sizes):
     for split, size in sizes.items():
         rows = []
         for number in range(size):
-            words = [draw.choice(["quiet", "old", "river"]), ["dog", "letter"][number % 2], draw.choice(["again", "the"])]
+            words = [
+                draw.choice(["quiet", "old", "river"]),
+                ["dog", "letter"][number % 2],
+                draw.choice(["again", "the"]),
+            ]
             rows.append({"text": " ".join(words), "label": ["no", "yes"][number % 2]})
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
