@@ -24,7 +24,8 @@ table { border-collapse: collapse; margin: 1em 0; }
 th, td { padding: .3em .8em; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; }
 .texts td, .texts th { text-align: left; }
-.texts td:nth-child(2) { min-width: 16em; overflow-wrap: anywhere; }
+.texts td:nth-child(4) { min-width: 9em; overflow-wrap: anywhere; }
+.texts td, .texts th { padding: .3em .5em; }
 .below { color: var(--bad); }
 .confusion th { font-weight: normal; white-space: nowrap; }
 figure { margin: 1.5em 0; } img { max-width: 100%; }
@@ -172,8 +173,8 @@ def mistakes_section(answers: Sequence[Answer]) -> str:
     said = f"<p>{number:,} of {len(answers):,} answers are wrong.</p>"
     if not wrong:
         return f"<h3>Mistakes</h3>{said}"
-    rows = [[f"{one.probability:.3f}", shortened(one.text), one.gold, one.answer] for one in wrong[:MOST_MISTAKES]]
-    table = html_table(["probability", "input", "right", "answered"], rows)
+    rows = [[f"{one.probability:.3f}", one.gold, one.answer, shortened(one.text)] for one in wrong[:MOST_MISTAKES]]
+    table = html_table(["sure", "right", "answered", "input"], rows)
     return f'<h3>The most confident mistakes</h3>{said}<div class="wide texts">{table}</div>'
 
 
@@ -181,10 +182,10 @@ def errors_section(lines: Sequence[Mapping]) -> str:
     """The numbers that lie farthest from what is right."""
     farthest = sorted(lines, key=lambda line: -abs(line["gold"] - line["answer"]))[:MOST_MISTAKES]
     rows = [
-        [f"{abs(one['gold'] - one['answer']):.3f}", shortened(" | ".join(one["texts"])), one["gold"], one["answer"]]
+        [f"{abs(one['gold'] - one['answer']):.3f}", one["gold"], one["answer"], shortened(" | ".join(one["texts"]))]
         for one in farthest
     ]
-    table = html_table(["error", "input", "right", "answered"], rows)
+    table = html_table(["error", "right", "answered", "input"], rows)
     return f'<h3>The largest errors</h3><div class="wide texts">{table}</div>'
 
 

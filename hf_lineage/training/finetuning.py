@@ -28,6 +28,8 @@ from hf_lineage.training.training_arguments import LineageTrainingArguments
 # written last: a folder that has it holds a finished run
 PREDICTIONS = "predictions.jsonl"
 STATE = "trainer_state.json"
+# push_to_hub leaves out what begins so
+FEATURES = "_features"
 
 
 @dataclass
@@ -91,7 +93,7 @@ class FineTuningRun:
         if transfer.mode != "features":
             return rows, collator
         transfer.model.base_model.to(self.training_args.device)
-        folder = self.model_args.features_dir or self.folder / "features"
+        folder = self.model_args.features_dir or self.folder / FEATURES
         with self.training_args.main_process_first(desc="features"):
             kept = transfer.keep_states(rows, collator, folder, self.training_args.per_device_eval_batch_size)
         return kept, kept["train"].collate
@@ -198,7 +200,7 @@ def finetune_all(
     if training_args.push_to_hub:
         raise ValueError("push_to_hub is True, but there are several runs: push one of their folders afterwards")
     if model_args.features_dir is None:
-        model_args = dataclasses.replace(model_args, features_dir=str(folder / "features"))
+        model_args = dataclasses.replace(model_args, features_dir=str(folder / FEATURES))
     cells = Cell.all(grid, training_args)
     _same_grid(folder, cells, [model_args, task_args, data_args, grid, training_args])
 
