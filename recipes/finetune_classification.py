@@ -10,8 +10,8 @@ r"""Fine-tune any station that `AutoModelForSequenceClassification` opens to lab
 The data set is a folder with files train, validation and optionally test (.jsonl, .json, .csv, .tsv, also .gz;
 .parquet), a file per split (--train_file, --validation_file, --test_file), or a name on the Hub. Labels are classes,
 several classes per row (lists) or numbers; a printed line says which, and --problem_type overrules it. A saved head
-of another size starts anew. After an interruption, run the same command again: training continues from the last
-complete checkpoint in output_dir.
+of another size starts anew. --seeds, --learning_rates, --folds and --label_counts make several runs of one command.
+After an interruption, run the same command again: it goes on from the last complete checkpoint in output_dir.
 """
 
 import inspect

@@ -5,6 +5,7 @@ import inspect
 import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -232,7 +233,7 @@ class KeptStates(torch.utils.data.Dataset):
 
     def _example(self, row: dict) -> dict:
         lengths = row.pop("lengths").tolist()
-        example = {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
+        example: dict[str, Any] = {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
         example = {name: value.float() if value.dtype == torch.float64 else value for name, value in example.items()}
         example[self.name] = example[self.name].view(self.shape)
         for name in (self.name, "input_ids"):

@@ -114,6 +114,8 @@ def test_two_processes_learn_and_answer_the_same(recipe, inputs, tmp_path):
             for line in (tmp_path / name / f"seed_{seed}" / "predictions.jsonl").read_text().splitlines()
         ]
         weights = load_file(tmp_path / name / "seed_1" / "model.safetensors")
+        # equal for all positions or choices, these change no answer; only rounding moves them
+        weights = {key: value for key, value in weights.items() if key not in ("qa_outputs.bias", "scorer.bias")}
         found.append((point["test"]["loss"]["mean"], [line["answer"] for line in lines], weights))
     (loss, texts, weights), (of_two, other_texts, other_weights) = found
     assert of_two == pytest.approx(loss, abs=2e-4)
