@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -229,10 +230,12 @@ def finetune_all(
     for count in sorted({cell.label_count for cell in cells}, key=lambda count: count or 0):
         of_count = [cell for cell in cells if cell.label_count == count]
         by_rate = {
-            rate: [results[cell]["validation"][main] for cell in of_count if cell.learning_rate == rate]
+            rate: [_number(results[cell]["validation"][main]) for cell in of_count if cell.learning_rate == rate]
             for rate in dict.fromkeys(cell.learning_rate for cell in of_count)
         }
-        best = max(by_rate, key=lambda rate: fmean(by_rate[rate]))
+        # a correlation with answers that are all equal does not exist
+        means = {rate: fmean(values) for rate, values in by_rate.items()}
+        best = max(means, key=lambda rate: -math.inf if math.isnan(means[rate]) else means[rate])
         chosen = [cell for cell in of_count if cell.learning_rate == best]
         if several_rates:
             results |= {cell: run_one(cell, is_trained=True) for cell in chosen if "test" not in results[cell]}
@@ -271,7 +274,7 @@ class Cell:
             grid.seeds or [training_args.seed],
         ):
             parts = [f"labels_{count}"] if grid.label_counts else []
-            parts += [f"rate_{rate:g}"] if grid.learning_rates else []
+            parts += [f"rate_{rate}"] if grid.learning_rates else []
             parts += [f"fold_{fold}"] if fold is not None else []
             name = "-".join([*parts, f"seed_{seed}"])
             cells.append(cls(name, count, rate, None if fold is None else (fold, grid.folds), seed))
@@ -281,17 +284,22 @@ class Cell:
 def point(results: Sequence[Mapping], by_rate: Mapping[float, Sequence[float]]) -> dict:
     """Scores of runs that differ in seed and fold: mean, standard deviation (of a sample, n − 1) and values."""
     found = {"train_rows": results[0]["train_rows"], "learning_rate": results[0]["learning_rate"]}
-    found["validation_by_learning_rate"] = {f"{rate:g}": spread(values) for rate, values in by_rate.items()}
+    found["validation_by_learning_rate"] = {str(rate): spread(values) for rate, values in by_rate.items()}
     for split in ("validation", "test"):
         if all(split in result for result in results):
             of_split = [result[split] for result in results]
-            names = [name for name in of_split[0] if isinstance(of_split[0][name], float)]
+            names = [name for name in of_split[0] if all(isinstance(one[name], float) for one in of_split)]
             found[split] = {name: spread([one[name] for one in of_split]) for name in names}
             found[split]["floors"] = {
-                floor: {name: spread([one["floors"][floor][name] for one in of_split]) for name in scores}
+                floor: {name: spread([_number(one["floors"][floor][name]) for one in of_split]) for name in scores}
                 for floor, scores in of_split[0]["floors"].items()
             }
     return found
+
+
+def _number(value: float | None) -> float:
+    """NaN stands as null in results.json."""
+    return math.nan if value is None else value
 
 
 def spread(values: Sequence[float]) -> dict:
