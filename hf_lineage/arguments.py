@@ -31,7 +31,6 @@ from transformers import (
     TrainerCallback,
 )
 
-from hf_lineage.data.randomness import permutation
 from hf_lineage.data.segmentation import WordSegmentation
 from hf_lineage.files import CorpusError, read_text
 from hf_lineage.models import LINEAGE
@@ -358,11 +357,17 @@ class FineTuningArguments:
     """Which pretrained model, and which of its weights learn (`hf_lineage.training.Transfer`)."""
 
     model_name_or_path: str = field(metadata={"help": "A pretrained model (folder or Hub name)."})
-    transfer: Literal["full", "frozen", "partial", "gradual"] = field(
+    transfer: Literal["full", "frozen", "features", "partial", "gradual"] = field(
         default="full",
         metadata={
-            "help": "full: all weights learn; frozen: only the task's own; partial: all but the frozen_layers; "
-            "gradual: the task's own, then one layer more per epoch."
+            "help": "full: all weights learn; frozen: only the task's own; features: as frozen, and each text is read "
+            "once; partial: all but the frozen_layers; gradual: the task's own, then one layer more per epoch."
+        },
+    )
+    features_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "With transfer features: folder of the vectors, for other runs too; default: in output_dir."
         },
     )
     frozen_layers: int | None = field(
@@ -391,16 +396,50 @@ class FineTuningArguments:
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
 
-    def drawn(self, rows):
-        """`max_train_samples` of the training rows (a data set or a list), the same ones for every seed."""
-        if self.max_train_samples is None:
-            return rows
-        order = permutation(0, 0, len(rows))[: self.max_train_samples]
-        return rows.select(order) if isinstance(rows, datasets.Dataset) else [rows[number] for number in order]
-
     def callbacks(self) -> list[TrainerCallback]:
         """What stops training early, if `early_stopping_patience` is set."""
         return [EarlyStoppingCallback(self.early_stopping_patience)] if self.early_stopping_patience else []
+
+
+@dataclass
+class GridArguments:
+    """Several runs in one command: over seeds, learning rates, parts of the data and numbers of labels.
+
+    Raises:
+        ValueError: a list is empty or repeats a value, a number lies outside its range, or label_counts stands beside
+            folds.
+    """
+
+    seeds: list[int] | None = field(
+        default=None, metadata={"help": "Seeds: one run for each; the scores are means ± standard deviations."}
+    )
+    learning_rates: list[float] | None = field(
+        default=None, metadata={"help": "Learning rates: the best one on the validation text is reported."}
+    )
+    folds: int | None = field(
+        default=None,
+        metadata={"help": "Cut training and validation rows in so many parts; each validates one run (small sets)."},
+    )
+    label_counts: list[int] | None = field(
+        default=None, metadata={"help": "Numbers of training rows: the scores of each, as a table and a plot."}
+    )
+    compare_with: list[str] | None = field(
+        default=None, metadata={"help": "Folders of other such runs, which the plot shows too."}
+    )
+
+    def __post_init__(self):
+        for name, low in (("seeds", 0), ("learning_rates", 0.0), ("label_counts", 1)):
+            values = getattr(self, name)
+            if values is not None and (not values or len(set(values)) < len(values) or min(values) < low):
+                raise ValueError(f"{name} is {values}; give different numbers of at least {low}")
+        if self.folds is not None and self.folds < 2:
+            raise ValueError(f"folds is {self.folds}; it must be at least 2")
+        if self.folds is not None and self.label_counts is not None:
+            raise ValueError("folds and label_counts exclude each other: give one of them")
+
+    @property
+    def is_one_run(self) -> bool:
+        return not any((self.seeds, self.learning_rates, self.folds, self.label_counts, self.compare_with))
 
 
 class _SettingsLoader(yaml.SafeLoader):

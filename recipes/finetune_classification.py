@@ -10,13 +10,14 @@ r"""Fine-tune any station that `AutoModelForSequenceClassification` opens to lab
 The data set is a folder with files train, validation and optionally test (.jsonl, .json, .csv, .tsv, also .gz;
 .parquet), a file per split (--train_file, --validation_file, --test_file), or a name on the Hub. Labels are classes,
 several classes per row (lists) or numbers; a printed line says which, and --problem_type overrules it. A saved head
-of another size starts anew. After an interruption, run the same command again: training continues from the last
-complete checkpoint in output_dir.
+of another size starts anew. --seeds, --learning_rates, --folds and --label_counts make several runs of one command.
+After an interruption, run the same command again: it goes on from the last complete checkpoint in output_dir.
 """
 
 import inspect
 from dataclasses import dataclass, field
 
+import datasets
 from accelerate import PartialState
 from transformers import (
     AutoModelForSequenceClassification,
@@ -26,7 +27,14 @@ from transformers import (
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
+from hf_lineage.arguments import (
+    FineTuningArguments,
+    GridArguments,
+    LabelledDataArguments,
+    parse,
+    run,
+    saved_config,
+)
 from hf_lineage.data import (
     PackingCollator,
     Rows,
@@ -35,20 +43,19 @@ from hf_lineage.data import (
     load_labelled,
     task_tokenizer,
 )
-from hf_lineage.metrics import classification_floors, score_classification, score_table
+from hf_lineage.metrics import classification_floors, score_classification
 from hf_lineage.training import (
+    FineTuningRun,
     LineageTrainer,
     LineageTrainingArguments,
-    Results,
     RunFacts,
-    last_complete_checkpoint,
+    finetune_all,
     load_for_task,
-    prepare_output_dir,
 )
 
 
-# those of the last line
-SCORES = ("accuracy", "f1", "micro_f1", "matthews_correlation", "pearson", "spearman")
+# the first that the labels allow is that by which runs are compared
+SCORES = ("accuracy", "spearman")
 # columns of the usual data sets, tried in this order
 TEXT_FIELDS = (
     ["sentence1", "sentence2"],
@@ -81,19 +88,30 @@ class ClassificationArguments:
     floors: bool = field(default=True, metadata={"help": "Score the most frequent class and TF-IDF beside the model."})
 
 
-ARGUMENTS = (FineTuningArguments, ClassificationArguments, LabelledDataArguments, LineageTrainingArguments)
+ARGUMENTS = (
+    FineTuningArguments,
+    ClassificationArguments,
+    LabelledDataArguments,
+    GridArguments,
+    LineageTrainingArguments,
+)
 
 
 def main():
-    # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    # flags beat the YAML file, which beats the defaults; one run, or several: --seeds, --learning_rates, …
+    finetune_all(finetune, *parse(*ARGUMENTS, description=__doc__))
+
+
+def finetune(
+    tuning: FineTuningRun,
+    model_args: FineTuningArguments,
+    args: ClassificationArguments,
+    data_args: LabelledDataArguments,
+    training_args: LineageTrainingArguments,
+):
+    # 1. what is trained
     set_seed(training_args.seed)
     config = saved_config(model_args.model_name_or_path)
-    output_dir = prepare_output_dir(
-        training_args.output_dir,
-        training_args.overwrite_output_dir,
-        is_main_process=training_args.process_index == 0,
-    )
 
     # 2. data: texts, and labels that are classes or numbers
     with training_args.main_process_first(desc="data"):
@@ -109,7 +127,7 @@ def main():
         fields, labels = data.text_fields, data.labels
         if labels.problem_type == "tagging":
             raise ValueError(f"{data_args.label_field} has a tag per word: recipes/finetune_tagging.py trains taggers")
-        data.splits["train"] = model_args.drawn(data.splits["train"])
+        raw = datasets.DatasetDict(tuning.rows_of(data.splits, data_args.validation_split))
         tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
@@ -130,7 +148,7 @@ def main():
             return {**encoded, "labels": list(map(labels.encode, batch[data_args.label_field]))}
 
         columns = [*fields, data_args.label_field]
-        encoded = data.splits.map(encode, batched=True, remove_columns=columns, desc="Tokenizing")
+        encoded = raw.map(encode, batched=True, remove_columns=columns, desc="Tokenizing")
 
     # 3. model: a new output layer on the pretrained body
     model, transfer = load_for_task(
@@ -143,69 +161,56 @@ def main():
     PartialState().print(transfer.report())
 
     # 4. trainer
+    can_pack = args.packing and "cu_seq_lens_q" in inspect.signature(model.forward).parameters
     if args.both_orders:
         collator = TaskCollator(tokenizer)
-    elif args.packing and "cu_seq_lens_q" in inspect.signature(model.forward).parameters:
+    elif can_pack and transfer.mode != "features":
         collator = PackingCollator()
     else:
         collator = PaddingCollator(tokenizer)
+    rows, collator = tuning.inputs(transfer, encoded, collator)
     trainer = LineageTrainer(
         model=model,
         args=training_args,
-        train_dataset=Rows(encoded["train"], seed=training_args.seed),
-        eval_dataset=Rows(encoded["validation"], shuffle=False),
+        train_dataset=Rows(rows["train"], seed=training_args.seed),
+        eval_dataset=Rows(rows["validation"], shuffle=False),
         data_collator=collator,
         processing_class=tokenizer,
         compute_metrics=lambda outputs: score_classification(outputs.predictions, outputs.label_ids),
         transfer=transfer,
         callbacks=model_args.callbacks(),
     )
-    sample = [data.splits["validation"][0][field] for field in fields]
-    sample = [" ".join(text) if data.are_words else text for text in sample]
-    trainer.facts = RunFacts(
-        data_args.dataset or data_args.train_file,
-        sample[0] if len(sample) == 1 else dict(zip(("text", "text_pair"), sample, strict=True)),
-        base_model=model_args.model_name_or_path,
-    )
 
-    def texts_and_labels(split):
-        columns = [data.splits[split][field][:] for field in fields]
-        texts = [[" ".join(text) if data.are_words else text for text in column] for column in columns]
-        return texts, encoded[split]["labels"][:]
+    def texts_of(split):
+        columns = [raw[split][field][:] for field in fields]
+        return [[" ".join(text) if data.are_words else text for text in column] for column in columns]
+
+    sample = [column[0] for column in texts_of("validation")]
+    sample = sample[0] if len(sample) == 1 else dict(zip(("text", "text_pair"), sample, strict=True))
+    data_name = data_args.dataset or data_args.train_file
+    facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path)
 
     # 5. train and save: AutoModelForSequenceClassification.from_pretrained(output_dir) opens it
-    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    trainer.save_model()
+    tuning.train(trainer, facts, problem_type=labels.problem_type)
 
     # 6. evaluate
-    results = Results(
-        output_dir / "results.json",
-        is_writer=trainer.is_world_process_zero(),
-        model_type=model.config.model_type,
-        problem_type=labels.problem_type,
-        transfer=model_args.transfer,
-        parameters=transfer.counts(),
-        seed=training_args.seed,
-    )
-    with results.kept_on_error():
-        for split in [split for split in ("validation", "test") if split in encoded]:
-            scores = trainer.predict(Rows(encoded[split], shuffle=False), metric_key_prefix=split).metrics
-            scores = {key.removeprefix(f"{split}_"): round(value, 4) for key, value in scores.items()}
-            if args.floors and trainer.is_world_process_zero():
-                floors = classification_floors(
-                    *texts_and_labels("train"), *texts_and_labels(split), labels.problem_type
-                )
-                results[split] = {**scores, "floors": floors}
-                print(f"\n{split}\n{score_table(scores, floors)}")
-            else:
-                results[split] = scores
-    if trainer.is_world_process_zero():
-        trainer.create_model_card()
-        split = "test" if "test" in results else "validation"
-        scores = {name: value for name, value in results[split].items() if name in SCORES}
-        print(trainer.last_lines(f"{split} " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())))
-    if training_args.push_to_hub:
-        trainer.push_to_hub()
+    trainer.compute_metrics = None
+    with tuning.results.kept_on_error():
+        for split in tuning.scored(rows):
+            outputs = trainer.predict(Rows(rows[split], shuffle=False), metric_key_prefix=split)
+            scores = score_classification(outputs.predictions, outputs.label_ids)
+            texts, gold = texts_of(split), encoded[split]["labels"][:]
+            floors = {}
+            if args.floors:
+                train = texts_of("train"), encoded["train"]["labels"][:]
+                floors = classification_floors(*train, texts, gold, labels.problem_type)
+            answers = [
+                {"texts": list(of_row), **answer}
+                for *of_row, answer in zip(*texts, labels.answers(outputs.predictions, gold), strict=True)
+            ]
+            main = next(name for name in SCORES if name in scores)
+            tuning.report(split, {"loss": outputs.metrics[f"{split}_loss"], **scores}, floors, answers, main)
+    tuning.finish()
 
 
 if __name__ == "__main__":

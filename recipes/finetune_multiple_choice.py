@@ -11,11 +11,10 @@ columns of COPA, CODAH, SWAG and CommonsenseQA are known, others are named. Afte
 again.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 import datasets
-import numpy as np
+import torch
 from accelerate import PartialState
 from transformers import (
     AutoModelForMultipleChoice,
@@ -24,18 +23,23 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
+from hf_lineage.arguments import (
+    FineTuningArguments,
+    GridArguments,
+    LabelledDataArguments,
+    parse,
+    run,
+    saved_config,
+)
 from hf_lineage.data import Rows, TaskCollator, read_choice_questions, splits_for_training, task_tokenizer
-from hf_lineage.files import json_text, write_text
-from hf_lineage.metrics import score_table
+from hf_lineage.metrics import choice_floors
 from hf_lineage.training import (
+    FineTuningRun,
     LineageTrainer,
     LineageTrainingArguments,
-    Results,
     RunFacts,
-    last_complete_checkpoint,
+    finetune_all,
     load_for_task,
-    prepare_output_dir,
 )
 
 
@@ -53,19 +57,24 @@ class ChoiceArguments:
     max_length: int = field(default=128, metadata={"help": "Longest text with a choice, in tokens."})
 
 
-ARGUMENTS = (FineTuningArguments, ChoiceArguments, LabelledDataArguments, LineageTrainingArguments)
+ARGUMENTS = (FineTuningArguments, ChoiceArguments, LabelledDataArguments, GridArguments, LineageTrainingArguments)
 
 
 def main():
-    # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    # flags beat the YAML file, which beats the defaults; one run, or several: --seeds, --learning_rates, …
+    finetune_all(finetune, *parse(*ARGUMENTS, description=__doc__))
+
+
+def finetune(
+    tuning: FineTuningRun,
+    model_args: FineTuningArguments,
+    args: ChoiceArguments,
+    data_args: LabelledDataArguments,
+    training_args: LineageTrainingArguments,
+):
+    # 1. what is trained
     set_seed(training_args.seed)
     config = saved_config(model_args.model_name_or_path)
-    output_dir = prepare_output_dir(
-        training_args.output_dir,
-        training_args.overwrite_output_dir,
-        is_main_process=training_args.process_index == 0,
-    )
 
     # 2. data: each choice is read with its text
     found = read_choice_questions(
@@ -75,18 +84,18 @@ def main():
     # the labels of public test sets may be secret
     if any(question.label is None for question in splits.get("test", [])):
         del splits["test"]
-    splits["train"] = model_args.drawn(splits["train"])
+    splits = tuning.rows_of(splits, data_args.validation_split)
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
     limit = min(args.max_length, getattr(config, "max_position_embeddings", args.max_length))
 
-    def encoded(question):
+    def encode(question):
         texts = [question.text] * len(question.choices)
         row = tokenizer(texts, list(question.choices), truncation=True, max_length=limit)
         return {**row, "labels": question.label}
 
-    rows = {split: datasets.Dataset.from_list(list(map(encoded, splits[split]))) for split in splits}
+    encoded = {split: datasets.Dataset.from_list(list(map(encode, splits[split]))) for split in splits}
 
     # 3. model: a new output layer on the pretrained body
     model, transfer = load_for_task(
@@ -95,73 +104,47 @@ def main():
     PartialState().print(transfer.report())
 
     # 4. trainer
-    def scores_of(predictions, labels):
-        return {"accuracy": float((np.asarray(predictions).argmax(1) == labels).mean())}
-
+    rows, collator = tuning.inputs(transfer, encoded, TaskCollator(tokenizer))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
         train_dataset=Rows(rows["train"], seed=training_args.seed),
         eval_dataset=Rows(rows["validation"], shuffle=False),
-        data_collator=TaskCollator(tokenizer),
+        data_collator=collator,
         processing_class=tokenizer,
-        compute_metrics=lambda outputs: scores_of(outputs.predictions, outputs.label_ids),
+        compute_metrics=lambda outputs: {
+            "accuracy": float((outputs.predictions.argmax(1) == outputs.label_ids).mean())
+        },
         transfer=transfer,
         callbacks=model_args.callbacks(),
     )
-
-    trainer.facts = RunFacts(
-        data_args.dataset or data_args.train_file,
-        {"text": splits["validation"][0].text, "choices": list(splits["validation"][0].choices)},
-        base_model=model_args.model_name_or_path,
-    )
+    first = splits["validation"][0]
+    sample = {"text": first.text, "choices": list(first.choices)}
+    facts = RunFacts(data_args.dataset or data_args.train_file, sample, base_model=model_args.model_name_or_path)
 
     # 5. train and save: AutoModelForMultipleChoice.from_pretrained(output_dir) opens it
-    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    trainer.save_model()
+    tuning.train(trainer, facts)
 
     # 6. evaluate
-    results = Results(
-        output_dir / "results.json",
-        is_writer=trainer.is_world_process_zero(),
-        model_type=model.config.model_type,
-        transfer=model_args.transfer,
-        parameters=transfer.counts(),
-        seed=training_args.seed,
-    )
-    [(most_frequent, _)] = Counter(question.label for question in splits["train"]).most_common(1)
-    lines = []
-    with results.kept_on_error():
-        for split in [split for split in ("validation", "test") if split in rows]:
+    with tuning.results.kept_on_error():
+        for split in tuning.scored(rows):
             outputs = trainer.predict(Rows(rows[split], shuffle=False), metric_key_prefix=split)
-            scores = {name: round(outputs.metrics[f"{split}_{name}"], 4) for name in ("loss", "accuracy")}
-            labels = np.array([question.label for question in splits[split]])
-            floors = {
-                "majority": {"accuracy": float((labels == most_frequent).mean())},
-                "chance": {"accuracy": 1 / len(splits[split][0].choices)},
-            }
-            results[split] = {**scores, "questions": len(labels), "floors": floors}
-            PartialState().print(f"\n{split}\n{score_table(scores, floors)}")
-            shares = np.exp(outputs.predictions - outputs.predictions.max(1, keepdims=True))
-            shares = (shares / shares.sum(1, keepdims=True)).round(4)
-            lines += [
-                json_text(
-                    {
-                        "split": split,
-                        "text": question.text,
-                        "choices": list(question.choices),
-                        "gold": question.label,
-                        "answer": int(of_one.argmax()),
-                        "probabilities": of_one.tolist(),
-                    }
-                )
+            scores = {name: outputs.metrics[f"{split}_{name}"] for name in ("loss", "accuracy")}
+            floors = choice_floors(splits["train"], splits[split])
+            shares = torch.tensor(outputs.predictions).softmax(1)
+            answers = [
+                {
+                    "text": question.text,
+                    "choices": list(question.choices),
+                    "gold": question.label,
+                    "answer": int(of_one.argmax()),
+                    "probability": round(float(of_one.max()), 4),
+                    "probabilities": [round(share, 4) for share in of_one.tolist()],
+                }
                 for question, of_one in zip(splits[split], shares, strict=True)
             ]
-    if trainer.is_world_process_zero():
-        trainer.create_model_card()
-        write_text(output_dir / "predictions.jsonl", "\n".join(lines) + "\n")
-    if training_args.push_to_hub:
-        trainer.push_to_hub()
+            tuning.report(split, scores, floors, answers, "accuracy", questions=len(splits[split]))
+    tuning.finish()
 
 
 if __name__ == "__main__":

@@ -22,18 +22,24 @@ from transformers import (
 from transformers import DataCollatorWithPadding as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
+from hf_lineage.arguments import (
+    FineTuningArguments,
+    GridArguments,
+    LabelledDataArguments,
+    parse,
+    run,
+    saved_config,
+)
 from hf_lineage.data import Rows, question_rows, read_questions, splits_for_training, task_tokenizer
-from hf_lineage.files import json_text, write_json, write_text
-from hf_lineage.metrics import best_null_threshold, find_answers, score_answers, score_table
+from hf_lineage.files import write_json
+from hf_lineage.metrics import best_null_threshold, find_answers, score_answers
 from hf_lineage.training import (
+    FineTuningRun,
     LineageTrainer,
     LineageTrainingArguments,
-    Results,
     RunFacts,
-    last_complete_checkpoint,
+    finetune_all,
     load_for_task,
-    prepare_output_dir,
 )
 
 
@@ -54,33 +60,40 @@ class AnswerArguments:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
-ARGUMENTS = (FineTuningArguments, AnswerArguments, LabelledDataArguments, LineageTrainingArguments)
+ARGUMENTS = (FineTuningArguments, AnswerArguments, LabelledDataArguments, GridArguments, LineageTrainingArguments)
 
 
 def main():
-    # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    # flags beat the YAML file, which beats the defaults; one run, or several: --seeds, --learning_rates, …
+    finetune_all(finetune, *parse(*ARGUMENTS, description=__doc__))
+
+
+def finetune(
+    tuning: FineTuningRun,
+    model_args: FineTuningArguments,
+    args: AnswerArguments,
+    data_args: LabelledDataArguments,
+    training_args: LineageTrainingArguments,
+):
+    # 1. what is trained
     set_seed(training_args.seed)
     config = saved_config(model_args.model_name_or_path)
-    output_dir = prepare_output_dir(
-        training_args.output_dir,
-        training_args.overwrite_output_dir,
-        is_main_process=training_args.process_index == 0,
-    )
 
     # 2. data: rows of question and text, long texts in several
     found = read_questions(data_args.source, encoding=data_args.encoding)
     splits = splits_for_training(data_args.source, found, data_args.validation_split)
-    splits["train"] = model_args.drawn(splits["train"])
+    splits = tuning.rows_of(splits, data_args.validation_split)
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
     # positions are those of rows that are padded behind
     tokenizer.padding_side = "right"
     limit = min(args.max_length, getattr(config, "max_position_embeddings", args.max_length))
-    rows, windows = {}, {}
+    encoded, windows = {}, {}
     for split, of_split in splits.items():
-        rows[split], windows[split] = question_rows(tokenizer, of_split, limit, args.stride, args.max_question_length)
+        encoded[split], windows[split] = question_rows(
+            tokenizer, of_split, limit, args.stride, args.max_question_length
+        )
     gold = {split: [[text for text, _ in question.answers] for question in splits[split]] for split in splits}
     some_have_none = not all(answers for split in splits for answers in gold[split])
 
@@ -104,12 +117,13 @@ def main():
     def scores_of(split, found):
         return score_answers(gold[split], [each["answer"] for each in found], chinese=args.chinese)
 
+    rows, collator = tuning.inputs(transfer, encoded, PaddingCollator(tokenizer))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
         train_dataset=Rows(rows["train"], seed=training_args.seed),
         eval_dataset=Rows(rows["validation"], shuffle=False),
-        data_collator=PaddingCollator(tokenizer),
+        data_collator=collator,
         processing_class=tokenizer,
         compute_metrics=lambda outputs: scores_of(
             "validation", answers("validation", outputs, 0.0 if some_have_none else None)
@@ -117,68 +131,45 @@ def main():
         transfer=transfer,
         callbacks=model_args.callbacks(),
     )
-
-    trainer.facts = RunFacts(
-        data_args.dataset or data_args.train_file,
-        {"question": splits["validation"][0].question, "context": splits["validation"][0].context},
-        base_model=model_args.model_name_or_path,
-    )
+    first = splits["validation"][0]
+    sample = {"question": first.question, "context": first.context}
+    facts = RunFacts(data_args.dataset or data_args.train_file, sample, base_model=model_args.model_name_or_path)
 
     # 5. train and save: AutoModelForQuestionAnswering.from_pretrained(output_dir) opens it
-    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    trainer.save_model()
+    tuning.train(trainer, facts)
 
     # 6. evaluate
-    results = Results(
-        output_dir / "results.json",
-        is_writer=trainer.is_world_process_zero(),
-        model_type=model.config.model_type,
-        transfer=model_args.transfer,
-        parameters=transfer.counts(),
-        seed=training_args.seed,
-    )
-    lines, threshold = [], None
+    threshold = None
     trainer.compute_metrics = None
-    with results.kept_on_error():
-        for split in [split for split in ("validation", "test") if split in splits]:
+    with tuning.results.kept_on_error():
+        for split in tuning.scored(rows):
             outputs = trainer.predict(Rows(rows[split], shuffle=False), metric_key_prefix=split)
             if some_have_none and split == "validation":
                 found = answers(split, outputs, None)
-                threshold = best_null_threshold(
-                    gold[split],
-                    [each["answer"] for each in found],
-                    [each["null_odds"] for each in found],
-                    chinese=args.chinese,
-                )
-                results["null_threshold"] = threshold
+                texts, odds = ([each[name] for each in found] for name in ("answer", "null_odds"))
+                threshold = best_null_threshold(gold[split], texts, odds, chinese=args.chinese)
+                tuning.results["null_threshold"] = threshold
             found = answers(split, outputs, threshold)
             floors = {"the whole text": [question.context for question in splits[split]]}
             if some_have_none:
                 floors["no answer"] = [""] * len(splits[split])
             floors = {name: score_answers(gold[split], texts, chinese=args.chinese) for name, texts in floors.items()}
             scores = {"loss": outputs.metrics[f"{split}_loss"], **scores_of(split, found)}
-            results[split] = {name: round(value, 4) for name, value in scores.items()} | {
-                "questions": len(splits[split]),
-                "rows": len(rows[split]),
-                "floors": floors,
-            }
-            PartialState().print(f"\n{split}\n{score_table(scores, floors)}")
-            lines += [
-                json_text({"split": split, "id": question.id, "question": question.question, "gold": of_one, **each})
+            predictions = [
+                {"id": question.id, "question": question.question, "context": question.context, "gold": of_one}
+                | score_answers([of_one], [each["answer"]], chinese=args.chinese)
+                | each
                 for question, of_one, each in zip(splits[split], gold[split], found, strict=True)
             ]
+            counts = {"questions": len(splits[split]), "rows": len(rows[split])}
+            tuning.report(split, scores, floors, predictions, "f1", **counts)
             if trainer.is_world_process_zero():
                 # as SQuAD's own script reads them
-                ids = [question.id for question in splits[split]]
-                texts, odds = ([each[name] for each in found] for name in ("answer", "null_odds"))
-                write_json(output_dir / f"{split}_predictions.json", dict(zip(ids, texts, strict=True)))
-                if some_have_none:
-                    write_json(output_dir / f"{split}_null_odds.json", dict(zip(ids, odds, strict=True)))
-    if trainer.is_world_process_zero():
-        trainer.create_model_card()
-        write_text(output_dir / "predictions.jsonl", "\n".join(lines) + "\n")
-    if training_args.push_to_hub:
-        trainer.push_to_hub()
+                files = {"predictions": "answer"} | ({"null_odds": "null_odds"} if some_have_none else {})
+                for file, name in files.items():
+                    by_id = {line["id"]: line[name] for line in predictions}
+                    write_json(tuning.folder / f"{split}_{file}.json", by_id)
+    tuning.finish()
 
 
 if __name__ == "__main__":

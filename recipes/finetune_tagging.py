@@ -24,19 +24,24 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import FineTuningArguments, LabelledDataArguments, parse, run, saved_config
+from hf_lineage.arguments import (
+    FineTuningArguments,
+    GridArguments,
+    LabelledDataArguments,
+    parse,
+    run,
+    saved_config,
+)
 from hf_lineage.data import Rows, load_labelled, tagged_rows
 from hf_lineage.data.blocks import IGNORED
-from hf_lineage.files import json_text, write_text
-from hf_lineage.metrics import majority_tags, score_table, score_tags
+from hf_lineage.metrics import majority_tags, score_tags
 from hf_lineage.training import (
+    FineTuningRun,
     LineageTrainer,
     LineageTrainingArguments,
-    Results,
     RunFacts,
-    last_complete_checkpoint,
+    finetune_all,
     load_for_task,
-    prepare_output_dir,
 )
 
 
@@ -66,19 +71,24 @@ class TaggingArguments:
             raise ValueError("use_crf and label_all_tokens exclude each other: a chain has one tag per word")
 
 
-ARGUMENTS = (FineTuningArguments, TaggingArguments, LabelledDataArguments, LineageTrainingArguments)
+ARGUMENTS = (FineTuningArguments, TaggingArguments, LabelledDataArguments, GridArguments, LineageTrainingArguments)
 
 
 def main():
-    # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    # flags beat the YAML file, which beats the defaults; one run, or several: --seeds, --learning_rates, …
+    finetune_all(finetune, *parse(*ARGUMENTS, description=__doc__))
+
+
+def finetune(
+    tuning: FineTuningRun,
+    model_args: FineTuningArguments,
+    args: TaggingArguments,
+    data_args: LabelledDataArguments,
+    training_args: LineageTrainingArguments,
+):
+    # 1. what is trained
     set_seed(training_args.seed)
     config = saved_config(model_args.model_name_or_path)
-    output_dir = prepare_output_dir(
-        training_args.output_dir,
-        training_args.overwrite_output_dir,
-        is_main_process=training_args.process_index == 0,
-    )
 
     # 2. data: a tag per word
     with training_args.main_process_first(desc="data"):
@@ -96,8 +106,7 @@ def main():
             raise ValueError(
                 f"{data.label_field} has no list of tags per row: use recipes/finetune_classification.py for texts"
             )
-        raw = data.splits
-        raw["train"] = model_args.drawn(raw["train"])
+        raw = tuning.rows_of(data.splits, data_args.validation_split)
         tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
         # a recurrent model has no limit
         limits = (args.max_length, getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
@@ -121,7 +130,7 @@ def main():
             )
 
         train = encoded("train", continuing=continuing if args.label_all_tokens else None)
-        rows = {split: encoded(split) for split in ("validation", "test") if split in raw}
+        parts = {split: encoded(split) for split in ("validation", "test") if split in raw}
 
     # 3. model: a new output layer on the pretrained body
     model, transfer = load_for_task(
@@ -157,79 +166,60 @@ def main():
         tags = [[most_frequent] * len(words) for words in texts[split]]
         shares = [[None] * len(words) for words in texts[split]]
         best, probabilities = outputs.predictions
-        for row, of_row in enumerate(rows[split].select_columns(["text", "words"])):
+        for row, of_row in enumerate(parts[split].select_columns(["text", "words"])):
             places = np.flatnonzero(outputs.label_ids[row] != IGNORED)
             for place, word in zip(places, of_row["words"], strict=True):
                 tags[of_row["text"]][word] = labels.names[best[row, place]]
                 shares[of_row["text"]][word] = round(float(probabilities[row, place]), 4)
         return tags, shares
 
-    columns = ["text", "words"]
+    rows = {split: part.remove_columns(["text", "words"]) for split, part in {"train": train, **parts}.items()}
+    rows, collator = tuning.inputs(transfer, rows, DataCollatorForTokenClassification(tokenizer))
     trainer = LineageTrainer(
         model=model,
         args=training_args,
-        train_dataset=Rows(train.remove_columns(columns), seed=training_args.seed),
-        eval_dataset=Rows(rows["validation"].remove_columns(columns), shuffle=False),
-        data_collator=DataCollatorForTokenClassification(tokenizer),
+        train_dataset=Rows(rows["train"], seed=training_args.seed),
+        eval_dataset=Rows(rows["validation"], shuffle=False),
+        data_collator=collator,
         processing_class=tokenizer,
         compute_metrics=lambda outputs: score_tags(gold["validation"], answers("validation", outputs)[0]),
         preprocess_logits_for_metrics=decoded,
         transfer=transfer,
         callbacks=model_args.callbacks(),
     )
-
-    trainer.facts = RunFacts(
-        data_args.dataset or data_args.train_file,
-        " ".join(texts["validation"][0]),
-        base_model=model_args.model_name_or_path,
-    )
+    data_name, sample = data_args.dataset or data_args.train_file, " ".join(texts["validation"][0])
+    facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path)
 
     # 5. train and save: AutoModelForTokenClassification.from_pretrained(output_dir) opens it
-    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    trainer.save_model()
+    tuning.train(trainer, facts)
 
     # 6. evaluate
-    results = Results(
-        output_dir / "results.json",
-        is_writer=trainer.is_world_process_zero(),
-        model_type=model.config.model_type,
-        transfer=model_args.transfer,
-        parameters=transfer.counts(),
-        seed=training_args.seed,
-    )
-    lines = []
     trainer.compute_metrics = None
-    with results.kept_on_error():
-        for split in rows:
-            outputs = trainer.predict(
-                Rows(rows[split].remove_columns(columns), shuffle=False), metric_key_prefix=split
-            )
+    with tuning.results.kept_on_error():
+        for split in tuning.scored(rows):
+            outputs = trainer.predict(Rows(rows[split], shuffle=False), metric_key_prefix=split)
             tags, shares = answers(split, outputs)
             scores = {"loss": outputs.metrics[f"{split}_loss"], **score_tags(gold[split], tags)}
+            words = [[by_word.get(word, most_frequent) for word in of_text] for of_text in texts[split]]
             floors = {
-                "majority": score_tags(gold[split], [[most_frequent] * len(words) for words in texts[split]]),
-                "majority of the word": score_tags(
-                    gold[split], [[by_word.get(word, most_frequent) for word in words] for words in texts[split]]
-                ),
+                "majority": score_tags(gold[split], [[most_frequent] * len(of_text) for of_text in texts[split]]),
+                "majority of the word": score_tags(gold[split], words),
             }
-            results[split] = {name: round(value, 4) for name, value in scores.items()} | {
-                "words": sum(map(len, texts[split])),
-                "words_without_answer": sum(share is None for of_text in shares for share in of_text),
-                "texts_in_several_rows": len(rows[split]) - len(texts[split]),
-                "floors": floors,
-            }
-            PartialState().print(f"\n{split}\n{score_table(scores, floors)}")
-            lines += [
-                json_text(
-                    {"split": split, "tokens": words, "gold": of_text, "answer": found, "probabilities": of_tags}
-                )
-                for words, of_text, found, of_tags in zip(texts[split], gold[split], tags, shares, strict=True)
+            predictions = [
+                dict(zip(("tokens", "gold", "answer", "probabilities"), of_text, strict=True))
+                for of_text in zip(texts[split], gold[split], tags, shares, strict=True)
             ]
-    if trainer.is_world_process_zero():
-        trainer.create_model_card()
-        write_text(output_dir / "predictions.jsonl", "\n".join(lines) + "\n")
-    if training_args.push_to_hub:
-        trainer.push_to_hub()
+            tuning.report(
+                split,
+                scores,
+                floors,
+                predictions,
+                "f1" if "f1" in scores else "accuracy",
+                words=sum(map(len, texts[split])),
+                words_without_answer=sum(share is None for of_text in shares for share in of_text),
+                texts_in_several_rows=len(parts[split]) - len(texts[split]),
+            )
+    tuning.finish()
 
 
 if __name__ == "__main__":

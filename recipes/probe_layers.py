@@ -32,7 +32,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run, saved_config
-from hf_lineage.data import LabelledRows, permutation, read_labelled
+from hf_lineage.data import LabelledRows, draw_rows, read_labelled
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
@@ -82,7 +82,7 @@ def main():
             f"tag_field), or {', '.join(PAIR_COLUMNS)}"
         )
     train, test = read(data["train"]), read(data["test"])
-    draws = [train.select(permutation(seed, 0, len(train))[: args.num_train]) for seed in args.seeds]
+    draws = [draw_rows(train, args.num_train, seed) for seed in args.seeds]
 
     # 3. models
     results = Results(output_dir / "results.json")

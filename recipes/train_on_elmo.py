@@ -30,9 +30,9 @@ from transformers import (
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
-from hf_lineage.data import KeptLayers, Rows, load_labelled, permutation
+from hf_lineage.data import KeptLayers, Rows, draw_rows, load_labelled
 from hf_lineage.data.blocks import IGNORED
-from hf_lineage.metrics import score_classification, score_tagging
+from hf_lineage.metrics import score_classification, score_tags
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -99,8 +99,7 @@ def main():
             encoding=data_args.encoding,
         )
     raw, labels, (text_field,) = data.splits, data.labels, data.text_fields
-    if args.num_train is not None:
-        raw["train"] = raw["train"].select(permutation(0, 0, len(raw["train"]))[: args.num_train])
+    raw["train"] = draw_rows(raw["train"], args.num_train)
     is_tagging = labels.problem_type == "tagging"
 
     def with_numbers(row: dict) -> dict:
@@ -140,9 +139,17 @@ def main():
     def decoded(logits, labels):
         return model.decode(logits, labels != IGNORED)
 
+    def names_of(rows, label_ids) -> list[list[str]]:
+        return [
+            [labels.names[number] for number in row[of_row != IGNORED]]
+            for row, of_row in zip(rows, label_ids, strict=True)
+        ]
+
     def score(outputs) -> dict[str, float]:
         if is_tagging:
-            return score_tagging(outputs.predictions, outputs.label_ids, labels.names)
+            return score_tags(
+                *(names_of(rows, outputs.label_ids) for rows in (outputs.label_ids, outputs.predictions))
+            )
         return score_classification(outputs.predictions, outputs.label_ids)
 
     trainer = LineageTrainer(

@@ -14,6 +14,7 @@ from hf_lineage.converters.gensim import from_gensim, to_gensim
 from hf_lineage.converters.marian import from_marian, to_marian
 from hf_lineage.converters.openai_gpt import from_openai_bpe, from_openai_gpt, to_openai_gpt
 from hf_lineage.converters.recurrent_nmt import from_joeynmt, from_opennmt, to_joeynmt, to_opennmt
+from hf_lineage.converters.static_embeddings import from_static_embeddings, to_static_embeddings
 from hf_lineage.converters.torch_recurrent import from_torch, to_torch
 from hf_lineage.word_vectors import WordVectors
 
@@ -29,6 +30,7 @@ __all__ = [
     "from_openai_bpe",
     "from_openai_gpt",
     "from_opennmt",
+    "from_static_embeddings",
     "from_torch",
     "to_awd_lstm_lm",
     "to_elmo",
@@ -38,6 +40,7 @@ __all__ = [
     "to_marian",
     "to_openai_gpt",
     "to_opennmt",
+    "to_static_embeddings",
     "to_torch",
 ]
 

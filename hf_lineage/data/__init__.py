@@ -5,7 +5,7 @@ from hf_lineage.data.choice_questions import ChoiceQuestion, read_choice_questio
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
 from hf_lineage.data.corpus import CorpusTexts, load_corpus, load_splits
 from hf_lineage.data.encoding import TextEncoder
-from hf_lineage.data.kept_layers import KeptLayers
+from hf_lineage.data.kept_layers import KeptLayers, KeptStates
 from hf_lineage.data.labelled_files import (
     LabelledRows,
     read_labelled,
@@ -19,7 +19,7 @@ from hf_lineage.data.parallel_corpus import load_parallel_corpus, load_parallel_
 from hf_lineage.data.phases import Phases
 from hf_lineage.data.questions import Question, Window, question_rows, read_questions
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
-from hf_lineage.data.rows import Rows
+from hf_lineage.data.rows import Rows, draw_rows
 from hf_lineage.data.segmentation import WordSegmentation, segment_words, segmented
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
@@ -51,6 +51,7 @@ __all__ = [
     "EpochCallback",
     "EpochDataset",
     "KeptLayers",
+    "KeptStates",
     "LabelledData",
     "LabelledRows",
     "Labels",
@@ -82,6 +83,7 @@ __all__ = [
     "WordSegmentation",
     "WordWindows",
     "class_names",
+    "draw_rows",
     "encode_bilm_corpus",
     "encode_corpus",
     "encode_sentences",

@@ -1,9 +1,11 @@
-"""ELMo's layers of each text, computed once and kept in an Arrow file, to train without the language model."""
+"""What a frozen model gives for each text, computed once and kept in an Arrow file, to train heads without it."""
 
 import hashlib
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -16,6 +18,8 @@ from hf_lineage.data.tagging import tags_of_tokens
 
 # raise it when the layers of a text change, so that no stale file is used
 _VERSION = 1
+# what tokenizers give, whether a model reads it or not
+_OF_TOKENIZERS = ("input_ids", "attention_mask", "token_type_ids", "char_ids")
 # characters or words: up to this length padding costs little
 _SHORT = 1_000
 
@@ -137,6 +141,127 @@ class KeptLayers(torch.utils.data.Dataset):
         return batch
 
 
+class KeptStates(torch.utils.data.Dataset):
+    """Rows that have passed through a frozen model once; the heads of its family train on what it gave.
+
+    `rows` are what a tokenizer gives, input_ids [T] or [C][T] (choices, both orders of a pair), and labels; `collator`
+    makes batches of them. `model` is the base model of a head, from word2vec to BERT, or of transformers. Written to a
+    file in `folder`, named after the rows and the frozen weights, are its last hidden states [T, D] (of an ELMo all
+    layers [T, N + 1, 2·P], and the ids). A second run with the same ones reads the file. Weights in `learned`, such as
+    those of a pooler, stand above these states and do not change them.
+
+    Gives inputs_embeds [T, D] or [C][T, D] (an ELMo: elmo_layers and input_ids), the labels and other columns.
+    `collate` makes a batch, padded on the right. Heads other than ELMo's read it after `Transfer.keep_states`, which
+    lets their base model pass inputs_embeds on.
+    """
+
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        model,
+        collator: Callable,
+        folder: str | Path,
+        *,
+        learned: Collection[str] = (),
+        batch_size: int = 32,
+    ):
+        config = model.config
+        self.is_elmo = config.model_type == "lineage_elmo"
+        self.name = "elmo_layers" if self.is_elmo else "inputs_embeds"
+        self.nested = isinstance(rows[0]["input_ids"][0], list)
+        self.pad_token_id = getattr(config, "pad_token_id", None) or 0
+        inputs = [name for name in inspect.signature(model.forward).parameters if name != "kwargs"]
+        others = [name for name in rows.column_names if name not in (*inputs, *_OF_TOKENIZERS)]
+
+        @torch.no_grad()
+        def states_of(*columns):
+            names = rows.column_names
+            batch = collator([dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)])
+            batch = {name: value.to(model.device) for name, value in batch.items() if name in inputs}
+            if self.nested:
+                batch = {name: value.flatten(0, 1) for name, value in batch.items()}
+            outputs = model(**batch)
+            states = torch.stack(outputs.hidden_states, dim=2) if self.is_elmo else outputs.last_hidden_state
+            masks = batch["attention_mask"].bool().cpu().split(len(batch["attention_mask"]) // len(columns[0]))
+            parts = states.float().cpu().split(len(masks[0]))
+            kept = {
+                self.name: [part[mask].flatten().numpy() for part, mask in zip(parts, masks, strict=True)],
+                "lengths": [mask.sum(1).tolist() for mask in masks],
+            }
+            if self.is_elmo:
+                ids = batch["input_ids"].cpu().split(len(masks[0]))
+                kept["input_ids"] = [part[mask].tolist() for part, mask in zip(ids, masks, strict=True)]
+            return kept
+
+        features = {name: kind for name, kind in rows.features.items() if name in others}
+        features |= {self.name: datasets.List(datasets.Value("float32"))}
+        whole = datasets.List(datasets.Value("int64"))
+        features |= {"lengths": whole, **({"input_ids": whole} if self.is_elmo else {})}
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        fingerprint = _fingerprint_of_rows(rows, model, learned)
+        was_training = model.training
+        model.eval()
+        kept = rows.map(
+            states_of,
+            input_columns=rows.column_names,
+            batched=True,
+            batch_size=batch_size,
+            # rows are large: memory holds no more than one batch of them
+            writer_batch_size=batch_size,
+            remove_columns=[name for name in rows.column_names if name not in others],
+            features=datasets.Features(features),
+            new_fingerprint=fingerprint,
+            cache_file_name=str(Path(folder) / f"states_{fingerprint}.arrow"),
+            desc="Layers",
+        )
+        model.train(was_training)
+        sample = kept[0]
+        size = len(sample[self.name]) // max(sum(sample["lengths"]), 1)
+        self.shape = (-1, config.num_hidden_layers + 1, config.output_size) if self.is_elmo else (-1, size)
+        self.rows = kept.with_format("numpy")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> dict:
+        return self._example(self.rows[position])
+
+    def __getitems__(self, positions: list[int]) -> list[dict]:
+        """Reads a batch at once."""
+        columns = self.rows[positions]
+        return [self._example(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+    def _example(self, row: dict) -> dict:
+        lengths = row.pop("lengths").tolist()
+        example: dict[str, Any] = {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
+        example = {name: value.float() if value.dtype == torch.float64 else value for name, value in example.items()}
+        example[self.name] = example[self.name].view(self.shape)
+        for name in (self.name, "input_ids"):
+            if name in example:
+                example[name] = list(example[name].split(lengths)) if self.nested else example[name]
+        return example
+
+    def collate(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        """Pads examples on the right to one batch; pads numbers per token, such as tags, with −100."""
+        batch = {}
+        for name, first in examples[0].items():
+            values = [example[name] for example in examples]
+            if name in (self.name, "input_ids"):
+                parts = [part for value in values for part in value] if self.nested else values
+                filling = self.pad_token_id if name == "input_ids" else 0.0
+                padded = pad_sequence(parts, batch_first=True, padding_value=filling)
+                batch[name] = padded.unflatten(0, (len(values), -1)) if self.nested else padded
+                if name == self.name:
+                    sizes = torch.tensor([len(part) for part in parts])
+                    mask = (torch.arange(padded.shape[1]) < sizes[:, None]).long()
+                    batch["attention_mask"] = mask.unflatten(0, (len(values), -1)) if self.nested else mask
+            elif first.dim() > 0 and not first.is_floating_point():
+                batch[name] = pad_sequence(values, batch_first=True, padding_value=IGNORED)
+            else:
+                batch[name] = torch.stack(values)
+        return batch
+
+
 def _of_like_length(texts):
     """Groups of text numbers that need little padding: the longest is at most twice the shortest, or short itself."""
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
@@ -173,13 +298,30 @@ def _fingerprint(dataset, model, tokenizer, text_column, tag_columns) -> str:
     backend |= {"padding": None, "truncation": None}
     for text in (str(_VERSION), text_column, *tag_columns, json.dumps(backend)):
         digest.update(text.encode())
-    # hash the rows themselves: the data set's own fingerprint may differ from run to run
-    for rows in dataset.with_format(None).iter(1_000):
-        digest.update(repr(rows).encode("utf-8", "surrogatepass"))
+    _add_rows(digest, dataset)
     digest.update(str(tokenizer.max_characters_per_token).encode())
     digest.update(model.config.to_json_string().encode())
-    for name, tensor in model.state_dict().items():
-        # the task learns the mixes from the layers
-        if not name.startswith("mixes."):
-            digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    # the task learns the mixes from the layers
+    _add_weights(digest, {name: value for name, value in model.state_dict().items() if not name.startswith("mixes.")})
     return digest.hexdigest()
+
+
+def _fingerprint_of_rows(rows, model, learned) -> str:
+    """A fingerprint of everything that the states of `KeptStates` depend on."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{_VERSION} {type(model).__name__} {rows.column_names}".encode())
+    _add_rows(digest, rows)
+    digest.update(model.config.to_json_string().encode())
+    _add_weights(digest, {name: value for name, value in model.state_dict().items() if name not in learned})
+    return digest.hexdigest()
+
+
+def _add_rows(digest, rows):
+    # the rows themselves: the data set's own fingerprint may differ from run to run
+    for batch in rows.with_format(None).iter(1_000):
+        digest.update(repr(batch).encode("utf-8", "surrogatepass"))
+
+
+def _add_weights(digest, weights):
+    for name, tensor in weights.items():
+        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())

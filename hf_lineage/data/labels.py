@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import Literal
 
 import datasets
+import numpy as np
+import torch
 from accelerate import PartialState
 
 from hf_lineage.data.blocks import IGNORED
@@ -64,6 +66,34 @@ class Labels:
         if self.problem_type == "multi_label_classification":
             return [float(name in label) for name in self.classes]
         return self._number_of[label]
+
+    def answers(self, scores: np.ndarray, encoded: Sequence) -> list[dict]:
+        """A head's scores [N, classes or 1] and the labels as `encode` gives them -> a dictionary per row.
+
+        It has "gold" and "answer": names of classes, lists of names, or numbers; of classes also "probabilities", by
+        name, and "probability", that of the answer as a whole.
+        """
+        if self.problem_type == "regression":
+            numbers = zip(encoded, scores[:, 0].tolist(), strict=True)
+            return [{"gold": gold, "answer": round(answer, 4)} for gold, answer in numbers]
+        logits = torch.as_tensor(scores).double()
+        are_lists = self.problem_type == "multi_label_classification"
+        shares = logits.sigmoid() if are_lists else logits.softmax(1)
+        rows = []
+        for gold, of_row in zip(encoded, shares, strict=True):
+            if are_lists:
+                chosen = of_row > 0.5
+                probability = torch.where(chosen, of_row, 1 - of_row).prod()
+                answers = [
+                    [name for name, is_in in zip(self.names, bits, strict=True) if is_in] for bits in (gold, chosen)
+                ]
+            else:
+                probability = of_row.max()
+                answers = [self.names[gold], self.names[int(of_row.argmax())]]
+            row = dict(zip(("gold", "answer"), answers, strict=True)) | {"probability": round(float(probability), 4)}
+            by_name = {name: round(share, 4) for name, share in zip(self.names, of_row.tolist(), strict=True)}
+            rows.append(row | {"probabilities": by_name})
+        return rows
 
     @cached_property
     def _number_of(self) -> dict:

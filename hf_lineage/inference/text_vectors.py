@@ -1,4 +1,4 @@
-"""Vectors of many texts at once: sorted by length and packed into rows without padding."""
+"""Vectors of many texts at once: packed into rows without padding, or as averages of word vectors."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -23,6 +23,9 @@ def embed_texts(
     pooling: str | None = "mean",
     tokens_per_row: int = 1_024,
     show_progress: bool = False,
+    sif: float | None = None,
+    word_counts: Tensor | Sequence[int] | None = None,
+    remove_first_component: bool = False,
 ) -> Tensor | list[Tensor]:
     """One vector per text, [texts, D], in the order of the texts; with `pooling=None` one per token, a list of [T, D].
 
@@ -31,9 +34,23 @@ def embed_texts(
     all tokens), "first" (the vector of [CLS]) or "pooler" (the model's own). A text longer than the tokenizer's
     model_max_length is cut. The model must read packed texts: `BERTModel`.
 
+    Of word2vec, a text's vector is the mean of the vectors of its words; special tokens, unknown words among them, do
+    not count, and a text without a word is zero. Only word2vec has these options (Arora et al., 2017, algorithm 1):
+
+    - `sif`: a, such as 1e-3; a word of probability p weighs a / (a + p). The probabilities are those of `word_counts`
+      [V], by default those of `Word2VecForPreTraining`;
+    - `remove_first_component`: takes from each vector its part along the first singular vector of all of them.
+
     Raises:
-        ValueError: the model cannot read packed texts, or an argument is out of its range.
+        ValueError: the model cannot read packed texts, an argument is out of its range, or only word2vec has it.
     """
+    if model.config.model_type == "lineage_word2vec":
+        return _averages_of_words(texts, model, tokenizer, pooling, sif, word_counts, remove_first_component)
+    if sif is not None or word_counts is not None or remove_first_component:
+        raise ValueError(
+            f"sif, word_counts and remove_first_component are for word2vec, not {model.config.model_type}: leave them "
+            "out"
+        )
     if "cu_seq_lens_q" not in inspect.signature(model.forward).parameters:
         raise ValueError(f"{type(model).__name__} cannot read packed texts: use BERTModel, or the pipeline")
     if pooling not in POOLINGS:
@@ -79,3 +96,43 @@ def _rows(lengths: list[int], tokens_per_row: int) -> Iterator[list[int]]:
         used += lengths[text]
     if row:
         yield row
+
+
+def _averages_of_words(texts, model, tokenizer, pooling, sif, word_counts, remove_first_component: bool) -> Tensor:
+    if pooling != "mean":
+        raise ValueError(f"pooling is {pooling!r}; of word2vec, texts have the mean of their word vectors: 'mean'")
+    vectors = model.get_input_embeddings().weight
+    weights = torch.ones(len(vectors), dtype=vectors.dtype, device=vectors.device)
+    if sif is not None:
+        weights = _sif_weights(
+            sif, getattr(model, "word_counts", None) if word_counts is None else word_counts, weights
+        )
+    special = set(tokenizer.all_special_ids)
+    if not len(texts):
+        return vectors.new_empty(0, vectors.shape[1])
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    words = [[word for word in ids if word not in special] for ids in encoded]
+    sizes = torch.tensor([len(ids) for ids in words], device=vectors.device)
+    flat = torch.tensor([word for ids in words for word in ids], dtype=torch.long, device=vectors.device)
+    sums = torch.nn.functional.embedding_bag(
+        flat, vectors, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=weights[flat]
+    )
+    found = sums / sizes.clamp(min=1)[:, None]
+    if remove_first_component:
+        [first] = torch.linalg.svd(found, full_matrices=False).Vh[:1]
+        found = found - torch.outer(found @ first, first)
+    return found
+
+
+def _sif_weights(sif: float, counts, like: Tensor) -> Tensor:
+    """a / (a + p) of each word [V]."""
+    if sif <= 0:
+        raise ValueError(f"sif is {sif}; it must be above 0, such as 1e-3")
+    counts = None if counts is None else torch.as_tensor(counts, dtype=torch.float64, device=like.device)
+    if counts is None or counts.shape != like.shape or counts.min() < 0 or counts.sum() == 0:
+        found = "missing" if counts is None else f"of shape {list(counts.shape)}"
+        raise ValueError(
+            f"sif is {sif}, but word_counts are {found}: give how often each of the {len(like)} tokens occurs, or a "
+            "Word2VecForPreTraining"
+        )
+    return (sif / (sif + counts / counts.sum())).to(like.dtype)

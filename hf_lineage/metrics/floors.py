@@ -1,9 +1,11 @@
 """What classifiers of texts must beat: the most frequent class, and words without any pretrained vectors."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from hf_lineage.data.choice_questions import ChoiceQuestion
 from hf_lineage.data.cjk import WITHOUT_BLANKS
 from hf_lineage.metrics.classification import score_classification
 
@@ -27,16 +29,12 @@ def classification_floors(
     """
     # imported here, since they are an extra
     from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 
-    sample = "".join(text for column in train_texts for text in column[:1_000])
-    by_character = len(WITHOUT_BLANKS.findall(sample)) > sum(map(str.isalpha, sample)) / 2
-    options = {"analyzer": "char"} if by_character else {"token_pattern": r"(?u)\w+|[^\w\s]"}
     features, of_training = [], []
     for column, train_column in zip(texts, train_texts, strict=True):
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **options)
+        words = _words_like(train_texts)
         of_training.append(words.fit_transform(train_column))
         features.append(words.transform(column))
     of_training, features = hstack(of_training).tocsr(), hstack(features).tocsr()
@@ -57,3 +55,52 @@ def classification_floors(
         found = np.zeros((len(labels), number))
         found[:, judge.classes_] = judge.predict_proba(features)
     return {"majority": score_classification(most, labels), "TF-IDF": score_classification(found, labels)}
+
+
+def choice_floors(
+    train_questions: Sequence[ChoiceQuestion], questions: Sequence[ChoiceQuestion]
+) -> dict[str, dict[str, float]]:
+    """Accuracies of what needs no model: "majority", "chance" and "TF-IDF".
+
+    - "majority": the number of the choice that is right most often in training;
+    - "chance": a choice drawn at random;
+    - "TF-IDF": logistic regression on each choice's words and pairs of words (characters, as in
+      `classification_floors`), weighted by TF-IDF, and its cosine with the text; the likeliest choice of a question.
+
+    Needs scikit-learn and scipy (extra `finetune`).
+    """
+    # imported here, since they are an extra
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.linear_model import LogisticRegression
+
+    labels = np.array([question.label for question in questions])
+    [(most_frequent, _)] = Counter(question.label for question in train_questions).most_common(1)
+    read = [text for question in train_questions for text in (question.text, *question.choices)]
+    words = _words_like([read]).fit(read)
+
+    def features_of(some):
+        choices = words.transform([choice for question in some for choice in question.choices])
+        texts = words.transform([question.text for question in some for _ in question.choices])
+        # the rows have length 1
+        return hstack([choices, csr_matrix(choices.multiply(texts).sum(1))]).tocsr()
+
+    is_right = [number == question.label for question in train_questions for number in range(len(question.choices))]
+    judge = LogisticRegression(max_iter=1_000).fit(features_of(train_questions), is_right)
+    likely = judge.predict_proba(features_of(questions))[:, 1]
+    ends = np.cumsum([len(question.choices) for question in questions])
+    found = np.array([part.argmax() for part in np.split(likely, ends[:-1])])
+    return {
+        "majority": {"accuracy": float((labels == most_frequent).mean())},
+        "chance": {"accuracy": float(np.mean([1 / len(question.choices) for question in questions]))},
+        "TF-IDF": {"accuracy": float((labels == found).mean())},
+    }
+
+
+def _words_like(columns: Sequence[Sequence[str]]):
+    """A TF-IDF vectorizer of words, or of characters where most letters of `columns` are of writing without blanks."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    sample = "".join(text for column in columns for text in column[:1_000])
+    by_character = len(WITHOUT_BLANKS.findall(sample)) > sum(map(str.isalpha, sample)) / 2
+    options = {"analyzer": "char"} if by_character else {"token_pattern": r"(?u)\w+|[^\w\s]"}
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **options)

@@ -3,10 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
-from hf_lineage.data.blocks import IGNORED
-
 
 def score_tags(expected: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> dict[str, float]:
     """Tags of the words of each sentence, as they are and as they were found -> scores by name.
@@ -23,15 +19,6 @@ def score_tags(expected: Sequence[Sequence[str]], found: Sequence[Sequence[str]]
         for title, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
             scores[title] = float(function([*map(list, expected)], [*map(list, found)], zero_division=0))
     return scores
-
-
-def score_tagging(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """`score_tags` of numbers [N, T] of `names`; −100 in `labels` is not scored."""
-    found, expected = (
-        [[names[index] for index in row[of_row != IGNORED]] for row, of_row in zip(rows, labels, strict=True)]
-        for rows in (predictions, labels)
-    )
-    return score_tags(expected, found)
 
 
 def majority_tags(words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> tuple[str, dict[str, str]]:

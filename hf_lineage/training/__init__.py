@@ -4,6 +4,7 @@ from hf_lineage.training.averaging import AverageCheckpoints, average_checkpoint
 from hf_lineage.training.bert_adam import BertAdam
 from hf_lineage.training.bert_pretraining_trainer import BERTPretrainingTrainer
 from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
+from hf_lineage.training.finetuning import FineTuningRun, finetune_all
 from hf_lineage.training.model_card import RunFacts, code_for, last_lines, page_command
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.results import Results
@@ -22,6 +23,7 @@ __all__ = [
     "BERTPretrainingTrainer",
     "BertAdam",
     "FastPath",
+    "FineTuningRun",
     "LineageTrainer",
     "LineageTrainingArguments",
     "NonMonotonicAverage",
@@ -34,6 +36,7 @@ __all__ = [
     "Word2VecTrainer",
     "average_checkpoints",
     "code_for",
+    "finetune_all",
     "flat_then_decay",
     "inverse_time",
     "last_complete_checkpoint",

@@ -1,13 +1,18 @@
 """A pretrained body with a head for another task, and which of its weights learn."""
 
-from collections.abc import Collection
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+import datasets
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from hf_lineage.arguments import FineTuningArguments
+from hf_lineage.data.kept_layers import KeptStates
 from hf_lineage.data.randomness import updates_per_epoch
 
 
@@ -15,6 +20,8 @@ from hf_lineage.data.randomness import updates_per_epoch
 STACKS = ("layers", "blocks", "layer", "h", "forward_layers", "backward_layers")
 # parts of a base model that belong to the tasks
 TASK_PARTS = ("mixes.",)
+# parts of a base model that stand above its last hidden states
+ABOVE_STATES = ("mixes.", "pooler.")
 
 
 def with_new_head(auto_class, name_or_path: str, **fields) -> tuple[PreTrainedModel, list[str]]:
@@ -71,6 +78,8 @@ class Transfer:
 
     - "full": all of it;
     - "frozen": nothing; of an ELMo, the mixes of the layers;
+    - "features": as "frozen", but the body reads each text once, without dropout, and the head trains on what it gave
+      (`keep_states`);
     - "partial": all but the embeddings and the `frozen_layers` layers nearest the input;
     - "gradual": nothing in the first epoch, then one layer more per epoch, from the last one down, and the embeddings
       at the end (Howard and Ruder, 2018, section 3.3).
@@ -90,7 +99,7 @@ class Transfer:
         self,
         model: PreTrainedModel,
         new: Collection[str] | None = (),
-        mode: Literal["full", "frozen", "partial", "gradual"] = "full",
+        mode: Literal["full", "frozen", "features", "partial", "gradual"] = "full",
         frozen_layers: int | None = None,
         layer_rate_factor: float = 1.0,
     ):
@@ -121,10 +130,11 @@ class Transfer:
                 f"layer_learning_rate_factor is {layer_rate_factor}; it must be above 0, and 1 at most (equal rates)"
             )
         body: Any = model.base_model
-        if mode == "frozen" and hasattr(body, "is_frozen"):
+        is_frozen = mode in ("frozen", "features")
+        if is_frozen and hasattr(body, "is_frozen"):
             # ELMo then runs without dropout and without a graph
             model.config.freeze_bilm = body.is_frozen = True
-        if mode == "frozen":
+        if is_frozen:
             self.freeze(self.num_layers + 1)
         elif frozen_layers is not None:
             self.freeze(frozen_layers)
@@ -153,6 +163,49 @@ class Transfer:
                 groups.append({**group, "params": members, "lr": group["lr"] * factor})
         optimizer.param_groups[:] = groups
 
+    def keep_states(
+        self,
+        rows: Mapping[str, datasets.Dataset],
+        collator: Callable,
+        folder: str | Path,
+        batch_size: int = 32,
+    ) -> dict[str, KeptStates]:
+        """Split -> rows as the head reads them in the mode "features"; `KeptStates` computes and keeps them.
+
+        From then on the body passes `inputs_embeds` on as its last hidden states (`reads_texts` ends that). An ELMo
+        needs no such change, since its heads take `elmo_layers`.
+
+        Raises:
+            ValueError: the mode is another one, a weight below the last hidden states learns, or the head's loss needs
+                the texts themselves (GPT's lm_loss_weight).
+        """
+        body: Any = self.model.base_model
+        learning = {name for name, parameter in body.named_parameters() if parameter.requires_grad}
+        if self.mode != "features":
+            raise ValueError(f"transfer is {self.mode!r}; only features keeps what the body gives")
+        if below := sorted(name for name in learning if not name.startswith(ABOVE_STATES)):
+            raise ValueError(
+                f"transfer is 'features', but {below[0]} of the body is not pretrained and would learn: "
+                "use a pretrained body, or another transfer"
+            )
+        if getattr(self.model.config, "lm_loss_weight", 0):
+            raise ValueError(
+                f"transfer is 'features', but lm_loss_weight is {self.model.config.lm_loss_weight}: the language "
+                "model's loss needs the words; set it to 0 in config_overrides"
+            )
+        self.reads_texts()
+        kept = {
+            split: KeptStates(of_split, body, collator, folder, learned=learning, batch_size=batch_size)
+            for split, of_split in rows.items()
+        }
+        if not next(iter(kept.values())).is_elmo:
+            _pass_states_on(body)
+        return kept
+
+    def reads_texts(self):
+        """Lets the body read texts again after `keep_states`."""
+        vars(self.model.base_model).pop("forward", None)
+
     def counts(self) -> dict[str, int]:
         """Numbers of parameters: loaded, new, frozen when training starts, learning then."""
         counts = dict.fromkeys(("loaded", "new", "frozen", "learning"), 0)
@@ -174,6 +227,23 @@ class Transfer:
         """The mode with its settings, which a continued run must share."""
         layers = "" if self.frozen_layers is None else f" {self.frozen_layers}"
         return f"{self.mode}{layers}, factor {self.layer_rate_factor:g} per layer"
+
+
+def _pass_states_on(body: Any):
+    """Lets `body` give `inputs_embeds` [B, T, D] as its last hidden states, which only its pooler still reads."""
+    signature = inspect.signature(body.forward)
+    pooler = getattr(body, "pooler", None)
+    of_ours = pooler is not None and "attention_mask" in inspect.signature(pooler.forward).parameters
+
+    def forward(*args, **kwargs) -> BaseModelOutputWithPooling:
+        given = signature.bind(*args, **kwargs).arguments
+        states: Tensor = given["inputs_embeds"]
+        pooled = None
+        if pooler is not None:
+            pooled = pooler(states, given.get("attention_mask"), None) if of_ours else pooler(states)
+        return BaseModelOutputWithPooling(states, pooled)
+
+    body.forward = forward
 
 
 def body_depths(model: PreTrainedModel, num_layers: int) -> dict[str, int]:

@@ -1,11 +1,19 @@
 """Vectors of packed texts against transformers' feature-extraction pipeline, text by text."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 from transformers import BertModel, pipeline
 
-from hf_lineage import BERTConfig, BERTModel, LSTMConfig, LSTMModel
+from hf_lineage import (
+    BERTConfig,
+    BERTModel,
+    LSTMConfig,
+    LSTMModel,
+    Word2VecConfig,
+    Word2VecForPreTraining,
+)
 from hf_lineage.inference.text_vectors import embed_texts
 from tests.models.test_modeling_bert import TestBERT as BERT
 
@@ -55,3 +63,55 @@ def test_bad_settings_are_named(model, tiny_tokenizer, settings, message):
 def test_models_that_cannot_read_packed_texts_are_refused(tiny_tokenizer):
     with pytest.raises(ValueError, match="LSTMModel cannot read packed texts"):
         embed_texts(["a"], LSTMModel(LSTMConfig(vocab_size=60, hidden_size=8)), tiny_tokenizer)
+
+
+def words_model(tokenizer):
+    model = Word2VecForPreTraining(Word2VecConfig(vocab_size=len(tokenizer), hidden_size=12))
+    model.set_word_counts(torch.arange(1, len(tokenizer) + 1))
+    return model
+
+
+@pytest.mark.parametrize("remove", [False, True])
+@pytest.mark.parametrize("sif", [None, 1e-2])
+def test_averages_of_words_are_those_of_the_paper(tiny_tokenizer, tiny_corpus, sif, remove):
+    """Arora et al. (2017), algorithm 1, in numpy: weights, then the part along the first singular vector."""
+    model, texts = words_model(tiny_tokenizer), tiny_corpus[:20]
+    table = model.get_input_embeddings().weight.detach().double().numpy()
+    p = np.arange(1, len(table) + 1) / np.arange(1, len(table) + 1).sum()
+    sentences = [tiny_tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    expected = np.array(
+        [np.mean([(1 if sif is None else sif / (sif + p[w])) * table[w] for w in ids], axis=0) for ids in sentences]
+    )
+    if remove:
+        # u is the eigenvector of X X^T with the largest eigenvalue; X has a column per sentence
+        u = np.linalg.eigh(expected.T @ expected)[1][:, -1]
+        expected = expected - expected @ np.outer(u, u)
+    found = embed_texts(texts, model, tiny_tokenizer, sif=sif, remove_first_component=remove).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_unknown_words_do_not_count(tiny_tokenizer):
+    model = words_model(tiny_tokenizer).model
+    first, second, none = embed_texts(["The dog \u2603", "the dog", "\u2603"], model, tiny_tokenizer)
+    assert_close(first, second)
+    assert not none.any()
+    assert embed_texts([], model, tiny_tokenizer).shape == (0, 12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sif": 0.0}, "sif is 0.0"),
+        ({"sif": 1e-3, "word_counts": [1, 2]}, r"word_counts are of shape \[2\]"),
+        ({"sif": 1e-3}, "word_counts are missing"),
+        ({"pooling": "first"}, "pooling is 'first'"),
+    ],
+)
+def test_bad_options_of_averages_are_named(tiny_tokenizer, options, message):
+    with pytest.raises(ValueError, match=message):
+        embed_texts(["the dog"], words_model(tiny_tokenizer).model, tiny_tokenizer, **options)
+
+
+def test_only_word2vec_has_the_options_of_averages(model, tiny_tokenizer):
+    with pytest.raises(ValueError, match="are for word2vec, not lineage_bert"):
+        embed_texts(["the dog"], model, tiny_tokenizer, sif=1e-3)

@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from hf_lineage.metrics import classification_floors, majority_tags, score_table
+from hf_lineage.data import ChoiceQuestion
+from hf_lineage.metrics import choice_floors, classification_floors, majority_tags, score_table
 
 
 def texts(number, words=("good", "bad", "dull"), blank=" "):
@@ -68,3 +69,24 @@ def test_scores_below_a_floor_are_named():
     below = [line for line in rows if "below its floor" in line]
     assert [("accuracy 0.5000" in line, "majority" in line) for line in below] == [(True, True), (False, False)]
     assert [("f1 0.7000" in line, "TF-IDF" in line) for line in below] == [(False, False), (True, True)]
+
+
+def choice_questions(number, seed):
+    """The right choice shares a word with the text; its number tells nothing."""
+    draw, questions = random.Random(seed), []
+    for _ in range(number):
+        label, word = draw.randrange(3), draw.choice(["river", "tower", "garden", "market"])
+        others = [other for other in ("river", "tower", "garden", "market") if other != word]
+        choices = [f"the {draw.choice(others)} again" for _ in range(3)]
+        choices[label] = f"the {word} again"
+        questions.append(ChoiceQuestion(f"the quiet {word}", tuple(choices), label))
+    return questions
+
+
+def test_words_that_choices_share_with_the_text_count():
+    train, test = choice_questions(60, 0), choice_questions(40, 1)
+    floors = choice_floors(train, test)
+    assert floors["TF-IDF"]["accuracy"] == 1
+    assert floors["chance"]["accuracy"] == pytest.approx(1 / 3)
+    frequent = max(range(3), key=[question.label for question in train].count)
+    assert floors["majority"]["accuracy"] == sum(question.label == frequent for question in test) / 40

@@ -102,7 +102,7 @@ RECIPES = {
         {"seed", "validation"},
     ),
     "train_on_elmo": (
-        "score_tagging",
+        "score_tags",
         2,
         TRAINING
         | {"dataset": "tags", "label_field": "upos", "model_name_or_path": "elmo", "eval_strategy": "no"}

@@ -4,8 +4,6 @@ import gzip
 import json
 import random
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,18 +44,33 @@ def saved(folder, model_name, tokenizer):
     return folder
 
 
-def run(labelled, model, output_dir, **settings):
-    settings = {"model_name_or_path": model, "dataset": labelled, "output_dir": output_dir, **settings}
-    settings |= {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "disable_tqdm": True, "save_strategy": "no"}
-    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-    command = [sys.executable, "recipes/finetune_classification.py", *flags]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-    return json.loads((output_dir / "results.json").read_text())
+@pytest.fixture
+def run_here(monkeypatch):
+    """Calls the script in this process, which costs less than a new one."""
+
+    def call(output_dir, **settings):
+        settings = {"learning_rate": 1e-2, "output_dir": output_dir} | settings
+        settings |= {"disable_tqdm": True, "save_strategy": "no", "report_to": "none"}
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        monkeypatch.setattr("sys.argv", ["finetune_classification.py", *flags])
+        runpy.run_path(str(ROOT / "recipes" / "finetune_classification.py"))["main"]()
+        return json.loads((output_dir / "results.json").read_text())
+
+    return call
 
 
-@pytest.mark.recipe
-def test_pairs_on_bert(labelled, tmp_path, tiny_tokenizer):
+@pytest.fixture
+def run(run_here):
+    """`run_here` on the folder of pairs."""
+
+    def call(labelled, model, output_dir, **settings):
+        settings = {"model_name_or_path": model, "dataset": labelled, "per_device_train_batch_size": 8, **settings}
+        return run_here(output_dir, **settings)
+
+    return call
+
+
+def test_pairs_on_bert(run, labelled, tmp_path, tiny_tokenizer):
     model = saved(tmp_path / "bert", "BERT", tiny_tokenizer)
     results = run(labelled, model, tmp_path / "tuned", max_steps=6)
     assert {"accuracy", "f1", "matthews_correlation", "loss"} <= set(results["test"])
@@ -80,27 +93,11 @@ def test_pairs_on_bert(labelled, tmp_path, tiny_tokenizer):
 
 
 @pytest.mark.slow
-@pytest.mark.recipe
 @pytest.mark.parametrize(("model_name", "packing"), [("BERT", False), ("LSTM", True)])
-def test_other_stations_and_untrained_ones(labelled, tmp_path, tiny_tokenizer, model_name, packing):
+def test_other_stations_and_untrained_ones(run, labelled, tmp_path, tiny_tokenizer, model_name, packing):
     model = saved(tmp_path / "model", model_name, tiny_tokenizer)
     results = run(labelled, model, tmp_path / "out", max_steps=2, packing=packing, random_weights=True)
     assert 0 <= results["validation"]["accuracy"] <= 1
-
-
-@pytest.fixture
-def run_here(monkeypatch):
-    """Calls the script in this process, which costs less than a new one."""
-
-    def call(output_dir, **settings):
-        settings = {"learning_rate": 1e-2, "output_dir": output_dir} | settings
-        settings |= {"disable_tqdm": True, "save_strategy": "no", "report_to": "none"}
-        flags = [f"--{name}={value}" for name, value in settings.items()]
-        monkeypatch.setattr("sys.argv", ["finetune_classification.py", *flags])
-        runpy.run_path(str(ROOT / "recipes" / "finetune_classification.py"))["main"]()
-        return json.loads((output_dir / "results.json").read_text())
-
-    return call
 
 
 def write_rows(path, rows):
@@ -164,9 +161,8 @@ def test_files_and_data_set_exclude_each_other(run_here, tmp_path, capsys, other
     assert all(name in message for name in ("dataset", "train_file", named))
 
 
-@pytest.mark.recipe
 @pytest.mark.parametrize("both_orders", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_gpt_reads_its_marks(labelled, tmp_path, tiny_tokenizer, both_orders):
+def test_gpt_reads_its_marks(run, labelled, tmp_path, tiny_tokenizer, both_orders):
     tokenizer = causal_tokenizer(tiny_tokenizer)
     model = saved(tmp_path / "gpt", "GPT", tokenizer)
     settings = {"max_steps": 2, "max_length": 16, "both_orders": both_orders}
@@ -181,8 +177,7 @@ def test_gpt_reads_its_marks(labelled, tmp_path, tiny_tokenizer, both_orders):
     assert [ids[0], ids[-1]] == marks.convert_tokens_to_ids(["_start_", "_classify_"])
 
 
-@pytest.mark.recipe
-def test_splits_and_classes_by_the_names_of_a_data_set(tmp_path, tiny_tokenizer):
+def test_splits_and_classes_by_the_names_of_a_data_set(run, tmp_path, tiny_tokenizer):
     """Those of GLUE's MNLI: two validation splits, named classes, and a test split whose labels are secret."""
     classes = ["entailment", "neutral", "contradiction"]
     features = Features(premise=Value("string"), hypothesis=Value("string"), label=ClassLabel(names=classes))
@@ -200,8 +195,7 @@ def test_splits_and_classes_by_the_names_of_a_data_set(tmp_path, tiny_tokenizer)
     assert tuned.config.id2label == dict(enumerate(classes))
 
 
-@pytest.mark.recipe
-def test_elmo_of_characters_with_more_words_than_characters(labelled, tmp_path, tiny_corpus):
+def test_elmo_of_characters_with_more_words_than_characters(run, labelled, tmp_path, tiny_corpus):
     words = {word for text in tiny_corpus for word in text.split()} | {f"word{number}" for number in range(300)}
     tokenizer = elmo_tokenizer(["<S>", "</S>", "<UNK>", *sorted(words)])
     sizes = {"character_size": 4, "cnn_filters": [[1, 8]], "hidden_size": 8, "projection_size": 4, "task_size": 4}

@@ -183,16 +183,6 @@ def test_words_and_tags_that_differ_in_number_are_named(run):
         run(rows, "elmo", label_field="ner")
 
 
-def test_entities_are_scored_whole(recipe):
-    names = ["B-PER", "I-PER", "O"]
-    labels = torch.tensor([[-100, 0, 1, 2, 0, -100], [-100, 2, 0, -100, -100, -100]]).numpy()
-    found = torch.tensor([[2, 0, 2, 2, 0, 1], [1, 2, 0, 1, 1, 1]]).numpy()
-    scores = recipe["score_tagging"](found, labels, names)
-    # three entities; of the three found one ends too early
-    assert scores == pytest.approx({"accuracy": 5 / 6, "precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3})
-    assert set(recipe["score_tagging"](found, labels, ["NOUN", "VERB", "O"])) == {"accuracy"}
-
-
 def test_missing_columns_are_named(run):
     rows = [{"words": "the", "label": 0}] * 128
     with pytest.raises(ValueError, match="tokens, sentence, text.*words"):

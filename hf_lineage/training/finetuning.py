@@ -1,0 +1,376 @@
+"""What the fine-tuning recipes share: a run from its rows to its page, and several runs in one command."""
+
+import copy
+import dataclasses
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+
+from accelerate import PartialState
+from transformers import TrainerState
+
+from hf_lineage.arguments import FineTuningArguments, GridArguments, saved_config
+from hf_lineage.data.randomness import permutation
+from hf_lineage.data.rows import draw_rows, joined_rows, rows_at
+from hf_lineage.files import json_text, write_json, write_text
+from hf_lineage.metrics.score_table import score_table
+from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
+from hf_lineage.training.model_card import RunFacts, last_lines, page_command, read_results
+from hf_lineage.training.results import Results
+from hf_lineage.training.trainer import LineageTrainer
+from hf_lineage.training.training_arguments import LineageTrainingArguments
+
+
+# written last: a folder that has it holds a finished run
+PREDICTIONS = "predictions.jsonl"
+STATE = "trainer_state.json"
+# push_to_hub leaves out what begins so
+FEATURES = "_features"
+
+
+@dataclass
+class FineTuningRun:
+    """One run of a fine-tuning recipe, from its training rows to what it leaves in its folder.
+
+    Args:
+        folder: where the model and all results go.
+        model_args: of the recipe.
+        training_args: of the recipe; seed, learning rate and output_dir are the run's own.
+        label_count: so many training rows, in place of `max_train_samples`.
+        fold: (number, of how many): which part of the training and validation rows validates this run.
+        is_trained: the folder holds the trained model, which is only scored.
+        splits: which splits are scored; None: validation and test.
+    """
+
+    folder: Path
+    model_args: FineTuningArguments
+    training_args: LineageTrainingArguments
+    label_count: int | None = None
+    fold: tuple[int, int] | None = None
+    is_trained: bool = False
+    splits: tuple[str, ...] | None = None
+    results: Results = field(init=False)
+    trainer: LineageTrainer = field(init=False)
+
+    def __post_init__(self):
+        self._lines: list[dict] = []
+        self._train_rows = 0
+
+    def rows_of(self, splits: Mapping, validation_split: str = "validation") -> dict:
+        """The run's rows of the splits train, validation and perhaps test: of its fold, or the few that are drawn.
+
+        Without folds, all runs draw the same training rows, and a larger number includes the smaller ones.
+
+        Raises:
+            ValueError: there are fewer training rows than folds, or than `label_counts` asks for.
+        """
+        rows = dict(splits)
+        if self.fold is not None:
+            number, folds = self.fold
+            # where there is no validation split, --validation_split train names the same rows twice
+            is_whole = validation_split == "train"
+            whole = rows["train"] if is_whole else joined_rows(rows["train"], rows["validation"])
+            if len(whole) < folds:
+                raise ValueError(f"folds is {folds}, but there are only {len(whole)} rows")
+            order = permutation(0, 0, len(whole))
+            is_here = [place % folds == number for place in range(len(whole))]
+            rows["validation"] = rows_at(whole, [row for row, here in zip(order, is_here, strict=True) if here])
+            rows["train"] = rows_at(whole, [row for row, here in zip(order, is_here, strict=True) if not here])
+        if self.label_count is not None and self.label_count > len(rows["train"]):
+            raise ValueError(
+                f"label_counts has {self.label_count}, but there are only {len(rows['train'])} training rows"
+            )
+        rows["train"] = draw_rows(rows["train"], self.label_count or self.model_args.max_train_samples)
+        self._train_rows = len(rows["train"])
+        return rows
+
+    def inputs(self, transfer, rows: Mapping, collator: Callable) -> tuple[Mapping, Callable]:
+        """The encoded rows of each split and their collator; with transfer features, what the body gives for them."""
+        if transfer.mode != "features":
+            return rows, collator
+        transfer.model.base_model.to(self.training_args.device)
+        folder = self.model_args.features_dir or self.folder / FEATURES
+        with self.training_args.main_process_first(desc="features"):
+            kept = transfer.keep_states(rows, collator, folder, self.training_args.per_device_eval_batch_size)
+        return kept, kept["train"].collate
+
+    def train(self, trainer: LineageTrainer, facts: RunFacts, **entries):
+        """Trains and saves the model, or loads what is trained; `entries` stand in results.json."""
+        self.trainer = trainer
+        trainer.facts = facts
+        if self.is_trained:
+            trainer._load_from_checkpoint(str(self.folder))
+            trainer.state = TrainerState.load_from_json(str(self.folder / STATE))
+        else:
+            trainer.train(self.training_args.resume_from_checkpoint or last_complete_checkpoint(self.folder))
+            trainer.save_model()
+            trainer.save_state()
+        transfer = trainer.transfer
+        assert transfer is not None
+        self.results = Results(
+            self.folder / "results.json",
+            is_writer=trainer.is_world_process_zero(),
+            model_type=trainer.model.config.model_type,
+            **entries,
+            transfer=transfer.mode,
+            parameters=transfer.counts(),
+            seed=self.training_args.seed,
+            learning_rate=self.training_args.learning_rate,
+            train_rows=self._train_rows,
+        )
+
+    def scored(self, rows: Iterable[str]) -> list[str]:
+        """The splits of `rows` that this run scores."""
+        return [split for split in self.splits or ("validation", "test") if split in rows]
+
+    def report(
+        self,
+        split: str,
+        scores: Mapping[str, float],
+        floors: Mapping[str, Mapping[str, float]],
+        predictions: Iterable[Mapping],
+        main: str,
+        **counts: int,
+    ):
+        """Keeps the scores of a split beside its floors, and what was predicted; prints a table.
+
+        `main` is the score by which runs are compared. Each prediction has "gold" and "answer", and the input.
+        """
+        self.results["main_score"] = main
+        scores = {name: round(value, 4) for name, value in scores.items()}
+        self.results[split] = {**scores, **counts, "floors": floors}
+        PartialState().print(f"\n{split}\n{score_table(scores, floors)}")
+        self._lines += [{"split": split, **line} for line in predictions]
+
+    def finish(self):
+        """Writes the card, the page and the predictions, prints the last lines, and pushes the model if asked to."""
+        trainer = self.trainer
+        split, main = "test" if "test" in self.results else "validation", self.results["main_score"]
+        if trainer.is_world_process_zero():
+            trainer.create_model_card()
+            self._write_page()
+            write_text(self.folder / PREDICTIONS, "".join(json_text(line) + "\n" for line in self._lines))
+        PartialState().print(trainer.last_lines(f"{split} {main} {self.results[split][main]:.4f}"))
+        PartialState().wait_for_everyone()
+        if self.training_args.push_to_hub:
+            trainer.push_to_hub()
+
+    def _write_page(self):
+        try:
+            from hf_lineage.reports.task_report import write_task_report
+        except ImportError as error:
+            PartialState().print(f"report.html needs {error.name}: pip install 'hf_lineage[finetune]'")
+            return
+        write_task_report(self.folder / "report.html", self.results, self._lines, self.trainer.state.log_history)
+
+
+def finetune_all(
+    finetune: Callable,
+    model_args: FineTuningArguments,
+    task_args,
+    data_args,
+    grid: GridArguments,
+    training_args: LineageTrainingArguments,
+):
+    """Calls `finetune(tuning, model_args, task_args, data_args, training_args)` once, or for each run of `grid`.
+
+    Of several learning rates the one with the best mean score on the validation text is chosen, for each number of
+    labels; only its models are scored on the test text. The folder of several runs has a folder of each, results.json
+    with means and standard deviations, and, for a curve or a comparison, curve.png. A killed command goes on where it
+    was.
+
+    Raises:
+        ValueError: the folder holds a finished run or one with other settings, or `compare_with` names a folder
+            without such results.
+    """
+    saved_config(model_args.model_name_or_path)
+    others = {folder: _curve_of(folder) for folder in grid.compare_with or ()}
+    folder = prepare_output_dir(
+        training_args.output_dir,
+        training_args.overwrite_output_dir,
+        is_main_process=training_args.process_index == 0,
+    )
+    if grid.is_one_run:
+        finetune(FineTuningRun(folder, model_args, training_args), model_args, task_args, data_args, training_args)
+        return
+    if training_args.push_to_hub:
+        raise ValueError("push_to_hub is True, but there are several runs: push one of their folders afterwards")
+    if model_args.features_dir is None:
+        model_args = dataclasses.replace(model_args, features_dir=str(folder / FEATURES))
+    cells = Cell.all(grid, training_args)
+    _same_grid(folder, cells, [model_args, task_args, data_args, grid, training_args])
+
+    def run_one(cell: "Cell", **options) -> dict:
+        own = copy.copy(training_args)
+        own.output_dir, own.seed, own.learning_rate = str(folder / cell.name), cell.seed, cell.learning_rate
+        run = FineTuningRun(
+            folder / cell.name, model_args, own, label_count=cell.label_count, fold=cell.fold, **options
+        )
+        PartialState().print(f"\n{cell.name}")
+        finetune(run, model_args, task_args, data_args, own)
+        return dict(run.results)
+
+    results = {
+        cell: read_results(folder / cell.name) for cell in cells if (folder / cell.name / PREDICTIONS).is_file()
+    }
+    results = {cell: found for cell, found in results.items() if "validation" in found}
+    PartialState().wait_for_everyone()
+    several_rates = len({cell.learning_rate for cell in cells}) > 1
+    for cell in cells:
+        if cell not in results:
+            # the test text has no part in the choice of a rate
+            results[cell] = run_one(cell, splits=("validation",) if several_rates else None)
+    main = results[cells[0]]["main_score"]
+    points = []
+    for count in sorted({cell.label_count for cell in cells}, key=lambda count: count or 0):
+        of_count = [cell for cell in cells if cell.label_count == count]
+        by_rate = {
+            rate: [_number(results[cell]["validation"][main]) for cell in of_count if cell.learning_rate == rate]
+            for rate in dict.fromkeys(cell.learning_rate for cell in of_count)
+        }
+        # a correlation with answers that are all equal does not exist
+        means = {rate: fmean(values) for rate, values in by_rate.items()}
+        best = max(means, key=lambda rate: -math.inf if math.isnan(means[rate]) else means[rate])
+        chosen = [cell for cell in of_count if cell.learning_rate == best]
+        if several_rates:
+            results |= {cell: run_one(cell, is_trained=True) for cell in chosen if "test" not in results[cell]}
+        points.append(point([results[cell] for cell in chosen], by_rate))
+    if PartialState().is_main_process:
+        curve = {"main_score": main, "points": points}
+        write_json(folder / "results.json", curve)
+        PartialState().print("\n" + curve_table(points, main))
+        shown = folder / "results.json"
+        if grid.label_counts or others:
+            shown = _plot(folder / "curve.png", {folder.name: curve, **others}) or shown
+        split = "test" if "test" in points[-1] else "validation"
+        score = points[-1][split][main]
+        said = f"{split} {main} {score['mean']:.4f} ± {score['std']:.4f}"
+        PartialState().print(last_lines(folder, said, page_command(shown)))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one of several runs has for its own; `name` is its folder."""
+
+    name: str
+    label_count: int | None
+    learning_rate: float
+    fold: tuple[int, int] | None
+    seed: int
+
+    @classmethod
+    def all(cls, grid: GridArguments, training_args: LineageTrainingArguments) -> list["Cell"]:
+        """The runs of a grid; most labels first, so that too few rows show at once."""
+        cells = []
+        for count, rate, fold, seed in itertools.product(
+            sorted(grid.label_counts, reverse=True) if grid.label_counts else [None],
+            grid.learning_rates or [training_args.learning_rate],
+            range(grid.folds) if grid.folds else [None],
+            grid.seeds or [training_args.seed],
+        ):
+            parts = [f"labels_{count}"] if grid.label_counts else []
+            parts += [f"rate_{rate}"] if grid.learning_rates else []
+            parts += [f"fold_{fold}"] if fold is not None else []
+            name = "-".join([*parts, f"seed_{seed}"])
+            cells.append(cls(name, count, rate, None if fold is None else (fold, grid.folds), seed))
+        return cells
+
+
+def point(results: Sequence[Mapping], by_rate: Mapping[float, Sequence[float]]) -> dict:
+    """Scores of runs that differ in seed and fold: mean, standard deviation (of a sample, n − 1) and values."""
+    found = {"train_rows": results[0]["train_rows"], "learning_rate": results[0]["learning_rate"]}
+    found["validation_by_learning_rate"] = {str(rate): spread(values) for rate, values in by_rate.items()}
+    for split in ("validation", "test"):
+        if all(split in result for result in results):
+            of_split = [result[split] for result in results]
+            names = [name for name in of_split[0] if all(isinstance(one[name], float) for one in of_split)]
+            found[split] = {name: spread([one[name] for one in of_split]) for name in names}
+            found[split]["floors"] = {
+                floor: {name: spread([_number(one["floors"][floor][name]) for one in of_split]) for name in scores}
+                for floor, scores in of_split[0]["floors"].items()
+            }
+    return found
+
+
+def _number(value: float | None) -> float:
+    """NaN stands as null in results.json."""
+    return math.nan if value is None else value
+
+
+def spread(values: Sequence[float]) -> dict:
+    """Mean, standard deviation of a sample (0 for one value) and the values."""
+    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else 0.0, "values": list(values)}
+
+
+def curve_table(points: Sequence[Mapping], main: str) -> str:
+    """A row for each number of training rows, in Markdown: mean ± standard deviation of `main`, and the floors' means.
+
+    A score whose mean is below that of a floor is marked.
+    """
+    split = "test" if all("test" in one for one in points) else "validation"
+    floors = [name for name, scores in points[0][split]["floors"].items() if main in scores]
+    lines = [f"| training rows | learning rate | validation {main} | {split} {main} | {' | '.join(floors)} |"]
+    lines.append("|---" * (4 + len(floors)) + "|")
+    for one in points:
+        of_floors = [one[split]["floors"][name][main]["mean"] for name in floors]
+        cells = [f"{one[part][main]['mean']:.4f} ± {one[part][main]['std']:.4f}" for part in ("validation", split)]
+        if any(one[split][main]["mean"] < floor for floor in of_floors):
+            cells[-1] += " (below a floor)"
+        cells += [f"{floor:.4f}" for floor in of_floors]
+        lines.append(f"| {one['train_rows']} | {one['learning_rate']:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _curve_of(folder: str) -> dict:
+    results = read_results(Path(folder))
+    if "points" not in results:
+        raise ValueError(
+            f"compare_with names {folder}, which has no results.json of several runs: name the output_dir of a "
+            "finished command with --seeds or --label_counts"
+        )
+    return results
+
+
+def _plot(path: Path, curves: Mapping[str, dict]) -> Path | None:
+    try:
+        from hf_lineage.reports.task_report import plot_curves
+    except ImportError as error:
+        PartialState().print(f"{path.name} needs {error.name}: pip install 'hf_lineage[finetune]'")
+        return None
+    plot_curves(path, curves)
+    return path
+
+
+def _same_grid(folder: Path, cells: Sequence["Cell"], arguments: Sequence):
+    """Keeps the command's settings in grid.json; refuses to go on with runs of other settings."""
+    settings = {}
+    for one in arguments:
+        settings |= one.to_dict() if isinstance(one, LineageTrainingArguments) else dataclasses.asdict(one)
+    training = next(one for one in arguments if isinstance(one, LineageTrainingArguments))
+    for name in ("output_dir", "overwrite_output_dir", "compare_with", "local_rank", "disable_tqdm"):
+        settings.pop(name, None)
+    settings = json.loads(json.dumps(settings, default=str))
+    path = folder / "grid.json"
+    if training.overwrite_output_dir and training.process_index == 0:
+        for cell in cells:
+            shutil.rmtree(folder / cell.name, ignore_errors=True)
+        path.unlink(missing_ok=True)
+    PartialState().wait_for_everyone()
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        changed = [name for name in settings if before.get(name) != settings[name]]
+        if changed:
+            name = changed[0]
+            raise ValueError(
+                f"{folder} holds runs with {name}={before.get(name)!r}, this command has {settings[name]!r}: use the "
+                "same value, another output_dir, or --overwrite_output_dir"
+            )
+    elif training.process_index == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"settings": settings})
+    PartialState().wait_for_everyone()

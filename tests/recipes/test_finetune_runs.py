@@ -1,0 +1,123 @@
+"""The fine-tuning recipes: a run that goes on ends as an unbroken one, runs stop early, two processes learn alike."""
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from tests.recipes import test_finetune_multiple_choice as choices
+from tests.recipes import test_finetune_question_answering as answers
+from tests.recipes import test_finetune_tagging as tags
+from tests.recipes.test_finetune_classification import saved
+
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ("classification", "tagging", "question_answering", "multiple_choice")
+# the score that is compared
+MAIN = {"tagging": "f1", "question_answering": "f1"}
+
+
+@pytest.fixture
+def inputs(tmp_path, tiny_tokenizer, tiny_corpus):
+    """recipe -> its flags: data, and a GRU without dropout."""
+
+    def of(recipe):
+        if recipe == "tagging":
+            data, model = tags.write_conll(tmp_path / "data", tags.sentences(96)), tmp_path / "model"
+            saved(model, "GRU", tiny_tokenizer)
+        elif recipe == "question_answering":
+            data, model = answers.write(tmp_path / "data", answers.rows(96)), answers.saved(tmp_path / "model", "GRU")
+        elif recipe == "multiple_choice":
+            data, model = choices.write(tmp_path / "data", choices.rows(96)), tmp_path / "model"
+            saved(model, "GRU", tiny_tokenizer)
+        else:
+            data, model = tmp_path / "data", saved(tmp_path / "model", "GRU", tiny_tokenizer)
+            data.mkdir()
+            rows = [json.dumps({"text": text, "label": len(text) % 2}) for text in tiny_corpus]
+            for split, part in (("train", rows[:64]), ("validation", rows[64:90]), ("test", rows[90:120])):
+                (data / f"{split}.jsonl").write_text("\n".join(part))
+        flags = {"model_name_or_path": model, "dataset": data, "learning_rate": 1e-2, "max_steps": 4}
+        flags |= {"disable_tqdm": True, "report_to": "none", "save_steps": 2}
+        return flags | (answers.SIZES if recipe == "question_answering" else {})
+
+    return of
+
+
+def command(recipe, settings) -> list[str]:
+    flags = [part for name, value in settings.items() for part in (f"--{name}", *str(value).split())]
+    return [str(ROOT / "recipes" / f"finetune_{recipe}.py"), *flags]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Calls the script in this process; gives results.json."""
+
+    def call(recipe, output_dir, **settings):
+        monkeypatch.setattr("sys.argv", command(recipe, settings | {"output_dir": output_dir}))
+        runpy.run_path(sys.argv[0])["main"]()
+        return json.loads((output_dir / "results.json").read_text())
+
+    return call
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transfer", ["full", "features"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_that_goes_on_ends_as_an_unbroken_one(recipe, transfer, inputs, run, tmp_path):
+    settings = inputs(recipe) | {"per_device_train_batch_size": 8, "transfer": transfer}
+    whole = run(recipe, tmp_path / "whole", **settings)
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "broken" / "checkpoint-2")
+    assert run(recipe, tmp_path / "broken", **settings) == whole
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+    assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_without_gain_stops_early(recipe, inputs, run, tmp_path):
+    settings = inputs(recipe) | {"learning_rate": 0.0, "max_steps": 8, "save_steps": 1, "eval_steps": 1}
+    settings |= {"eval_strategy": "steps", "load_best_model_at_end": True, "early_stopping_patience": 2}
+    results = run(recipe, tmp_path / "out", **settings, metric_for_best_model=MAIN.get(recipe, "accuracy"))
+    state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
+    # the first evaluation is the best one
+    assert state["global_step"] == 3
+    assert "test" in results
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_processes_learn_and_answer_the_same(recipe, inputs, tmp_path):
+    """Two runs in one command, so that the processes also agree on what comes next."""
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "recipes/accelerate/cpu_2procs.yaml")]
+    settings, found = inputs(recipe), []
+    for name, start, size in (("one", [], 8), ("two", launch, 4)):
+        settings |= {"per_device_train_batch_size": size, "seeds": "0 1", "save_strategy": "no"}
+        result = subprocess.run(
+            [sys.executable, *start, *command(recipe, settings | {"output_dir": tmp_path / name})],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        [point] = json.loads((tmp_path / name / "results.json").read_text())["points"]
+        lines = [
+            json.loads(line)
+            for seed in (0, 1)
+            for line in (tmp_path / name / f"seed_{seed}" / "predictions.jsonl").read_text().splitlines()
+        ]
+        weights = load_file(tmp_path / name / "seed_1" / "model.safetensors")
+        # equal for all positions or choices, these change no answer; only rounding moves them
+        weights = {key: value for key, value in weights.items() if key not in ("qa_outputs.bias", "scorer.bias")}
+        found.append((point["test"]["loss"]["mean"], [line["answer"] for line in lines], weights))
+    (loss, texts, weights), (of_two, other_texts, other_weights) = found
+    assert of_two == pytest.approx(loss, abs=2e-4)
+    assert other_texts == texts
+    assert_close(other_weights, weights, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,158 @@
+"""Several fine-tuning runs in one command: what is chosen, on which text, and what is reported."""
+
+import json
+import random
+import runpy
+from pathlib import Path
+from statistics import mean, stdev
+
+import datasets
+import pytest
+
+from hf_lineage.arguments import FineTuningArguments, GridArguments
+from hf_lineage.training import FineTuningRun, LineageTrainer, LineageTrainingArguments
+from tests.recipes.test_finetune_classification import saved
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(folder, sizes):
+    """Texts that tell their class by one word."""
+    draw = random.Random(0)
+    folder.mkdir()
+    for split, size in sizes.items():
+        rows = []
+        for number in range(size):
+            words = [
+                draw.choice(["quiet", "old", "river"]),
+                ["dog", "letter"][number % 2],
+                draw.choice(["again", "the"]),
+            ]
+            rows.append({"text": " ".join(words), "label": ["no", "yes"][number % 2]})
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path, tiny_tokenizer):
+    return saved(tmp_path / "model", "Word2Vec", tiny_tokenizer)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, model):
+    """Calls the recipe in this process; gives results.json."""
+    script = runpy.run_path(str(ROOT / "recipes" / "finetune_classification.py"))
+
+    def call(output_dir=tmp_path / "out", dataset=tmp_path / "data", **settings):
+        settings = {"model_name_or_path": model, "output_dir": output_dir, "dataset": dataset} | settings
+        settings = {"max_steps": 4, "per_device_train_batch_size": 8, "save_strategy": "no"} | settings
+        settings |= {"disable_tqdm": True, "report_to": "none"}
+        flags = []
+        for name, value in settings.items():
+            flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        monkeypatch.setattr("sys.argv", ["finetune_classification.py", *flags])
+        script["main"]()
+        return json.loads((output_dir / "results.json").read_text())
+
+    return call
+
+
+def test_the_rate_is_chosen_on_validation_and_the_test_text_scored_once(run, tmp_path, monkeypatch, capsys):
+    write(tmp_path / "data", {"train": 48, "validation": 16, "test": 16})
+    settings = {"seeds": [0, 1], "learning_rates": [1e-6, 5e-1]}
+    results = run(**settings)
+    [point] = results["points"]
+    assert point["learning_rate"] == 0.5
+    assert point["train_rows"] == 48
+    cells = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*/results.json")}
+    assert cells.keys() == {f"rate_{rate}-seed_{seed}" for rate in ("1e-06", "0.5") for seed in (0, 1)}
+    assert [name for name in sorted(cells) if "test" in cells[name]] == ["rate_0.5-seed_0", "rate_0.5-seed_1"]
+    for split in ("validation", "test"):
+        values = [cells[f"rate_0.5-seed_{seed}"][split]["accuracy"] for seed in (0, 1)]
+        found = point[split]["accuracy"]
+        assert found == {"mean": pytest.approx(mean(values)), "std": pytest.approx(stdev(values)), "values": values}
+    slow = [cells[f"rate_1e-06-seed_{seed}"]["validation"]["accuracy"] for seed in (0, 1)]
+    assert point["validation_by_learning_rate"]["1e-06"]["mean"] == pytest.approx(mean(slow))
+    assert point["test"]["floors"]["majority"]["accuracy"]["mean"] == 0.5
+    out = capsys.readouterr().out
+    assert f"{point['test']['accuracy']['mean']:.4f} ± {point['test']['accuracy']['std']:.4f}" in out
+
+    # a killed command trains what is missing, and nothing else; the folder of a finished one is not replaced
+    with pytest.raises(ValueError, match="output_dir is .* finished run"):
+        run(**settings)
+    (tmp_path / "out" / "results.json").unlink()
+    (tmp_path / "out" / "rate_1e-06-seed_1" / "predictions.jsonl").unlink()
+    trained, train = [], LineageTrainer.train
+    monkeypatch.setattr(LineageTrainer, "train", lambda self, *a: (trained.append(self.args.seed), train(self, *a)))
+    assert run(**settings) == results
+    assert trained == [1]
+    (tmp_path / "out" / "results.json").unlink()
+    with pytest.raises(ValueError, match=r"max_steps=4, this command has 5"):
+        run(max_steps=5, **settings)
+
+
+def test_few_labels_are_a_curve_beside_others(run, tmp_path, capsys):
+    write(tmp_path / "data", {"train": 48, "validation": 16})
+    other = run(tmp_path / "other", seeds=[0], transfer="features")
+    assert [point["train_rows"] for point in other["points"]] == [48]
+    results = run(label_counts=[32, 8], transfer="frozen", learning_rate=0.5, compare_with=[tmp_path / "other"])
+    assert [point["train_rows"] for point in results["points"]] == [8, 32]
+    assert (tmp_path / "out" / "curve.png").stat().st_size > 5_000
+    assert "| 8 | 0.5 |" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="label_counts has 49, but there are only 48"):
+        run(tmp_path / "more", label_counts=[49, 8])
+    with pytest.raises(ValueError, match="compare_with names .*model"):
+        run(tmp_path / "more", compare_with=[tmp_path / "model"])
+
+
+def test_folds_are_parts_of_all_rows(run, tmp_path):
+    write(tmp_path / "data", {"train": 30})
+    results = run(folds=3, validation_split="train", per_device_train_batch_size=4)
+    [point] = results["points"]
+    assert len(point["validation"]["accuracy"]["values"]) == 3
+    lines = [
+        json.loads(line)
+        for fold in range(3)
+        for line in (tmp_path / "out" / f"fold_{fold}-seed_42" / "predictions.jsonl").read_text().splitlines()
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
+    assert sorted(line["texts"][0] for line in lines) == sorted(row["text"] for row in rows)
+
+
+@pytest.mark.parametrize("make", [datasets.Dataset.from_list, list], ids=["data set", "list"])
+def test_folds_join_training_and_validation(make, tmp_path):
+    splits = {"train": make([{"n": n} for n in range(7)]), "validation": make([{"n": n} for n in range(7, 10)])}
+    splits["test"] = make([{"n": 99}])
+    arguments = FineTuningArguments("x", max_train_samples=4), LineageTrainingArguments(str(tmp_path))
+    held = []
+    for number in range(4):
+        rows = FineTuningRun(tmp_path, *arguments, fold=(number, 4)).rows_of(splits)
+        train, validation = ([row["n"] for row in rows[split]] for split in ("train", "validation"))
+        assert len(train) == 4
+        assert not set(train) & set(validation)
+        assert rows["test"][0] == {"n": 99}
+        held += validation
+    assert sorted(held) == list(range(10))
+    # a larger number of rows includes the smaller one
+    draws = [
+        {row["n"] for row in FineTuningRun(tmp_path, *arguments, label_count=n).rows_of(splits)["train"]}
+        for n in (2, 3)
+    ]
+    assert draws[0] < draws[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": []}, "seeds is"),
+        ({"seeds": [1, 1]}, r"seeds is \[1, 1\]"),
+        ({"learning_rates": [-1.0]}, "learning_rates is"),
+        ({"label_counts": [0]}, "label_counts is"),
+        ({"folds": 1}, "folds is 1"),
+        ({"folds": 2, "label_counts": [3]}, "folds and label_counts"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        GridArguments(**settings)
