@@ -197,6 +197,8 @@ def test_command_writes_the_page(lab_folders, tmp_path, capsys):
 )
 def test_models_that_are_not_there_are_named(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["lab", *arguments]) == 2
+    with pytest.raises(SystemExit) as exit:
+        main(["lab", *arguments])
+    assert exit.value.code == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
