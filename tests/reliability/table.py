@@ -13,7 +13,10 @@ ROWS = {
     "A6": ("a full disk while training: the error has the path; the older checkpoint stays", "no path; cannot resume"),
     "A7": ("a full disk while saving tokenizer, config or vectors leaves the old files", "old files are lost"),
     "A8": ("a damaged newest checkpoint is skipped and named; the one before it is taken", "stops, or silent"),
-    "A9": ("NaN or infinity stops the run, with step and tensor; nothing is saved after", "exit 0, loss 0.0, NaN saved"),
+    "A9": (
+        "NaN or infinity stops the run, with step and tensor; nothing is saved after",
+        "exit 0, loss 0.0, NaN saved",
+    ),
     "A10": ("a batch without labels teaches nothing; a data set without labels is refused", "NaN, logged as 0.0"),
     "A11": ("resuming with other settings or data is refused, with both values", "silent"),
     "A12": ("the command of a finished run changes no file", "one step more in the state"),
