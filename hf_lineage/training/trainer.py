@@ -2,9 +2,6 @@
 
 import logging
 import math
-import os
-import re
-import shutil
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align_special_tokens, rotate_checkpoints
 
@@ -21,6 +18,7 @@ from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import next_labels
+from hf_lineage.models.replaced_files import replaced_together
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
 from hf_lineage.training.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
@@ -31,8 +29,6 @@ from hf_lineage.training.training_arguments import LineageTrainingArguments
 from hf_lineage.training.transfer import GradualUnfreezing, Transfer
 
 
-# leftovers of a save in another number of files
-WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 # what takes the numbers of a bidirectional language model's targets: of the forward, and of the backward direction
 OF_BILM = ("num_items_in_batch", "num_backward_in_batch")
 logger = logging.getLogger(__name__)
@@ -49,18 +45,6 @@ class StopOnNonFinite(TrainerCallback):
                     f"{name} is {value} at step {state.global_step}: training stops here; the checkpoints in "
                     f"{args.output_dir} are from before. Lower learning_rate or max_grad_norm."
                 )
-
-
-def replace_files(source: Path, target: Path):
-    """Moves all files below `source` into `target`, each in one piece; removes old weights that none replaces."""
-    written = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
-    for path in written:
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source / path, target / path)
-    if any(WEIGHTS.fullmatch(path.name) for path in written):
-        for path in list(target.iterdir()):
-            if WEIGHTS.fullmatch(path.name) and path.relative_to(target) not in written:
-                path.unlink()
 
 
 def scored_labels(model, inputs: dict) -> dict[str, torch.Tensor]:
@@ -478,21 +462,18 @@ class LineageTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir=None, state_dict=None):
-        """As in Trainer, but replaces the files of an earlier save only after all new ones are written."""
+        """As in Trainer, but replaces the files of an earlier save only after all new ones are written; no pickle."""
         if not self.args.should_save:
             super()._save(output_dir, state_dict)
             return
-        output_dir = Path(output_dir or self.args.output_dir)
-        temporary = output_dir / ".saving"
-        # left by a killed run
-        shutil.rmtree(temporary, ignore_errors=True)
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
         try:
-            super()._save(str(temporary), state_dict)
-            replace_files(temporary, output_dir)
+            with replaced_together(output_dir or self.args.output_dir) as temporary:
+                super()._save(str(temporary), state_dict)
+                # a pickle; README.md and the seals of checkpoints have what it says
+                (temporary / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         finally:
             self.model.config.use_cache = in_training
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _save_checkpoint(self, model, trial):
         self.check_weights()

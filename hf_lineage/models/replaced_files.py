@@ -1,0 +1,92 @@
+"""Files of a model that replace older ones together: after a kill, the old weights or the new ones load.
+
+Weights in several files would mix where each shard replaces its namesake. Here new shards have names of their own,
+by their content; the index, which says what loads, replaces the old one in one step, and old shards go last.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+INDEX = re.compile(r"(.+)\.safetensors\.index(\..+)?\.json")
+SHARD = re.compile(r"(.+?)(-[0-9a-f]{16})?(-\d{5}-of-\d{5})\.safetensors")
+DIGESTS = "SHA256SUMS"
+TEMPORARY = ".saving"
+
+
+@contextmanager
+def replaced_together(folder: str | os.PathLike) -> Iterator[Path]:
+    """A temporary folder in `folder`; at the end its files replace their namesakes there, weights last.
+
+    Weights of the same kind that no new file replaces are removed, and a list of digests (SHA256SUMS) is never older
+    than the weights. After an error `folder` is unchanged.
+
+    Raises:
+        OSError: a file cannot be written; the error names `folder` or the file.
+    """
+    folder = Path(folder)
+    temporary = folder / TEMPORARY
+    folder.mkdir(parents=True, exist_ok=True)
+    # left by a killed process
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(source, target):
+    for index in [path for path in source.iterdir() if INDEX.fullmatch(path.name)]:
+        _name_by_content(index)
+    written = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
+    # what decides which weights load
+    indexes = [path for path in written if INDEX.fullmatch(path.name)]
+    whole = [path for path in written if path.suffix == ".safetensors" and not SHARD.fullmatch(path.name)]
+    if indexes or whole:
+        (target / DIGESTS).unlink(missing_ok=True)
+    # first shards, whose names are new
+    others = sorted({*written} - {*indexes, *whole, Path(DIGESTS)}, key=lambda path: not SHARD.fullmatch(path.name))
+    for path in [*others, *indexes, *whole]:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source / path, target / path)
+    replaced = {_kind(path.name) for path in (*indexes, *whole)}
+    old = [
+        path for path in target.iterdir() if _kind(path.name) in replaced and path.relative_to(target) not in written
+    ]
+    # a single file beats an index, and an index needs its shards
+    for path in sorted(old, key=lambda path: (bool(SHARD.fullmatch(path.name)), path.suffix == ".json")):
+        path.unlink()
+    if Path(DIGESTS) in written:
+        os.replace(source / DIGESTS, target / DIGESTS)
+
+
+def _kind(name):
+    """Name and variant of weights: model.fp16 of model.fp16-00001-of-00002.safetensors and of its index."""
+    if found := INDEX.fullmatch(name):
+        return found[1] + (found[2] or "")
+    found = SHARD.fullmatch(name)
+    return found[1] if found else name.removesuffix(".safetensors") if name.endswith(".safetensors") else None
+
+
+def _name_by_content(index):
+    """Puts one digest of all shards into their names: model-0123456789abcdef-00001-of-00002.safetensors."""
+    content = json.loads(index.read_text(encoding="utf-8"))
+    shards, total = sorted(set(content["weight_map"].values())), hashlib.sha256()
+    for shard in shards:
+        with open(index.parent / shard, "rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    names = {}
+    for shard in shards:
+        stem, _, number = SHARD.fullmatch(shard).groups()
+        names[shard] = f"{stem}-{total.hexdigest()[:16]}{number}.safetensors"
+        os.replace(index.parent / shard, index.parent / names[shard])
+    content["weight_map"] = {tensor: names[shard] for tensor, shard in content["weight_map"].items()}
+    index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
