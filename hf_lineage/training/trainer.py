@@ -1,5 +1,6 @@
 """A Trainer whose runs survive a kill: sealed checkpoints, the right epoch after a resume, no training on NaN."""
 
+import json
 import logging
 import math
 from collections.abc import Sized
@@ -11,18 +12,28 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align_special_tokens, rotate_checkpoints
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from hf_lineage.files import json_text
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import next_labels
 from hf_lineage.models.replaced_files import replaced_together
 from hf_lineage.training.averaging import AverageCheckpoints
-from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
+from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
 from hf_lineage.training.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
+from hf_lineage.training.run_lock import hold
+from hf_lineage.training.run_settings import (
+    digest_of,
+    plain,
+    settings_of_arguments,
+    settings_of_config,
+    settings_of_data,
+)
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
 from hf_lineage.training.training_arguments import LineageTrainingArguments
@@ -34,16 +45,24 @@ OF_BILM = ("num_items_in_batch", "num_backward_in_batch")
 logger = logging.getLogger(__name__)
 
 
+def first_not_finite(model: torch.nn.Module) -> str | None:
+    """The name of the first weight or buffer that holds NaN or infinity."""
+    return next((name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()), None)
+
+
 class StopOnNonFinite(TrainerCallback):
     """Raises FloatingPointError as soon as a logged loss or gradient norm is NaN or infinite."""
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
         for name in ("loss", "grad_norm"):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
+                spoilt = first_not_finite(model)
                 raise FloatingPointError(
-                    f"{name} is {value} at step {state.global_step}: training stops here; the checkpoints in "
-                    f"{args.output_dir} are from before. Lower learning_rate or max_grad_norm."
+                    f"{name} is {value} at step {state.global_step}"
+                    + (f", and so is {spoilt}" if spoilt else ", with finite weights")
+                    + f": training stops here; the checkpoints in {args.output_dir} are from before. Lower "
+                    "learning_rate or max_grad_norm."
                 )
 
 
@@ -72,6 +91,13 @@ def scored_labels(model, inputs: dict) -> dict[str, torch.Tensor]:
     if model.loss_type == "ForCausalLM":
         labels, _ = next_labels(labels, mask, inputs.get("cu_seq_lens_q"))
     return {"num_items_in_batch": labels}
+
+
+def stopped_early(state: TrainerState) -> bool:
+    """Whether a callback, such as EarlyStoppingCallback, ended the run at the checkpoint with this state."""
+    callbacks: Any = state.stateful_callbacks or {}
+    control = callbacks.get("TrainerControl", {}).get("args", {})
+    return bool(control.get("should_training_stop")) and state.global_step < state.max_steps
 
 
 def number_scored(model, inputs: dict) -> torch.Tensor:
@@ -167,6 +193,8 @@ class LineageTrainer(Trainer):
         self.evaluated: list[torch.Tensor] = []
         self.evaluated_batches, self.evaluated_rows = 0, None
         self.facts: RunFacts | None = None
+        # of the run that trains, for its checkpoints
+        self.settings: dict[str, Any] | None = None
         self.average = None
         if self.args.average_after is not None:
             self.average = NonMonotonicAverage(self.model, self.args.average_after)
@@ -234,17 +262,28 @@ class LineageTrainer(Trainer):
         if self.average is not None and checkpoint is not None:
             self.average.load(checkpoint)
 
-    def run_identity(self) -> dict:
-        """The settings that must not change when a run is continued."""
-        return {
-            "seed": self.args.seed,
+    def run_settings(self) -> dict[str, Any]:
+        """What decides the result, by name; it must not change when a run is continued (`check_same_run`)."""
+        settings = settings_of_arguments(self.args) | settings_of_config(self.model.config)
+        settings |= settings_of_data(self.train_dataset) | settings_of_data(self.data_collator, "collator")
+        settings |= {
+            "trainer": type(self).__name__,
             "processes": self.args.world_size,
-            "per_device_train_batch_size": self.args.per_device_train_batch_size,
-            "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
             "training_examples": len(self.train_dataset) if isinstance(self.train_dataset, Sized) else None,
-            "average_after": self.args.average_after,
+            "tokenizer": None if self.processing_class is None else digest_of(self.processing_class),
             "transfer": None if self.transfer is None else self.transfer.identity(),
         }
+        if not isinstance(self.train_dataset, Sized):
+            # the workers divide a stream among them
+            settings["dataloader_num_workers"] = self.args.dataloader_num_workers
+        if self.optimizer_cls_and_kwargs is not None:
+            optimizer, options = self.optimizer_cls_and_kwargs
+            settings |= {"optimizer": optimizer.__name__} | {f"optimizer.{k}": plain(v) for k, v in options.items()}
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState):
+                settings |= {f"{type(callback).__name__}.{k}": plain(v) for k, v in callback.state()["args"].items()}
+        # as a seal gives them back
+        return json.loads(json_text(settings))
 
     def updates_per_epoch(self) -> int:
         return updates_per_epoch(self.get_train_dataloader(), self.args.gradient_accumulation_steps)
@@ -252,22 +291,41 @@ class LineageTrainer(Trainer):
     def train(self, resume_from_checkpoint=None, **kwargs):
         """Trainer.train; True resumes from the newest whole checkpoint, and that of a finished run is left alone.
 
+        No other run may train in output_dir meanwhile.
+
         Raises:
-            ValueError: the checkpoint comes from a run with other settings, or there is none; the training set has no
-                full batch, or no label.
+            ValueError: the checkpoint is not whole or comes from a run with other settings (`ignore_changed` accepts
+                some), or there is none; another run is at work in output_dir; the training set has no full batch, or
+                no label.
             SystemExit: SIGTERM or SIGINT came (`StopOnSignal`).
         """
+        lock = hold(self.args.output_dir) if self.is_world_process_zero() else None
+        try:
+            return self.train_alone(resume_from_checkpoint, **kwargs)
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def train_alone(self, resume_from_checkpoint, **kwargs):
+        # before the training changes the model
+        self.settings = self.run_settings()
+        if isinstance(resume_from_checkpoint, str) and not Path(resume_from_checkpoint).is_dir():
+            # on the command line every value is a text
+            words = {"true": True, "false": None}
+            resume_from_checkpoint = words.get(resume_from_checkpoint.lower(), resume_from_checkpoint)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"resume_from_checkpoint is True, but {self.args.output_dir} has no whole checkpoint")
+        elif resume_from_checkpoint:
+            check_whole(resume_from_checkpoint)
         if isinstance(resume_from_checkpoint, str | Path):
-            check_same_run(resume_from_checkpoint, self.run_identity())
+            check_same_run(resume_from_checkpoint, self.settings, self.args.ignore_changed or ())
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
             last = self.args.max_steps
             if last <= 0:
                 last = math.ceil(self.args.num_train_epochs * self.updates_per_epoch())
-            if state.global_step >= last:
+            if state.global_step >= last or stopped_early(state):
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
                 self.finish_again(resume_from_checkpoint)
@@ -275,7 +333,43 @@ class LineageTrainer(Trainer):
         if isinstance(self.train_dataset, Sized):
             self.check_data()
         with self.stop_on_signal.listening():
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def _load_callback_state(self):
+        if self.args.restore_callback_states_from_checkpoint:
+            super()._load_callback_state()
+            return
+        # what callbacks count, such as evaluations without gain, is part of the run; their settings are the command's
+        callbacks: Any = self.state.stateful_callbacks or {}
+        stored = {name: [*data] if isinstance(data, list) else [data] for name, data in callbacks.items()}
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState) and stored.get(type(callback).__name__):
+                for name, value in stored[type(callback).__name__].pop(0).get("attributes", {}).items():
+                    setattr(callback, name, value)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """As in Trainer, but rates and the like that `ignore_changed` accepts are those of this run."""
+        hyperparameters = {
+            "learning_rate": ("lr", "initial_lr"),
+            "weight_decay": ("weight_decay",),
+            **dict.fromkeys(("adam_beta1", "adam_beta2"), ("betas",)),
+            "adam_epsilon": ("eps",),
+        }
+        new = [dict(group) for group in self.optimizer.param_groups]
+        rates = getattr(self.lr_scheduler, "base_lrs", None)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        accepted = set(self.args.ignore_changed or ())
+        for group, group_before in zip(self.optimizer.param_groups, new, strict=True):
+            for name in accepted & hyperparameters.keys():
+                group |= {key: group_before[key] for key in hyperparameters[name] if key in group_before}
+        if "learning_rate" in accepted and isinstance(self.lr_scheduler, LambdaLR):
+            self.lr_scheduler.base_lrs = rates
+            factors = [factor(self.lr_scheduler.last_epoch) for factor in self.lr_scheduler.lr_lambdas]
+            self.lr_scheduler._last_lr = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
+            for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler._last_lr, strict=True):
+                group["lr"] = rate
 
     def finish_again(self, checkpoint: str | Path):
         """Gives the model of a finished run, loaded from its last `checkpoint`, the run's final weights."""
@@ -449,12 +543,11 @@ class LineageTrainer(Trainer):
         Raises:
             FloatingPointError: one is NaN or infinite; the message names the step and the first such tensor.
         """
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise FloatingPointError(
-                    f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
-                    "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
-                )
+        if name := first_not_finite(self.model):
+            raise FloatingPointError(
+                f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
+                "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
+            )
 
     def save_model(self, output_dir=None, _internal_call=False):
         """Trainer.save_model, of finite weights only."""
@@ -484,7 +577,10 @@ class LineageTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             run_dir = self._get_output_dir(trial=trial)
-            seal(Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}", self.run_identity())
+            seal(
+                Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}",
+                self.settings or self.run_settings(),
+            )
             rotate_checkpoints(
                 output_dir=run_dir,
                 save_total_limit=limit,
