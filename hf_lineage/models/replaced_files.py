@@ -4,6 +4,7 @@ Weights in several files would mix where each shard replaces its namesake. Here 
 by their content; the index, which says what loads, replaces the old one in one step, and old shards go last.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,9 @@ INDEX = re.compile(r"(.+)\.safetensors\.index(\..+)?\.json")
 SHARD = re.compile(r"(.+?)(-[0-9a-f]{16})?(-\d{5}-of-\d{5})\.safetensors")
 DIGESTS = "SHA256SUMS"
 TEMPORARY = ".saving"
+# of errors that are no OSError: of torch's writer, and of libraries in Rust
+WRITING = re.compile(r"inline_container|PytorchStreamWriter|iostream error|os error \d+|I/O error")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -37,10 +41,34 @@ def replaced_together(folder: str | os.PathLike) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
-        _replace(temporary, folder)
+        with naming_the_disk(folder):
+            yield temporary
+            _replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def naming_the_disk(folder: str | os.PathLike) -> Iterator[None]:
+    """Gives errors of writing, which torch, safetensors and tokenizers raise without a path, the name of `folder`.
+
+    Raises:
+        OSError: instead of these errors, with the space that is left.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        if isinstance(error, OSError):
+            is_of_disk = error.errno in NO_ROOM or error.filename is None
+        else:
+            is_of_disk = bool(WRITING.search(reason))
+        if not is_of_disk:
+            raise
+        free = shutil.disk_usage(folder).free
+        raise OSError(
+            f"{folder} cannot be written ({reason}); its disk has {free:,} bytes left. What was there before is whole"
+        ) from error
 
 
 def _replace(source, target):

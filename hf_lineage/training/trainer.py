@@ -14,14 +14,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import find_batch_size
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align_special_tokens, rotate_checkpoints
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    HubStrategy,
+    TrainOutput,
+    align_special_tokens,
+    rotate_checkpoints,
+)
+from transformers.utils.hub import PushInProgress, hf_api
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.files import json_text
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import next_labels
-from hf_lineage.models.replaced_files import replaced_together
+from hf_lineage.models.replaced_files import naming_the_disk, replaced_together
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
 from hf_lineage.training.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
@@ -570,20 +577,60 @@ class LineageTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         self.check_weights()
+        run_dir = self._get_output_dir(trial=trial)
         # remove older checkpoints only after the new one is sealed
         limit, self.args.save_total_limit = self.args.save_total_limit, None
-        super()._save_checkpoint(model, trial)
-        self.args.save_total_limit = limit
+        try:
+            with naming_the_disk(run_dir):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            run_dir = self._get_output_dir(trial=trial)
-            seal(
-                Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}",
-                self.settings or self.run_settings(),
-            )
+            checkpoint = Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            seal(checkpoint, self.settings or self.run_settings())
             rotate_checkpoints(
                 output_dir=run_dir,
                 save_total_limit=limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        """As in Trainer, but the files of output_dir are replaced together, and no pickle of the arguments is sent."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            # only the checkpoint has the whole weights
+            super()._push_from_checkpoint(checkpoint_folder)
+            return
+        is_busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        is_due = self.args.hub_strategy != HubStrategy.END and (self.args.hub_always_push or not is_busy)
+        if not self.is_world_process_zero() or not is_due:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        self._save(self.args.output_dir)
+        message = f"Training in progress, step {self.state.global_step}"
+        options = {"token": self.args.hub_token, "revision": self.args.hub_revision, "run_as_future": True}
+        jobs = [
+            hf_api().upload_folder(
+                repo_id=self.hub_model_id,
+                folder_path=self.args.output_dir,
+                commit_message=message,
+                ignore_patterns=["_*", f"{PREFIX_CHECKPOINT_DIR}-*"],
+                **options,
+            )
+        ]
+        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            is_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
+            jobs.append(
+                hf_api().upload_folder(
+                    repo_id=self.hub_model_id,
+                    folder_path=checkpoint_folder,
+                    path_in_repo="last-checkpoint" if is_last else Path(checkpoint_folder).name,
+                    commit_message=f"{message}, checkpoint",
+                    **options,
+                )
+            )
+        if is_busy:
+            self.push_in_progress.jobs.extend(jobs)
+        else:
+            self.push_in_progress = PushInProgress(jobs)
