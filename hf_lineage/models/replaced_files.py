@@ -72,8 +72,7 @@ def naming_the_disk(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def _replace(source, target):
-    for index in [path for path in source.iterdir() if INDEX.fullmatch(path.name)]:
-        _name_by_content(index)
+    name_shards_by_content(source)
     written = [path.relative_to(source) for path in source.rglob("*") if path.is_file()]
     # what decides which weights load
     indexes = [path for path in written if INDEX.fullmatch(path.name)]
@@ -104,17 +103,22 @@ def _kind(name):
     return found[1] if found else name.removesuffix(".safetensors") if name.endswith(".safetensors") else None
 
 
-def _name_by_content(index):
-    """Puts one digest of all shards into their names: model-0123456789abcdef-00001-of-00002.safetensors."""
-    content = json.loads(index.read_text(encoding="utf-8"))
-    shards, total = sorted(set(content["weight_map"].values())), hashlib.sha256()
-    for shard in shards:
-        with open(index.parent / shard, "rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    names = {}
-    for shard in shards:
-        stem, _, number = SHARD.fullmatch(shard).groups()
-        names[shard] = f"{stem}-{total.hexdigest()[:16]}{number}.safetensors"
-        os.replace(index.parent / shard, index.parent / names[shard])
-    content["weight_map"] = {tensor: names[shard] for tensor, shard in content["weight_map"].items()}
-    index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def name_shards_by_content(folder: Path):
+    """Puts a digest of all shards into their names and the index: model-0123456789abcdef-00001-of-00002.safetensors.
+
+    Shards that have such names keep them.
+    """
+    for index in [path for path in folder.iterdir() if INDEX.fullmatch(path.name)]:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        parts = {shard: SHARD.fullmatch(shard) for shard in sorted(set(content["weight_map"].values()))}
+        if any(found is None or found[2] for found in parts.values()):
+            continue
+        total = hashlib.sha256()
+        for shard in parts:
+            with open(folder / shard, "rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+        for shard, found in parts.items():
+            parts[shard] = f"{found[1]}-{total.hexdigest()[:16]}{found[3]}.safetensors"
+            os.replace(folder / shard, folder / parts[shard])
+        content["weight_map"] = {tensor: parts[shard] for tensor, shard in content["weight_map"].items()}
+        index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, default_data_collator
 from hf_lineage.data.randomness import EpochCallback
 from hf_lineage.data.windows import WordWindows
 from hf_lineage.models import Word2VecForPreTraining
-from hf_lineage.training.run_settings import settings_of_data
+from hf_lineage.training.run_settings import plain, settings_of_data
 from hf_lineage.training.trainer import LineageTrainer
 from hf_lineage.training.word2vec_fast import FastPath, update
 
@@ -116,7 +116,11 @@ class Word2VecTrainer(LineageTrainer):
 
     def run_settings(self) -> dict:
         settings = super().run_settings() | settings_of_data(self.blocks) | settings_of_data(self.path, "path")
-        return settings | {"average_steps": self.average_steps}
+        if self.args.world_size > 1:
+            # the processes' matrices are averaged at each save too
+            settings |= {"average_steps": self.average_steps}
+            settings |= {name: plain(getattr(self.args, name)) for name in ("save_strategy", "save_steps")}
+        return settings
 
     def create_optimizer(self, *args, **kwargs):
         """Creates an optimizer that only carries the learning rate: no parameter has a gradient."""

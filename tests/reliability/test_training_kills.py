@@ -1,6 +1,7 @@
 """Runs of every recipe, killed at a random moment and started again, end with the weights of an unbroken run."""
 
 import json
+import math
 import os
 import random
 import runpy
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 
 from hf_lineage.training import LineageTrainer, Word2VecTrainer
 from tests.recipes.test_a_failed_evaluation import ELMO, folder  # noqa: F401 - a fixture
+from tests.training.test_trainers import contents
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,15 +141,19 @@ def start(inputs, name, output_dir, processes, workers, kill_at=None, delay=0.0)
         if child == 0:
             run_in_child(inputs, name, output_dir, rank, processes, workers, port, kill_at, delay)
         children.append(child)
-    statuses = {}
+    statuses, first_end = {}, None
     while len(statuses) < processes:
-        child, status = os.wait()
-        statuses[child] = os.waitstatus_to_exitcode(status)
-        if statuses[child] != 0:
-            # as launchers do
-            time.sleep(0.2)
-            for other in set(children) - statuses.keys():
-                os.kill(other, signal.SIGKILL)
+        for child in set(children) - statuses.keys():
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                statuses[child] = os.waitstatus_to_exitcode(status)
+                first_end = first_end or time.monotonic()
+        if first_end is not None and time.monotonic() > first_end + 60:
+            # a launcher would end them too
+            for child in set(children) - statuses.keys():
+                os.kill(child, signal.SIGTERM)
+            first_end = math.inf
+        time.sleep(0.01)
     return [statuses[child] for child in children]
 
 
@@ -219,18 +225,23 @@ def check(inputs, tmp_path, name, processes, workers, kills, seed=0):
         assert statuses[-1] in (0, -signal.SIGKILL), (tmp_path / f"killed-{processes - 1}.log").read_text()[-4_000:]
         if statuses[-1] == 0:
             break
+        # no process goes on alone
+        assert 0 not in statuses
         killed += 1
     assert killed
     assert start(inputs, name, tmp_path / "killed", processes, workers) == [0] * processes, (
         tmp_path / f"killed-{processes - 1}.log"
     ).read_text()[-4_000:]
+    before = contents(tmp_path / "killed")
+    assert start(inputs, name, tmp_path / "killed", processes, workers) == [0] * processes
+    assert contents(tmp_path / "killed") == before, "the command of a finished run changed a file"
     whole, resumed = (load_file(tmp_path / each / "model.safetensors") for each in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
 
 
 @pytest.mark.recipe
-@pytest.mark.reliability("A1", "A2", "A4")
+@pytest.mark.reliability("A1", "A2", "A4", "A12", "A15")
 @pytest.mark.parametrize(
     ("name", "processes", "workers"), [("LSTM", 2, 0), ("word2vec", 1, 0), ("classification", 1, 2)]
 )
@@ -240,7 +251,7 @@ def test_a_killed_recipe_ends_as_an_unbroken_one(inputs, tmp_path, name, process
 
 @pytest.mark.slow
 @pytest.mark.recipe
-@pytest.mark.reliability("A1", "A2", "A4")
+@pytest.mark.reliability("A1", "A2", "A4", "A12", "A15")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("name", RUNS)
