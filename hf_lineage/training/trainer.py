@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+)
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import find_batch_size
@@ -100,11 +107,16 @@ def scored_labels(model, inputs: dict) -> dict[str, torch.Tensor]:
     return {"num_items_in_batch": labels}
 
 
-def stopped_early(state: TrainerState) -> bool:
-    """Whether a callback, such as EarlyStoppingCallback, ended the run at the checkpoint with this state."""
-    callbacks: Any = state.stateful_callbacks or {}
-    control = callbacks.get("TrainerControl", {}).get("args", {})
-    return bool(control.get("should_training_stop")) and state.global_step < state.max_steps
+def stopped_early(state: TrainerState, callbacks: list[TrainerCallback]) -> bool:
+    """Whether the EarlyStoppingCallback among `callbacks` ended the run at the checkpoint with this state."""
+    stored: Any = state.stateful_callbacks or {}
+    counted = stored.get(EarlyStoppingCallback.__name__, {})
+    counter = ([*counted] if isinstance(counted, list) else [counted])[0].get("attributes", {})
+    waited = counter.get("early_stopping_patience_counter", 0)
+    return any(
+        isinstance(callback, EarlyStoppingCallback) and waited >= callback.early_stopping_patience
+        for callback in callbacks
+    )
 
 
 def number_scored(model, inputs: dict) -> torch.Tensor:
@@ -332,7 +344,7 @@ class LineageTrainer(Trainer):
             last = self.args.max_steps
             if last <= 0:
                 last = math.ceil(self.args.num_train_epochs * self.updates_per_epoch())
-            if state.global_step >= last or stopped_early(state):
+            if state.global_step >= last or stopped_early(state, self.callback_handler.callbacks):
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
                 self.finish_again(resume_from_checkpoint)
