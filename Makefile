@@ -11,7 +11,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow quality style bench docs
+.PHONY: help demo test test-slow reliability quality style bench docs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: .venv/.installed-test ## run the tests
 
 test-slow: .venv/.installed-test ## run the tests that take longer
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -rs -m slow
+
+reliability: .venv/.installed-test ## run the tests of what is promised to users, and print these promises as a table
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -rs -m reliability
 
 quality: .venv/.installed-dev ## check style and types, change nothing
 	$(BIN)/ruff check

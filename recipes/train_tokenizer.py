@@ -10,6 +10,7 @@ from typing import Literal
 
 from hf_lineage.arguments import parse, run
 from hf_lineage.data import WordSegmentation, load_splits, segment_words
+from hf_lineage.models.replaced_files import replaced_together
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import TRAINERS
 from hf_lineage.training import last_lines, prepare_output_dir
@@ -81,7 +82,8 @@ def main():
     tokenizer = train(corpora["train"]["text"], **options)
 
     # 4. save
-    tokenizer.save_pretrained(output_dir)
+    with replaced_together(output_dir) as folder:
+        tokenizer.save_pretrained(folder)
     text = corpora["test"][0]["text"][:40]
     code = "from transformers import AutoTokenizer; "
     code += f"print(AutoTokenizer.from_pretrained({str(output_dir)!r}).tokenize({text!r}))"

@@ -27,6 +27,9 @@ pytest.register_assert_rewrite(
     *(f"tests.models.{path.stem}" for path in Path(__file__).parent.glob("models/common*.py"))
 )
 
+# prints the table of `make reliability`
+pytest_plugins = ["tests.reliability.table"]
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

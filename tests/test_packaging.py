@@ -134,11 +134,12 @@ def unsafe_uses(source):
                 found |= imported if module.split(".")[0] in UNSAFE_MODULES else set()
             case ast.Name() | ast.Attribute():
                 found |= {ast.unparse(node)} & UNSAFE_NAMES
-            case ast.keyword(arg="allow_pickle"):
-                found.add("allow_pickle")
+            case ast.keyword(arg="allow_pickle" | "shell" as name):
+                found.add(name)
     return found
 
 
+@pytest.mark.reliability("B11")
 @pytest.mark.parametrize("path", PACKAGE + RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_opened_in_a_way_that_could_run_code(path):
     assert unsafe_uses(path.read_text(encoding="utf-8")) == set()
@@ -155,6 +156,7 @@ def test_no_file_is_opened_in_a_way_that_could_run_code(path):
         "torch.load(path, weights_only=True)",
         "settings = yaml.load(file, Loader=yaml.SafeLoader)",
         "numpy.load(path, allow_pickle=True)",
+        "subprocess.run(line, shell=True)",
         "eval(text)",
         "builtins.exec(text)",
         "list(map(eval, lines))",

@@ -154,6 +154,7 @@ class WordWindows(EpochDataset):
             )
         self.words, self.window, self.chunk, self.block_size = words, window, chunk, block_size
         self.negatives_per_chunk = negatives_per_chunk
+        self.subsample = subsample
         self.keep = keep_probabilities(words.counts, subsample)
         noise_counts = words.counts if noise_counts is None else np.asarray(noise_counts)
         if noise_counts.shape != words.counts.shape:

@@ -1,9 +1,13 @@
 """What every station's configuration shares: the family's `auto_map`, and limits on sizes."""
 
+import os
+from pathlib import Path
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .inputs import attention_in_use
+from .replaced_files import replaced_together
 
 
 # a downloaded config is untrusted input: larger sizes would exhaust the machine before any weight is read
@@ -51,6 +55,12 @@ class LineageConfig(PreTrainedConfig):
         self.auto_map = {"AutoConfig": f"{module}.{type(self).__name__}", **self.auto_classes}
 
     _attn_implementation = PreTrainedConfig._attn_implementation.getter(attention_in_use)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
+        """PreTrainedConfig.save_pretrained, which leaves the older files as they were if it fails."""
+        kwargs |= {"repo_id": kwargs.get("repo_id", Path(save_directory).name)} if push_to_hub else {}
+        with replaced_together(save_directory) as temporary:
+            super().save_pretrained(str(temporary), push_to_hub, **kwargs)
 
     def validate_sizes(self):
         """Refuses sizes below the least or above the limit."""

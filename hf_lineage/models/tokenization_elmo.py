@@ -1,8 +1,12 @@
 """ELMo's characters: each word as its UTF-8 bytes between marks, and its id in a vocabulary."""
 
+import os
 from functools import lru_cache
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
+
+from .replaced_files import replaced_together
 
 
 # bytes are 0 to 255; all are shifted by one, so that 0 is padding
@@ -57,6 +61,13 @@ class ELMoTokenizer(PreTrainedTokenizerFast):
     def vocabulary_characters(self) -> list[list[int]]:
         """Rows of all words of the vocabulary, [V][C], by id; input for a cache of token vectors."""
         return [self.characters_of(self.convert_ids_to_tokens(index)) for index in range(len(self))]
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *arguments, push_to_hub: bool = False, **kwargs):
+        """PreTrainedTokenizerFast.save_pretrained, which leaves the older files as they were if it fails."""
+        kwargs |= {"repo_id": kwargs.get("repo_id", Path(save_directory).name)} if push_to_hub else {}
+        with replaced_together(save_directory) as temporary:
+            files = super().save_pretrained(temporary, *arguments, push_to_hub=push_to_hub, **kwargs)
+        return tuple(str(Path(save_directory) / Path(file).name) for file in files)
 
     def _encode_plus(self, text, text_pair=None, return_tensors=None, is_split_into_words=False, **kwargs):
         encoded = super()._encode_plus(text, text_pair, is_split_into_words=is_split_into_words, **kwargs)

@@ -1,13 +1,15 @@
 """Sealed checkpoints: a list of digests shows which are whole, so that a killed run resumes from the newest one."""
 
+import difflib
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hf_lineage.files import write_json
+from hf_lineage.training.run_lock import hold
 
 
 SEAL = "seal.json"
@@ -26,7 +28,7 @@ def digest(path: Path) -> str:
 def seal(checkpoint: Path, run: dict):
     """Writes the list of the checkpoint's files with their digests, last and in one piece.
 
-    `run` holds the settings of the run (seed, batch size, ...); only a run with the same ones may continue it.
+    `run` holds the settings of the run by name; only a run with the same ones may continue it (`check_same_run`).
     """
     files = {
         str(path.relative_to(checkpoint)): digest(path)
@@ -81,13 +83,18 @@ def prepare_output_dir(
     finished: tuple[str, ...] = FINISHED,
     is_main_process: bool = True,
 ) -> Path:
-    """The folder of a run; with `overwrite` the checkpoints of an older run are removed from it.
+    """The folder of a run, made and held for this process; with `overwrite` an older run's checkpoints are removed.
+
+    Only the main process holds it (`RunLock`), until it ends.
 
     Raises:
         ValueError: it holds one of the `finished` files, and no checkpoint from which to continue, and `overwrite` is
-            False.
+            False; or a run of another process holds the folder.
+        OSError: the folder cannot be made.
     """
     output_dir = Path(output_dir)
+    if is_main_process:
+        hold(output_dir)
     if overwrite:
         for checkpoint in output_dir.glob("checkpoint-*"):
             if is_main_process and checkpoint.is_dir():
@@ -102,18 +109,48 @@ def prepare_output_dir(
     return output_dir
 
 
-def check_same_run(checkpoint: str | Path, run: dict):
-    """Refuses to continue a checkpoint with other settings, which would silently train something else.
+def check_whole(checkpoint: str | Path):
+    """Refuses a checkpoint that a user has named, if it is not whole.
 
     Raises:
-        ValueError: a setting differs; both values are named.
+        ValueError: there is no such folder, or a file of it is missing or has changed; the message names the file.
     """
+    if not Path(checkpoint).is_dir():
+        raise ValueError(f"resume_from_checkpoint is {checkpoint}, where no checkpoint is")
+    if found := flaw(Path(checkpoint)):
+        raise ValueError(
+            f"resume_from_checkpoint is {checkpoint}, which is not whole: {found}; take another one, or true for the "
+            "newest whole one in output_dir"
+        )
+
+
+def check_same_run(checkpoint: str | Path, run: dict, accepted: Sequence[str] = ()):
+    """Refuses to continue a checkpoint with other settings, which would silently train something else.
+
+    Settings that the seal, perhaps of an earlier version, does not know are not compared. `accepted` are names, or the
+    first part of names ("data" for all of "data.tokens", "data.seed", …), that may differ; a warning says how.
+
+    Raises:
+        ValueError: a setting differs; its name and both values are in the message. A name in `accepted` is none of a
+            setting.
+    """
+
+    def is_accepted(name):
+        return any(name == each or name.startswith(f"{each}.") for each in accepted)
+
+    for name in accepted:
+        if not any(each == name or each.startswith(f"{name}.") for each in run):
+            near = difflib.get_close_matches(name, run, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(sorted(run))}"
+            raise ValueError(f"ignore_changed has {name}, which no setting of this run is called; {remedy}")
     path = Path(checkpoint) / SEAL
-    if not path.is_file():
-        return
-    for name, before in json.loads(path.read_text(encoding="utf-8"))["run"].items():
-        if run.get(name) != before:
-            raise ValueError(
-                f"{checkpoint} was trained with {name}={before!r}, this run has {run.get(name)!r}: use the same "
-                "value, or another output_dir for a new run"
-            )
+    before = json.loads(path.read_text(encoding="utf-8"))["run"] if path.is_file() else {}
+    changed = {name: f"{name}={before[name]!r}, this run has {run[name]!r}" for name in before.keys() & run.keys()
+               if before[name] != run[name]}  # fmt: skip
+    if refused := sorted(name for name in changed if not is_accepted(name)):
+        raise ValueError(
+            f"{checkpoint} was trained with {'; '.join(changed[name] for name in refused)}: use the same values, or "
+            f"another output_dir for a new run; --ignore_changed {' '.join(refused)} continues all the same"
+        )
+    for name in sorted(changed):
+        logger.warning("%s was trained with %s (accepted by ignore_changed)", checkpoint, changed[name])

@@ -1,10 +1,8 @@
 """A Trainer whose runs survive a kill: sealed checkpoints, the right epoch after a resume, no training on NaN."""
 
+import json
 import logging
 import math
-import os
-import re
-import shutil
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,55 +10,74 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+)
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import find_batch_size
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align_special_tokens, rotate_checkpoints
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    HubStrategy,
+    TrainOutput,
+    align_special_tokens,
+    rotate_checkpoints,
+)
+from transformers.utils.hub import PushInProgress, hf_api
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from hf_lineage.files import json_text
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import next_labels
+from hf_lineage.models.replaced_files import naming_the_disk, replaced_together
 from hf_lineage.training.averaging import AverageCheckpoints
-from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
+from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
 from hf_lineage.training.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
+from hf_lineage.training.run_lock import hold
+from hf_lineage.training.run_settings import (
+    digest_of,
+    plain,
+    settings_of_arguments,
+    settings_of_config,
+    settings_of_data,
+)
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
 from hf_lineage.training.training_arguments import LineageTrainingArguments
 from hf_lineage.training.transfer import GradualUnfreezing, Transfer
 
 
-# leftovers of a save in another number of files
-WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 # what takes the numbers of a bidirectional language model's targets: of the forward, and of the backward direction
 OF_BILM = ("num_items_in_batch", "num_backward_in_batch")
 logger = logging.getLogger(__name__)
 
 
+def first_not_finite(model: torch.nn.Module) -> str | None:
+    """The name of the first weight or buffer that holds NaN or infinity."""
+    return next((name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()), None)
+
+
 class StopOnNonFinite(TrainerCallback):
     """Raises FloatingPointError as soon as a logged loss or gradient norm is NaN or infinite."""
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
         for name in ("loss", "grad_norm"):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
+                spoilt = first_not_finite(model)
                 raise FloatingPointError(
-                    f"{name} is {value} at step {state.global_step}: training stops here; the checkpoints in "
-                    f"{args.output_dir} are from before. Lower learning_rate or max_grad_norm."
+                    f"{name} is {value} at step {state.global_step}"
+                    + (f", and so is {spoilt}" if spoilt else ", with finite weights")
+                    + f": training stops here; the checkpoints in {args.output_dir} are from before. Lower "
+                    "learning_rate or max_grad_norm."
                 )
-
-
-def replace_files(source: Path, target: Path):
-    """Moves all files below `source` into `target`, each in one piece; removes old weights that none replaces."""
-    written = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
-    for path in written:
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source / path, target / path)
-    if any(WEIGHTS.fullmatch(path.name) for path in written):
-        for path in list(target.iterdir()):
-            if WEIGHTS.fullmatch(path.name) and path.relative_to(target) not in written:
-                path.unlink()
 
 
 def scored_labels(model, inputs: dict) -> dict[str, torch.Tensor]:
@@ -88,6 +105,18 @@ def scored_labels(model, inputs: dict) -> dict[str, torch.Tensor]:
     if model.loss_type == "ForCausalLM":
         labels, _ = next_labels(labels, mask, inputs.get("cu_seq_lens_q"))
     return {"num_items_in_batch": labels}
+
+
+def stopped_early(state: TrainerState, callbacks: list[TrainerCallback]) -> bool:
+    """Whether the EarlyStoppingCallback among `callbacks` ended the run at the checkpoint with this state."""
+    stored: Any = state.stateful_callbacks or {}
+    counted = stored.get(EarlyStoppingCallback.__name__, {})
+    counter = ([*counted] if isinstance(counted, list) else [counted])[0].get("attributes", {})
+    waited = counter.get("early_stopping_patience_counter", 0)
+    return any(
+        isinstance(callback, EarlyStoppingCallback) and waited >= callback.early_stopping_patience
+        for callback in callbacks
+    )
 
 
 def number_scored(model, inputs: dict) -> torch.Tensor:
@@ -183,6 +212,8 @@ class LineageTrainer(Trainer):
         self.evaluated: list[torch.Tensor] = []
         self.evaluated_batches, self.evaluated_rows = 0, None
         self.facts: RunFacts | None = None
+        # of the run that trains, for its checkpoints
+        self.settings: dict[str, Any] | None = None
         self.average = None
         if self.args.average_after is not None:
             self.average = NonMonotonicAverage(self.model, self.args.average_after)
@@ -250,17 +281,28 @@ class LineageTrainer(Trainer):
         if self.average is not None and checkpoint is not None:
             self.average.load(checkpoint)
 
-    def run_identity(self) -> dict:
-        """The settings that must not change when a run is continued."""
-        return {
-            "seed": self.args.seed,
+    def run_settings(self) -> dict[str, Any]:
+        """What decides the result, by name; it must not change when a run is continued (`check_same_run`)."""
+        settings = settings_of_arguments(self.args) | settings_of_config(self.model.config)
+        settings |= settings_of_data(self.train_dataset) | settings_of_data(self.data_collator, "collator")
+        settings |= {
+            "trainer": type(self).__name__,
             "processes": self.args.world_size,
-            "per_device_train_batch_size": self.args.per_device_train_batch_size,
-            "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
             "training_examples": len(self.train_dataset) if isinstance(self.train_dataset, Sized) else None,
-            "average_after": self.args.average_after,
+            "tokenizer": None if self.processing_class is None else digest_of(self.processing_class),
             "transfer": None if self.transfer is None else self.transfer.identity(),
         }
+        if not isinstance(self.train_dataset, Sized):
+            # the workers divide a stream among them
+            settings["dataloader_num_workers"] = self.args.dataloader_num_workers
+        if self.optimizer_cls_and_kwargs is not None:
+            optimizer, options = self.optimizer_cls_and_kwargs
+            settings |= {"optimizer": optimizer.__name__} | {f"optimizer.{k}": plain(v) for k, v in options.items()}
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState):
+                settings |= {f"{type(callback).__name__}.{k}": plain(v) for k, v in callback.state()["args"].items()}
+        # as a seal gives them back
+        return json.loads(json_text(settings))
 
     def updates_per_epoch(self) -> int:
         return updates_per_epoch(self.get_train_dataloader(), self.args.gradient_accumulation_steps)
@@ -268,22 +310,41 @@ class LineageTrainer(Trainer):
     def train(self, resume_from_checkpoint=None, **kwargs):
         """Trainer.train; True resumes from the newest whole checkpoint, and that of a finished run is left alone.
 
+        No other run may train in output_dir meanwhile.
+
         Raises:
-            ValueError: the checkpoint comes from a run with other settings, or there is none; the training set has no
-                full batch, or no label.
+            ValueError: the checkpoint is not whole or comes from a run with other settings (`ignore_changed` accepts
+                some), or there is none; another run is at work in output_dir; the training set has no full batch, or
+                no label.
             SystemExit: SIGTERM or SIGINT came (`StopOnSignal`).
         """
+        lock = hold(self.args.output_dir) if self.is_world_process_zero() else None
+        try:
+            return self.train_alone(resume_from_checkpoint, **kwargs)
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def train_alone(self, resume_from_checkpoint, **kwargs):
+        # before the training changes the model
+        self.settings = self.run_settings()
+        if isinstance(resume_from_checkpoint, str) and not Path(resume_from_checkpoint).is_dir():
+            # on the command line every value is a text
+            words = {"true": True, "false": None}
+            resume_from_checkpoint = words.get(resume_from_checkpoint.lower(), resume_from_checkpoint)
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
                 raise ValueError(f"resume_from_checkpoint is True, but {self.args.output_dir} has no whole checkpoint")
+        elif resume_from_checkpoint:
+            check_whole(resume_from_checkpoint)
         if isinstance(resume_from_checkpoint, str | Path):
-            check_same_run(resume_from_checkpoint, self.run_identity())
+            check_same_run(resume_from_checkpoint, self.settings, self.args.ignore_changed or ())
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
             last = self.args.max_steps
             if last <= 0:
                 last = math.ceil(self.args.num_train_epochs * self.updates_per_epoch())
-            if state.global_step >= last:
+            if state.global_step >= last or stopped_early(state, self.callback_handler.callbacks):
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
                 self.finish_again(resume_from_checkpoint)
@@ -291,7 +352,43 @@ class LineageTrainer(Trainer):
         if isinstance(self.train_dataset, Sized):
             self.check_data()
         with self.stop_on_signal.listening():
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def _load_callback_state(self):
+        if self.args.restore_callback_states_from_checkpoint:
+            super()._load_callback_state()
+            return
+        # what callbacks count, such as evaluations without gain, is part of the run; their settings are the command's
+        callbacks: Any = self.state.stateful_callbacks or {}
+        stored = {name: [*data] if isinstance(data, list) else [data] for name, data in callbacks.items()}
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState) and stored.get(type(callback).__name__):
+                for name, value in stored[type(callback).__name__].pop(0).get("attributes", {}).items():
+                    setattr(callback, name, value)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """As in Trainer, but rates and the like that `ignore_changed` accepts are those of this run."""
+        hyperparameters = {
+            "learning_rate": ("lr", "initial_lr"),
+            "weight_decay": ("weight_decay",),
+            **dict.fromkeys(("adam_beta1", "adam_beta2"), ("betas",)),
+            "adam_epsilon": ("eps",),
+        }
+        new = [dict(group) for group in self.optimizer.param_groups]
+        rates = getattr(self.lr_scheduler, "base_lrs", None)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        accepted = set(self.args.ignore_changed or ())
+        for group, group_before in zip(self.optimizer.param_groups, new, strict=True):
+            for name in accepted & hyperparameters.keys():
+                group |= {key: group_before[key] for key in hyperparameters[name] if key in group_before}
+        if "learning_rate" in accepted and isinstance(self.lr_scheduler, LambdaLR):
+            self.lr_scheduler.base_lrs = rates
+            factors = [factor(self.lr_scheduler.last_epoch) for factor in self.lr_scheduler.lr_lambdas]
+            self.lr_scheduler._last_lr = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
+            for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler._last_lr, strict=True):
+                group["lr"] = rate
 
     def finish_again(self, checkpoint: str | Path):
         """Gives the model of a finished run, loaded from its last `checkpoint`, the run's final weights."""
@@ -465,12 +562,11 @@ class LineageTrainer(Trainer):
         Raises:
             FloatingPointError: one is NaN or infinite; the message names the step and the first such tensor.
         """
-        for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():
-                raise FloatingPointError(
-                    f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
-                    "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
-                )
+        if name := first_not_finite(self.model):
+            raise FloatingPointError(
+                f"{name} is not finite at step {self.state.global_step}: training stops here and nothing is "
+                "saved; the checkpoints from before are whole. Lower learning_rate or max_grad_norm."
+            )
 
     def save_model(self, output_dir=None, _internal_call=False):
         """Trainer.save_model, of finite weights only."""
@@ -478,35 +574,75 @@ class LineageTrainer(Trainer):
         super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir=None, state_dict=None):
-        """As in Trainer, but replaces the files of an earlier save only after all new ones are written."""
+        """As in Trainer, but replaces the files of an earlier save only after all new ones are written; no pickle."""
         if not self.args.should_save:
             super()._save(output_dir, state_dict)
             return
-        output_dir = Path(output_dir or self.args.output_dir)
-        temporary = output_dir / ".saving"
-        # left by a killed run
-        shutil.rmtree(temporary, ignore_errors=True)
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
         try:
-            super()._save(str(temporary), state_dict)
-            replace_files(temporary, output_dir)
+            with replaced_together(output_dir or self.args.output_dir) as temporary:
+                super()._save(str(temporary), state_dict)
+                # a pickle; README.md and the seals of checkpoints have what it says
+                (temporary / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         finally:
             self.model.config.use_cache = in_training
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _save_checkpoint(self, model, trial):
         self.check_weights()
+        run_dir = self._get_output_dir(trial=trial)
         # remove older checkpoints only after the new one is sealed
         limit, self.args.save_total_limit = self.args.save_total_limit, None
-        super()._save_checkpoint(model, trial)
-        self.args.save_total_limit = limit
+        try:
+            with naming_the_disk(run_dir):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            run_dir = self._get_output_dir(trial=trial)
-            seal(Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}", self.run_identity())
+            checkpoint = Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            seal(checkpoint, self.settings or self.run_settings())
             rotate_checkpoints(
                 output_dir=run_dir,
                 save_total_limit=limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        """As in Trainer, but the files of output_dir are replaced together, and no pickle of the arguments is sent."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            # only the checkpoint has the whole weights
+            super()._push_from_checkpoint(checkpoint_folder)
+            return
+        is_busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        is_due = self.args.hub_strategy != HubStrategy.END and (self.args.hub_always_push or not is_busy)
+        if not self.is_world_process_zero() or not is_due:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        self._save(self.args.output_dir)
+        message = f"Training in progress, step {self.state.global_step}"
+        options = {"token": self.args.hub_token, "revision": self.args.hub_revision, "run_as_future": True}
+        jobs = [
+            hf_api().upload_folder(
+                repo_id=self.hub_model_id,
+                folder_path=self.args.output_dir,
+                commit_message=message,
+                ignore_patterns=["_*", f"{PREFIX_CHECKPOINT_DIR}-*"],
+                **options,
+            )
+        ]
+        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            is_last = self.args.hub_strategy == HubStrategy.CHECKPOINT
+            jobs.append(
+                hf_api().upload_folder(
+                    repo_id=self.hub_model_id,
+                    folder_path=checkpoint_folder,
+                    path_in_repo="last-checkpoint" if is_last else Path(checkpoint_folder).name,
+                    commit_message=f"{message}, checkpoint",
+                    **options,
+                )
+            )
+        if is_busy:
+            self.push_in_progress.jobs.extend(jobs)
+        else:
+            self.push_in_progress = PushInProgress(jobs)

@@ -23,6 +23,10 @@ class LineageTrainingArguments(TrainingArguments):
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Start anew in a folder that holds a run; its checkpoints are removed."}
     )
+    ignore_changed: list[str] | None = field(
+        default=None,
+        metadata={"help": "Settings, by name, that may differ from those of the checkpoint that this run continues."},
+    )
     model_language: str | None = field(
         default=None, metadata={"help": "Language of the text, such as de, for the model card."}
     )

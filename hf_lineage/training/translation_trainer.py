@@ -135,9 +135,6 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
         if args.average_checkpoints:
             self.add_callback(AverageCheckpoints(args.average_checkpoints))
 
-    def run_identity(self) -> dict:
-        return super().run_identity() | {"tokens_per_update": self.args.tokens_per_update}
-
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
         self._signature_columns = list({*self._signature_columns, "pair", "cu_seq_lens_q", "cu_seq_lens_k"})

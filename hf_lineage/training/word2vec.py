@@ -10,6 +10,7 @@ from transformers import TrainerCallback, default_data_collator
 from hf_lineage.data.randomness import EpochCallback
 from hf_lineage.data.windows import WordWindows
 from hf_lineage.models import Word2VecForPreTraining
+from hf_lineage.training.run_settings import plain, settings_of_data
 from hf_lineage.training.trainer import LineageTrainer
 from hf_lineage.training.word2vec_fast import FastPath, update
 
@@ -18,10 +19,10 @@ class BlockNumbers(Dataset):
     """Gives the DataLoader only positions in `blocks`: the thread that trains on a block also makes it."""
 
     def __init__(self, blocks: WordWindows):
-        self.blocks = blocks
+        self._blocks = blocks
 
     def __len__(self) -> int:
-        return len(self.blocks)
+        return len(self._blocks)
 
     def __getitem__(self, position: int) -> dict[str, int]:
         return {"position": position}
@@ -112,6 +113,14 @@ class Word2VecTrainer(LineageTrainer):
         self.add_callback(EpochCallback(train_dataset))
         self.epoch_loss = EpochLoss(self)
         self.add_callback(self.epoch_loss)
+
+    def run_settings(self) -> dict:
+        settings = super().run_settings() | settings_of_data(self.blocks) | settings_of_data(self.path, "path")
+        if self.args.world_size > 1:
+            # the processes' matrices are averaged at each save too
+            settings |= {"average_steps": self.average_steps}
+            settings |= {name: plain(getattr(self.args, name)) for name in ("save_strategy", "save_steps")}
+        return settings
 
     def create_optimizer(self, *args, **kwargs):
         """Creates an optimizer that only carries the learning rate: no parameter has a gradient."""

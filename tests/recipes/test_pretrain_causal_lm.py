@@ -133,6 +133,7 @@ def test_ten_kills(corpus, tmp_path, station, workers):
 
 
 @pytest.mark.recipe
+@pytest.mark.reliability("A3")
 @pytest.mark.parametrize(
     "station",
     [*(pytest.param(name, marks=pytest.mark.slow) for name in ("nnlm", "lstm with DropConnect")), "lstm", "gpt"],

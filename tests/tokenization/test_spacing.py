@@ -67,6 +67,7 @@ def test_byte_pairs_merge_the_most_frequent_pair():
     assert tokens[257:] == [*"abcxy▁", "ab", "▁ab", "▁abc", "xy", "▁xy"]
 
 
+@pytest.mark.reliability("A16")
 def test_byte_pairs_have_the_same_bytes_on_every_run():
     script = (
         "import sys; from hf_lineage.tokenization import train_byte_pairs\n"

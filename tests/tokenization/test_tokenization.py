@@ -64,6 +64,7 @@ def stock_vocabulary(texts, vocab_size):
     return tokenizer.get_vocab()
 
 
+@pytest.mark.reliability("A16")
 def test_twenty_trainings_give_the_same_bytes():
     digests = []
     for threads, hash_seed in ((1, 0), (2, 1), (4, 2), (2, 3)):

@@ -23,6 +23,7 @@ def test_the_newest_is_taken_by_number(two_checkpoints):
     assert last_complete_checkpoint(two_checkpoints / "nowhere") is None
 
 
+@pytest.mark.reliability("A8")
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -42,6 +43,7 @@ def test_a_damaged_one_is_skipped_with_a_warning(two_checkpoints, damage, reason
     assert reason in caplog.text
 
 
+@pytest.mark.reliability("A11")
 def test_another_run_is_refused_by_name(two_checkpoints):
     check_same_run(two_checkpoints / "checkpoint-10", {"seed": 1, "new": 2})
     with pytest.raises(ValueError, match="checkpoint-10 .*seed=1.* 2"):

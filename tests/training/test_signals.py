@@ -70,6 +70,7 @@ def handlers():
     assert after == before
 
 
+@pytest.mark.reliability("A13")
 @pytest.mark.parametrize("trainer_class", [LineageTrainer, TruncatedBPTTTrainer])
 @pytest.mark.parametrize(
     ("send", "settings"),
@@ -153,6 +154,7 @@ def start(tmp_path, launcher, processes, workers):
 
 
 @pytest.mark.slow
+@pytest.mark.reliability("A13")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_exit_status_of_a_script(tmp_path, number, status, workers):

@@ -242,6 +242,7 @@ class Poison(TrainerCallback):
                 model.lm_head.weight[0, 0] = math.nan
 
 
+@pytest.mark.reliability("A9")
 @pytest.mark.parametrize(
     ("logging_steps", "message"), [(1, "loss is nan at step 4"), (100, "is not finite at step 4")]
 )
@@ -300,6 +301,7 @@ def examples(*labelled):
     return [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
 
 
+@pytest.mark.reliability("A10")
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_batch_without_labels_has_no_loss_and_no_gradient(tmp_path, caplog, accumulation):
     # two updates: the first without a label
@@ -354,6 +356,7 @@ def test_evaluation_sees_the_last_examples_too(tmp_path):
     assert len(trainer.get_train_dataloader()) == 1
 
 
+@pytest.mark.reliability("A10")
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -385,6 +388,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.reliability("A6", "A7")
 def test_full_disk_leaves_the_saved_model_as_it_was(tmp_path, tiny_tokenizer):
     trainer = LineageTrainer(lstm(), arguments(tmp_path / "run"), processing_class=tiny_tokenizer)
     trainer.save_model(str(tmp_path / "model"))
@@ -432,6 +436,7 @@ def test_shuffled_streams_are_refused(tmp_path):
         train(tmp_path, lstm(), train_sampling_strategy="random")
 
 
+@pytest.mark.reliability("A4")
 def test_resuming_takes_the_newest_whole_checkpoint(tmp_path):
     expected = train(tmp_path, lstm(), save_strategy="steps", save_steps=3).model.state_dict()
     # the run was killed while it saved its last checkpoint, after step 8
@@ -533,6 +538,7 @@ def test_variable_blocks_resumed_or_accumulated_are_the_same_run(tmp_path):
         assert_close(dict(other.model.named_parameters()), dict(whole.model.named_parameters()), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.reliability("A9")
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer = train(tmp_path, lstm())
     with torch.no_grad():
@@ -542,6 +548,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.reliability("A12")
 def test_a_finished_runs_command_changes_no_file(tmp_path, tiny_tokenizer):
     def run():
         data = ParallelStreams(stream(), 4, BLOCK)

@@ -176,6 +176,7 @@ def test_gradual_unfreezing_adds_a_layer_per_epoch_in_a_resumed_run_too(tmp_path
         arguments = LineageTrainingArguments(
             tmp_path,
             max_steps=steps,
+            ignore_changed=["max_steps"],
             per_device_train_batch_size=8,
             learning_rate=0.1,
             lr_scheduler_type="constant",

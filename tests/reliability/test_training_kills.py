@@ -1,0 +1,261 @@
+"""Runs of every recipe, killed at a random moment and started again, end with the weights of an unbroken run."""
+
+import json
+import math
+import os
+import random
+import runpy
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from safetensors.torch import load_file
+
+from hf_lineage.training import LineageTrainer, Word2VecTrainer
+from hf_lineage.training.run_lock import LOCK
+from tests.recipes.test_a_failed_evaluation import ELMO, folder  # noqa: F401 - a fixture
+from tests.training.test_trainers import contents
+
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS, SAVES = 9, 2
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "dropout": 0.2}
+ATTENTION = {"num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32}
+TRAINING = {
+    "max_steps": STEPS,
+    "save_steps": SAVES,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "per_device_train_batch_size": 2,
+}
+TEXT = TRAINING | {"corpus": "texts", "vocab_size": 200, "block_size": 8}
+TUNING = TRAINING | {"model_name_or_path": "bert", "eval_strategy": "no"}
+TRANSLATION = {name: value for name, value in TRAINING.items() if name != "per_device_train_batch_size"} | {
+    "corpus": "pairs",
+    "model_type": "lineage_seq2seq",
+    "tokenizer_kind": "word_level",
+    "min_frequency": 1,
+    "config_overrides": json.dumps({"embedding_size": 8, "hidden_size": 8, "dropout": 0.2}),
+    "tokens_per_update": 256,
+    "eval_strategy": "no",
+}
+# what runs -> recipe and settings
+RUNS = {
+    "LSTM": ("pretrain_causal_lm", TEXT | {"model_type": "lineage_lstm", "config_overrides": json.dumps(SMALL)}),
+    "NNLM": (
+        "pretrain_causal_lm",
+        TEXT | {"model_type": "lineage_nnlm", "config_overrides": json.dumps({"hidden_size": 8, "embedding_size": 4})},
+    ),
+    "GPT, packed": (
+        "pretrain_causal_lm",
+        TEXT
+        | {"model_type": "lineage_gpt", "document_packing": True, "block_size": 32}
+        | {"config_overrides": json.dumps(SMALL | ATTENTION)},
+    ),
+    "GPT, streamed": (
+        "pretrain_causal_lm",
+        TEXT | {"model_type": "lineage_gpt", "streaming": True, "config_overrides": json.dumps(SMALL | ATTENTION)},
+    ),
+    "BERT": (
+        "pretrain_bert",
+        TEXT
+        | {"corpus": "documents", "model_type": "lineage_bert", "block_size": 24, "sample_by": "paragraph"}
+        | {"duplicates": 1, "dynamic_masking": True}
+        | {"config_overrides": json.dumps({**ATTENTION, "hidden_size": 16, "num_hidden_layers": 1})},
+    ),
+    "ELMo": (
+        "pretrain_bilm",
+        TEXT
+        | {"model_type": "lineage_elmo", "block_size": 5, "num_negatives": 20, "restart_share": 0.3}
+        | {"config_overrides": json.dumps(ELMO | {"dropout": 0.2, "output_layer": "sampled"})},
+    ),
+    "word2vec": (
+        "pretrain_word2vec",
+        TRAINING
+        | {"corpus": "texts", "model_type": "lineage_word2vec", "config_overrides": '{"hidden_size": 8}'}
+        | {"min_count": 1, "words_per_step": 40, "backend": "torch"},
+    ),
+    "Seq2Seq": ("pretrain_translation", TRANSLATION),
+    "Seq2Seq, scheduled sampling": (
+        "pretrain_translation",
+        TRANSLATION | {"scheduled_sampling": "linear", "sampling_c": 0.15, "sampling_least": 0.2},
+    ),
+    "classification": ("finetune_classification", TUNING | {"dataset": "labels"}),
+    "tagging": ("finetune_tagging", TUNING | {"dataset": "tags", "label_field": "upos"}),
+    "question answering": ("finetune_question_answering", TUNING | {"dataset": "questions", "max_length": 30}),
+    "multiple choice": ("finetune_multiple_choice", TUNING | {"dataset": "choices"}),
+    "labels on ELMo": (
+        "train_on_elmo",
+        TRAINING
+        | {"dataset": "labels", "model_name_or_path": "elmo", "eval_strategy": "no"}
+        | {"config_overrides": json.dumps({"task_size": 4, "word_vector_size": 3})},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(folder):  # noqa: F811
+    """The other test's data, with questions and choices."""
+    for kind in ("questions", "choices"):
+        (folder / kind).mkdir()
+    for split in ("train", "validation", "test"):
+        texts = (folder / "texts" / f"{split}.txt").read_text().splitlines()[:24]
+        rows = {
+            "questions": [
+                {
+                    "question": "Who?",
+                    "context": text,
+                    "answers": {"text": [text.split()[1]], "answer_start": [text.index(text.split()[1])]},
+                }
+                for text in texts
+            ],
+            "choices": [
+                {"premise": text, "question": "cause", "choice1": text[::-1], "choice2": text, "label": 1}
+                for text in texts
+            ],
+        }
+        for kind, of_kind in rows.items():
+            (folder / kind / f"{split}.jsonl").write_text("\n".join(map(json.dumps, of_kind)))
+    return folder
+
+
+def start(inputs, name, output_dir, processes, workers, kill_at=None, delay=0.0):
+    """Runs the recipe up to its save_model in forked processes; in the last one SIGKILL comes after an update.
+
+    This is much faster than a new python, which would import torch. Returns the exit statuses.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(processes):
+        child = os.fork()
+        if child == 0:
+            run_in_child(inputs, name, output_dir, rank, processes, workers, port, kill_at, delay)
+        children.append(child)
+    statuses, first_end = {}, None
+    while len(statuses) < processes:
+        for child in set(children) - statuses.keys():
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                statuses[child] = os.waitstatus_to_exitcode(status)
+                first_end = first_end or time.monotonic()
+        if first_end is not None and time.monotonic() > first_end + 60:
+            # a launcher would end them too
+            for child in set(children) - statuses.keys():
+                os.kill(child, signal.SIGTERM)
+            first_end = math.inf
+        time.sleep(0.01)
+    return [statuses[child] for child in children]
+
+
+def run_in_child(inputs, name, output_dir, rank, processes, workers, port, kill_at, delay):
+    status = 1
+    log = os.open(Path(f"{output_dir}-{rank}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(log, number)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+    try:
+        AcceleratorState._reset_state(True)
+        PartialState._reset_state()
+        GradientState._reset_state()
+        if processes > 1:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+        recipe, settings = RUNS[name]
+        settings = settings | {"output_dir": output_dir, "dataloader_num_workers": workers}
+        paths = {path.name for path in inputs.iterdir()}
+        sys.argv = [f"{recipe}.py"]
+        sys.argv += [f"--{key}={inputs / value if value in paths else value}" for key, value in settings.items()]
+        if kill_at is not None and rank == processes - 1:
+            kill_after(kill_at, delay)
+        script, save_model = runpy.run_path(str(ROOT / "recipes" / f"{recipe}.py")), LineageTrainer.save_model
+
+        def save_and_end(self, output_dir=None, _internal_call=False):
+            save_model(self, output_dir, _internal_call)
+            if not _internal_call:
+                self.accelerator.wait_for_everyone()
+                os._exit(0)
+
+        LineageTrainer.save_model = save_and_end
+        script["main"]()
+        status = 2
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def kill_after(updates: int, delay: float):
+    """SIGKILL, `delay` seconds after some updates: now and then in the middle of a save."""
+    done = 0
+    for trainer in (LineageTrainer, Word2VecTrainer):
+        if "training_step" in vars(trainer) or trainer is LineageTrainer:
+            step = trainer.training_step
+
+            def counted(self, *args, step=step, **kwargs):
+                nonlocal done
+                done += 1
+                if done == updates:
+                    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+                return step(self, *args, **kwargs)
+
+            trainer.training_step = counted
+
+
+def check(inputs, tmp_path, name, processes, workers, kills, seed=0):
+    draw = random.Random(f"{name} {processes} {workers} {seed}")
+    logs = tmp_path / f"whole-{processes - 1}.log"
+    assert start(inputs, name, tmp_path / "whole", processes, workers) == [0] * processes, logs.read_text()[-4_000:]
+    killed = 0
+    while killed < kills:
+        # at the fastest, the run is a few updates further each time
+        statuses = start(
+            inputs, name, tmp_path / "killed", processes, workers, draw.randint(1, SAVES + 2), draw.random() * 0.05
+        )
+        assert statuses[-1] in (0, -signal.SIGKILL), (tmp_path / f"killed-{processes - 1}.log").read_text()[-4_000:]
+        if statuses[-1] == 0:
+            break
+        # no process goes on alone
+        assert 0 not in statuses
+        killed += 1
+    assert killed
+    assert start(inputs, name, tmp_path / "killed", processes, workers) == [0] * processes, (
+        tmp_path / f"killed-{processes - 1}.log"
+    ).read_text()[-4_000:]
+    # these processes end without removing their lock
+    before = contents(tmp_path / "killed") | {LOCK: b""}
+    assert start(inputs, name, tmp_path / "killed", processes, workers) == [0] * processes
+    assert contents(tmp_path / "killed") | {LOCK: b""} == before, "the command of a finished run changed a file"
+    whole, resumed = (load_file(tmp_path / each / "model.safetensors") for each in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+
+
+@pytest.mark.recipe
+@pytest.mark.reliability("A1", "A2", "A4", "A12", "A15")
+@pytest.mark.parametrize(
+    ("name", "processes", "workers"), [("LSTM", 2, 0), ("word2vec", 1, 0), ("classification", 1, 2)]
+)
+def test_a_killed_recipe_ends_as_an_unbroken_one(inputs, tmp_path, name, processes, workers):
+    check(inputs, tmp_path, name, processes, workers, kills=1)
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+@pytest.mark.reliability("A1", "A2", "A4", "A12", "A15")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", RUNS)
+def test_every_killed_recipe_ends_as_an_unbroken_one(inputs, tmp_path, name, processes, workers):
+    check(inputs, tmp_path, name, processes, workers, kills=1, seed=1)
