@@ -6,7 +6,6 @@ input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, 
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -33,6 +32,7 @@ from .inputs import IGNORED, check_ids
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
@@ -165,7 +165,7 @@ class BERTHeads(nn.Module):
             self.seq_relationship = nn.Linear(config.hidden_size, 2)
 
 
-class BERTPreTrainedModel(PreTrainedModel):
+class BERTPreTrainedModel(LineagePreTrainedModel):
     """What every BERT head shares: configuration, prefix, initial weights and the names in its files."""
 
     config_class = BERTConfig
@@ -175,6 +175,7 @@ class BERTPreTrainedModel(PreTrainedModel):
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
     _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]
+    optional_parts = ("pooler.",)
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -34,6 +33,7 @@ from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bia
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import Padding, RecurrentLayer, reversed_time, to_front, to_places
 from .recurrent_state import keep_states, open_cache, states_of
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 
 
@@ -62,7 +62,7 @@ class ELMoForPreTrainingOutput(CausalLMOutputWithPast):
     backward_loss: Tensor | None = None
 
 
-class ELMoPreTrainedModel(PreTrainedModel):
+class ELMoPreTrainedModel(LineagePreTrainedModel):
     """What every head shares: initial weights as in the authors' code, mostly TensorFlow's defaults."""
 
     config: ELMoConfig

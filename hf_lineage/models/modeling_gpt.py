@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, embedding, linear
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
@@ -33,6 +33,7 @@ from .inputs import IGNORED, embed_inputs
 from .loss_terms import check_terms
 from .losses import mean_of, next_token_loss, shifts_labels
 from .reading import read_texts
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
@@ -40,7 +41,7 @@ from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 logger = logging.get_logger(__name__)
 
 
-class GPTPreTrainedModel(PreTrainedModel):
+class GPTPreTrainedModel(LineagePreTrainedModel):
     """What every GPT head shares: configuration, prefix and recordable outputs."""
 
     config_class = GPTConfig

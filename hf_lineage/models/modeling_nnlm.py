@@ -8,7 +8,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
@@ -20,9 +20,10 @@ from .loss_terms import check_labels
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
 from .recurrent_state import keep_states, read_texts, states_of
+from .saved_models import LineagePreTrainedModel
 
 
-class NNLMPreTrainedModel(PreTrainedModel):
+class NNLMPreTrainedModel(LineagePreTrainedModel):
     """What both heads share: word vectors and weights start uniform in ±initializer_range (section 4.2)."""
 
     config_class = NNLMConfig

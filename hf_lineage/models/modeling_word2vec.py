@@ -11,7 +11,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, pad
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -28,6 +27,7 @@ from .configuration_word2vec import Word2VecConfig
 from .inputs import embed_inputs, is_exported
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 
 
@@ -101,7 +101,7 @@ class Word2VecForPreTrainingOutput(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
 
 
-class Word2VecPreTrainedModel(PreTrainedModel):
+class Word2VecPreTrainedModel(LineagePreTrainedModel):
     """What every head shares: vectors start uniform in ± initializer_range / D, context vectors at zero."""
 
     config: Word2VecConfig
