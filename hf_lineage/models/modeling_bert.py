@@ -28,7 +28,7 @@ from .classification import classification_loss, refuse_smoothing, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
 from .fast_dropout import Dropout
-from .inputs import IGNORED, check_ids
+from .inputs import IGNORED, check_classes, check_ids
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
@@ -82,7 +82,7 @@ class BERTEmbeddings(nn.Module):
             token_type_ids = torch.zeros_like(position_ids)
         try:
             segments = self.token_type_embeddings(token_type_ids)
-        except IndexError:
+        except (IndexError, RuntimeError):
             check_ids("token_type_ids", token_type_ids, self.type_vocab_size, "type_vocab_size")
             raise
         vectors = words + segments + self.position_embeddings(position_ids)
@@ -301,10 +301,11 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         """[B, T, D] -> logits, and with labels [B, T] the sum of the losses divided by `num_items`, or their mean."""
         if labels is None:
             return self.cls.predictions(hidden_states), None
+        check_classes("labels", labels, hidden_states.shape[:-1].numel())
         check_ids("labels", labels, self.config.vocab_size, "vocab_size", IGNORED)
         if self.training or packed:
             scored = labels != IGNORED
-            logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored]  # [scored, V]
+            logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored].long()  # [scored, V]
             total = summed_cross_entropy(logits.float(), labels, smoothing)
             return logits, mean_of(total, scored.sum(), num_items)
         logits = self.cls.predictions(hidden_states)

@@ -26,7 +26,7 @@ from .classification import answer_labels, classification_loss, refuse_smoothing
 from .configuration_elmo import ELMoConfig
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
-from .inputs import IGNORED, check_mask, embed_inputs, is_recorded, recomputes
+from .inputs import IGNORED, check_classes, check_mask, embed_inputs, is_recorded, recomputes
 from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
@@ -424,6 +424,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         """The labels after and before each token [B, T]; −100 next to padding and at the ends."""
         if labels is None:
             return None, None
+        check_classes("labels", labels)
         nothing = labels.new_full(labels[:, :1].shape, IGNORED)
         after = torch.cat([labels[:, 1:], nothing[:, : labels.shape[1]]], dim=1)
         before = torch.cat([nothing[:, : labels.shape[1]], labels[:, :-1]], dim=1)
