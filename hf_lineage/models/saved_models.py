@@ -65,7 +65,7 @@ class LineagePreTrainedModel(PreTrainedModel):
             if verify and place is not None and os.path.isdir(place):
                 check_indexes(Path(place, options.get("subfolder") or ""))
             return super().from_pretrained(place, *arguments, **options)
-        except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             # of which file the error does not say
             for file in files_beside(place, options):
                 with naming(file):
@@ -147,11 +147,11 @@ def naming(file: Path):
     """Gives errors about the content of `file` its name.
 
     Raises:
-        OSError: instead of SafetensorError, UnicodeDecodeError and the errors of json.
+        OSError: instead of SafetensorError, those of json, and those of another structure.
     """
     try:
         yield
-    except (SafetensorError, ValueError, RecursionError) as error:
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise OSError(f"{file} is damaged ({error}); fetch it again") from error
 
 

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import save_file
+from pyarrow import parquet
+from safetensors.torch import load_file, save_file
 
 from hf_lineage import (
     BERTConfig,
@@ -55,6 +57,7 @@ from hf_lineage.converters import (
 from hf_lineage.data import read_documents
 from hf_lineage.data.choice_questions import read_choice_questions
 from hf_lineage.data.labelled_files import read_labelled_file
+from hf_lineage.data.parallel_corpus import load_parallel_corpus
 from hf_lineage.data.questions import read_questions
 from hf_lineage.word_vectors import WordVectors, load_analogies, load_similarities
 
@@ -197,6 +200,10 @@ def columns(name):
         return [rows.texts(column) for column in rows.column_names]
 
     return read
+
+
+def translations(folder):
+    return list(load_parallel_corpus(str(folder / "bad.parquet")))
 
 
 JSONL = '{"text": "one", "label": 1}\n{"text": "two", "label": 0}\n'
@@ -349,7 +356,80 @@ def test_sound_files_are_read(name, sound):
 @pytest.mark.reliability("B7", "B15", "B16")
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_read_or_named(name, sound, tmp_path):
-    search(name, sound(name), 15, 0, tmp_path)
+    search(name, sound(name), 5, 0, tmp_path)
+
+
+@pytest.mark.reliability("C3")
+@pytest.mark.parametrize("read", [documents("bad.parquet"), columns("bad.parquet"), translations])
+def test_bytes_in_parquet_that_are_no_text_name_the_file(read, tmp_path):
+    data = pa.py_buffer(b"one\xfftwo")
+    offsets = pa.py_buffer(np.array([0, 3, 7], np.int32).tobytes())
+    texts = pa.Array.from_buffers(pa.string(), 2, [None, offsets, data])
+    parquet.write_table(pa.table({"text": texts, "zh": texts, "en": texts}), tmp_path / "bad.parquet")
+    with pytest.raises(ValueError, match=r"bad\.parquet"):
+        read(tmp_path)
+
+
+# what searches have found
+FOUND = {
+    "the header of an array is no Python": ("gpt shards", "params_0.npy", lambda data: data.replace(b"{", b"{(", 1)),
+    "an article is a number": ("questions", "q.json", lambda data: b'{"data": [3]}'),
+    "an answer is a text": (
+        "questions",
+        "q.json",
+        lambda data: b'{"data": [{"paragraphs": [{"context": "a", "qas": [{"question": "b", "answers": ["a"]}]}]}]}',
+    ),
+    "the options are a list": ("elmo", "options.json", lambda data: b"[[]]"),
+    "the options are deep": ("elmo", "options.json", lambda data: b"[" * 100_000),
+    "a configuration of Marian is a number": ("marian", "config.json", lambda data: b"3"),
+    "a configuration of Marian has a text as size": (
+        "marian",
+        "config.json",
+        lambda data: data.replace(b'"d_model": 8', b'"d_model": "8"'),
+    ),
+    "a configuration of GPT has no size": (
+        "gpt folder",
+        "config.json",
+        lambda data: data.replace(b'"n_embd": 8,', b""),
+    ),
+    "a configuration of BERT": ("marian", "config.json", lambda data: data.replace(b'"marian"', b'"bert"')),
+}
+
+
+@pytest.mark.reliability("B7", "B16")
+@pytest.mark.parametrize("case", FOUND)
+def test_what_searches_have_found(case, sound, tmp_path):
+    name, file, change = FOUND[case]
+    shutil.copytree(sound(name), tmp_path / "copy")
+    path = tmp_path / "copy" / file
+    before = path.read_bytes()
+    path.write_bytes(change(before))
+    assert path.read_bytes() != before
+    with pytest.raises((ValueError, OSError), match=f"{re.escape(file)}|copy"):
+        READERS[name].read(tmp_path / "copy")
+
+
+@pytest.mark.reliability("B6")
+@pytest.mark.parametrize("name", ["gpt folder", "marian", "fairseq", "awd_lstm_lm", "opennmt", "joeynmt"])
+def test_nan_in_foreign_weights_is_named(name, sound, tmp_path):
+    shutil.copytree(sound(name), tmp_path / "copy")
+    path = tmp_path / "copy" / "model.safetensors"
+    tensors = load_file(path)
+    last = sorted(tensors)[-1]
+    tensors[last].flatten()[-1] = torch.nan
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"{re.escape(last.removeprefix('transformer.'))} holds NaN"):
+        READERS[name].read(tmp_path / "copy")
+
+
+@pytest.mark.reliability("B6")
+def test_nan_in_hdf5_is_named(sound, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    shutil.copytree(sound("elmo"), tmp_path / "copy")
+    with h5py.File(tmp_path / "copy" / "lm_weights.hdf5", "a") as file:
+        file["char_embed"][0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"lm_weights\.hdf5.*char_embed holds NaN"):
+        READERS["elmo"].read(tmp_path / "copy")
 
 
 @pytest.mark.slow

@@ -182,6 +182,7 @@ CUTS = {
     "longer": lambda data: data + bytes(8),
     "a header of an exabyte": lambda data: (1 << 60).to_bytes(8, "little") + data[8:],
     "no JSON": lambda data: data[:8] + b"[" + data[9:],
+    "a number for a tensor": lambda data: (9).to_bytes(8, "little") + b'{"x": 15}',
     "a page of the web": lambda data: b"<html>503 Service Unavailable</html>",
     "another shape": lambda data: data.replace(b'"shape":[', b'"shape":[9', 1),
     "deep JSON": lambda data: (20_000).to_bytes(8, "little") + b"[" * 20_000,
