@@ -2,9 +2,11 @@
 
     python -m hf_lineage list
     python -m hf_lineage train pretrain_causal_lm lstm_tiny --output_dir runs/lstm --corpus my_text.txt
+    python -m hf_lineage push runs/lstm me/my-lstm --dry_run
 
 `train RECIPE [CONFIG] [--key value …]` runs a recipe, as `python recipes/RECIPE.py` does in a checkout; CONFIG is a
-YAML file, or the name of a preset. `train RECIPE -h` lists its keys. `table` prints the README's table of stations.
+YAML file, or the name of a preset. `train RECIPE -h` lists its keys. `push FOLDER REPOSITORY [--private] [--dry_run]`
+checks a model's folder and its card, and sends it to the Hub; with `--dry_run` it says what would go. `table` prints the README's table of stations.
 """
 
 import re
@@ -68,6 +70,25 @@ def train(arguments: list[str]) -> int:
     return 0
 
 
+def push(arguments: list[str]) -> int:
+    """Sends a model's folder to the Hub; returns the exit status."""
+    options = {"--dry_run", "--private"} & set(arguments)
+    places = [argument for argument in arguments if argument not in options]
+    if len(places) != 2 or any(place.startswith("-") for place in places):
+        sys.stderr.write("hf_lineage: error: push needs FOLDER and REPOSITORY, and takes --dry_run and --private\n")
+        return 2
+    # imports more than the other commands need
+    from hf_lineage import publishing
+
+    try:
+        done = publishing.push(*places, dry_run="--dry_run" in options, private="--private" in options or None)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"hf_lineage: error: {error}\n")
+        return 2
+    sys.stdout.write(f"{done}\n")
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Returns the exit status."""
     match arguments:
@@ -77,13 +98,17 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(list_of_all() + "\n")
         case ["train", *rest]:
             return train(rest)
+        case ["push", *rest]:
+            return push(rest)
         case ["-h" | "--help"]:
             sys.stdout.write(__doc__ or "")
         case []:
             sys.stdout.write(__doc__ or "")
             return 2
         case _:
-            sys.stderr.write(f"hf_lineage: error: {arguments[0]!r} is none of train, list, table (-h says more)\n")
+            sys.stderr.write(
+                f"hf_lineage: error: {arguments[0]!r} is none of train, push, list, table (-h says more)\n"
+            )
             return 2
     return 0
 

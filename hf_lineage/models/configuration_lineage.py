@@ -1,5 +1,6 @@
 """What every station's configuration shares: the family's `auto_map`, and limits on sizes."""
 
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
@@ -65,7 +66,7 @@ class LineageConfig(PreTrainedConfig):
 
         Raises:
             OSError: it is no JSON object.
-            ValueError: it is the configuration of another type of model.
+            ValueError: it is the configuration of another type of model, or torch has no such dtype.
         """
         place, fields = pretrained_model_name_or_path, None
         try:
@@ -79,6 +80,10 @@ class LineageConfig(PreTrainedConfig):
         if cls.model_type and found not in (cls.model_type, *cls.foreign_types):
             types = " or ".join(repr(each) for each in (cls.model_type, *cls.foreign_types))
             raise ValueError(f"{place} holds a model of type {found!r}, not {types}: open it with AutoModel")
+        for name in ("dtype", "torch_dtype"):
+            dtype = fields.get(name)
+            if dtype is not None and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
+                raise ValueError(f"config.json of {place} has {name} {dtype!r}; it must be a dtype of torch")
         return fields, kwargs
 
     _attn_implementation = PreTrainedConfig._attn_implementation.getter(attention_in_use)

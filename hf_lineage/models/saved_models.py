@@ -14,6 +14,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -44,6 +45,8 @@ class LineagePreTrainedModel(PreTrainedModel):
 
     # the beginnings of tensors of the body that some heads do not have
     optional_parts = ()
+    # (model, name, the text that is there) -> the text of README.md; set by the package, code on the Hub does without
+    card_writer: Callable | None = None
 
     def __init__(self, config, *arguments, **options):
         check_layers(config)
@@ -131,15 +134,29 @@ class LineagePreTrainedModel(PreTrainedModel):
         return is_body and not within.startswith(self.optional_parts)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *arguments, **options):
-        """PreTrainedModel.save_pretrained, which also writes SHA256SUMS."""
+        """PreTrainedModel.save_pretrained, which also writes SHA256SUMS and, if there is none, a model card."""
         super().save_pretrained(save_directory, *arguments, **options)
         if (arguments[0] if arguments else options.get("is_main_process", True)) and os.path.isdir(save_directory):
+            # Trainer gives a state dict, and writes a card of its own
+            if "state_dict" not in options:
+                self.write_card(Path(save_directory), str(save_directory))
             write_manifest(Path(save_directory))
 
-    def _upload_modified_files(self, working_dir, *arguments, **options):
-        # save_pretrained and push_to_hub send the folder with it
+    def write_card(self, folder: Path, name: str):
+        """Writes the model card, if hf_lineage is installed, in place of transformers' draft or of none."""
+        if type(self).card_writer is None:
+            return
+        card = folder / "README.md"
+        before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+        text = type(self).card_writer(self, name, before)
+        if text != before:
+            card.write_text(text, encoding="utf-8")
+
+    def _upload_modified_files(self, working_dir, repo_id, *arguments, **options):
+        # save_pretrained and push_to_hub send the folder with it, after they have written a draft of the card
+        self.write_card(Path(working_dir), repo_id)
         write_manifest(Path(working_dir))
-        return super()._upload_modified_files(working_dir, *arguments, **options)
+        return super()._upload_modified_files(working_dir, repo_id, *arguments, **options)
 
 
 @contextmanager
@@ -202,7 +219,7 @@ def check_indexes(folder: Path):
         with naming(file):
             names = index_of(file)
         for name in names:
-            if Path(name).name != name:
+            if Path(name).name != name or "\0" in name:
                 raise ValueError(f"{file} names {name!r} as a file of weights; it must lie in the same folder")
 
 
@@ -214,7 +231,7 @@ def index_of(file: Path) -> list[str]:
     """
     content = json.loads(file.read_text(encoding="utf-8"))
     shards = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise ValueError("its weight_map does not name a file for each tensor")
     if not isinstance(content.get("metadata"), dict):
         raise ValueError("it has no metadata")

@@ -19,11 +19,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align
 
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
+from hf_lineage.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import next_labels
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
-from hf_lineage.training.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
 from hf_lineage.training.signals import StopOnSignal
