@@ -6,7 +6,8 @@
 
 `train RECIPE [CONFIG] [--key value …]` runs a recipe, as `python recipes/RECIPE.py` does in a checkout; CONFIG is a
 YAML file, or the name of a preset. `train RECIPE -h` lists its keys. `push FOLDER REPOSITORY [--private] [--dry_run]`
-checks a model's folder and its card, and sends it to the Hub; with `--dry_run` it says what would go. `table` prints the README's table of stations.
+checks a model's folder and its card, and sends it to the Hub; with `--dry_run` it says what would
+go. `table` prints the README's table of stations.
 """
 
 import re
@@ -106,9 +107,7 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(__doc__ or "")
             return 2
         case _:
-            sys.stderr.write(
-                f"hf_lineage: error: {arguments[0]!r} is none of train, push, list, table (-h says more)\n"
-            )
+            sys.stderr.write(f"hf_lineage: error: {arguments[0]!r} is none of train, push, list, table (see -h)\n")
             return 2
     return 0
 
