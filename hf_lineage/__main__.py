@@ -6,8 +6,8 @@
 
 `train RECIPE [CONFIG] [--key value …]` runs a recipe, as `python recipes/RECIPE.py` does in a checkout; CONFIG is a
 YAML file, or the name of a preset. `train RECIPE -h` lists its keys. `push FOLDER REPOSITORY [--private] [--dry_run]`
-checks a model's folder and its card, and sends it to the Hub; with `--dry_run` it says what would
-go. `table` prints the README's table of stations.
+checks a model's folder, completes its card and its digests, and sends it to the Hub; with `--dry_run` it says what
+would go. `table` prints the README's table of stations.
 """
 
 import re
