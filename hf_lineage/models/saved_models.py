@@ -87,7 +87,8 @@ class LineagePreTrainedModel(PreTrainedModel):
         info, offloaded = PreTrainedModel._load_pretrained_model(
             model, state_dict, checkpoint_files, load_config, expected_keys
         )
-        if is_checked and not load_config.is_quantized:
+        # an adapter, which names its own tensors, is PEFT's
+        if is_checked and expected_keys is None and not load_config.is_quantized:
             model.check_tensors(info, load_config)
         return info, offloaded
 
@@ -283,8 +284,8 @@ def check_layers(config):
 
 def files_beside(place, options: dict) -> list[Path]:
     """The files of weights of a model in a folder, or in the Hub's cache."""
-    if os.path.isdir(place):
-        folder = Path(place, options.get("subfolder") or "")
+    if os.path.exists(place):
+        folder = Path(place, options.get("subfolder") or "") if os.path.isdir(place) else Path(place).parent
     else:
         chosen = {name: options[name] for name in ("cache_dir", "revision") if options.get(name)}
         config = try_to_load_from_cache(str(place), "config.json", **chosen)
