@@ -86,16 +86,26 @@ def task_of(model: PreTrainedModel) -> str:
 
 def code_for(model: PreTrainedModel, name: str, sample: str | dict | None = None) -> list[str]:
     """Lines of Python that open the model `name` (folder or Hub name) and ask it for an answer to `sample`."""
-    task = task_of(model)
+    task, is_recorded = task_of(model), sample is not None
     sample = SAMPLES.get(task, "The cat sat on the mat.") if sample is None else sample
     # in double quotes, so that a shell takes the code in single ones
     name, sample = (json.dumps(one, ensure_ascii=False) for one in (name, sample))
     if model.config.model_type == "lineage_word2vec" and task == "feature-extraction":
         opened = f"AutoModel.from_pretrained({name}), AutoTokenizer.from_pretrained({name})"
+        word = sample if is_recorded else "vectors.words[-1]"
         return [
             "import hf_lineage",
             "from transformers import AutoModel, AutoTokenizer",
-            f"print(hf_lineage.word_vectors.WordVectors.from_model({opened}).nearest({sample}, 5))",
+            f"vectors = hf_lineage.word_vectors.WordVectors.from_model({opened})",
+            f"print(vectors.nearest({word}, 5))",
+        ]
+    if task == "feature-extraction" and model.config.is_encoder_decoder:
+        return [
+            "import hf_lineage",
+            "from transformers import AutoModel, AutoTokenizer",
+            f'source = AutoTokenizer.from_pretrained({name})({sample}, return_tensors="pt")',
+            f"encoder = AutoModel.from_pretrained({name}).get_encoder()",
+            "print(encoder(source.input_ids, source.attention_mask).last_hidden_state)",
         ]
     if task == "feature-extraction":
         inputs = f'AutoTokenizer.from_pretrained({name})({sample}, return_tensors="pt")'

@@ -1,7 +1,9 @@
 """Models that travel through a Hub on this machine, with the real client: cards, digests and a network that fails."""
 
+import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -224,6 +226,22 @@ def test_push_names_its_arguments(arguments, capsys):
 
     assert main(["push", *arguments]) == 2
     assert "FOLDER and REPOSITORY" in capsys.readouterr().err
+
+
+CODE = re.compile(r"```python\n(.+?)\n```", re.S)
+
+
+@pytest.mark.parametrize("name", [name for name in STATIONS if "input_ids" in TABLES[name].inputs("AutoModel")])
+def test_the_code_on_the_card_of_a_base_model_runs(name, tmp_path, tiny_tokenizer, capsys):
+    """The other heads' code calls pipelines, which have tests of their own."""
+    tokens = {"vocab_size": len(tiny_tokenizer), "pad_token_id": tiny_tokenizer.pad_token_id}
+    TABLES[name].model("AutoModel", **tokens).save_pretrained(tmp_path)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(tmp_path)
+    [code] = CODE.findall((tmp_path / "README.md").read_text(encoding="utf-8"))
+    exec(code, {})
+    assert capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("station", "head"), [(station, head) for station, head in HEADS if station in STATIONS])
