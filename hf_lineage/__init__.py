@@ -51,5 +51,11 @@ def __dir__() -> list[str]:
     return sorted([*__all__, "models", *ON_DEMAND])
 
 
+def _card_of_saved(model, name: str, before: str | None) -> str:
+    # not needed before a model is saved
+    return import_module(f"{__name__}.model_card").card_of_saved(model, name, before)
+
+
+models.saved_models.LineagePreTrainedModel.card_writer = staticmethod(_card_of_saved)
 moved.register()
 tasks.register()

@@ -76,6 +76,19 @@ def lab(arguments: list[str]):
     lab(arguments)
 
 
+def push(arguments: list[str]):
+    """Checks a model's folder, completes its card and digests, and sends it to the Hub."""
+    parser = commands.new_parser("push", (push.__doc__ or "") + " With --dry_run it only says what would go.")
+    parser.add_argument("folder", metavar="FOLDER", help="of a saved model")
+    parser.add_argument("repository", metavar="REPOSITORY", help="on the Hub, such as me/my-lstm")
+    parser.add_argument("--dry_run", action="store_true", help="say what would go, its size, and what the card lacks")
+    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    args = parser.parse_args(arguments)
+    from hf_lineage import publishing
+
+    sys.stdout.write(f"{publishing.push(args.folder, args.repository, dry_run=args.dry_run, private=args.private)}\n")
+
+
 # name on the command line -> what runs it; the first line of its docstring is its line in the help
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "list": print_list,
@@ -86,6 +99,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "neighbours": commands.neighbours,
     "align": commands.align_texts,
     "lab": lab,
+    "push": push,
     "table": print_table,
 }
 

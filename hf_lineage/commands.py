@@ -30,10 +30,10 @@ from hf_lineage import converters
 from hf_lineage.arguments import configuration_type, json_mapping, saved_config
 from hf_lineage.files import replacing
 from hf_lineage.inference import Alignment, align
+from hf_lineage.model_card import read_results, scores_of
 from hf_lineage.models import LINEAGE, name_and_idea
 from hf_lineage.papers import PAPERS
 from hf_lineage.pipelines import TranslationPipeline
-from hf_lineage.training.model_card import read_results, scores_of
 from hf_lineage.word_vectors import WordVectors
 
 

@@ -4,9 +4,10 @@ Importing this file registers for `transformers.pipeline`: "word-analogy", "word
 "next-sentence-prediction", "lineage-translation" and "lineage-question-answering"; and "translation" and
 "question-answering", which transformers 5 has removed. `pipeline.save_pretrained` sends the file to the Hub, together
 with analogy_scores.py and answer_spans.py. It needs nothing else from this package, except for the option
-`replace_unknown`.
+`replace_unknown`. Of each text the first 100,000 characters are read, with a warning.
 """
 
+import logging
 from collections.abc import Mapping
 
 import torch
@@ -25,6 +26,55 @@ from transformers.pipelines.base import ChunkPipeline
 
 from .analogy_scores import analogy_scores
 from .answer_spans import best_spans
+
+
+# about 50 pages; the tokens of more would take minutes to read
+LONGEST_TEXT = 100_000
+logger = logging.getLogger(__name__)
+
+
+def text_of(name: str, text) -> str:
+    """The text that an input calls `name`; one of more than `LONGEST_TEXT` characters is cut there, with a warning.
+
+    Raises:
+        ValueError: it is no text, is empty, or holds half a character (a surrogate), which no tokenizer reads.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{name} is {text!r:.60}; it must be a text that is not empty")
+    if len(text) > LONGEST_TEXT:
+        logger.warning(
+            "%s has %s characters; the first %s are read. Give longer texts in parts", name, len(text), LONGEST_TEXT
+        )
+        text = text[:LONGEST_TEXT]
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} holds {text[error.start]!r} at character {error.start}, which is no character: read the text "
+            "again with the right encoding"
+        ) from None
+    return text
+
+
+def texts_of(inputs, *names: str) -> list[str]:
+    """The texts with these names in an input, checked by `text_of`.
+
+    Raises:
+        ValueError: the input is no mapping, or as `text_of`.
+    """
+    if not isinstance(inputs, Mapping):
+        wanted = ", ".join(f'"{name}": …' for name in names)
+        raise ValueError(f"the input is {inputs!r:.60}; it must be a dictionary {{{wanted}}}")
+    return [text_of(name, inputs.get(name)) for name in names]
+
+
+def words_of(inputs, names: str) -> list[str]:
+    """The words of a text, or those that a dictionary calls by the letters of `names`.
+
+    Raises:
+        ValueError: as `text_of`.
+    """
+    return texts_of(inputs, *names) if isinstance(inputs, Mapping) else text_of("the input", inputs).split()
 
 
 class TakesEmptyLists:
@@ -96,9 +146,9 @@ class WordAnalogyPipeline(WordVectorPipeline):
     """
 
     def preprocess(self, inputs):
-        words = [inputs[key] for key in "abc"] if isinstance(inputs, dict) else inputs.split()
+        words = words_of(inputs, "abc")
         if len(words) != 3:
-            raise ValueError(f"an analogy needs three words, got {inputs!r}")
+            raise ValueError(f"an analogy needs three words, got {inputs!r:.60}")
         return {"word_ids": self._word_ids(words)}
 
     def _forward(self, inputs, top_k=5, method="3CosAdd", restrict_vocab=None):
@@ -125,9 +175,9 @@ class WordSimilarityPipeline(WordVectorPipeline):
     """
 
     def preprocess(self, inputs):
-        words = [inputs[key] for key in "ab"] if isinstance(inputs, dict) else inputs.split()
+        words = words_of(inputs, "ab")
         if len(words) not in (1, 2):
-            raise ValueError(f"one word or a pair of words is needed, got {inputs!r}")
+            raise ValueError(f"one word or a pair of words is needed, got {inputs!r:.60}")
         # a single word is paired with itself, so that both kinds fit into one batch
         return {"word_ids": self._word_ids((words * 2)[:2]), "is_pair": torch.tensor([len(words) == 2])}
 
@@ -194,8 +244,7 @@ class TranslationPipeline(TakesEmptyLists, Pipeline):
         return before, options | (generate_kwargs or {}), after
 
     def preprocess(self, inputs, truncation=False, keep_text=False):
-        if not isinstance(inputs, str) or not inputs.strip():
-            raise ValueError(f"the text to translate is {inputs!r}; it must be a string that is not empty")
+        inputs = text_of("the text to translate", inputs)
         encoded = self.tokenizer(inputs, return_tensors="pt", truncation=truncation)
         return {**encoded, "text": inputs} if keep_text else encoded
 
@@ -262,13 +311,6 @@ class TranslationPipeline(TakesEmptyLists, Pipeline):
         return [{"translation_text": text} for text in texts]
 
 
-def check_texts(**texts):
-    """Raises ValueError for what is not a text, or is empty."""
-    for name, text in texts.items():
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{name} is {text!r:.60}; it must be a text that is not empty")
-
-
 class QuestionAnsweringPipeline(TakesEmptyLists, ChunkPipeline):
     """Finds the answer to a question in a text: {"answer", "start", "end", "score"}, by the characters of the text.
 
@@ -323,8 +365,7 @@ class QuestionAnsweringPipeline(TakesEmptyLists, ChunkPipeline):
         return before, {}, after
 
     def preprocess(self, inputs, max_seq_len=None, doc_stride=None):
-        question, context = (inputs.get(name) for name in ("question", "context"))
-        check_texts(question=question, context=context)
+        question, context = texts_of(inputs, "question", "context")
         longest = getattr(self.model.config, "max_position_embeddings", None) or 384
         length = max_seq_len or min(self.tokenizer.model_max_length, longest, 384)
         stride = min(length // 2, 128) if doc_stride is None else doc_stride
@@ -423,12 +464,12 @@ class MultipleChoicePipeline(TakesEmptyLists, ChunkPipeline):
         return {} if truncation is None else {"truncation": truncation}, {}, {} if top_k is None else {"top_k": top_k}
 
     def preprocess(self, inputs, truncation=False):
-        text, choices = inputs.get("text"), inputs.get("choices")
-        check_texts(text=text)
+        [text] = texts_of(inputs, "text")
+        choices = inputs.get("choices")
         if not isinstance(choices, list) or len(choices) < 2:
             raise ValueError(f"choices is {choices!r:.60}; it must be a list of at least 2 texts")
         for number, choice in enumerate(choices):
-            check_texts(**{f"choices[{number}]": choice})
+            choice = text_of(f"choices[{number}]", choice)
             encoded = self.tokenizer(text, choice, truncation=truncation, return_tensors="pt")
             # each choice has a score of its own, so a batch may mix questions
             yield {**encoded, "choice": choice, "is_last": number == len(choices) - 1}
@@ -462,9 +503,7 @@ class NextSentencePipeline(TakesEmptyLists, Pipeline):
         return {} if truncation is None else {"truncation": truncation}, {}, {}
 
     def preprocess(self, inputs, truncation=False):
-        texts = {name: inputs.get(name) for name in ("text", "text_pair")}
-        check_texts(**texts)
-        return self.tokenizer(**texts, truncation=truncation, return_tensors="pt")
+        return self.tokenizer(*texts_of(inputs, "text", "text_pair"), truncation=truncation, return_tensors="pt")
 
     def _forward(self, inputs):
         return {"logits": self.model(**inputs).logits}

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hf_lineage.converters.foreign_files import check_finite, naming
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.models.configuration_rnn import LSTMConfig
@@ -33,6 +34,7 @@ FASTAI = re.compile(r"0\.(?=encoder\.|rnns\.)|1\.(?=decoder\.)")
 FASTAI_COPIES = {"0.encoder_dp.emb.weight", "0.encoder_with_dropout.embed.weight"}
 
 
+@naming
 def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMForCausalLM:
     """The model of a state dict, or of its safetensors file; `fields` complete its configuration (dropouts, …).
 
@@ -40,11 +42,12 @@ def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMFor
     data, or `itos` in older versions), which the weights do not contain.
 
     Raises:
-        ValueError: a weight is missing, unknown, or of a shape that no LSTM of this code has (GRU, QRNN and backward
-            layers are not read); or the file is not in safetensors.
+        ValueError: a weight is missing, unknown, not finite, or of a shape that no LSTM of this code has (GRU, QRNN
+            and backward layers are not read); or the file is not in safetensors.
     """
     if isinstance(state, str | Path):
         state = read_safetensors(state)
+    check_finite("the state dict", state)
     if "0.encoder.weight" in state:
         state = {FASTAI.sub("", name): tensor for name, tensor in state.items() if name not in FASTAI_COPIES}
         # fastai's decoder may have no bias, as in the first published models

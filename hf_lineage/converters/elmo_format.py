@@ -16,6 +16,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
+from hf_lineage.converters.foreign_files import check_finite, reading
 from hf_lineage.files import read_text, replacing, write_json
 from hf_lineage.models.configuration_elmo import ELMoConfig
 from hf_lineage.models.modeling_elmo import ELMoModel
@@ -32,18 +33,21 @@ def from_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
     """The published bidirectional language model as an `ELMoModel`, whose mix starts as the mean of its layers.
 
     Raises:
-        ValueError: the options do not describe an ELMo model, or the weights do not fit them (the error names which).
-        OSError: a file cannot be read, or is no hdf5 file.
+        ValueError: the options do not describe an ELMo model, the weights are damaged or do not fit them, or one is
+            not finite (the error names which).
+        OSError: a file cannot be read.
     """
     config = _read_options(Path(options_file))
     path = Path(weight_file)
-    with _hdf5().File(path, "r") as file:
+    with reading(path), _hdf5().File(path, "r") as file:
         datasets = {name: _checked(path, file, name, shape) for name, shape in _shapes(config).items()}
         # reserve memory only after every array was found with its size
         model = ELMoModel(config)
         with torch.no_grad():
             for name, parameters in _parameters(model).items():
-                _set(name, parameters, datasets[name][...])
+                values = datasets[name][...]
+                check_finite(path, {name: torch.from_numpy(values)})
+                _set(name, parameters, values)
     return model.eval()
 
 
@@ -72,12 +76,14 @@ def from_elmo_token_vectors(path: str | Path, vocab_size: int, size: int) -> tor
     """The published programs' cache of token vectors [V, P] (`embedding`), in the order of their vocabulary.
 
     Raises:
-        ValueError: the array is missing or has another shape.
-        OSError: the file cannot be read, or is no hdf5 file.
+        ValueError: the array is missing, has another shape or holds NaN, or the file is damaged.
+        OSError: the file cannot be read.
     """
     path = Path(path)
-    with _hdf5().File(path, "r") as file:
-        return torch.from_numpy(_checked(path, file, "embedding", (vocab_size, size))[...].astype(np.float32))
+    with reading(path), _hdf5().File(path, "r") as file:
+        vectors = torch.from_numpy(_checked(path, file, "embedding", (vocab_size, size))[...].astype(np.float32))
+        check_finite(path, {"embedding": vectors})
+        return vectors
 
 
 def _read_options(path: Path) -> ELMoConfig:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hf_lineage.converters.foreign_files import check_finite, naming
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.files import replacing
 from hf_lineage.models import TransformerConfig, TransformerForConditionalGeneration
@@ -52,31 +53,44 @@ def layer_names(config: TransformerConfig) -> Iterator[tuple[str, str]]:
                         yield f"{side}.blocks.{i}.{ours}{part}.{kind}", f"{side}.layers.{i}.{theirs}{part}.{kind}"
 
 
-def fill(model: TransformerForConditionalGeneration, weights: Mapping[str, Tensor], source: str):
-    """Copies fairseq-named `weights` of the blocks, and `embeddings` and `output_bias`, into the model.
+def filled(
+    config: TransformerConfig, weights: Mapping[str, Tensor], source: str
+) -> TransformerForConditionalGeneration:
+    """A model with fairseq-named `weights` of the blocks, and `embeddings` and `output_bias`.
+
+    It is built only after every weight was found with its shape, since the configuration may ask for more than the
+    machine holds.
 
     Raises:
-        ValueError: a weight is missing, has another shape, or has no place in the model; the error names `source`.
+        ValueError: a weight is missing, has another shape, is not finite, or has no place in the model; the error
+            names `source`.
     """
     names = {"model.encoder.embed_tokens.weight": "embeddings"}
-    names |= {f"model.{ours}": theirs for ours, theirs in layer_names(model.config)}
-    if model.config.output_bias:
+    names |= {f"model.{ours}": theirs for ours, theirs in layer_names(config)}
+    if config.output_bias:
         names["lm_head.bias"] = "output_bias"
     if lost := set(names.values()) ^ weights.keys():
         raise ValueError(
             f"{source} is not a post-norm Transformer of these sizes: {', '.join(sorted(lost)[:5])} "
             f"{'is missing' if lost - weights.keys() else 'has no place in it'}"
         )
+    check_finite(source, weights)
+    with torch.device("meta"):
+        expected = dict(TransformerForConditionalGeneration(config).named_parameters())
+    for ours, theirs in names.items():
+        if expected[ours].shape != weights[theirs].shape:
+            raise ValueError(
+                f"{source}: {theirs} is {list(weights[theirs].shape)}, the model's {list(expected[ours].shape)}"
+            )
+    model = TransformerForConditionalGeneration(config)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for ours, theirs in names.items():
-            if parameters[ours].shape != weights[theirs].shape:
-                raise ValueError(
-                    f"{source}: {theirs} is {list(weights[theirs].shape)}, the model's {list(parameters[ours].shape)}"
-                )
             parameters[ours].copy_(weights[theirs])
+    return model.eval()
 
 
+@naming
 def from_fairseq(
     weights: Mapping[str, Tensor] | str | Path, num_attention_heads: int, **settings
 ) -> TransformerForConditionalGeneration:
@@ -111,28 +125,25 @@ def from_fairseq(
     if 0 in depths or "encoder.layers.0.fc1.weight" not in weights:
         raise ValueError(f"{source} has no encoder.layers and decoder.layers: is it a fairseq transformer?")
     pad = settings.get("pad_token_id", 1)
-    model = TransformerForConditionalGeneration(
-        TransformerConfig(
-            **{
-                "vocab_size": shared[0].shape[0],
-                "hidden_size": shared[0].shape[1],
-                "num_hidden_layers": depths[0],
-                "decoder_layers": depths[1],
-                "intermediate_size": weights["encoder.layers.0.fc1.weight"].shape[0],
-                "num_attention_heads": num_attention_heads,
-                "layer_norm_eps": 1e-5,
-                "position_layout": "tensor2tensor",
-                "position_offset": pad + 1,
-                "pad_token_id": pad,
-                "bos_token_id": 0,
-                "eos_token_id": 2,
-                "decoder_start_token_id": 2,
-            }
-            | settings
-        )
+    config = TransformerConfig(
+        **{
+            "vocab_size": shared[0].shape[0],
+            "hidden_size": shared[0].shape[1],
+            "num_hidden_layers": depths[0],
+            "decoder_layers": depths[1],
+            "intermediate_size": weights["encoder.layers.0.fc1.weight"].shape[0],
+            "num_attention_heads": num_attention_heads,
+            "layer_norm_eps": 1e-5,
+            "position_layout": "tensor2tensor",
+            "position_offset": pad + 1,
+            "pad_token_id": pad,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 2,
+        }
+        | settings
     )
-    fill(model, weights, source)
-    return model.eval()
+    return filled(config, weights, source)
 
 
 def to_fairseq(model: TransformerForConditionalGeneration, path: str | Path | None = None) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
-from hf_lineage.converters.fairseq import fill, layer_names
+from hf_lineage.converters.fairseq import filled, layer_names
+from hf_lineage.converters.foreign_files import naming
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.models import TransformerConfig, TransformerForConditionalGeneration
 
@@ -13,17 +14,22 @@ from hf_lineage.models import TransformerConfig, TransformerForConditionalGenera
 EMBEDDINGS = ("shared", "encoder.embed_tokens", "decoder.embed_tokens")
 
 
+@naming
 def from_marian(folder: str | Path) -> TransformerForConditionalGeneration:
     """A `TransformerForConditionalGeneration` with configuration and weights of a MarianMTModel's folder.
 
     The folder holds config.json and model.safetensors, and optionally generation_config.json.
 
     Raises:
-        ValueError: the model shares no vocabulary, does not scale its embeddings, or is incomplete.
+        ValueError: the model is none of Marian, shares no vocabulary, does not scale its embeddings, is incomplete, or
+            a tensor holds NaN or infinity.
         OSError: a file is missing.
     """
     folder = Path(folder)
-    theirs = MarianConfig.from_pretrained(folder)
+    settings, _ = MarianConfig.get_config_dict(folder)
+    if settings.get("model_type") != "marian":
+        raise ValueError(f"{folder}/config.json: model_type is {settings.get('model_type')!r}; it must be 'marian'")
+    theirs = MarianConfig.from_dict(settings)
     for name in ("share_encoder_decoder_embeddings", "scale_embedding"):
         if not getattr(theirs, name):
             raise ValueError(f"{folder} has {name}=false, but the Transformer's embeddings are shared and scaled")
@@ -39,32 +45,31 @@ def from_marian(folder: str | Path) -> TransformerForConditionalGeneration:
         raise ValueError(f"{folder} has no embeddings")
     bias = weights.pop("final_logits_bias", None)
     weights = {name: tensor for name, tensor in weights.items() if ".embed_positions." not in name}
-    model = TransformerForConditionalGeneration(
-        TransformerConfig(
-            vocab_size=theirs.vocab_size,
-            hidden_size=theirs.d_model,
-            num_hidden_layers=theirs.encoder_layers,
-            decoder_layers=theirs.decoder_layers,
-            num_attention_heads=theirs.encoder_attention_heads,
-            intermediate_size=theirs.encoder_ffn_dim,
-            hidden_act=theirs.activation_function,
-            dropout=theirs.dropout,
-            attention_dropout=theirs.attention_dropout,
-            layer_norm_eps=1e-5,
-            position_layout="concatenated",
-            output_bias=True,
-            pad_token_id=theirs.pad_token_id,
-            bos_token_id=theirs.bos_token_id,
-            eos_token_id=theirs.eos_token_id,
-            decoder_start_token_id=theirs.decoder_start_token_id,
-        )
+    config = TransformerConfig(
+        vocab_size=theirs.vocab_size,
+        hidden_size=theirs.d_model,
+        num_hidden_layers=theirs.encoder_layers,
+        decoder_layers=theirs.decoder_layers,
+        num_attention_heads=theirs.encoder_attention_heads,
+        intermediate_size=theirs.encoder_ffn_dim,
+        hidden_act=theirs.activation_function,
+        dropout=theirs.dropout,
+        attention_dropout=theirs.attention_dropout,
+        layer_norm_eps=1e-5,
+        position_layout="concatenated",
+        output_bias=True,
+        pad_token_id=theirs.pad_token_id,
+        bos_token_id=theirs.bos_token_id,
+        eos_token_id=theirs.eos_token_id,
+        decoder_start_token_id=theirs.decoder_start_token_id,
     )
     weights["embeddings"] = shared[0] if shared else head
-    weights["output_bias"] = torch.zeros(theirs.vocab_size) if bias is None else bias.flatten()
-    fill(model, weights, str(folder))
+    # as long as the embeddings, whatever the configuration says
+    weights["output_bias"] = torch.zeros(len(weights["embeddings"])) if bias is None else bias.flatten()
+    model = filled(config, weights, str(folder))
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    return model.eval()
+    return model
 
 
 def to_marian(model: TransformerForConditionalGeneration, max_position_embeddings: int = 1_024) -> MarianMTModel:

@@ -17,6 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedTokenizerFast
 
+from hf_lineage.converters.foreign_files import check_finite, naming
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.files import read_text
 from hf_lineage.models import GPTConfig, GPTForCausalLM
@@ -49,6 +50,7 @@ WORDS = (
 )
 
 
+@naming
 def from_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = None) -> GPTForCausalLM:
     """The language model of a folder in OpenAI's layout (`params_*.npy`) or transformers' (`openai-gpt`, safetensors).
 
@@ -190,14 +192,14 @@ def _turned(name: str, tensor: Tensor) -> Tensor:
 
 
 def _model(path: Path, config: GPTConfig, tensors: dict[str, Tensor]) -> GPTForCausalLM:
+    for name, _ in _correspondence(config):
+        if name not in tensors:
+            raise ValueError(f"{path}: the tensor {name} is missing")
+    check_finite(path, tensors)
     with torch.device("meta"):
         model = GPTForCausalLM(config)
     expected, state = model.model.state_dict(), {}
     for name, parts in _correspondence(config):
-        if name not in tensors:
-            raise ValueError(f"{path}: the tensor {name} is missing")
-        if not tensors[name].isfinite().all():
-            raise ValueError(f"{path}: the tensor {name} holds NaN or infinity")
         chunks = _turned(name, tensors[name]).chunk(len(parts))
         for part, chunk in zip(parts, chunks, strict=False):
             state[part] = chunk.contiguous()
@@ -290,5 +292,5 @@ def _read_text(path: Path) -> str:
 def _read_json(path: Path):
     try:
         return json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON: {error}") from error

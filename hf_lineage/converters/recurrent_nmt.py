@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hf_lineage.converters.foreign_files import check_finite, naming
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.files import replacing
@@ -60,6 +61,7 @@ JOEYNMT = {
 def read(weights: Mapping[str, Tensor] | str | Path) -> tuple[dict[str, Tensor], str]:
     if isinstance(weights, str | Path):
         return read_safetensors(weights), str(weights)
+    check_finite("the state dict", weights)
     return dict(weights), "the state dict"
 
 
@@ -165,6 +167,7 @@ def renamed(weights: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tens
     return {theirs.get(name, name): tensor for name, tensor in weights.items()}
 
 
+@naming
 def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> LuongForConditionalGeneration:
     """The model of OpenNMT-py's `rnn` or `brnn` encoder and `rnn` decoder (LSTM, GRU; attention general, dot, mlp).
 
@@ -187,6 +190,7 @@ def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> Luon
     return build(found, source, "decoder.rnn.layers.0.weight_ih" in found, answer | settings)
 
 
+@naming
 def from_joeynmt(
     weights: Mapping[str, Tensor] | str | Path, *, scaled_embeddings: bool = False, **settings
 ) -> LuongForConditionalGeneration:

@@ -6,16 +6,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hf_lineage.converters.foreign_files import check_finite
+
 
 def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of the file by name.
 
     Raises:
-        ValueError: it is not a whole safetensors file (it may be a pickle); the error says how to make one.
+        ValueError: it is not a whole safetensors file (it may be a pickle); the error says how to make one. Or a
+            tensor holds NaN or infinity.
         OSError: it cannot be read.
     """
     try:
-        return load_file(path)
+        weights = load_file(path)
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}). What torch.save wrote (.pt, .pth, .bin) may run "
@@ -23,3 +26,5 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
             "safetensors.torch.save_file({name: tensor.clone().contiguous() for name, tensor in state_dict.items()}, "
             "'model.safetensors')"
         ) from error
+    check_finite(path, weights)
+    return weights

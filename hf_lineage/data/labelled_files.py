@@ -375,6 +375,8 @@ def _parse(place, text):
 def _read_parquet(path):
     try:
         table = parquet.read_table(path)
+        # bytes that are not UTF-8, too
+        table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
     for index, field in enumerate(table.schema):

@@ -148,7 +148,7 @@ def _parquet_rows(path):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", row
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
 
 

@@ -64,23 +64,33 @@ def _read_file(path, encoding) -> list[Question]:
             # JSON Lines
             content = None
         if isinstance(content, dict) and isinstance(content.get("data"), list):
-            return _of_squad(path, content["data"])
+            return _of_squad(path, content)
     return _of_columns(read_labelled_file(path, encoding=encoding))
 
 
-def _of_squad(path, articles) -> list[Question]:
+def _of_squad(path, content) -> list[Question]:
     questions = []
-    for a, article in enumerate(articles):
-        for p, paragraph in enumerate(article.get("paragraphs", ())):
-            for q, entry in enumerate(paragraph.get("qas", ())):
-                place = f"{path}, data[{a}].paragraphs[{p}].qas[{q}]"
-                answers = [] if entry.get("is_impossible") else entry.get("answers", [])
+    for a, article in enumerate(_objects(path, content, "data")):
+        of_article = f"{path}, data[{a}]"
+        for p, paragraph in enumerate(_objects(of_article, article, "paragraphs")):
+            of_paragraph = f"{of_article}.paragraphs[{p}]"
+            for q, entry in enumerate(_objects(of_paragraph, paragraph, "qas")):
+                place = f"{of_paragraph}.qas[{q}]"
+                answers = [] if entry.get("is_impossible") else _objects(place, entry, "answers")
                 fields = {"question": entry.get("question"), "context": paragraph.get("context")}
                 texts, starts = [answer.get("text") for answer in answers], [a.get("answer_start") for a in answers]
                 questions.append(_question(place, str(entry.get("id", len(questions))), fields, texts, starts))
     if not questions:
         raise CorpusError(f"{path} has no questions: data[].paragraphs[].qas[] is empty")
     return questions
+
+
+def _objects(place, owner: dict, name: str) -> list[dict]:
+    """The JSON objects in a list of `owner`, [] if it has none of this name."""
+    found = owner.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise CorpusError(f"{place}: {name} is {found!r:.60}; it must be a list of JSON objects")
+    return found
 
 
 def _of_columns(rows) -> list[Question]:

@@ -181,7 +181,7 @@ def _read_parquet(path, text_field, on_invalid):
             for text in batch.column(0).to_pylist():
                 number += 1
                 yield check_text_value(f"{path}, row {number}", text_field, text, on_invalid)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
 
 

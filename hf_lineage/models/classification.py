@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, nll_loss
 
-from .inputs import IGNORED
+from .inputs import IGNORED, check_classes, kind_of
 from .losses import mean_cross_entropy, mean_of
 
 
@@ -38,6 +38,8 @@ def classification_loss(
         ValueError: a class is out of its range, the labels have another shape than the logits, or label smoothing is
             set for labels that are not classes.
     """
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor, not {kind_of(labels)}")
     labels = labels.to(logits.device)
     if config.problem_type is None:
         is_integer = not labels.is_floating_point() and labels.dtype is not torch.bool
@@ -94,7 +96,11 @@ def answers_in(logits: Tensor, positions: Tensor, attention_mask: Tensor | None)
     """Logits [B, T] of one side of an answer -> log-probabilities [B, T] of a text's own tokens, and labels [B].
 
     Padding has the lowest number of float32.
+
+    Raises:
+        ValueError: the positions are no whole numbers, or not one for each text.
     """
+    check_classes("start_positions and end_positions", positions, len(logits))
     logits = logits.float()
     if attention_mask is not None and attention_mask.dim() == 2:
         lowest, is_padding = torch.finfo(logits.dtype).min, attention_mask == 0
@@ -115,7 +121,7 @@ def answer_labels(positions: Tensor, length: int, attention_mask: Tensor | None)
     A position outside the text, such as −1, one in the padding, or the position of an answer cut off by truncation, is
     not scored.
     """
-    positions = positions.flatten()
+    positions = positions.flatten().long()
     outside = (positions < 0) | (positions >= length)
     if attention_mask is not None and attention_mask.dim() == 2 and length:
         at = attention_mask.gather(1, positions.clamp(0, length - 1)[:, None])[:, 0]

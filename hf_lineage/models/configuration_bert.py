@@ -50,6 +50,7 @@ class BERTConfig(LineageConfig):
     }
     # the names that the shared layers use
     attribute_map = {"dropout": "hidden_dropout_prob", "attention_dropout": "attention_probs_dropout_prob"}
+    foreign_types = ("bert",)
 
     vocab_size: int = 30_522
     hidden_size: int = 768
@@ -72,12 +73,6 @@ class BERTConfig(LineageConfig):
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """The fields of the file; those of transformers' BERT become ours."""
         fields, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        found = fields.get("model_type", cls.model_type)
-        if found not in ("bert", cls.model_type):
-            raise ValueError(
-                f"{pretrained_model_name_or_path} holds a model of type {found!r}, not 'bert' or {cls.model_type!r}: "
-                "open it with AutoModel"
-            )
         return {**fields, "model_type": cls.model_type}, kwargs
 
     def validate_heads(self):

@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 from .inputs import attention_in_use
 from .replaced_files import replaced_together
@@ -19,10 +21,12 @@ SIZE_LIMITS = {
     "last_hidden_size": 65_536,
     "intermediate_size": 1_048_576,
     "num_hidden_layers": 1_000,
+    "decoder_layers": 1_000,
     "num_attention_heads": 1_024,
     "max_position_embeddings": 10_000_000,
     "type_vocab_size": 65_536,
 }
+MOST_LABELS = 1_000_000
 
 
 @strict
@@ -44,15 +48,47 @@ class LineageConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = ["cache", "past_key_values"]
     # sizes that may be 0
     sizes_from_zero = ()
+    # further types of config.json that this class can read
+    foreign_types = ()
 
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs):
+        # each label gets an entry in a table before anything is validated
+        labels = kwargs.get("num_labels")
+        if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MOST_LABELS):
+            raise ValueError(f"num_labels is {labels!r}; it must be a number between 0 and {MOST_LABELS}")
         super().__post_init__(**kwargs)
         module = type(self).__module__.rpartition(".")[2]
         self.auto_map = {"AutoConfig": f"{module}.{type(self).__name__}", **self.auto_classes}
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """The fields of the file.
+
+        Raises:
+            OSError: it is no JSON object.
+            ValueError: it is the configuration of another type of model, or torch has no such dtype.
+        """
+        place, fields = pretrained_model_name_or_path, None
+        try:
+            fields, kwargs = super().get_config_dict(place, **kwargs)
+        except (TypeError, AttributeError, RecursionError):
+            # transformers asks a list or a number for its fields
+            pass
+        if not isinstance(fields, dict):
+            raise OSError(f"config.json of {place} is damaged: it holds no JSON object; fetch it again")
+        found = fields.get("model_type", cls.model_type)
+        if cls.model_type and found not in (cls.model_type, *cls.foreign_types):
+            types = " or ".join(repr(each) for each in (cls.model_type, *cls.foreign_types))
+            raise ValueError(f"{place} holds a model of type {found!r}, not {types}: open it with AutoModel")
+        for name in ("dtype", "torch_dtype"):
+            dtype = fields.get(name)
+            if dtype is not None and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
+                raise ValueError(f"config.json of {place} has {name} {dtype!r}; it must be a dtype of torch")
+        return fields, kwargs
 
     _attn_implementation = PreTrainedConfig._attn_implementation.getter(attention_in_use)
 
@@ -69,6 +105,12 @@ class LineageConfig(PreTrainedConfig):
             least = 0 if name in self.sizes_from_zero else 1
             if size is not None and not least <= size <= limit:
                 raise ValueError(f"{name} is {size}; it must lie between {least} and {limit}")
+
+    def validate_activation(self):
+        """Refuses an activation that transformers does not have."""
+        name = getattr(self, "hidden_act", None)
+        if name is not None and name not in ACT2FN:
+            raise ValueError(f"hidden_act is {name!r}; it must be one of {', '.join(sorted(ACT2FN))}")
 
     def validate_dropouts(self):
         """Refuses dropout probabilities outside [0, 1)."""

@@ -29,6 +29,8 @@ class LuongConfig(AttentionalSeq2SeqConfig):
     """
 
     model_type = "lineage_luong"
+    # earlier checkpoints
+    foreign_types = ("lineage_rnnsearch",)
     auto_classes = {
         "AutoModel": "modeling_luong.LuongModel",
         "AutoModelForSeq2SeqLM": "modeling_luong.LuongForConditionalGeneration",

@@ -10,7 +10,7 @@ from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput, Seq2SeqM
 from transformers.utils.generic import can_return_tuple
 
 from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
-from .inputs import IGNORED
+from .inputs import IGNORED, check_classes
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy
 from .scheduled_sampling import read_own_words
@@ -23,8 +23,9 @@ def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Te
     into one row; each of them begins with `decoder_start_token_id`.
 
     Raises:
-        ValueError: the configuration has no `decoder_start_token_id`.
+        ValueError: the configuration has no `decoder_start_token_id`, or the labels are no classes.
     """
+    check_classes("labels", labels)
     start = config.decoder_start_token_id
     if start is None:
         raise ValueError(

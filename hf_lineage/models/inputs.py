@@ -15,6 +15,9 @@ from torch._subclasses import FakeTensor
 
 # the label of what is not scored, as in transformers
 IGNORED = -100
+# what an embedding can look up, and what a label can be
+ID_TYPES = (torch.int64, torch.int32)
+LABEL_TYPES = (*ID_TYPES, torch.int16, torch.int8, torch.uint8)
 # in the environment, because code loaded from the Hub is a second copy of this file and must see the same switch
 SWITCH = "HF_LINEAGE_PLAIN"
 
@@ -83,8 +86,8 @@ def embed_inputs(
     checked.
 
     Raises:
-        ValueError: both or neither are given, the shape or dtype is wrong, an id (seen on a CPU) lies outside the
-            vocabulary, or the mask as in `check_mask`.
+        ValueError: both or neither are given, the shape or dtype is wrong, an id lies outside the vocabulary or a
+            vector is not finite (both seen on a CPU), or the mask as in `check_mask`.
     """
     given = input_ids if inputs_embeds is None else inputs_embeds
     if padding_mask is not None and isinstance(given, Tensor) and given.dim() > 1:
@@ -99,10 +102,12 @@ def embed_inputs(
             raise ValueError(
                 f"inputs_embeds must have shape [batch, time, {table.embedding_dim}], not {list(inputs_embeds.shape)}"
             )
+        check_finite("inputs_embeds", inputs_embeds)
         return inputs_embeds
-    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or input_ids.is_floating_point():
-        found = f"{input_ids.dtype} {list(input_ids.shape)}" if isinstance(input_ids, Tensor) else type(input_ids)
-        raise ValueError(f"input_ids must be an integer tensor of shape [batch, time], not {found}")
+    if not isinstance(input_ids, Tensor) or input_ids.dim() != 2 or input_ids.dtype not in ID_TYPES:
+        raise ValueError(
+            f"input_ids must be an integer tensor (int64 or int32) of shape [batch, time], not {kind_of(input_ids)}"
+        )
     try:
         return (look_up or embedding)(input_ids)
     except IndexError:
@@ -114,13 +119,51 @@ def embed_inputs(
         ) from None
 
 
+def kind_of(x) -> str:
+    """Type and shape of an argument, for messages."""
+    return f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+
+
+def check_finite(name: str, vectors: Tensor):
+    """Refuses vectors that are no real numbers, and (if `can_look` allows looking) NaN and infinity.
+
+    Raises:
+        ValueError: they have another dtype, or one is not finite; the message names its place.
+    """
+    if not vectors.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, not {kind_of(vectors)}")
+    # a sum is sooner than a test of each number
+    if can_look(vectors) and not vectors.detach().sum().isfinite():
+        spoilt = (~vectors.isfinite()).nonzero().tolist()
+        if spoilt:
+            place = ", ".join(map(str, spoilt[0]))
+            raise ValueError(f"{name}[{place}] is {vectors[tuple(spoilt[0])].item()}; all numbers must be finite")
+
+
+def check_classes(name: str, labels, number: int | None = None):
+    """Refuses what are no classes: labels must be whole numbers, and `number` of them if that is given.
+
+    Raises:
+        ValueError: they are no tensor, have another dtype, or are more or fewer.
+    """
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype not in LABEL_TYPES:
+        raise ValueError(f"{name} must be an integer tensor, the number of a class each, not {kind_of(labels)}")
+    if number is not None and labels.numel() != number:
+        raise ValueError(
+            f"{name} must be {number}, one for each place that has an output, not {labels.numel()} "
+            f"({list(labels.shape)})"
+        )
+
+
 def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | None = None):
     """Ids of `name` must lie in [0, size), or be `ignored` (if `can_look` allows looking).
 
     Raises:
-        ValueError: an id lies outside.
+        ValueError: an id lies outside, or they are no whole numbers.
     """
-    if can_look(ids) and not ids.is_floating_point():
+    if ids.dtype not in LABEL_TYPES:
+        raise ValueError(f"{name} must be an integer tensor, not {kind_of(ids)}")
+    if can_look(ids):
         outside = (ids < 0) | (ids >= size)
         if ignored is not None:
             outside &= ids != ignored

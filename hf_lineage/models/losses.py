@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from .inputs import IGNORED, check_ids
+from .inputs import IGNORED, check_classes, check_ids
 
 
 def shifts_labels(model_class: type) -> type:
@@ -47,6 +47,7 @@ def next_labels(
     The first token of a text (after padding, or of a packed text) is not scored. `attention_mask` [B, seen + T] is 0
     at padding.
     """
+    check_classes("labels", labels)
     counted = labels[:, 1:].ne(IGNORED).sum()
     if cu_seq_lens is not None:
         labels = labels.index_fill(1, cu_seq_lens[:-1].long(), IGNORED)
@@ -87,9 +88,11 @@ def mean_cross_entropy(
     """Mean of −log p of labels [...] (−100 = not scored) by logits [..., C]; see `mean_of`.
 
     Raises:
-        ValueError: a label is no class (on a CPU; a GPU reports it by itself). The message calls the labels `name`.
+        ValueError: a label is no class (on a CPU; a GPU reports it by itself), or there are more or fewer than logits.
+            The message calls the labels `name`.
     """
-    labels, logits = labels.to(logits.device), logits.float()
+    check_classes(name, labels, logits.shape[:-1].numel())
+    labels, logits = labels.to(logits.device, torch.long), logits.float()
     options = {"ignore_index": IGNORED, "reduction": "sum", "label_smoothing": smoothing}
     try:
         total = cross_entropy(logits.flatten(0, -2), labels.flatten(), **options)

@@ -6,7 +6,6 @@ input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, 
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -29,10 +28,11 @@ from .classification import classification_loss, refuse_smoothing, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
 from .fast_dropout import Dropout
-from .inputs import IGNORED, check_ids
+from .inputs import IGNORED, check_classes, check_ids
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
@@ -82,7 +82,7 @@ class BERTEmbeddings(nn.Module):
             token_type_ids = torch.zeros_like(position_ids)
         try:
             segments = self.token_type_embeddings(token_type_ids)
-        except IndexError:
+        except (IndexError, RuntimeError):
             check_ids("token_type_ids", token_type_ids, self.type_vocab_size, "type_vocab_size")
             raise
         vectors = words + segments + self.position_embeddings(position_ids)
@@ -165,7 +165,7 @@ class BERTHeads(nn.Module):
             self.seq_relationship = nn.Linear(config.hidden_size, 2)
 
 
-class BERTPreTrainedModel(PreTrainedModel):
+class BERTPreTrainedModel(LineagePreTrainedModel):
     """What every BERT head shares: configuration, prefix, initial weights and the names in its files."""
 
     config_class = BERTConfig
@@ -175,6 +175,7 @@ class BERTPreTrainedModel(PreTrainedModel):
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
     _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]
+    optional_parts = ("pooler.",)
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
@@ -302,10 +303,11 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         """[B, T, D] -> logits, and with labels [B, T] the sum of the losses divided by `num_items`, or their mean."""
         if labels is None:
             return self.cls.predictions(hidden_states), None
+        check_classes("labels", labels, hidden_states.shape[:-1].numel())
         check_ids("labels", labels, self.config.vocab_size, "vocab_size", IGNORED)
         if self.training or packed:
             scored = labels != IGNORED
-            logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored]  # [scored, V]
+            logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored].long()  # [scored, V]
             total = summed_cross_entropy(logits.float(), labels, smoothing)
             return logits, mean_of(total, scored.sum(), num_items)
         logits = self.cls.predictions(hidden_states)

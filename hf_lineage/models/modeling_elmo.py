@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -27,13 +26,14 @@ from .classification import answer_labels, classification_loss, refuse_smoothing
 from .configuration_elmo import ELMoConfig
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
-from .inputs import IGNORED, check_mask, embed_inputs, is_recorded, recomputes
+from .inputs import IGNORED, check_classes, check_mask, embed_inputs, is_recorded, recomputes
 from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import Padding, RecurrentLayer, reversed_time, to_front, to_places
 from .recurrent_state import keep_states, open_cache, states_of
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 
 
@@ -62,7 +62,7 @@ class ELMoForPreTrainingOutput(CausalLMOutputWithPast):
     backward_loss: Tensor | None = None
 
 
-class ELMoPreTrainedModel(PreTrainedModel):
+class ELMoPreTrainedModel(LineagePreTrainedModel):
     """What every head shares: initial weights as in the authors' code, mostly TensorFlow's defaults."""
 
     config: ELMoConfig
@@ -427,6 +427,7 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         """The labels after and before each token [B, T]; −100 next to padding and at the ends."""
         if labels is None:
             return None, None
+        check_classes("labels", labels)
         nothing = labels.new_full(labels[:, :1].shape, IGNORED)
         after = torch.cat([labels[:, 1:], nothing[:, : labels.shape[1]]], dim=1)
         before = torch.cat([nothing[:, : labels.shape[1]], labels[:, :-1]], dim=1)

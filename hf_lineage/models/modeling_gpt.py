@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, embedding, linear
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
@@ -29,10 +29,11 @@ from .choices import choice_loss, choices_in, in_rows
 from .classification import classification_loss, refuse_smoothing, span_loss, vectors_at_last_token
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
-from .inputs import IGNORED, embed_inputs
+from .inputs import IGNORED, embed_inputs, kind_of
 from .loss_terms import check_terms
 from .losses import mean_of, next_token_loss, shifts_labels
 from .reading import read_texts
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 
@@ -40,7 +41,7 @@ from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
 logger = logging.get_logger(__name__)
 
 
-class GPTPreTrainedModel(PreTrainedModel):
+class GPTPreTrainedModel(LineagePreTrainedModel):
     """What every GPT head shares: configuration, prefix and recordable outputs."""
 
     config_class = GPTConfig
@@ -265,6 +266,11 @@ class GPTWithClassifier(GPTWithOutputLayer):
                 raise ValueError(
                     f"lm_loss_weight is {weight}, but inputs_embeds do not say which token comes next: give input_ids "
                     "or set lm_loss_weight to 0"
+                )
+            if not isinstance(labels, Tensor) or len(labels) != len(input_ids):
+                raise ValueError(
+                    f"labels must be a tensor with a row for each of the {len(input_ids)} examples, not "
+                    f"{kind_of(labels)}"
                 )
             losses = language_model_losses(outputs.last_hidden_state, ids, mask, scores)
             # accumulated batches have one mean over all their examples that have a label; each adds its part

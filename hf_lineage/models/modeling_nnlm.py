@@ -8,21 +8,22 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
 from .configuration_nnlm import NNLMConfig
-from .inputs import IGNORED
+from .inputs import IGNORED, check_ids
 from .loss_terms import check_labels
 from .losses import mean_of, next_labels, next_token_loss, shifts_labels
 from .output_layers import AdaptiveSoftmax, nce_loss, sampled_softmax_loss, weight_and_bias
 from .recurrent_state import keep_states, read_texts, states_of
+from .saved_models import LineagePreTrainedModel
 
 
-class NNLMPreTrainedModel(PreTrainedModel):
+class NNLMPreTrainedModel(LineagePreTrainedModel):
     """What both heads share: word vectors and weights start uniform in ±initializer_range (section 4.2)."""
 
     config_class = NNLMConfig
@@ -184,6 +185,7 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
         counted = None
         if shift_labels is None:
             shift_labels, counted = next_labels(labels, mask)
+        check_ids("labels", shift_labels, self.config.vocab_size, "vocab_size", IGNORED)
         is_scored = shift_labels != IGNORED
         if self.config.objective == "adaptive_softmax":
             losses = self.lm_head.loss(x[is_scored], shift_labels[is_scored])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
@@ -31,6 +31,7 @@ from .losses import next_token_loss, shifts_labels
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
 from .recurrent_layers import RecurrentCell, RecurrentLayer, to_front, to_places
 from .recurrent_state import keep_states, read_texts, states_of
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 
 
@@ -62,7 +63,7 @@ def mean_square(x: Tensor, counted: Tensor | None) -> Tensor:
     return (x.square().mean(2) * counted).sum() / counted.sum().clamp(min=1)
 
 
-class RecurrentPreTrainedModel(PreTrainedModel):
+class RecurrentPreTrainedModel(LineagePreTrainedModel):
     """What every head of the three families shares: all weights start uniform in ±initializer_range."""
 
     config_class = RecurrentConfig

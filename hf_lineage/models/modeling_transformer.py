@@ -8,7 +8,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers import EncoderDecoderCache, GenerationMixin
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -27,6 +27,7 @@ from .fast_dropout import Dropout
 from .inputs import embed_inputs, widest_float
 from .packed_texts import check_pairs, cross_options
 from .reading import Texts, read_texts, read_vectors
+from .saved_models import LineagePreTrainedModel
 from .transformer_layers import FeedForward, MultiHeadAttention, SelfAttentionBlock
 
 
@@ -109,7 +110,7 @@ class DecoderBlock(GradientCheckpointingLayer):
         # --8<-- [end:idea]
 
 
-class TransformerPreTrainedModel(PreTrainedModel):
+class TransformerPreTrainedModel(LineagePreTrainedModel):
     """What all parts share: the configuration and the initial weights (Glorot; embeddings with variance 1/D)."""
 
     config_class = TransformerConfig

@@ -11,7 +11,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, pad
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -25,9 +24,10 @@ from transformers.utils.generic import can_return_tuple
 from .choices import choice_loss, choices_in, in_rows
 from .classification import classification_loss, refuse_smoothing
 from .configuration_word2vec import Word2VecConfig
-from .inputs import embed_inputs, is_exported
+from .inputs import IGNORED, check_classes, check_ids, embed_inputs, is_exported
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
+from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 
 
@@ -101,7 +101,7 @@ class Word2VecForPreTrainingOutput(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
 
 
-class Word2VecPreTrainedModel(PreTrainedModel):
+class Word2VecPreTrainedModel(LineagePreTrainedModel):
     """What every head shares: vectors start uniform in ± initializer_range / D, context vectors at zero."""
 
     config: Word2VecConfig
@@ -264,9 +264,10 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
     ) -> Word2VecForPreTrainingOutput:
         """Scores [P, V] of all words from the predicting words `input_ids` [P, C] (skip-gram: C = 1).
 
-        With `labels` [P], the loss is the mean over the P pairs in nats. `negative_ids` [P, K] are words drawn from
-        `noise()`; those equal to the label do not count, and no logits are computed. Without them, negative sampling's
-        loss is its exact expectation over the noise. `num_items_in_batch` counts the pairs of all accumulated batches.
+        With `labels` [P] (−100 = not scored), the loss is the mean over the pairs in nats. `negative_ids` [P, K] are
+        words drawn from `noise()`; those equal to the label do not count, and no logits are computed. Without them,
+        negative sampling's loss is its exact expectation over the noise. `num_items_in_batch` counts the pairs of all
+        accumulated batches.
 
         Raises:
             ValueError: label smoothing, which no objective supports, or labels that Trainer withholds for it.
@@ -275,10 +276,15 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
             raise ValueError(f"label_smoothing_factor is {smoothing}; word2vec's objectives have none: set it to 0")
         if labels is None:
             check_labels(self, num_items_in_batch)
+        else:
+            check_classes("labels", labels)
+            check_ids("labels", labels, self.config.vocab_size, "vocab_size", IGNORED)
+            scored = labels != IGNORED
         outputs = self.model(input_ids, attention_mask, inputs_embeds, **kwargs)
         h = self.combine(outputs.last_hidden_state, attention_mask)  # [P, D]
         if labels is not None and negative_ids is not None:
-            loss = mean_of(self.negative_sampling_losses(h, labels, negative_ids).sum(), len(h), num_items_in_batch)
+            losses = self.negative_sampling_losses(h, labels.clamp(min=0), negative_ids) * scored
+            loss = mean_of(losses.sum(), scored.sum(), num_items_in_batch)
             return Word2VecForPreTrainingOutput(loss, None, outputs.hidden_states)
 
         scores = h @ self.context_embeddings.T  # [P, V]
@@ -289,11 +295,12 @@ class Word2VecForPreTraining(Word2VecPreTrainedModel):
             scores = turns.sum(2)
         loss = None
         if labels is not None and self.config.objective == "negative_sampling":
-            noise = self.noise().to(scores).expand_as(scores).scatter(1, labels[:, None], 0.0)
-            positive = logsigmoid(scores.gather(1, labels[:, None]))[:, 0]
+            words = labels.long().clamp(min=0)[:, None]
+            noise = self.noise().to(scores).expand_as(scores).scatter(1, words, 0.0)
+            positive = logsigmoid(scores.gather(1, words))[:, 0]
             negative = (noise * logsigmoid(-scores)).sum(1)
-            total = -(positive + self.config.num_negatives * negative).sum()
-            loss = mean_of(total, len(labels), num_items_in_batch)
+            total = -((positive + self.config.num_negatives * negative) * scored).sum()
+            loss = mean_of(total, scored.sum(), num_items_in_batch)
         elif labels is not None:
             loss = mean_cross_entropy(scores, labels, num_items_in_batch)
         return Word2VecForPreTrainingOutput(loss, scores, outputs.hidden_states)

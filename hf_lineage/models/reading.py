@@ -8,7 +8,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
-from .inputs import can_look, check_mask, embed_inputs, is_exported, recomputes
+from .inputs import ID_TYPES, can_look, check_mask, embed_inputs, is_exported, kind_of, recomputes
 from .packed_texts import document_options, segment_options, segment_positions
 
 
@@ -116,10 +116,16 @@ def check_positions(position_ids: Tensor, limit: int):
     """Refuses positions that have no vector (if `can_look` allows looking).
 
     Raises:
-        ValueError: a position is `limit` or more.
+        ValueError: a position is below 0, or `limit` or more, or no whole number.
     """
+    if position_ids.dtype not in ID_TYPES:
+        raise ValueError(f"position_ids must be an integer tensor (int64 or int32), not {kind_of(position_ids)}")
     if can_look(position_ids) and position_ids.numel():
-        largest = position_ids.max().item()
+        smallest, largest = (each.item() for each in position_ids.aminmax())
+        if smallest < 0:
+            raise ValueError(
+                f"position_ids has {smallest}; positions must lie between 0 and {limit - 1} (max_position_embeddings)"
+            )
         if largest >= limit:
             raise ValueError(
                 f"{largest + 1} tokens are more than the {limit} positions of this model (max_position_embeddings): "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput, Seq2SeqModelOutput
 
@@ -14,6 +14,7 @@ from .inputs import embed_inputs, is_exported
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
 from .recurrent_layers import RecurrentCell, RecurrentLayer, reversed_time, to_front, to_places
 from .recurrent_state import check_states, keep_states, states_of
+from .saved_models import LineagePreTrainedModel
 
 
 def new_cell(config, input_size: int, hidden_size: int) -> RecurrentCell:
@@ -121,7 +122,7 @@ class MaxoutReadout(nn.Module):
         return self.down_proj(pairs.unflatten(2, (-1, 2)).amax(3))
 
 
-class RecurrentSeq2SeqPreTrainedModel(PreTrainedModel):
+class RecurrentSeq2SeqPreTrainedModel(LineagePreTrainedModel):
     """What every head of the recurrent encoder-decoders shares: initial weights, and a vocabulary that can grow.
 
     Gradient checkpointing recomputes each layer of the encoder and each layer or step of the decoder, but not the

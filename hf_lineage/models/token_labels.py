@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .inputs import IGNORED, check_ids
+from .inputs import IGNORED, check_classes, check_ids
 from .losses import mean_cross_entropy, mean_of
 
 
@@ -112,9 +112,11 @@ class LabelsTokens:
             return None
         if self.crf is None:
             return mean_cross_entropy(logits, labels, num_items_in_batch, smoothing)
+        check_classes("labels", labels, logits.shape[:-1].numel())
         check_ids("labels", labels, self.config.num_labels, "num_labels", IGNORED)
         scored = labels != IGNORED
         order, lengths = in_front(scored)
+        labels = labels.long()
         total = self.crf(logits.take_along_dim(order[..., None], 1), labels.gather(1, order).clamp(min=0), lengths)
         return mean_of(-total.sum(), scored.sum(), num_items_in_batch)
 

@@ -1,11 +1,11 @@
 """What the lineage needs beyond transformers' Trainer: exact resume, per-epoch schedules, truncated BPTT, word2vec."""
 
+from hf_lineage.model_card import RunFacts, code_for, last_lines, page_command
 from hf_lineage.training.averaging import AverageCheckpoints, average_checkpoints, load_average
 from hf_lineage.training.bert_adam import BertAdam
 from hf_lineage.training.bert_pretraining_trainer import BERTPretrainingTrainer
 from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
 from hf_lineage.training.finetuning import FineTuningRun, finetune_all
-from hf_lineage.training.model_card import RunFacts, code_for, last_lines, page_command
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.results import Results
 from hf_lineage.training.schedules import flat_then_decay, inverse_time, noam

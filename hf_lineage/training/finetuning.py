@@ -19,8 +19,8 @@ from hf_lineage.data.randomness import permutation
 from hf_lineage.data.rows import draw_rows, joined_rows, rows_at
 from hf_lineage.files import json_text, write_json, write_text
 from hf_lineage.metrics.score_table import score_table
+from hf_lineage.model_card import RunFacts, last_lines, page_command, read_results
 from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
-from hf_lineage.training.model_card import RunFacts, last_lines, page_command, read_results
 from hf_lineage.training.results import Results
 from hf_lineage.training.trainer import LineageTrainer
 from hf_lineage.training.training_arguments import LineageTrainingArguments

@@ -33,12 +33,12 @@ from transformers.utils.hub import PushInProgress, hf_api
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.files import json_text
+from hf_lineage.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import next_labels
 from hf_lineage.models.replaced_files import naming_the_disk, replaced_together
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
-from hf_lineage.training.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.run_lock import hold
 from hf_lineage.training.run_settings import (

@@ -34,6 +34,7 @@ TINY = {
     "projection_size": 8,
 }
 MODELS = Path(hf_lineage.__file__).parent / "models"
+LIBRARIES = {"torch", "transformers", "huggingface_hub", "safetensors"}
 FILES = sorted(path for path in MODELS.glob("*.py") if path.name != "__init__.py")
 
 # run where the package cannot be imported; prints one line a head that opened and answered alike
@@ -84,7 +85,12 @@ def test_models_import_only_siblings(path):
                 assert node.module in ("configuration_lineage", "configuration_recurrent_seq2seq")
             elif importer != "modeling":
                 assert imported != "configuration", "a brick takes the config as an argument"
-    assert set(get_imports(path)) - set(sys.stdlib_module_names) <= {"torch", "transformers", "huggingface_hub"}
+    assert set(get_imports(path)) - set(sys.stdlib_module_names) <= {
+        "torch",
+        "transformers",
+        "huggingface_hub",
+        "safetensors",
+    }
     assert all(Path(file).is_file() for file in get_relative_import_files(path))
 
 

@@ -1,4 +1,4 @@
-"""The model card of a run, made from the run itself, and the three lines with which a recipe ends."""
+"""Model cards, of a run or of a model that is saved by itself, and the three lines with which a recipe ends."""
 
 import json
 import math
@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
 from hf_lineage import __version__
-from hf_lineage.data.corpus_files import is_hub_name
 from hf_lineage.files import write_text
 from hf_lineage.models import LINEAGE, name_and_idea
 from hf_lineage.papers import PAPERS
@@ -30,7 +30,18 @@ TASKS = {
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "ForMultipleChoice": "multiple-choice",
+    "ForNextSentencePrediction": "next-sentence-prediction",
 }
+# inputs for the code of a card whose model was saved by itself
+SAMPLES: dict[str, str | dict] = {
+    "fill-mask": "The cat [MASK] on the mat.",
+    "question-answering": {"question": "Who sat on the mat?", "context": "The cat sat on the mat."},
+    "multiple-choice": {"text": "The cat sat on the mat.", "choices": ["It slept.", "It barked."]},
+    "next-sentence-prediction": {"text": "The cat sat on the mat.", "text_pair": "Then it slept."},
+}
+NOT_RECORDED = "Not recorded: the model was saved outside a recipe"
+# what transformers writes if a repository has no card
+DRAFT = "This is the model card of a 🤗 transformers model"
 LIBRARIES = ("hf_lineage", "transformers", "torch", "tokenizers", "datasets")
 # of a split's entries these are counts, times and sums, no scores
 NO_SCORES = (
@@ -69,20 +80,32 @@ def task_of(model: PreTrainedModel) -> str:
     for ending, task in TASKS.items():
         if type(model).__name__.endswith(ending):
             return task
-    return "fill-mask" if model.config.model_type.endswith("bert") else "feature-extraction"
+    is_pretrained_bert = type(model).__name__.endswith("ForPreTraining") and model.config.model_type == "lineage_bert"
+    return "fill-mask" if is_pretrained_bert else "feature-extraction"
 
 
-def code_for(model: PreTrainedModel, name: str, sample: str | dict) -> list[str]:
+def code_for(model: PreTrainedModel, name: str, sample: str | dict | None = None) -> list[str]:
     """Lines of Python that open the model `name` (folder or Hub name) and ask it for an answer to `sample`."""
-    task = task_of(model)
+    task, is_recorded = task_of(model), sample is not None
+    sample = SAMPLES.get(task, "The cat sat on the mat.") if sample is None else sample
     # in double quotes, so that a shell takes the code in single ones
     name, sample = (json.dumps(one, ensure_ascii=False) for one in (name, sample))
     if model.config.model_type == "lineage_word2vec" and task == "feature-extraction":
         opened = f"AutoModel.from_pretrained({name}), AutoTokenizer.from_pretrained({name})"
+        word = sample if is_recorded else "vectors.words[-1]"
         return [
             "import hf_lineage",
             "from transformers import AutoModel, AutoTokenizer",
-            f"print(hf_lineage.word_vectors.WordVectors.from_model({opened}).nearest({sample}, 5))",
+            f"vectors = hf_lineage.word_vectors.WordVectors.from_model({opened})",
+            f"print(vectors.nearest({word}, 5))",
+        ]
+    if task == "feature-extraction" and model.config.is_encoder_decoder:
+        return [
+            "import hf_lineage",
+            "from transformers import AutoModel, AutoTokenizer",
+            f'source = AutoTokenizer.from_pretrained({name})({sample}, return_tensors="pt")',
+            f"encoder = AutoModel.from_pretrained({name}).get_encoder()",
+            "print(encoder(source.input_ids, source.attention_mask).last_hidden_state)",
         ]
     if task == "feature-extraction":
         inputs = f'AutoTokenizer.from_pretrained({name})({sample}, return_tensors="pt")'
@@ -119,9 +142,9 @@ def scores_of(results: Mapping) -> dict[str, dict[str, float]]:
 
 def model_card(
     model: PreTrainedModel,
-    arguments,
-    facts: RunFacts,
-    results: Mapping,
+    arguments=None,
+    facts: RunFacts | None = None,
+    results: Mapping = MappingProxyType({}),
     *,
     name: str,
     opened_as: str,
@@ -129,12 +152,22 @@ def model_card(
     license: str | None = None,
     tags: list[str] | None = None,
 ) -> ModelCard:
-    """The card: station, paper and idea, data, scores, command, versions, parameters, limits, and code that runs."""
+    """The card: station, paper and idea, data, scores, command, versions, parameters, limits, and code that runs.
+
+    `arguments`, `facts` and `results` are those of a run. Without them it says that the training is not recorded.
+    """
     station = next((one for one in LINEAGE if one.model_type == model.config.model_type), None)
     title, idea = name_and_idea(station) if station else (type(model).__name__, "")
-    of_hub = facts.data if facts.data is not None and is_hub_name(facts.data) else None
-    # a path says nothing to readers elsewhere
-    data = facts.default_data if facts.data is None else facts.data if of_hub else Path(facts.data).name
+    of_hub, data, base_model, sample = None, NOT_RECORDED, None, None
+    if facts is not None:
+        # imports datasets, which the card of a saved model does without
+        from hf_lineage.data.corpus_files import is_hub_name
+
+        of_hub = facts.data if facts.data is not None and is_hub_name(facts.data) else None
+        # a path says nothing to readers elsewhere
+        data = facts.default_data if facts.data is None else facts.data if of_hub else Path(facts.data).name
+        base_model = facts.base_model if facts.base_model and is_hub_name(facts.base_model) else None
+        language, sample = language or facts.language, facts.sample
     scores, task = scores_of(results), task_of(model)
     measured = [
         EvalResult(
@@ -151,24 +184,31 @@ def model_card(
     head = ModelCardData(
         model_name=name,
         eval_results=measured or None,
-        language=language or facts.language,
+        language=language,
         license=license,
         library_name="transformers",
         pipeline_tag=task,
         tags=sorted({"hf_lineage", model.config.model_type, *(tags or [])}),
         datasets=[of_hub.partition(":")[0]] if of_hub else None,
-        base_model=facts.base_model if facts.base_model and is_hub_name(facts.base_model) else None,
+        base_model=base_model,
     )
     rows = [f"| {split} | {metric} | {value:.6g} |" for split, one in scores.items() for metric, value in one.items()]
-    settings = {
-        "learning rate": arguments.learning_rate,
-        "batch per device": arguments.per_device_train_batch_size,
-        "processes": arguments.world_size,
-        "gradient accumulation": arguments.gradient_accumulation_steps,
-        "epochs": arguments.num_train_epochs if arguments.max_steps <= 0 else None,
-        "updates": arguments.max_steps if arguments.max_steps > 0 else None,
-        "seed": arguments.seed,
-    }
+    settings = (
+        {}
+        if arguments is None
+        else {
+            "learning rate": arguments.learning_rate,
+            "batch per device": arguments.per_device_train_batch_size,
+            "processes": arguments.world_size,
+            "gradient accumulation": arguments.gradient_accumulation_steps,
+            "epochs": arguments.num_train_epochs if arguments.max_steps <= 0 else None,
+            "updates": arguments.max_steps if arguments.max_steps > 0 else None,
+            "seed": arguments.seed,
+        }
+    )
+    how = [f"{model.num_parameters():,} parameters"]
+    if settings:
+        how.append(", ".join(f"{key} {value}" for key, value in settings.items() if value is not None))
     changed = {
         key: value
         for key, value in model.config.to_diff_dict().items()
@@ -181,30 +221,29 @@ def model_card(
         f"{title}." if station is None else f"[{title}]({PAPERS[station.model_type]}), a station of hf_lineage.",
         f"What is new in it: {idea}" if idea else "",
         "## Data",
-        f"{data}." + (f" It continues {facts.base_model}." if facts.base_model else ""),
+        f"{data}." + (f" It continues {facts.base_model}." if facts is not None and facts.base_model else ""),
         "## Scores",
         "\n".join(["| split | score | value |", "|---|---|---|", *rows]) if rows else "None were measured.",
         "## How it was trained",
-        f"```bash\n{command_line()}\n```",
-        f"{model.num_parameters():,} parameters; "
-        + ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
-        + ".",
+        "" if arguments is None else f"```bash\n{command_line()}\n```",
+        "; ".join(how) + ".",
         f"Configuration: `{json.dumps(changed, ensure_ascii=False)}`.",
         "Versions: " + ", ".join([f"python {platform.python_version()}", *map(_with_version, LIBRARIES)]) + ".",
         "## How to use it",
-        "```python\n" + "\n".join(code_for(model, opened_as, facts.sample)) + "\n```",
+        "```python\n" + "\n".join(code_for(model, opened_as, sample)) + "\n```",
         "`import hf_lineage` registers the station; without the package, pass `trust_remote_code=True`.",
         "## Limits",
-        limits_of(model, data),
+        limits_of(model, None if facts is None else data),
     ]
     return ModelCard(
         f"---\n{head.to_yaml()}\n---\n\n" + "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
     )
 
 
-def limits_of(model: PreTrainedModel, data: str) -> str:
+def limits_of(model: PreTrainedModel, data: str | None) -> str:
     """What a user must not expect."""
-    limits = [f"The model knows only what its training text held ({data}), with the faults and the bias of that text."]
+    held = f" ({data})" if data else ""
+    limits = [f"The model knows only what its training text held{held}, with the faults and the bias of that text."]
     if positions := getattr(model.config, "max_position_embeddings", None):
         limits.append(f"A text has at most {positions} tokens.")
     limits.append(
@@ -216,6 +255,16 @@ def limits_of(model: PreTrainedModel, data: str) -> str:
     )
     limits.append("Nobody has checked it for a use that concerns people.")
     return " ".join(limits)
+
+
+def card_of_saved(model: PreTrainedModel, name: str, before: str | None) -> str:
+    """The card of a model that is saved or pushed as `name`; `before`, which is there, stays if it is no draft.
+
+    `LineagePreTrainedModel` calls it.
+    """
+    if before is not None and DRAFT not in before:
+        return before
+    return str(model_card(model, name=name.rpartition("/")[2], opened_as=name))
 
 
 def command_line() -> str:

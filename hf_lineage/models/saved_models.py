@@ -1,0 +1,364 @@
+"""What every station does with its files: it saves them with a list of digests, and loads only what is whole.
+
+`save_pretrained` writes SHA256SUMS, a list that `sha256sum --check` reads. `from_pretrained` compares the weights with
+it, in a folder and in the Hub's cache. It refuses damaged files, NaN, tensors that are missing or have another shape,
+and paths that leave the folder, before it asks for memory. Without the list the digests are not compared. A file that
+has not been touched since it was found whole is not read again. `verify=False`, or `HF_LINEAGE_VERIFY=0` in the
+environment, turns all of this off.
+
+Not compared are config.json, which people edit, and the files of tokenizers, which other classes read.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from huggingface_hub import constants, try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import cached_file
+
+
+MANIFEST = "SHA256SUMS"
+SWITCH = "HF_LINEAGE_VERIFY"
+# what save_pretrained of a model writes
+LISTED = re.compile(r"(generation_)?config\.json|.+\.(safetensors|safetensors\.index(\..+)?\.json|py)")
+INDEX = re.compile(r".+\.safetensors\.index(\..+)?\.json")
+# seconds within which two changes of a file may have the same time stamp
+CLOCK_TICK = 2.0
+LONGEST_HEADER = 100_000_000
+# a model of so few layers is built sooner than the headers of its files are read
+FEW_LAYERS = 64
+# where the model that is being loaded comes from, if it is verified
+verifying: ContextVar[tuple | None] = ContextVar("verifying", default=None)
+
+
+class LineagePreTrainedModel(PreTrainedModel):
+    """Base of all stations: transformers' PreTrainedModel, which verifies what it loads."""
+
+    # the beginnings of tensors of the body that some heads do not have
+    optional_parts = ()
+    # (model, name, the text that is there) -> the text of README.md; set by the package, code on the Hub does without
+    card_writer: Callable | None = None
+
+    def __init__(self, config, *arguments, **options):
+        check_layers(config)
+        super().__init__(config, *arguments, **options)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *arguments, verify: bool | None = None, **options):
+        """PreTrainedModel.from_pretrained of files that are whole; `verify` is True unless the environment says 0.
+
+        Raises:
+            OSError: a file is damaged, or differs from SHA256SUMS; the message names it.
+            ValueError: a tensor is missing, has another shape than the configuration asks for, or holds NaN; the index
+                names a file outside the folder.
+        """
+        verify = os.environ.get(SWITCH) != "0" if verify is None else verify
+        place = pretrained_model_name_or_path
+        token = verifying.set((place, options) if verify and place is not None else None)
+        try:
+            if verify and place is not None and os.path.isdir(place):
+                check_indexes(Path(place, options.get("subfolder") or ""))
+            return super().from_pretrained(place, *arguments, **options)
+        except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            # of which file the error does not say
+            for file in files_beside(place, options):
+                with naming(file):
+                    header_of(file) if file.suffix == ".safetensors" else index_of(file)
+            raise OSError(f"a file of {place} is damaged ({error}); fetch it again") from error
+        finally:
+            verifying.reset(token)
+
+    @staticmethod
+    def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, expected_keys=None):
+        # transformers has built the model without memory, and has read no weight yet
+        is_checked = verifying.get() is not None and isinstance(model, LineagePreTrainedModel)
+        files = [Path(file) for file in checkpoint_files or [] if str(file).endswith(".safetensors")]
+        if is_checked and files:
+            check_weights(files, load_config)
+        info, offloaded = PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, load_config, expected_keys
+        )
+        # an adapter, which names its own tensors, is PEFT's
+        if is_checked and expected_keys is None and not load_config.is_quantized:
+            model.check_tensors(info, load_config)
+        return info, offloaded
+
+    def check_tensors(self, info, load_config):
+        """Refuses tensors that are missing in the file, but for those of a new head, and those of another shape.
+
+        Raises:
+            ValueError: the message names the first such tensor.
+        """
+        place = load_config.pretrained_model_name_or_path
+        if info.mismatched_keys and not load_config.ignore_mismatched_sizes:
+            name, found, expected = min(info.mismatched_keys)
+            raise ValueError(
+                f"{name} has shape {list(found)} in the weights of {place}, but the configuration asks for "
+                f"{list(expected)}: config.json belongs to other weights, or pass ignore_mismatched_sizes=True to "
+                "start this tensor anew"
+            )
+        missing = sorted(name for name in self.lacking(info.missing_keys) if self.is_needed(name))
+        if missing:
+            raise ValueError(
+                f"{missing[0]} is missing in the weights of {place}"
+                + (f", and {len(missing) - 1} more tensors" if missing[1:] else "")
+                + f": they do not fit {type(self).__name__} with this configuration; fetch them again, or pass "
+                "verify=False to start these tensors anew"
+            )
+
+    def lacking(self, missing: set[str]) -> set[str]:
+        """Of the tensors missing in a file those that no tensor tied to them replaces."""
+        tied: dict[str, set[str]] = {}
+        for one, other in self.all_tied_weights_keys.items():
+            group = tied.get(one, {one}) | tied.get(other, {other})
+            tied.update(dict.fromkeys(group, group))
+        return {name for name in missing if tied.get(name, {name}) <= missing}
+
+    def is_needed(self, name: str) -> bool:
+        """Whether a file without this tensor is damaged: one saved by this class, or for a tensor of the body."""
+        architectures = getattr(self.config, "architectures", None) or ()
+        # BertForMaskedLM of transformers saves what BERTForMaskedLM reads
+        if type(self).__name__.lower() in (each.lower() for each in architectures):
+            return True
+        prefix = f"{self.base_model_prefix}."
+        within = name.removeprefix(prefix)
+        is_body = within != name or self.base_model is self
+        return is_body and not within.startswith(self.optional_parts)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *arguments, **options):
+        """PreTrainedModel.save_pretrained, which also writes SHA256SUMS and, if there is none, a model card."""
+        super().save_pretrained(save_directory, *arguments, **options)
+        if (arguments[0] if arguments else options.get("is_main_process", True)) and os.path.isdir(save_directory):
+            # Trainer gives a state dict, and writes a card of its own
+            if "state_dict" not in options:
+                self.write_card(Path(save_directory), str(save_directory))
+            write_manifest(Path(save_directory))
+
+    def write_card(self, folder: Path, name: str):
+        """Writes the model card, if hf_lineage is installed, in place of transformers' draft or of none."""
+        if type(self).card_writer is None:
+            return
+        card = folder / "README.md"
+        before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+        text = type(self).card_writer(self, name, before)
+        if text != before:
+            card.write_text(text, encoding="utf-8")
+
+    def _upload_modified_files(self, working_dir, repo_id, *arguments, **options):
+        # save_pretrained and push_to_hub send the folder with it, after they have written a draft of the card
+        self.write_card(Path(working_dir), repo_id)
+        write_manifest(Path(working_dir))
+        return super()._upload_modified_files(working_dir, repo_id, *arguments, **options)
+
+
+@contextmanager
+def naming(file: Path):
+    """Gives errors about the content of `file` its name.
+
+    Raises:
+        OSError: instead of SafetensorError, those of json, and those of another structure.
+    """
+    try:
+        yield
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise OSError(f"{file} is damaged ({error}); fetch it again") from error
+
+
+def write_manifest(folder: Path):
+    """Writes SHA256SUMS for the files in `folder` that belong to a model, in one piece."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and LISTED.fullmatch(path.name))
+    temporary = folder / f".{MANIFEST}.tmp{os.getpid()}"
+    try:
+        lines = [f"{digest(folder / name)}  {name}\n" for name in names]
+        temporary.write_text("".join(lines), encoding="utf-8")
+        os.replace(temporary, folder / MANIFEST)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_manifest(file: Path) -> dict[str, str]:
+    """SHA256SUMS -> digest of each file.
+
+    Raises:
+        OSError: a line has another form.
+    """
+    digests = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        found = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if found is None:
+            raise OSError(
+                f"{file}, line {number} is no digest and name, but {line!r:.60}: fetch the file again; without it the "
+                "weights load, but are not compared"
+            )
+        digests[found[2]] = found[1]
+    return digests
+
+
+def check_indexes(folder: Path):
+    """Refuses an index of shards in `folder` that names files elsewhere.
+
+    Raises:
+        OSError: it is no index.
+        ValueError: it names such a file.
+    """
+    for file in sorted(folder.glob("*.safetensors.index*.json")):
+        with naming(file):
+            names = index_of(file)
+        for name in names:
+            if Path(name).name != name or "\0" in name:
+                raise ValueError(f"{file} names {name!r} as a file of weights; it must lie in the same folder")
+
+
+def index_of(file: Path) -> list[str]:
+    """The names of the shards in an index.
+
+    Raises:
+        ValueError: it is no index.
+    """
+    content = json.loads(file.read_text(encoding="utf-8"))
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError("its weight_map does not name a file for each tensor")
+    if not isinstance(content.get("metadata"), dict):
+        raise ValueError("it has no metadata")
+    return sorted(set(shards.values()))
+
+
+def header_of(file: Path) -> dict:
+    """The header of a safetensors file: name -> dtype, shape and place of each tensor.
+
+    Raises:
+        ValueError: the header is none, or says that the file has another size.
+    """
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > min(size - 8, LONGEST_HEADER):
+            raise ValueError(f"its header should have {length} bytes, but the file has {size}")
+        header = json.loads(stream.read(length))
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    if end != size:
+        raise ValueError(f"by its header it should have {end} bytes, but it has {size}")
+    return tensors
+
+
+def check_layers(config):
+    """Refuses more layers than the files of the model that is being loaded have tensors, before they are built.
+
+    Raises:
+        OSError: a file is damaged.
+        ValueError: there are more layers.
+    """
+    layers = max(getattr(config, name, None) or 0 for name in ("num_hidden_layers", "decoder_layers"))
+    loaded = verifying.get()
+    if layers <= FEW_LAYERS or loaded is None:
+        return
+    place, options = loaded
+    number = 0
+    for file in files_beside(place, options):
+        if file.suffix == ".safetensors":
+            with naming(file):
+                number += len(header_of(file))
+    if 0 < number < layers:
+        raise ValueError(
+            f"the configuration asks for {layers} layers, but the weights of {place} have {number} tensors: "
+            "config.json belongs to other weights"
+        )
+
+
+def files_beside(place, options: dict) -> list[Path]:
+    """The files of weights of a model in a folder, or in the Hub's cache."""
+    if os.path.exists(place):
+        folder = Path(place, options.get("subfolder") or "") if os.path.isdir(place) else Path(place).parent
+    else:
+        chosen = {name: options[name] for name in ("cache_dir", "revision") if options.get(name)}
+        config = try_to_load_from_cache(str(place), "config.json", **chosen)
+        if not isinstance(config, str):
+            return []
+        folder = Path(config).parent
+    return sorted(path for path in folder.iterdir() if path.suffix == ".safetensors" or INDEX.fullmatch(path.name))
+
+
+def check_weights(files: list[Path], load_config):
+    """Refuses files of weights that are damaged, that differ from SHA256SUMS beside them, or that hold NaN.
+
+    Raises:
+        OSError: a file is damaged, or differs.
+        ValueError: a tensor holds NaN.
+    """
+    place, options = load_config.pretrained_model_name_or_path, load_config.download_kwargs or {}
+    manifest = files[0].parent / MANIFEST
+    if not os.path.isdir(place) and not os.path.isfile(place):
+        quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries")}
+        manifest = cached_file(place, MANIFEST, **options, **quiet)
+    digests = read_manifest(Path(manifest)) if manifest is not None and Path(manifest).is_file() else {}
+    for file in files:
+        expected = digests.get(file.name)
+        if is_known(file, expected):
+            continue
+        with naming(file):
+            header_of(file)
+        if expected is not None and digest(file) != expected:
+            raise OSError(
+                f"{file} has changed since it was saved (its SHA-256 is not the one in {MANIFEST}): fetch it again, "
+                "from the Hub with force_download=True. If you changed it on purpose, delete "
+                f"{MANIFEST}, or pass verify=False"
+            )
+        with naming(file), safe_open(file, framework="pt") as tensors:
+            spoilt = next((name for name in tensors.keys() if has_nan(tensors.get_tensor(name))), None)
+        if spoilt is not None:
+            raise ValueError(
+                f"{spoilt} in {file} holds NaN: the model cannot answer; use a checkpoint from before, or pass "
+                "verify=False to look at it"
+            )
+        remember(file, expected)
+
+
+def has_nan(tensor: Tensor) -> bool:
+    """Whether a number is NaN."""
+    if not tensor.is_floating_point():
+        return False
+    # a sum is sooner than a test of each number, and finite numbers rarely add up to infinity
+    total = tensor.float().sum() if tensor.dtype.itemsize < 4 else tensor.sum()
+    return not total.isfinite() and bool(tensor.isnan().any())
+
+
+def mark_of(file: Path, expected: str | None) -> Path:
+    """The empty file that says: this file, untouched since, had this digest and no NaN."""
+    status = file.stat()
+    state = (str(file.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, expected)
+    return Path(constants.HF_HOME, "hf_lineage", "verified", hashlib.sha256(repr(state).encode()).hexdigest())
+
+
+def is_known(file: Path, expected: str | None) -> bool:
+    """Whether the file was found whole, and has not been touched since."""
+    return mark_of(file, expected).exists()
+
+
+def remember(file: Path, expected: str | None):
+    """Marks a file as whole, unless it is so new that a further change could keep its time stamp."""
+    status = file.stat()
+    if time.time() - max(status.st_mtime, status.st_ctime) > CLOCK_TICK:
+        mark = mark_of(file, expected)
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError:
+            # a folder that cannot be written costs time, nothing else
+            pass

@@ -1,0 +1,257 @@
+"""Models that travel through a Hub on this machine, with the real client: cards, digests and a network that fails."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import transformers
+
+from tests.models.stations import HEADS, STATIONS, TABLES
+
+
+HUB = Path(__file__).resolve().parents[3] / "shared" / "tools" / "hub"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """The server; clients are processes, since they read its address when they are imported."""
+    if not HUB.is_dir():
+        pytest.skip(f"needs the Hub for tests in {HUB}")
+    sys.path.insert(0, str(HUB))
+    try:
+        from hub_server import HubServer
+    finally:
+        sys.path.remove(str(HUB))
+    with HubServer(tmp_path_factory.mktemp("hub")) as server:
+        yield server
+
+
+def run(hub, code: str, home: Path, **environment) -> subprocess.CompletedProcess:
+    """A client of the Hub in a process with its own cache."""
+    settings = {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": "hf_me",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "5",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=home,
+        timeout=170,
+        env=os.environ | settings | environment,
+    )
+
+
+PUSH_ALL = """
+import sys
+from transformers import AutoModel
+import transformers
+from tests.models.stations import HEADS, STATIONS, TABLES
+transformers.utils.logging.set_verbosity_error()
+for station, head in HEADS:
+    if station in STATIONS:
+        TABLES[station].changed_model(head).push_to_hub(f"me/{station}-{head}")
+print("pushed")
+"""
+
+
+@pytest.fixture(scope="module")
+def pushed(hub, tmp_path_factory):
+    """Every head of every station on the Hub."""
+    home = tmp_path_factory.mktemp("pusher")
+    root = str(Path(__file__).resolve().parents[2])
+    result = run(hub, PUSH_ALL, home, PYTHONPATH=root)
+    assert "pushed" in result.stdout, result.stderr[-2000:]
+    return [(station, head) for station, head in HEADS if station in STATIONS]
+
+
+@pytest.mark.slow
+def test_cards_of_all_heads_are_complete_and_valid(hub, pushed, tmp_path):
+    """By the Hub's own check of their heads; each names paper, idea, task, limits and code, and no draft remains."""
+    names = [f"me/{station}-{head}" for station, head in pushed]
+    code = f"""
+import json
+from huggingface_hub import ModelCard, model_info
+for name in {names!r}:
+    card = ModelCard.load(name)
+    card.validate(repo_type="model")
+    info = model_info(name)
+    print(json.dumps([name, card.data.to_dict(), card.text, info.pipeline_tag, [s.rfilename for s in info.siblings]]))
+"""
+    result = run(hub, code, tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row[0] for row in rows] == names
+    for (station, _), (name, head, text, tag, files) in zip(pushed, rows, strict=True):
+        assert head["library_name"] == "transformers"
+        assert head["pipeline_tag"] == tag
+        assert {"hf_lineage", TABLES[station].config_class.model_type} <= set(head["tags"])
+        assert "What is new in it" in text
+        assert "## Limits" in text
+        assert "trust_remote_code=True" in text
+        assert f'"{name}"' in text
+        assert "automatically generated" not in text
+        assert {"SHA256SUMS", "README.md", "model.safetensors", "config.json"} <= set(files)
+
+
+@pytest.fixture(scope="module")
+def one_on_the_hub(hub, tmp_path_factory):
+    home = tmp_path_factory.mktemp("one")
+    root = str(Path(__file__).resolve().parents[2])
+    code = """
+from tests.models.stations import TABLES
+TABLES["GRU"].changed_model("AutoModelForCausalLM").push_to_hub("me/one")
+"""
+    result = run(hub, code, home, PYTHONPATH=root)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return "me/one"
+
+
+LOAD = """
+import hf_lineage, transformers
+model = transformers.AutoModelForCausalLM.from_pretrained("me/one")
+print(float(sum(p.double().sum() for p in model.parameters())))
+"""
+ROOT = str(Path(__file__).resolve().parents[2])
+
+
+@pytest.mark.slow
+@pytest.mark.reliability("B3")
+def test_a_byte_changed_on_the_way_is_found(hub, one_on_the_hub, tmp_path):
+    good = tmp_path / "good"
+    bad = tmp_path / "bad"
+    good.mkdir()
+    bad.mkdir()
+    hub.faults[:] = [{"match": r"GET .*model\.safetensors", "corrupt": True, "times": -1}]
+    try:
+        result = run(hub, LOAD, bad, PYTHONPATH=ROOT)
+    finally:
+        hub.faults.clear()
+    assert result.returncode != 0
+    assert "model.safetensors" in result.stderr
+    assert "has changed" in result.stderr
+    assert "force_download=True" in result.stderr
+    expected = run(hub, LOAD, good, PYTHONPATH=ROOT)
+    assert expected.returncode == 0, expected.stderr[-2000:]
+    again = run(hub, LOAD.replace('"me/one"', '"me/one", force_download=True'), bad, PYTHONPATH=ROOT)
+    assert again.stdout == expected.stdout
+    # a warm cache needs no network
+    offline = run(hub, LOAD, good, PYTHONPATH=ROOT, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
+    assert offline.stdout == expected.stdout
+
+
+FAULTS = {
+    "503": {"status": 503},
+    "dropped": {"drop": True},
+    "cut": {"truncate": 300},
+    "slow": {"delay": 0.5},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "SHA256SUMS"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_network_that_fails_gives_the_model_or_an_error(fault, file, hub, one_on_the_hub, tmp_path):
+    """Once or always: what loads is the whole model, and what does not says so; the next attempt succeeds."""
+    expected = run(hub, LOAD, tmp_path, PYTHONPATH=ROOT, HF_HOME=str(tmp_path / "whole"))
+    assert expected.returncode == 0, expected.stderr[-2000:]
+    for times in (1, -1):
+        home = str(tmp_path / f"home{times}")
+        hub.faults[:] = [{"match": rf"GET .*{file}", "times": times, **FAULTS[fault]}]
+        try:
+            result = run(hub, LOAD, tmp_path, PYTHONPATH=ROOT, HF_HOME=home)
+        finally:
+            hub.faults.clear()
+        assert result.stdout in (expected.stdout, "")
+        assert (result.returncode == 0) == (result.stdout != "")
+        again = run(hub, LOAD, tmp_path, PYTHONPATH=ROOT, HF_HOME=home)
+        assert again.stdout == expected.stdout, again.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_push_of_a_folder(hub, tmp_path):
+    folder = tmp_path / "model"
+    TABLES["GRU"].changed_model("AutoModelForCausalLM").save_pretrained(folder)
+    (folder / "training_args.bin").write_bytes(b"a pickle")
+    code = f"""
+import sys
+from hf_lineage.__main__ import main
+sys.exit(main(["push", {str(folder)!r}, "me/pushed", *sys.argv[1:]]))
+"""
+    dry = run(hub, code.replace("*sys.argv[1:]", '"--dry_run"'), tmp_path, PYTHONPATH=ROOT)
+    assert dry.returncode == 0, dry.stderr[-2000:]
+    assert "nothing was sent" in dry.stdout
+    assert "not sent: training_args.bin" in dry.stdout
+    assert "license" in dry.stdout
+    assert not any("/commit/" in request for request in hub.log if "me/pushed" in request)
+    sent = run(hub, code, tmp_path, PYTHONPATH=ROOT)
+    assert sent.returncode == 0, sent.stderr[-2000:]
+    commits = [request for request in hub.log if "me/pushed/commit" in request]
+    assert len(commits) == 1
+    opened = run(hub, LOAD.replace("me/one", "me/pushed"), tmp_path, PYTHONPATH=ROOT)
+    assert opened.returncode == 0, opened.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "config.json").write_text('{"architectures": ["BertModel"]}'), "'BertModel'"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "model.safetensors is damaged"),
+        (lambda folder: (folder / "README.md").write_text("---\na: [\n---\n"), "README.md is not valid"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_not_pushed(damage, message, tmp_path, capsys):
+    from hf_lineage.__main__ import main
+
+    TABLES["GRU"].changed_model("AutoModelForCausalLM").save_pretrained(tmp_path / "model")
+    damage(tmp_path / "model")
+    assert main(["push", str(tmp_path / "model"), "me/x", "--dry_run"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "me/x", "--dry"], ["a", "b", "c"]])
+def test_push_names_its_arguments(arguments, capsys):
+    from hf_lineage.__main__ import main
+
+    assert main(["push", *arguments]) == 2
+    assert "FOLDER and REPOSITORY" in capsys.readouterr().err
+
+
+CODE = re.compile(r"```python\n(.+?)\n```", re.S)
+
+
+@pytest.mark.parametrize("name", [name for name in STATIONS if "input_ids" in TABLES[name].inputs("AutoModel")])
+def test_the_code_on_the_card_of_a_base_model_runs(name, tmp_path, tiny_tokenizer, capsys):
+    """The other heads' code calls pipelines, which have tests of their own."""
+    tokens = {"vocab_size": len(tiny_tokenizer), "pad_token_id": tiny_tokenizer.pad_token_id}
+    TABLES[name].model("AutoModel", **tokens).save_pretrained(tmp_path)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(tmp_path)
+    [code] = CODE.findall((tmp_path / "README.md").read_text(encoding="utf-8"))
+    exec(code, {})
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("station", "head"), [(station, head) for station, head in HEADS if station in STATIONS])
+def test_saved_models_have_a_card(station, head, tmp_path):
+    model = TABLES[station].model(head)
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert TABLES[station].config_class.model_type in card
+    assert f"{model.num_parameters():,} parameters" in card
+    (tmp_path / "README.md").write_text("my own words")
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "my own words"
+    assert transformers.AutoConfig.from_pretrained(tmp_path).model_type == model.config.model_type
