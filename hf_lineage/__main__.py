@@ -78,7 +78,11 @@ def lab(arguments: list[str]):
 
 def push(arguments: list[str]):
     """Checks a model's folder, completes its card and digests, and sends it to the Hub."""
-    parser = commands.new_parser("push", (push.__doc__ or "") + " With --dry_run it only says what would go.")
+    parser = commands.new_parser(
+        "push",
+        "Checks a model's folder, completes its card and its digests, and sends it to the Hub.",
+        "runs/lstm me/my-lstm --dry_run",
+    )
     parser.add_argument("folder", metavar="FOLDER", help="of a saved model")
     parser.add_argument("repository", metavar="REPOSITORY", help="on the Hub, such as me/my-lstm")
     parser.add_argument("--dry_run", action="store_true", help="say what would go, its size, and what the card lacks")

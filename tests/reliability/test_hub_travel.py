@@ -216,7 +216,9 @@ def test_a_folder_that_is_not_whole_is_not_pushed(damage, message, tmp_path, cap
 
     TABLES["GRU"].changed_model("AutoModelForCausalLM").save_pretrained(tmp_path / "model")
     damage(tmp_path / "model")
-    assert main(["push", str(tmp_path / "model"), "me/x", "--dry_run"]) == 2
+    with pytest.raises(SystemExit) as stop:
+        main(["push", str(tmp_path / "model"), "me/x", "--dry_run"])
+    assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
@@ -224,8 +226,10 @@ def test_a_folder_that_is_not_whole_is_not_pushed(damage, message, tmp_path, cap
 def test_push_names_its_arguments(arguments, capsys):
     from hf_lineage.__main__ import main
 
-    assert main(["push", *arguments]) == 2
-    assert "FOLDER and REPOSITORY" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["push", *arguments])
+    assert stop.value.code == 2
+    assert re.search("FOLDER|REPOSITORY|unrecognized arguments", capsys.readouterr().err)
 
 
 CODE = re.compile(r"```python\n(.+?)\n```", re.S)
