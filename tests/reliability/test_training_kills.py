@@ -91,7 +91,10 @@ RUNS = {
     ),
     "classification": ("finetune_classification", TUNING | {"dataset": "labels"}),
     "tagging": ("finetune_tagging", TUNING | {"dataset": "tags", "label_field": "upos"}),
-    "question answering": ("finetune_question_answering", TUNING | {"dataset": "questions", "max_length": 30}),
+    "question answering": (
+        "finetune_question_answering",
+        TUNING | {"dataset": "questions", "max_length": 30, "max_question_length": 5, "stride": 8},
+    ),
     "multiple choice": ("finetune_multiple_choice", TUNING | {"dataset": "choices"}),
     "labels on ELMo": (
         "train_on_elmo",
