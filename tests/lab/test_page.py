@@ -80,9 +80,7 @@ def test_page_has_every_view_and_names_its_models(page, lab_models):
         assert len(re.findall(r"[.?](?:\s|$)", view["see"])) == 2, view["see"]
 
 
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1400, "light"), pytest.param(420, "dark", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), pytest.param(420, "dark", marks=pytest.mark.slow)])
 def test_page_draws_without_error_or_request(browser, page, width, scheme):
     tab, faults = open_page(browser, page[0], width, scheme)
     assert tab.locator("section").count() == len(VIEWS)
