@@ -6,6 +6,10 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from hf_lineage.data import load_splits
+from hf_lineage.lab.opened import open_models
+from hf_lineage.lab.page import write_lab
+from hf_lineage.lab.view import Given
 from hf_lineage.training import last_lines, page_command
 
 
@@ -13,7 +17,11 @@ DEMO = Path("runs/lineage")
 
 
 def lab(arguments: list[str]) -> int:
-    """Shows what saved models do on one offline page: gates, heads, beams, senses, and more."""
+    """Shows what saved models do on one offline page: gates, heads, beams, senses, and more.
+
+    Raises:
+        ValueError: there is no such model, or it can show nothing.
+    """
     parser = argparse.ArgumentParser(
         "hf_lineage lab",
         description="Shows what saved models do on one offline HTML page: next words, gates, gradients, beams, heads, "
@@ -32,13 +40,9 @@ def lab(arguments: list[str]) -> int:
     folders = args.models or demo_models(DEMO)
     if not folders:
         raise ValueError(f"MODEL is missing, and {DEMO} has no model: name folders, or run `make demo` first")
-    # opens models without their heads on purpose
+    # lines about loading would hide the result
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    # transformers and torch are imported only when there is something to do
-    from hf_lineage.data import load_splits
-    from hf_lineage.lab import Given, open_models, write_lab
-
     models = open_models(folders)
     corpus = load_splits(args.corpus)["train"]["text"] if args.corpus or not args.models else None
     data = write_lab(args.output, models, Given(args.text, corpus))

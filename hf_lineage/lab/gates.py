@@ -52,10 +52,8 @@ def _shown(model: LabModel, text: str) -> dict:
                 "values": {name: packed(value[:length, units], *ranges[name]) for name, value in layer.items()},
             }
         )
-    kind = "LSTM" if isinstance(model.model.base_model, hf_lineage.LSTMModel) else "GRU"
     return {
         "name": model.name,
-        "kind": kind,
         "tokens": reading.labels()[:length],
         "layers": shown,
         "all_units": layers[0]["state"].shape[1],

@@ -3,7 +3,7 @@
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -93,7 +93,7 @@ class LabModel:
     folder: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
-    name: str = field(default="")
+    name: str = ""
 
     @property
     def config(self):

@@ -34,9 +34,8 @@ def _products(model: LabModel, word: str, texts: Sequence[str]) -> dict | None:
     ELMo's vector is a mix of its layers, so its products follow from the products of all pairs of layers: `products`
     [N, N, n, n], divided by the mean square of the vectors.
     """
-    if model.config.model_type not in STATIONS and not hasattr(model.model.base_model, "encoder"):
-        return None
-    if model.translates:
+    model_type = model.config.model_type
+    if model.translates or (model_type.startswith("lineage_") and model_type not in STATIONS):
         return None
     try:
         layers = torch.stack([vectors(model, text, word) for text in texts], dim=1).double()  # [N, n, D]
@@ -44,7 +43,7 @@ def _products(model: LabModel, word: str, texts: Sequence[str]) -> dict | None:
         return None
     units = layers / layers.norm(dim=2, keepdim=True)
     shown = {"name": model.name, "cosines": rounded(units @ units.transpose(1, 2))}
-    if model.config.model_type == "lineage_elmo":
+    if model_type == "lineage_elmo":
         scale = layers.square().sum(2).mean()
         shown["products"] = rounded(torch.einsum("ksd,ltd->klst", layers, layers) / scale, 5)
     return shown

@@ -9,7 +9,7 @@ lab.views.gates = function (body, data) {
   function drawModel(model) {
     const { tokens } = model, wide = 15, top = 96;
     const kinds = Object.keys(model.layers[0].values), memory = "state";
-    let layer = model.layers.length - 1, kind = kinds.includes("tanh(cell)") ? "tanh(cell)" : "state", switched = true, unit = 0, range = whole(Math.min(8, tokens.length - 1), Math.min(11, tokens.length - 1)), anchor = null, least = 0.3;
+    let layer = model.layers.length - 1, kind = kinds.includes("tanh(cell)") ? "tanh(cell)" : "state", switched = true, unit = 0, range = [0, 0], anchor = null, least = 0.3;
     let values, active = [], buttons = [];
 
     const canvas = el("canvas", { role: "img", tabindex: -1, click: event => {
@@ -53,6 +53,12 @@ lab.views.gates = function (body, data) {
         let change = 0;
         for (let t = 1; t < of.shape[0]; t++) change += Math.abs(of.at(t, u) - of.at(t - 1, u));
         if (change > most) [most, unit] = [change, u];
+      }
+      // and the word that switches it on most
+      let jump = -1;
+      for (let t = 1; t < of.shape[0]; t++) {
+        const rise = Math.abs(of.at(t, unit)) - Math.abs(of.at(t - 1, unit));
+        if (rise > jump && !tokens[t].joins && !tokens[t].special) { jump = rise; range = whole(t, t); }
       }
       paint(); chooseUnit(unit); search();
     }
