@@ -33,7 +33,6 @@ from hf_lineage.inference import Alignment, align
 from hf_lineage.model_card import read_results, scores_of
 from hf_lineage.models import LINEAGE, name_and_idea
 from hf_lineage.papers import PAPERS
-from hf_lineage.pipelines import TranslationPipeline
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -326,6 +325,9 @@ def align_texts(arguments: list[str]):
     tokenizer: Any = AutoTokenizer.from_pretrained(given.model)
     targets = [given.target]
     if given.target is None:
+        # its import loads transformers' code for images and sound, which no other command needs
+        from hf_lineage.pipelines import TranslationPipeline
+
         translate = TranslationPipeline(model=model, tokenizer=tokenizer)
         targets = [translate(text, num_beams=given.beams)[0]["translation_text"] for text in given.sources]
     for found in align(model, tokenizer, given.sources, targets, by_token=given.by_token):

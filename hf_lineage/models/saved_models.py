@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -25,8 +26,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from .replaced_files import name_shards_by_content, replaced_together
+
 
 MANIFEST = "SHA256SUMS"
+CARD = "README.md"
 SWITCH = "HF_LINEAGE_VERIFY"
 # what save_pretrained of a model writes
 LISTED = re.compile(r"(generation_)?config\.json|.+\.(safetensors|safetensors\.index(\..+)?\.json|py)")
@@ -135,19 +139,29 @@ class LineagePreTrainedModel(PreTrainedModel):
         return is_body and not within.startswith(self.optional_parts)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *arguments, **options):
-        """PreTrainedModel.save_pretrained, which also writes SHA256SUMS and, if there is none, a model card."""
-        super().save_pretrained(save_directory, *arguments, **options)
-        if (arguments[0] if arguments else options.get("is_main_process", True)) and os.path.isdir(save_directory):
+        """PreTrainedModel.save_pretrained, all files at once, with SHA256SUMS and, if there is none, a model card."""
+        is_writer = arguments[0] if arguments else options.get("is_main_process", True)
+        if not is_writer or options.get("distributed_checkpoint") or os.path.isfile(save_directory):
+            super().save_pretrained(save_directory, *arguments, **options)
+            return
+        folder = Path(save_directory)
+        if options.get("push_to_hub"):
+            options.setdefault("repo_id", folder.name)
+        with replaced_together(folder) as temporary:
+            if (folder / CARD).is_file():
+                shutil.copyfile(folder / CARD, temporary / CARD)
+            super().save_pretrained(temporary, *arguments, **options)
+            name_shards_by_content(temporary)
             # Trainer gives a state dict, and writes a card of its own
             if "state_dict" not in options:
-                self.write_card(Path(save_directory), str(save_directory))
-            write_manifest(Path(save_directory))
+                self.write_card(temporary, str(save_directory))
+            write_manifest(temporary)
 
     def write_card(self, folder: Path, name: str):
         """Writes the model card, if hf_lineage is installed, in place of transformers' draft or of none."""
         if type(self).card_writer is None:
             return
-        card = folder / "README.md"
+        card = folder / CARD
         before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
         text = type(self).card_writer(self, name, before)
         if text != before:

@@ -43,8 +43,7 @@ def lstm(value: float, dropout: float = 0.0) -> LSTMForCausalLM:
 
 
 def save(value: float, folder: Path, shards: bool):
-    with replaced_together(folder) as temporary:
-        lstm(value).save_pretrained(temporary, **{"max_shard_size": "1KB"} if shards else {})
+    lstm(value).save_pretrained(folder, **{"max_shard_size": "1KB"} if shards else {})
 
 
 def value_in(folder: Path) -> float:
@@ -89,15 +88,13 @@ def test_a_kill_at_any_step_of_a_save_leaves_the_old_or_the_new_model(tmp_path, 
     while not found or found[-1] != "whole":
         folder = tmp_path / str(step)
         save(1.0, folder, before)
-        (folder / "SHA256SUMS").write_text("of the old weights")
         with killed_after(step, monkeypatch):
             try:
                 save(2.0, folder, after)
                 found.append("whole")
             except Killed:
+                # which compares the weights with the list of digests, where one is
                 found.append(value_in(folder))
-                # a list of digests is never older than the weights
-                assert found[-1] == 1.0 or not (folder / "SHA256SUMS").exists()
         save(3.0, folder, after)
         assert value_in(folder) == 3.0
         index = folder / "model.safetensors.index.json"
