@@ -8,8 +8,8 @@ learns. Rounds alternate; ratios are medians over the rounds; seconds are CPU-se
 once, to compute and store the states. Memory is how far an epoch raises that of a process of its own, in MB (Linux).
 
 Measured, BERT, one thread of a busy machine, 3 rounds, on texts of the default corpus cut after 64 tokens: an epoch of
-full takes 2.1 times as long as one of partial, 2.7 times frozen's and 115 times that of features, whose states take 0.9
-seconds once. Memory, on the texts above: full 339 MB, partial 110, frozen 62, features 9.
+full takes 2.1 times as long as one of partial, 2.7 times frozen's and 115 times that of features, whose states take
+0.9 seconds once. Memory, on the texts above: full 339 MB, partial 110, frozen 62, features 9.
 """
 
 import argparse
