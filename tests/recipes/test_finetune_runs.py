@@ -120,4 +120,5 @@ def test_two_processes_learn_and_answer_the_same(recipe, inputs, tmp_path):
     (loss, texts, weights), (of_two, other_texts, other_weights) = found
     assert of_two == pytest.approx(loss, abs=2e-4)
     assert other_texts == texts
-    assert_close(other_weights, weights, rtol=1e-3, atol=1e-5)
+    # Adam turns the rounding of a gradient near 0 into steps, far below the rate of 1e-2
+    assert_close(other_weights, weights, rtol=1e-3, atol=1e-4)
