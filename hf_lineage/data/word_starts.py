@@ -84,8 +84,8 @@ def word_starts(tokenizer: PreTrainedTokenizerBase) -> WordStarts:
 class Words:
     """The words of a row: by the marks of its pieces, by its text, and by the text's writing.
 
-    begins, ends: bool [V], whether a piece begins or ends a word, whatever is around it; texts: the UTF-8 bytes of each
-    piece; pre_tokenizer: cuts text into words, where marks do not suffice; blank: a character that begins a word.
+    begins, ends: bool [V], whether a piece begins or ends a word, whatever is around it; texts: the UTF-8 bytes of
+    each piece; pre_tokenizer: cuts text into words, where marks do not suffice; blank: a character that begins a word.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, align
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
-from hf_lineage.models.losses import next_labels
+from hf_lineage.models.losses import mean_cross_entropy, next_labels
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, last_complete_checkpoint, seal
 from hf_lineage.training.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
@@ -383,6 +383,12 @@ class LineageTrainer(Trainer):
             halves = outputs["forward_loss"].double() / 2, outputs["backward_loss"].double() / 2
             return torch.stack([torch.stack([half * n, n]) for half, n in zip(halves, numbers, strict=True)])
         number = number_scored(self.model, inputs).double().to(loss.device)
+        if outputs is not None and "next_sentence_label" in inputs and "seq_relationship_logits" in outputs:
+            pairs = inputs["next_sentence_label"].flatten()
+            of_pairs = mean_cross_entropy(outputs["seq_relationship_logits"], pairs).double()
+            num_pairs = pairs.ne(IGNORED).sum().to(number)
+            words = (loss.double() - of_pairs) * number if "labels" in inputs else torch.zeros_like(number)
+            return torch.stack([torch.stack([words, number]), torch.stack([of_pairs * num_pairs, num_pairs])])
         return torch.stack([loss.double() * number, number])[None]
 
     def prediction_step(self, model, inputs, *args, **kwargs):

@@ -334,7 +334,7 @@ def test_words_of_every_writing(kind):
 
 
 def test_an_unknown_piece_hides_where_its_word_begins():
-    """With a mark of what continues, it begins a word, and pieces behind it go on; `word_ids` agrees but for itself."""
+    """With a mark of what continues it begins a word, which goes on behind it; `word_ids` says the rest."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=marked(pre_tokenizers.BertPreTokenizer(), continuing_subword_prefix="@@")(SENTENCES * 3),
         unk_token="<unk>",
