@@ -383,12 +383,12 @@ class LineageTrainer(Trainer):
             halves = outputs["forward_loss"].double() / 2, outputs["backward_loss"].double() / 2
             return torch.stack([torch.stack([half * n, n]) for half, n in zip(halves, numbers, strict=True)])
         number = number_scored(self.model, inputs).double().to(loss.device)
-        if outputs is not None and "next_sentence_label" in inputs and "seq_relationship_logits" in outputs:
+        if outputs is not None and inputs.get("next_sentence_label") is not None:
             pairs = inputs["next_sentence_label"].flatten()
             of_pairs = mean_cross_entropy(outputs["seq_relationship_logits"], pairs).double()
             num_pairs = pairs.ne(IGNORED).sum().to(number)
-            words = (loss.double() - of_pairs) * number if "labels" in inputs else torch.zeros_like(number)
-            return torch.stack([torch.stack([words, number]), torch.stack([of_pairs * num_pairs, num_pairs])])
+            of_words = (loss.double() - of_pairs) * number
+            return torch.stack([torch.stack([of_words, number]), torch.stack([of_pairs * num_pairs, num_pairs])])
         return torch.stack([loss.double() * number, number])[None]
 
     def prediction_step(self, model, inputs, *args, **kwargs):
