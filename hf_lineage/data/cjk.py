@@ -38,8 +38,9 @@ def _of_category(first: str) -> str:
 _LETTER, _MARKS = f"[{_of_category('L')}]", f"[{_of_category('M')}{AM}\u200c\u200d]*"
 CLUSTER = f"{_LETTER}(?:{_MARKS}[{STACKERS}]{_LETTER})*{_MARKS}"
 WITHOUT_BLANKS = re.compile(f"{CJK}|{TIBETAN}|{CLUSTER}")
-# tokenizers cut Tibetan syllables at the dot, but leave stretches of these whole
-UNCUT = re.compile(f"{CJK}|{CLUSTER}")
+_BLOCKS = f"[{CJK[1:-1]}\u0f00-\u0fff{''.join(f'{chr(start)}-{chr(end)}' for start, end in SPANS)}]"
+# between a character of this writing and a letter of another one, or a digit
+OTHER_WRITING = re.compile(rf"(?<={_BLOCKS})(?<!\d)(?=[^\W_])(?:(?=\d)|(?!{_BLOCKS}))")
 # a word has about two characters or syllables, or three clusters; a sentence has many more
 MOST_OF_WORDS = [(re.compile(f"{CJK}|{TIBETAN}"), 4), (re.compile(CLUSTER), 6)]
 

@@ -35,7 +35,7 @@ from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_
 from hf_lineage.files import json_text
 from hf_lineage.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
-from hf_lineage.models.losses import next_labels
+from hf_lineage.models.losses import mean_cross_entropy, next_labels
 from hf_lineage.models.replaced_files import naming_the_disk, replaced_together
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
@@ -480,6 +480,12 @@ class LineageTrainer(Trainer):
             halves = outputs["forward_loss"].double() / 2, outputs["backward_loss"].double() / 2
             return torch.stack([torch.stack([half * n, n]) for half, n in zip(halves, numbers, strict=True)])
         number = number_scored(self.model, inputs).double().to(loss.device)
+        if outputs is not None and inputs.get("next_sentence_label") is not None:
+            pairs = inputs["next_sentence_label"].flatten()
+            of_pairs = mean_cross_entropy(outputs["seq_relationship_logits"], pairs).double()
+            num_pairs = pairs.ne(IGNORED).sum().to(number)
+            of_words = (loss.double() - of_pairs) * number
+            return torch.stack([torch.stack([of_words, number]), torch.stack([of_pairs * num_pairs, num_pairs])])
         return torch.stack([loss.double() * number, number])[None]
 
     def prediction_step(self, model, inputs, *args, **kwargs):

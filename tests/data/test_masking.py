@@ -1,14 +1,16 @@
 """Masked words: how many, which ones, and what stands in their place."""
 
+import unicodedata
 from collections import Counter
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.data import Masking
+from hf_lineage.data.word_starts import word_starts
 from hf_lineage.tokenization import train_byte_pairs, train_wordpiece
 
 
@@ -236,6 +238,116 @@ def test_phrases_without_blanks_are_many_words(kind, text):
     for draw in draws(60):
         masked.update(np.flatnonzero(mask(ids, draw)[1] != -100).tolist())
     assert masked == set(range(1, len(ids) - 1))
+
+
+def unigram(pre_tokenizer):
+    def train(texts):
+        backend = Tokenizer(models.Unigram())
+        backend.pre_tokenizer = pre_tokenizer
+        settings = {"special_tokens": ["<unk>"], "unk_token": "<unk>", "show_progress": False, "max_piece_length": 4}
+        backend.train_from_iterator(texts, trainers.UnigramTrainer(vocab_size=120, **settings))
+        return backend
+
+    return train
+
+
+def gemma(texts):
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    settings = {"special_tokens": ["<unk>"], "show_progress": False, "max_token_length": 4}
+    backend.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=150, **settings))
+    return backend
+
+
+def marked(pre_tokenizer, **mark):
+    def train(texts):
+        backend = Tokenizer(models.BPE(unk_token="<unk>", **mark))
+        backend.pre_tokenizer = pre_tokenizer
+        settings = {"special_tokens": ["<unk>"], "max_token_length": 4, "show_progress": False}
+        backend.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=150, **settings, **mark))
+        return backend
+
+    return train
+
+
+TIBETAN = "བོད་ཡིག་གསལ་བཤད་མི་རིགས་དབུ་མེད་ལྷ་ས་"
+MIXED = [*SENTENCES, "私はiPhoneを買った 我欠他100元", "北京abc大学 dog", TIBETAN]
+MIXED_KINDS = {
+    "metaspace": unigram(pre_tokenizers.Metaspace()),
+    # XLM-R and T5
+    "after white space": unigram(
+        pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    ),
+    # Llama
+    "not split": unigram(pre_tokenizers.Metaspace(split=False)),
+    "gemma": gemma,
+    "punctuation": unigram(pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])),
+    "</w>": marked(pre_tokenizers.WhitespaceSplit(), end_of_word_suffix="</w>"),
+}
+UNKNOWN = ["☃ ☃ dog", "☃lantern near the dog", "near lantern☃ the dog☃"]
+
+
+def writing(character):
+    """The script, as the Unicode name begins."""
+    name = unicodedata.name(character, "").split()[0]
+    return {"HIRAGANA": "CJK", "KATAKANA": "CJK", "DIGIT": "LATIN"}.get(name, name)
+
+
+def words_of(text):
+    """Per character the number of its word: cut at blanks, at other writing, at CJK characters, and at dots."""
+    word, words = 0, []
+    for place, character in enumerate(text):
+        before = text[place - 1] if place else " "
+        apart = writing(character) != writing(before) and {character, before} & set(SYLLABIC)
+        if character == " " or before == "་" or writing(character) == "CJK" or (apart and before != " "):
+            word += 1
+        words.append(word)
+    return words
+
+
+SYLLABIC = {character for text in MIXED for character in text if writing(character) in ("CJK", "TIBETAN")}
+
+
+@pytest.mark.parametrize("kind", MIXED_KINDS)
+def test_words_of_every_writing(kind):
+    """The reference is `word_ids`, further cut by the scripts of the characters."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=MIXED_KINDS[kind](MIXED * 3), unk_token="<unk>", mask_token="<mask>", cls_token="<cls>"
+    )
+    starts, parts = word_starts(tokenizer), 0
+    # an unknown piece at the end of a word ends it with </w>, one at the beginning does not
+    for text in [*MIXED, UNKNOWN[2]] if kind == "</w>" else [*MIXED, *UNKNOWN]:
+        encoded, by_writing = tokenizer(text, add_special_tokens=False), words_of(text)
+        # ▁ before the text has the place of the first character, and is apart only before other writing
+        places = [start for start, _ in encoded[0].offsets]
+        tokens = encoded.tokens()
+        keys = [
+            (word, -1 if token == "▁" and not place and text[0] in SYLLABIC else by_writing[place])
+            for word, place, token in zip(encoded.word_ids(), places, tokens, strict=True)
+        ]
+        expected = [index == 0 or key != keys[index - 1] for index, key in enumerate(keys)]
+        found = starts(np.array(encoded.input_ids)).tolist()
+        assert found == expected, list(zip(tokens, found, expected, strict=True))
+        parts += len(expected) - sum(expected)
+    assert parts > 20
+
+
+def test_an_unknown_piece_hides_where_its_word_begins():
+    """With a mark of what continues it begins a word, which goes on behind it; `word_ids` says the rest."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=marked(pre_tokenizers.BertPreTokenizer(), continuing_subword_prefix="@@")(SENTENCES * 3),
+        unk_token="<unk>",
+    )
+    starts = word_starts(tokenizer)
+    for text in ["☃lantern dog", "near ☃ lanterns", "near lan☃tern dog☃"]:
+        encoded = tokenizer(text, add_special_tokens=False)
+        words = encoded.word_ids()
+        expected = [
+            token == "<unk>" or index == 0 or words[index] != words[index - 1]
+            for index, token in enumerate(encoded.tokens())
+        ]
+        assert starts(np.array(encoded.input_ids)).tolist() == expected
 
 
 def test_pieces_without_words_are_refused():

@@ -133,15 +133,18 @@ def test_a_broken_run_goes_on_bit_by_bit(pairs, tiny_tokenizer, tmp_path, traine
         assert torch.equal(found, expected), name
 
 
+@pytest.mark.parametrize("trainer_class", [BERTPretrainingTrainer, LineageTrainer])
 @pytest.mark.parametrize("size", [2, 5])
-def test_evaluation_is_the_mean_over_all_words_plus_that_over_all_pairs(pairs, tiny_tokenizer, tmp_path, size):
+def test_evaluation_is_the_mean_over_all_words_plus_that_over_all_pairs(
+    pairs, tiny_tokenizer, tmp_path, size, trainer_class
+):
     data = pairs(30)
     run = trainer(
         tmp_path,
         data,
         PackingCollator(),
         tiny_tokenizer,
-        trainer_class=BERTPretrainingTrainer,
+        trainer_class=trainer_class,
         per_device_eval_batch_size=size,
         prediction_loss_only=True,
     )
@@ -151,3 +154,25 @@ def test_evaluation_is_the_mean_over_all_words_plus_that_over_all_pairs(pairs, t
         run.other_numbers = numbers
         loss = run.evaluate(data)["eval_loss"]
         assert loss == pytest.approx(scores["masked_word_loss"] + scores["next_sentence_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_evaluation_of_pairs_that_are_not_scored(pairs, tiny_tokenizer, tmp_path, size):
+    """The first batch scores no pair, or, at size 1, one batch scores no word."""
+    data = [dict(pairs(30)[number]) for number in range(8)]
+    for example in data[:3]:
+        example["next_sentence_label"] = torch.tensor(-100)
+    data[4]["labels"] = torch.full_like(torch.as_tensor(data[4]["labels"]), -100)
+    run = trainer(tmp_path, data, PackingCollator(), tiny_tokenizer, per_device_eval_batch_size=size)
+    totals, numbers = torch.zeros(2), torch.zeros(2)
+    for example in data:
+        inputs = {name: torch.as_tensor(value)[None] for name, value in example.items() if name.endswith("ids")}
+        with torch.no_grad():
+            outputs = run.model.eval()(**inputs)
+        scored = {"prediction_logits": example["labels"], "seq_relationship_logits": example["next_sentence_label"]}
+        for part, (name, labels) in enumerate(scored.items()):
+            labels = torch.as_tensor(labels).flatten()
+            logits = outputs[name].flatten(0, -2)
+            totals[part] += torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+            numbers[part] += labels.ne(-100).sum()
+    assert run.evaluate(data)["eval_loss"] == pytest.approx(float((totals / numbers).sum()), rel=1e-5)
