@@ -14,6 +14,7 @@ from hf_lineage.models import name_and_idea
 
 
 ROOT = Path(__file__).resolve().parents[2]
+KEYS = ("perplexity_per_token", "perplexity_per_word", "bits_per_character")
 NAMES = [config.model_type.removeprefix("lineage_") for config in LINEAGE]
 
 
@@ -102,7 +103,7 @@ def test_the_lineage_run_reports_every_station(tmp_path, tiny_corpus):
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     content, views = data_of((tmp_path / "run" / "report.html").read_text())
-    assert [*results] == NAMES
+    assert [*results] == [*NAMES, "ngrams"]
     assert [model["folder"] for model in content["models"]] == [str(tmp_path / "run" / name) for name in NAMES]
     stations = views["training"]["stations"]
     assert [row[:2] for row in stations] == [list(name_and_idea(config)) for config in LINEAGE]
@@ -122,7 +123,9 @@ def test_the_lineage_run_reports_every_station(tmp_path, tiny_corpus):
     assert 0.5 <= results["bert"]["next_sentence_majority"] <= 1
     assert f"next sentence {results['bert']['next_sentence_accuracy']:.0%}" in results["bert"]["result"]
     tables = {table["title"]: table["rows"] for table in views["training"]["tables"]}
-    assert len(tables["Models that write"]) == sum("AutoModelForCausalLM" in config.auto_classes for config in LINEAGE)
+    ngrams, *writing = tables["Models that write"]
+    assert ngrams == ["Kneser-Ney, order 5", None, *(results["ngrams"][key] for key in KEYS), None, None]
+    assert len(writing) == sum("AutoModelForCausalLM" in config.auto_classes for config in LINEAGE)
     assert len(tables["Models that translate"]) == 4
     assert [sample["name"] for sample in views["training"]["samples"]] == ["NNLM", "RNN", "LSTM", "GRU", "GPT", "BERT"]
     assert {"gates", "gradients", "alignments", "heads", "word_vectors"} <= views.keys()
@@ -137,7 +140,7 @@ def test_a_failing_station_ends_the_run_with_an_error(tmp_path, tiny_corpus):
     result = run_lineage(tmp_path / "run", corpus, "--stations", "rnn", "nnlm")
     assert result.returncode != 0
     assert "failed: rnn" in result.stderr
-    assert [*json.loads((tmp_path / "run" / "results.json").read_text())] == ["nnlm"]
+    assert [*json.loads((tmp_path / "run" / "results.json").read_text())] == ["nnlm", "ngrams"]
     _, views = data_of((tmp_path / "run" / "report.html").read_text())
     assert "failed: see logs/rnn.log" in [row[3] for row in views["training"]["stations"]]
     assert "File exists" in (tmp_path / "run" / "logs" / "rnn.log").read_text()
