@@ -187,8 +187,8 @@ def test_the_lineage_s_numbers_are_kept(tmp_path, monkeypatch):
         raise Broken
 
     monkeypatch.setitem(names, "train", lambda name, args: 1.0)
-    monkeypatch.setitem(names, "describe", lambda name, args: {"model": name, "result": "x", "html": ""})
-    monkeypatch.setitem(names, "sections_of", broken)
+    monkeypatch.setitem(names, "describe", lambda name, args: {"model": name, "result": "x"})
+    monkeypatch.setitem(names, "tables_of", broken)
     flags = [f"--output_dir={tmp_path / 'out'}", f"--corpus={corpus}", "--vocab_size=30", "--stations", "nnlm"]
     monkeypatch.setattr("sys.argv", ["lineage.py", *flags])
     with pytest.raises(Broken):
