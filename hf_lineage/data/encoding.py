@@ -32,7 +32,8 @@ class TextEncoder:
     of a text are the ids of its chunks, one after the other; this holds for special tokens in the text too. Chunks
     repeat, so the encoder keeps their ids. With BERT's pre-tokenizer, it puts a new ASCII chunk together from its
     words and punctuation marks, which repeat more often. Any other tokenizer (`by_chunk` is False) encodes whole
-    texts, but long ones in parts, cut where that changes no id nearby. The tokenizer's truncation and padding are ignored.
+    texts, but long ones in parts, cut where that changes no id nearby. The tokenizer's truncation and padding
+    are ignored.
 
     `max_characters` limits the characters of the kept chunks, by default to about 100 MB of memory; beyond it the
     encoder forgets all of them.
