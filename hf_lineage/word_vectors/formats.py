@@ -80,8 +80,8 @@ def read_vectors(
     A repeated word is an error. `on_duplicate="first"` or "last" keeps the first or last vector, in the place of the
     first, and warns. `unicode_errors` decides about words that are not UTF-8, such as words that the authors' tool cut
     within a character: "strict" refuses them, "ignore" drops the bytes, "replace" puts U+FFFD there. Numbers beyond
-    ± `max_value` are refused, since they are mostly letters read as numbers, and so is a first number that three letters
-    and a blank give; None accepts all finite numbers.
+    ± `max_value` are refused, since they are mostly letters read as numbers, and so is a first number that three
+    letters and a blank give; None accepts all finite numbers.
 
     Raises:
         ValueError: an argument is out of its range, or the file is not in this format (says where).
