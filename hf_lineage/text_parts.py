@@ -59,20 +59,28 @@ def whole_texts(texts: Iterable[str]) -> Iterator[str]:
 def encodable_parts(texts: Iterable[str], encode: Callable[[list[str]], list[Sequence[int]]]) -> Iterator[str]:
     """The texts in parts whose ids, joined, are those of the text: a cut that would change the ids is removed.
 
-    Each cut is tested on the characters next to it.
+    Each cut is tested on the characters next to it: after a blank; with the blank in no part, as tokenizers need that
+    put one before each text; and before the blank, as byte-level pieces need.
     """
-    held = []
+    held: list[str] = []
     for text in in_parts(texts):
-        if held and _is_cut_harmless(held[-1], text, encode):
+        if held and (ends := _ends_at_cut(held[-1], text, encode)) is not None:
+            dropped, moved = ends
+            held[-1] = held[-1].removesuffix(dropped + moved)
             yield Part("".join(held))
-            held.clear()
+            held = [moved] if moved else []
         held.append(text)
         if not isinstance(text, Part):
             yield "".join(held)
             held.clear()
 
 
-def _is_cut_harmless(before, after, encode):
+def _ends_at_cut(before, after, encode) -> tuple[str, str] | None:
+    """The end of the part before a cut that is dropped, and the one that moves behind it; None if any changes ids."""
     before, after = str(before[-_NEAR:]), str(after[:_NEAR])
-    one, first, second = encode([before + after, before, after])
-    return list(one) == [*first, *second]
+    one = list(encode([before + after])[0])
+    for dropped, moved in (("", ""), (before[-1:], ""), ("", before[-1:])):
+        first, second = encode([before.removesuffix(dropped + moved), moved + after])
+        if one == [*first, *second]:
+            return dropped, moved
+    return None

@@ -161,7 +161,10 @@ def test_cuts_that_change_the_ids_are_not_made(texts):
         return tokenizer(batch).input_ids
 
     assert encode(["Ada paints"])[0] != [index for ids in encode(["Ada ", "paints"]) for index in ids]
-    assert list(encodable_parts([texts[0]], encode)) == [texts[0]]
+    parts = list(encodable_parts([texts[0]], encode))
+    assert len(parts) > 20
+    assert [index for ids in encode(parts) for index in ids] == encode([texts[0]])[0]
+    assert list(encodable_parts([texts[0]], lambda batch: [[len(text)] for text in batch])) == [texts[0]]
     words = train_wordpiece(texts, 150, show_progress=False)
     parts = list(encodable_parts([texts[0]], lambda batch: words(batch, add_special_tokens=False).input_ids))
     assert len(parts) > 20

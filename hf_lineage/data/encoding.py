@@ -10,7 +10,7 @@ from itertools import chain, filterfalse, islice, pairwise
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from hf_lineage.text_parts import LONGEST, Part, in_parts
+from hf_lineage.text_parts import LONGEST, Part, encodable_parts, in_parts
 from hf_lineage.tokenization.word_level import FINAL_SIGMA
 
 
@@ -32,7 +32,8 @@ class TextEncoder:
     of a text are the ids of its chunks, one after the other; this holds for special tokens in the text too. Chunks
     repeat, so the encoder keeps their ids. With BERT's pre-tokenizer, it puts a new ASCII chunk together from its
     words and punctuation marks, which repeat more often. Any other tokenizer (`by_chunk` is False) encodes whole
-    texts. The tokenizer's truncation and padding are ignored.
+    texts, but long ones in parts, cut where that changes no id nearby. The tokenizer's truncation and padding
+    are ignored.
 
     `max_characters` limits the characters of the kept chunks, by default to about 100 MB of memory; beyond it the
     encoder forgets all of them.
@@ -48,17 +49,20 @@ class TextEncoder:
         self._forget()
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
-        if not self.by_chunk:
-            return [np.array(ids, np.int32) for ids in self._encode(texts)]
+        encode = self._encode_by_chunk if self.by_chunk else self._encode_whole
         if max(map(len, texts), default=0) <= LONGEST:
-            return self._encode_by_chunk(texts)
-        return list(self._encode_by_part(texts))
+            return encode(texts)
+        return list(self._encode_by_part(texts, encode))
 
-    def _encode_by_part(self, texts):
-        """Encodes long texts a few parts at a time: the chunks of a text need many times the memory of its ids."""
-        parts, held = in_parts(map(str, texts)), []
+    def _encode_whole(self, texts):
+        return [np.array(ids, np.int32) for ids in self._encode(texts)]
+
+    def _encode_by_part(self, texts, encode):
+        """Encodes long texts a few parts at a time: encoding a text needs many times the memory of its ids."""
+        texts, held = map(str, texts), []
+        parts = in_parts(texts) if self.by_chunk else encodable_parts(texts, encode)
         while batch := list(islice(parts, PARTS_TOGETHER)):
-            for part, ids in zip(batch, self._encode_by_chunk(batch), strict=True):
+            for part, ids in zip(batch, encode(batch), strict=True):
                 held.append(ids)
                 if not isinstance(part, Part):
                     yield np.concatenate(held)

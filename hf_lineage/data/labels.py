@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,8 @@ _FOR_REGRESSION = "; for regression give --problem_type regression"
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 # 007 is a name, not a number
 _NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# blanks and joiners without width, the byte order mark, the soft hyphen; U+200C and U+200D belong to spellings
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
 # what programs write for a missing value; a class may have such a name all the same
 _NOTHING = {"na", "n/a", "<na>", "nan", "null", "none", "nil", "-", "?"}
 
@@ -222,18 +225,27 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
     }
     if "test" in found and all(map(_is_missing, found["test"])):
         del found["test"]
-    stripped = [
-        (rows[split].place(row), cell)
+    cells = [
+        (rows[split].place(row), label)
         for split, cells in found.items()
         for row, cell in enumerate(cells)
-        if isinstance(cell, str) and cell != cell.strip()
+        for label in (cell if isinstance(cell, list) else [cell])
+        if isinstance(label, str)
     ]
+    stripped = [(place, label) for place, label in cells if label != label.strip()]
+    respelled = [(place, label) for place, label in cells if label.strip() != _stripped(label)]
     are_texts = any(rows[split].are_texts for split in found)
     # blanks around numbers are harmless, so they get no note
     if stripped and not all(_NUMBER.fullmatch(cell.strip()) for _, cell in stripped):
         place, cell = stripped[0]
         PartialState().print(
             f"{column}: the white space around {len(stripped)} labels is left out, such as around {cell!r} in {place}"
+        )
+    if respelled:
+        place, cell = respelled[0]
+        PartialState().print(
+            f"{column}: {len(respelled)} labels are read without invisible characters and with composed letters "
+            f"(NFC), such as {ascii(cell)} in {place}"
         )
     found = {split: [_stripped(cell) for cell in cells] for split, cells in found.items()}
     read = _reader(found, problem_type) if are_texts else None
@@ -253,8 +265,9 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
 
 
 def _stripped(cell):
+    """A cell without white space and invisible characters around its text, which is composed (NFC)."""
     if isinstance(cell, str):
-        return cell.strip()
+        return unicodedata.normalize("NFC", _INVISIBLE.sub("", cell)).strip()
     return [_stripped(member) for member in cell] if isinstance(cell, list) else cell
 
 
@@ -271,7 +284,11 @@ def _reader(found: dict[str, list], problem_type: str | None) -> Callable | None
     if problem_type == "regression" or (cells and all(map(_NUMBER.fullmatch, cells))):
         return _number
     lists = {cell for cell in cells if cell.startswith("[") and cell.endswith("]")}
-    return json.loads if cells and cells == lists and all(map(_is_json, cells)) else None
+    return _list if cells and cells == lists and all(map(_is_json, cells)) else None
+
+
+def _list(text: str) -> list:
+    return _stripped(json.loads(text))
 
 
 def _number(text: str) -> float:
@@ -370,12 +387,17 @@ def _kind(rows, columns, column) -> type:
 
 
 def _length_of_vectors(columns) -> int | None:
-    """The length of labels that are lists of zeros and ones; None for lists of classes, which repeat no class."""
+    """The length of labels that are lists of zeros and ones; None for lists of classes, which repeat no class.
+
+    Lists of two, such as [0, 1], are vectors if each has one 1: as lists of classes, all would hold both.
+    """
     lists = [row for cells in columns.values() for row in cells]
     are_bits = all(label in (0, 1) and not isinstance(label, str) for row in lists for label in row)
-    if not are_bits or len({len(row) for row in lists}) > 1 or not any(len(set(row)) < len(row) for row in lists):
+    if not are_bits or len({len(row) for row in lists}) > 1:
         return None
-    return len(lists[0])
+    length = len(lists[0])
+    repeat = any(len(set(row)) < length for row in lists)
+    return length if repeat or (length == 2 and all(sum(row) == 1 for row in lists)) else None
 
 
 def _numbers(distinct, column, are_whole, given) -> Labels:

@@ -40,8 +40,13 @@ def tagged_rows(
     each token that has a label.
 
     Raises:
-        ValueError: a text has fewer tags than words.
+        ValueError: a text has more or fewer tags than words.
     """
+    for text, (words, of_text) in enumerate(zip(texts, tags, strict=True)):
+        if len(words) != len(of_text):
+            raise ValueError(
+                f"text {text} has {len(words)} words, but {len(of_text)} tags; there must be one per word"
+            )
     options = {} if max_length is None else {"truncation": True, "max_length": max_length}
     encoded = tokenizer(
         list(texts), is_split_into_words=True, return_overflowing_tokens=max_length is not None, **options

@@ -82,7 +82,9 @@ def cuts_marks_off(backend: Tokenizer) -> bool:
     if not isinstance(backend.model, models.WordPiece | models.WordLevel) or backend.pre_tokenizer is None:
         return False
     normalize = backend.normalizer.normalize_str if backend.normalizer else str
-    return len(backend.pre_tokenizer.pre_tokenize_str(normalize("a.一一"))) > 1
+    words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalize("a.一一 b"))]
+    # a tokenizer of characters keeps blanks
+    return len(words) > 2 and not any(map(str.isspace, words))
 
 
 def _decoder(model: models.Model, rules: list[dict], at_start: bool) -> decoders.Decoder:

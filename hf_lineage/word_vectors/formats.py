@@ -41,6 +41,9 @@ MAX_LINE_BYTES = 2**20
 MAX_PACKING = 1032
 # trained vectors stay below about 100, and counts below this; four letters read as a float32 are 1e20 or more
 MAX_VALUE = 1e12
+# three letters and a blank read as a float32 end in this byte and are between 1e-19 and 5e-19; what tools draw and
+# train is above 1e-12 or exactly 0, since it is a sum of float32 numbers of about 1e-3
+LAST_BYTE_OF_BLANK = 0x20
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 
@@ -77,7 +80,8 @@ def read_vectors(
     A repeated word is an error. `on_duplicate="first"` or "last" keeps the first or last vector, in the place of the
     first, and warns. `unicode_errors` decides about words that are not UTF-8, such as words that the authors' tool cut
     within a character: "strict" refuses them, "ignore" drops the bytes, "replace" puts U+FFFD there. Numbers beyond
-    ± `max_value` are refused, since they are mostly letters read as numbers; None accepts all finite numbers.
+    ± `max_value` are refused, since they are mostly letters read as numbers, and so is a first number that three
+    letters and a blank give; None accepts all finite numbers.
 
     Raises:
         ValueError: an argument is out of its range, or the file is not in this format (says where).
@@ -110,7 +114,11 @@ def read_vectors(
 
 
 def _suffix(path):
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    return (Path(path.stem).suffix if _is_packed(path) else path.suffix).lower()
+
+
+def _is_packed(path):
+    return path.suffix.lower() == ".gz"
 
 
 def _format(path, format):
@@ -125,7 +133,7 @@ def _format(path, format):
 
 @contextmanager
 def _unpacked(path) -> Iterator[BinaryIO]:
-    if path.suffix != ".gz":
+    if not _is_packed(path):
         with open(path, "rb", buffering=2**20) as file:
             yield file
         return
@@ -150,7 +158,7 @@ def _read_layout(path, file, format, may_lack_header, limit) -> Layout:
         file.seek(start)
         return Layout(path, "glove", size, dimension, size)
     size, dimension = _parse_header(path, first)
-    present = os.stat(path).st_size * (MAX_PACKING if path.suffix == ".gz" else 1) - file.tell()
+    present = os.stat(path).st_size * (MAX_PACKING if _is_packed(path) else 1) - file.tell()
     # a word has at least one byte; in text, so has a number, after a blank; the last newline may be missing
     needed = size * (4 * dimension + 2) if format == "binary" else size * (2 * dimension + 2) - 1
     if present < needed:
@@ -198,15 +206,24 @@ def _count_lines(file, dimension, limit):
 def _binary_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
     vector = np.empty(layout.dimension, "<f4")
     for row in range(layout.wanted):
-        word = bytearray()
-        while (byte := file.read(1)) not in (b" ", b"") and len(word) < MAX_WORD_BYTES:
-            word += byte
+        word, byte = _word(file)
         if byte != b" " or file.readinto(vector) < vector.nbytes:
             raise ValueError(
                 f"{layout.place(row)}: {bytes(word[:40])!r} is not followed by a blank and {layout.dimension} numbers "
                 f"before byte {file.tell()}"
             )
-        yield bytes(word.removeprefix(b"\n")), vector
+        yield word.removeprefix(b"\n"), vector
+    if layout.wanted < layout.size:
+        # if a word begins within numbers, the last row is wrong
+        _decode(layout, layout.wanted, _word(file)[0].removeprefix(b"\n"), "replace")
+
+
+def _word(file) -> tuple[bytes, bytes]:
+    """The bytes of the next word, and the byte after it: a blank if the file is whole."""
+    word = bytearray()
+    while (byte := file.read(1)) not in (b" ", b"") and len(word) < MAX_WORD_BYTES:
+        word += byte
+    return bytes(word), byte
 
 
 def _text_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
@@ -288,16 +305,29 @@ def _decode(layout, row, encoded, unicode_errors):
     without_blanks = encoded.replace(b" ", b"_") if layout.format == "glove" else encoded
     if not _is_one_word(without_blanks) or not word:
         raise ValueError(
-            f"{layout.place(row)}: {word!r} is empty or has white space; was the file written with another dimension "
-            f"than {layout.dimension}?"
+            f"{layout.place(row)}: {word!r} is empty or has white space: a word of the file has a blank, or the "
+            f"file was written with another dimension than {layout.dimension}"
         )
     return word
 
 
 def _check_values(layout, vectors, row_of, max_value):
     found = vectors[: len(row_of)]
+    if max_value is None or not len(found):
+        return
+    if layout.format == "binary":
+        # numbers that end in a byte of 0x20
+        blanks = np.flatnonzero(found[:, 0].astype("<f4").view("<u4") >> 24 == LAST_BYTE_OF_BLANK)
+        if len(blanks):
+            row = blanks[0]
+            raise ValueError(
+                f"{layout.place(row_of[row])}: the vector begins with {found[row, 0]:.3g}, which the letters "
+                f"{found[row, 0].astype('<f4').tobytes()[:3]!r} and a blank give when they are read as a number: the "
+                "word has a blank. Write the file again with _ for the blanks, or give max_value=None if the number "
+                "is right"
+            )
     # `WordVectors` reports numbers that are not finite
-    if max_value is None or not len(found) or not max_value < max(found.max(), -found.min()) < np.inf:
+    if not max_value < max(found.max(), -found.min()) < np.inf:
         return
     flawed = next(i for i, vector in enumerate(found) if np.abs(vector).max() > max_value)
     value = found[flawed][np.abs(found[flawed]).argmax()]
@@ -334,7 +364,7 @@ def write_vectors(path: str | Path, words: Sequence[str], vectors: np.ndarray, f
 @contextmanager
 def _packed(path) -> Iterator[BinaryIO | gzip.GzipFile]:
     with open(path, "wb") as file:
-        if path.suffix != ".gz":
+        if not _is_packed(path):
             yield file
             return
         with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import BertTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from hf_lineage.data import TextEncoder
-from hf_lineage.tokenization import causal_tokenizer, train_word_level, train_wordpiece
+from hf_lineage.tokenization import causal_tokenizer, train_byte_pairs, train_word_level, train_wordpiece
 
 
 # blanks of all kinds, marks, accents, composed and not, Chinese, control characters, special tokens, a long word
@@ -118,6 +118,28 @@ def test_tokenizers_that_look_beyond_a_chunk(wordpieces):
     for backend in (byte_level, composing, unsplit):
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
         assert not check(tokenizer, ODD_TEXTS).by_chunk
+
+
+@pytest.mark.parametrize("kind", ["byte pairs", "byte level", "words"])
+def test_long_texts_are_encoded_in_parts(tiny_corpus, kind):
+    """The ids are those of the whole text, and no call of the tokenizer sees more than some parts of it."""
+    if kind == "byte level":
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        backend.train_from_iterator(tiny_corpus, trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    else:
+        train = train_byte_pairs if kind == "byte pairs" else train_word_level
+        tokenizer = train(tiny_corpus, 600, show_progress=False)
+    text = "  ".join(tiny_corpus * 20) + "\n我欠他 " + " ".join(tiny_corpus * 20)
+    assert len(text) > 50_000
+    expected = whole(tokenizer, [text, "a", ""])
+    encoder, seen = TextEncoder(tokenizer), []
+    encode = encoder._encode
+    encoder._encode = lambda texts: seen.extend(map(len, texts)) or encode(texts)
+    assert [ids.tolist() for ids in encoder([text, "a", ""])] == expected
+    assert max(seen) < 20_000
 
 
 class LetterTokenizer(PreTrainedTokenizer):

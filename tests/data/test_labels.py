@@ -1,5 +1,7 @@
 """Splits with and without labels: classes, numbers and lists of classes."""
 
+import json
+
 import datasets
 import pytest
 
@@ -138,6 +140,35 @@ def test_white_space_and_doubtful_names_are_said(tmp_path, capsys):
     assert "the classes 'Positive' and 'positive' differ by case or blanks only" in out
     assert "the classes 'b  c' and 'b c' differ" in out
     assert "'NA' is read as the name of a class" in out
+
+
+def test_labels_that_look_alike_are_one_class(tmp_path, capsys):
+    cells = ["caf\u00e9", "cafe\u0301", "\u200bx", "x", "x\u00ad", "\u0645\u200c\u06cc", "\u0645\u06cc"]
+    data = load(tmp_path, train=csv_of(*cells), validation=csv_of("x"))
+    assert set(data.labels.classes) == {"caf\u00e9", "x", "\u0645\u200c\u06cc", "\u0645\u06cc"}
+    out = capsys.readouterr().out
+    assert (
+        "3 labels are read without invisible characters and with composed letters (NFC), such as 'cafe\\u0301'" in out
+    )
+    lists = ['"[""x "", ""y""]"', '"["" x""]"']
+    assert load(tmp_path, train=csv_of(*lists), validation=csv_of(*lists)).labels.classes == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("rows", "names", "vectors"),
+    [
+        # one 1 in each list of two, which else would hold both classes
+        ([[1, 0], [0, 1], [0, 1]], "several of 2 classes (0, 1) from the column's lists of 2 zeros and ones", None),
+        # classes by number
+        ([[0, 1], [1]], "from the column's lists of whole numbers", [[1, 1], [0, 1]]),
+        ([[0], [1]], "from the column's lists of whole numbers", [[1, 0], [0, 1]]),
+    ],
+)
+def test_lists_of_two_with_one_1_are_vectors(tmp_path, capsys, rows, names, vectors):
+    lines = "\n".join(json.dumps({"text": "a", "label": row}) for row in rows)
+    data = load(tmp_path, ending="jsonl", train=lines, validation=lines)
+    assert names in capsys.readouterr().out
+    assert [data.labels.encode(label) for label in data.splits["train"]["label"]] == (vectors or rows)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,12 @@ def test_too_few_tags_are_refused():
         tags_of_tokens([0, 3], [7, 8, 9])
 
 
+@pytest.mark.parametrize("of_last", [[7], [7, 8, 9], []])
+def test_rows_need_a_tag_per_word(tiny_tokenizer, of_last):
+    with pytest.raises(ValueError, match=f"text 1 has 2 words, but {len(of_last)} tags"):
+        tagged_rows(tiny_tokenizer, [["Ada"], ["the", "lanterns"]], [[1], of_last])
+
+
 def test_rows_of_long_texts_label_each_word_once(tiny_tokenizer):
     """Against the labels of the whole text in one row."""
     texts = [["Ada", "remembered", "the", "lanterns", "unquestionably"], ["the"], ["unquestionably"] * 3]

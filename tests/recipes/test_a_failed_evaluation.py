@@ -26,7 +26,7 @@ TEXT = TRAINING | {"vocab_size": 200, "block_size": 8, "per_device_train_batch_s
 def folder(tmp_path_factory, tiny_corpus, tiny_tokenizer):
     """Texts, labelled texts, tagged words, sentence pairs, and saved models to start from."""
     folder = tmp_path_factory.mktemp("inputs")
-    for kind in ("texts", "documents", "labels", "tags", "pairs"):
+    for kind in ("texts", "documents", "labels", "tags", "pairs", "choices", "questions"):
         (folder / kind).mkdir()
     for number, split in enumerate(("train", "validation", "test")):
         sentences = tiny_corpus[number::3]
@@ -36,6 +36,11 @@ def folder(tmp_path_factory, tiny_corpus, tiny_tokenizer):
         rows = {
             "labels": [{"text": text, "label": len(text) % 2} for text in sentences[:12]],
             "tags": [{"tokens": t.split(), "upos": [len(w) % 2 for w in t.split()]} for t in sentences[:12]],
+            "choices": [{"question": t, "choices": [t[:3], t[-3:]], "label": len(t) % 2} for t in sentences[:12]],
+            "questions": [
+                {"question": "who?", "context": t, "answers": {"text": [t.split()[0]], "answer_start": [0]}}
+                for t in sentences[:12]
+            ],
             "pairs": [{"zh": row["source"], "en": row["target"]} for row in grammar_corpus(split, 40)],
         }
         for kind, of_kind in rows.items():
@@ -127,7 +132,15 @@ WITHOUT_MODEL = {
         {"LSTMForCausalLM", "interpolated trigram"},
     ),
 }
-FLAGS_OF_ALL = {"probe_layers", "long_dependencies", "evaluate_language_model"} | set(RECIPES)
+
+
+# the predictions of their second split fail
+FINE_TUNING = {
+    "finetune_tagging": {"dataset": "tags", "label_field": "upos"},
+    "finetune_multiple_choice": {"dataset": "choices"},
+    "finetune_question_answering": {"dataset": "questions", "max_length": 32, "stride": 8, "max_question_length": 4},
+}
+FLAGS_OF_ALL = {"probe_layers", "long_dependencies", "evaluate_language_model", *RECIPES, *FINE_TUNING}
 
 
 class Broken(Exception):
@@ -173,6 +186,31 @@ def test_what_was_measured_is_kept(folder, tmp_path, monkeypatch, recipe):
         assert f"the model in {tmp_path}" in note
         AutoModel.from_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("recipe", FINE_TUNING)
+def test_what_fine_tuning_measured_is_kept(folder, tmp_path, monkeypatch, recipe):
+    """The predictions of the second split, test, fail."""
+    settings = TRAINING | FINE_TUNING[recipe] | {"model_name_or_path": "bert", "eval_strategy": "no"}
+    predict, calls = LineageTrainer.predict, []
+
+    def broken(self, *args, **kwargs):
+        calls.append(kwargs)
+        if len(calls) == 2:
+            raise Broken
+        return predict(self, *args, **kwargs)
+
+    monkeypatch.setattr(LineageTrainer, "predict", broken)
+    with pytest.raises(Broken) as raised:
+        run(folder, recipe, settings, tmp_path, monkeypatch)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert "validation" in results
+    assert "test" not in results
+    note = "\n".join(raised.value.__notes__)
+    assert str(tmp_path / "results.json") in note
+    assert f"the model in {tmp_path}" in note
+    AutoModel.from_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tmp_path)
 
 
 def test_the_lineage_s_numbers_are_kept(tmp_path, monkeypatch):

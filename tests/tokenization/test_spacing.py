@@ -14,6 +14,7 @@ from hf_lineage.metrics import bleu_tokenizer, generated_texts, is_lowercasing
 from hf_lineage.tokenization import (
     causal_tokenizer,
     train_byte_pairs,
+    train_characters,
     train_word_level,
     train_wordpiece,
     translation_tokenizer,
@@ -110,6 +111,18 @@ def test_blanks_stand_as_in_the_texts(tmp_path, train, text):
     # text ids are the same
     ids = plain(text, add_special_tokens=False).input_ids
     assert tokenizer(text, add_special_tokens=False).input_ids == ids
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_characters_give_a_perfect_translation_back(tiny_corpus, lowercase):
+    texts = [*tiny_corpus[:20], "I'm  here, world.", "我欠他100元。"]
+    characters = train_characters(texts, lowercase=lowercase, show_progress=False)
+    expected = [text.lower() if lowercase else text for text in texts]
+    for others in (None, texts):
+        tokenizer = translation_tokenizer(characters, others)
+        found = generated_texts(tokenizer, tokenizer(texts, padding=True, return_tensors="np").input_ids)
+        assert found == expected
+        assert BLEU().corpus_score(found, [expected]).score == pytest.approx(100)
 
 
 def test_texts_that_were_tokenized_stay_so():

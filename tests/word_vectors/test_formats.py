@@ -168,6 +168,10 @@ def test_broken_text_is_named_with_file_and_line(tmp_path, content, message):
         WordVectors.load(written(tmp_path, content), show_progress=False)
 
 
+# the last of two numbers becomes the next word, if it looks like one
+LETTERS = [0.5, np.frombuffer(b"abcd", "<f4")[0]]
+
+
 def binary_file(*rows, header=b"2 2\n", end=b"\n"):
     return header + b"".join(word + b" " + np.array(numbers, "<f4").tobytes() + end for word, numbers in rows)
 
@@ -184,6 +188,8 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
         # the word before the one that cannot be is the one with a blank
         (binary_file((b"new york", [1, 0]), (b"paris", [0, 1])), "word 1: the vector holds 2.*e.26.*a blank"),
         (binary_file((b"NEW YORK", [1, 0]), (b"paris", [0, 1])), "word 2: .* holds a control character.*a blank"),
+        # three letters and the blank after them are one number, and the rest of the file is read in order
+        (binary_file((b"new yor", LETTERS), (b"a", [3, 4]), end=b""), "word 1: .* 2.*e-19, which the letters b'yor'"),
         (binary_file((b"a", [1, 2]), header=b"-1 2\n"), "is not a header"),
         (binary_file((b"aaaaaaaaaaa", [1, 2])), "word 2: .* 2 numbers before byte"),
     ],
@@ -191,6 +197,27 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
 def test_broken_binary_is_named_with_file_and_word(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         WordVectors.load(written(tmp_path, content, "vectors.bin"), show_progress=False)
+
+
+@pytest.mark.parametrize("word", [b"new y", b"new york", b"new yor"])
+def test_a_blank_in_the_last_word_that_is_read_is_refused(tmp_path, word):
+    path = written(tmp_path, binary_file((word, [0.3, 0.7]), (b"b", [3, 4])), "vectors.bin")
+    with pytest.raises(ValueError, match="a blank"):
+        WordVectors.load(path, limit=1, show_progress=False)
+
+
+def test_small_numbers_are_read(tmp_path):
+    smallest = np.array([[1e-12, -1e-19], [0, 1e-30]], np.float32)
+    WordVectors(["a", "b"], smallest).save(tmp_path / "v.bin")
+    assert np.array_equal(WordVectors.load(tmp_path / "v.bin", show_progress=False).vectors, smallest)
+
+
+@pytest.mark.parametrize("name", ["V.TXT.GZ", "V.Bin", "V.VEC", "v.bin.GZ"])
+def test_endings_in_capitals(tmp_path, vectors, name):
+    vectors.save(tmp_path / name)
+    vectors.save(tmp_path / name.lower())
+    assert (tmp_path / name).read_bytes() == (tmp_path / name.lower()).read_bytes()
+    assert WordVectors.load(tmp_path / name, show_progress=False).words == vectors.words
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
