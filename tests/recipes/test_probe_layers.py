@@ -129,7 +129,8 @@ def test_what_is_missing_is_named(run, elmo, tmp_path, capsys):
     data = save(tmp_path / "data", train=[{"text": "a"}], test=[{"text": "a"}])
     with pytest.raises(ValueError, match="tokens.*upos.*tag_field.*sentence1"):
         run("--models", elmo, "--dataset", data, "--output_dir", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    # nothing but the lock of the run
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["_run.lock"]
 
 
 @pytest.mark.parametrize(
