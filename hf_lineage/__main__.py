@@ -77,10 +77,10 @@ def lab(arguments: list[str]):
 
 
 def push(arguments: list[str]):
-    """Checks a model's folder, completes its card and digests, and sends it to the Hub."""
+    """Checks a model's folder and sends it to the Hub."""
     parser = commands.new_parser(
         "push",
-        "Checks a model's folder, completes its card and its digests, and sends it to the Hub.",
+        "Checks a model's folder, completes its card and digests, and sends it.",
         "runs/lstm me/my-lstm --dry_run",
     )
     parser.add_argument("folder", metavar="FOLDER", help="of a saved model")

@@ -76,6 +76,11 @@ LOOKING = {
     # named without what they take
     "python -m hf_lineage train": None,
     "python -m hf_lineage align": None,
+    # tests/lab runs them
+    "python -m hf_lineage lab": None,
+    "python -m hf_lineage lab runs/lstm runs/gpt": None,
+    "python -m hf_lineage lab runs/lstm runs/gpt runs/bert "
+    '--text "The old king lived in France." --output lab.html': None,
     "python -m hf_lineage neighbours": None,
     "python -m hf_lineage --help": r"neighbours",
     "python -m hf_lineage show runs/lstm": r"LSTMForCausalLM",

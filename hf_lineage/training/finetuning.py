@@ -191,7 +191,7 @@ def finetune_all(
     saved_config(model_args.model_name_or_path)
     others = {folder: _curve_of(folder) for folder in grid.compare_with or ()}
     folder = prepare_output_dir(
-        training_args.output_dir,
+        training_args.output_dir or ".",
         training_args.overwrite_output_dir,
         is_main_process=training_args.process_index == 0,
     )
@@ -277,7 +277,7 @@ class Cell:
             parts += [f"rate_{rate}"] if grid.learning_rates else []
             parts += [f"fold_{fold}"] if fold is not None else []
             name = "-".join([*parts, f"seed_{seed}"])
-            cells.append(cls(name, count, rate, None if fold is None else (fold, grid.folds), seed))
+            cells.append(cls(name, count, rate, None if fold is None else (fold, grid.folds or 1), seed))
         return cells
 
 

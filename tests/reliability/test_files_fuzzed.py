@@ -385,7 +385,7 @@ FOUND = {
     "an index names a NUL": (
         "a model",
         "model.safetensors.index.json",
-        lambda data: re.sub(rb'"model-00001[^"]*"', rb'"\\u0000"', data),
+        lambda data: re.sub(rb'"model-[^"]*00001-of[^"]*"', rb'"\\u0000"', data),
     ),
     "a dtype that torch does not have": ("a model", "config.json", lambda data: data.replace(b'"float32"', b'"x"')),
     "an article is a number": ("questions", "q.json", lambda data: b'{"data": [3]}'),
