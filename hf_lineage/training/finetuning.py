@@ -191,7 +191,7 @@ def finetune_all(
     saved_config(model_args.model_name_or_path)
     others = {folder: _curve_of(folder) for folder in grid.compare_with or ()}
     folder = prepare_output_dir(
-        training_args.output_dir or ".",
+        str(training_args.output_dir),
         training_args.overwrite_output_dir,
         is_main_process=training_args.process_index == 0,
     )
