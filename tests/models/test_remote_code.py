@@ -112,7 +112,17 @@ def tiny_config(config_class, **fields):
     return config_class(**{name: size for name, size in TINY.items() if fits.get(name)} | fields)
 
 
-@pytest.mark.parametrize("config_class", hf_lineage.LINEAGE, ids=lambda c: c.model_type)
+# each opens all heads of a station in a process of its own
+IN_SHORT = {"lineage_word2vec", "lineage_rnnsearch", "lineage_bert"}
+
+
+@pytest.mark.parametrize(
+    "config_class",
+    [
+        pytest.param(each, id=each.model_type, marks=[] if each.model_type in IN_SHORT else pytest.mark.slow)
+        for each in hf_lineage.LINEAGE
+    ],
+)
 def test_every_head_opens_without_the_package(config_class, tmp_path):
     config = tiny_config(config_class)
     ids = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])

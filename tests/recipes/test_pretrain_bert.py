@@ -93,8 +93,13 @@ def test_streamed_text_trains(corpus, tmp_path):
     ("changes", "message"),
     [
         ({"streaming": True, "max_steps": -1}, "streaming: a streamed corpus has no known end; set max_steps"),
-        ({"streaming": True}, "long_block_size needs a corpus in memory: leave out streaming"),
-        ({"document_packing": True}, "document_packing is for causal language models"),
+        *(
+            pytest.param(changes, message, marks=pytest.mark.slow)
+            for changes, message in (
+                ({"streaming": True}, "long_block_size needs a corpus in memory: leave out streaming"),
+                ({"document_packing": True}, "document_packing is for causal language models"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(corpus, tmp_path, changes, message):

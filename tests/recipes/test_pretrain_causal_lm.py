@@ -119,7 +119,7 @@ def check_killed_run(corpus, tmp_path, station, workers, kills):
 
 
 @pytest.mark.recipe
-@pytest.mark.parametrize("station", ["nnlm", "lstm"])
+@pytest.mark.parametrize("station", [pytest.param("nnlm", marks=pytest.mark.slow), "lstm"])
 def test_a_killed_run_resumes_bit_identically(corpus, tmp_path, station):
     check_killed_run(corpus, tmp_path, station, workers=0, kills=2)
 
@@ -136,7 +136,7 @@ def test_ten_kills(corpus, tmp_path, station, workers):
 @pytest.mark.reliability("A3")
 @pytest.mark.parametrize(
     "station",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("nnlm", "lstm with DropConnect")), "lstm", "gpt"],
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("nnlm", "lstm with DropConnect", "gpt")), "lstm"],
 )
 def test_two_processes_train_like_one(corpus, tmp_path, station):
     overrides = {

@@ -56,7 +56,9 @@ def test_trained_vectors_open_everywhere(tmp_path, backend):
 
 
 @pytest.mark.recipe
-@pytest.mark.parametrize("objective", ["negative_sampling", "hierarchical_softmax"])
+@pytest.mark.parametrize(
+    "objective", ["negative_sampling", pytest.param("hierarchical_softmax", marks=pytest.mark.slow)]
+)
 def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path, objective):
     draws = np.random.default_rng(0)
     old, new = "cat dog cow pig".split(), "cat dog goat hen".split()

@@ -64,6 +64,7 @@ def stock_vocabulary(texts, vocab_size):
     return tokenizer.get_vocab()
 
 
+@pytest.mark.slow
 @pytest.mark.reliability("A16")
 def test_twenty_trainings_give_the_same_bytes():
     digests = []
