@@ -55,13 +55,20 @@ def test_files_of_squad_are_rows_with_columns(tmp_path):
         ),
         ({"answers": [{"text": "the red dog", "answer_start": 12}]}, "red dog.*nowhere"),
         ({"answers": [{"text": "", "answer_start": 0}]}, "an answer is ''"),
-        ({"question": " ", "answers": []}, "question is ' '"),
+        ({"question": 3, "answers": []}, "question is 3"),
     ],
 )
 def test_answers_that_are_not_in_their_text_are_named(tmp_path, entry, message):
     (tmp_path / "train.json").write_text(squad({"id": "1", "question": "Whom?", **entry}))
     with pytest.raises(CorpusError, match=rf"train\.json, .*{message}"):
         read_questions({"train": tmp_path / "train.json"})
+
+
+def test_a_question_may_be_empty(tmp_path):
+    """As one of CMRC 2018 is."""
+    (tmp_path / "train.json").write_text(squad({"id": "1", "question": "", "answers": []}))
+    [found] = read_questions({"train": tmp_path / "train.json"})["train"]
+    assert found.question == ""
 
 
 def test_rows_hold_the_answer_or_say_that_they_do_not(tmp_path, tiny_tokenizer):
