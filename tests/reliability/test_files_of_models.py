@@ -265,12 +265,14 @@ def test_a_new_head_is_named(saved, caplog, monkeypatch):
     folder, _, _ = saved("GPT")
     # a recipe that has run in this process has left out transformers' report
     monkeypatch.setattr(logging.getLogger("transformers.modeling_utils"), "filters", [])
-    logger = transformers.utils.logging.get_logger("transformers")
+    logger, level = transformers.utils.logging.get_logger("transformers"), transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_warning()
     logger.addHandler(caplog.handler)
     try:
         transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     finally:
         logger.removeHandler(caplog.handler)
+        transformers.utils.logging.set_verbosity(level)
     assert "score.weight" in caplog.text or "classifier.weight" in caplog.text
 
 

