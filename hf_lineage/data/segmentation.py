@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -32,10 +33,11 @@ def segmented(text: str, way: Literal["characters", "rjieba"]) -> str:
     Raises:
         ImportError: rjieba is not installed.
     """
+    cut: Callable[[str], list[str]] = WITHOUT_BLANKS.findall
     if way == "rjieba":
-        from rjieba import cut
-    else:
-        cut = WITHOUT_BLANKS.findall
+        from rjieba import cut as cut_words
+
+        cut = cut_words
 
     def with_blanks(stretch):
         before, after = text[max(stretch.start() - 1, 0) : stretch.start()], text[stretch.end() : stretch.end() + 1]
