@@ -11,7 +11,8 @@ from huggingface_hub import HfApi, ModelCard
 import hf_lineage
 from hf_lineage.files import write_text
 from hf_lineage.model_card import DRAFT, NOT_RECORDED, card_of_saved
-from hf_lineage.models.saved_models import MANIFEST, LineagePreTrainedModel, digest, read_manifest, write_manifest
+from hf_lineage.models.replaced_files import MANIFEST, digest
+from hf_lineage.models.saved_models import LineagePreTrainedModel, read_manifest, write_manifest
 
 
 # a pickle, which nobody should have to open, or what only this run needs

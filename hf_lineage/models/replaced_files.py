@@ -17,7 +17,7 @@ from pathlib import Path
 
 INDEX = re.compile(r"(.+)\.safetensors\.index(\..+)?\.json")
 SHARD = re.compile(r"(.+?)(-[0-9a-f]{16})?(-\d{5}-of-\d{5})\.safetensors")
-DIGESTS = "SHA256SUMS"
+MANIFEST = "SHA256SUMS"
 TEMPORARY = ".saving"
 # of errors that are no OSError: of torch's writer, and of libraries in Rust
 WRITING = re.compile(r"inline_container|PytorchStreamWriter|iostream error|os error \d+|I/O error")
@@ -78,9 +78,9 @@ def _replace(source, target):
     indexes = [path for path in written if INDEX.fullmatch(path.name)]
     whole = [path for path in written if path.suffix == ".safetensors" and not SHARD.fullmatch(path.name)]
     if indexes or whole:
-        (target / DIGESTS).unlink(missing_ok=True)
+        (target / MANIFEST).unlink(missing_ok=True)
     # first shards, whose names are new
-    others = sorted({*written} - {*indexes, *whole, Path(DIGESTS)}, key=lambda path: not SHARD.fullmatch(path.name))
+    others = sorted({*written} - {*indexes, *whole, Path(MANIFEST)}, key=lambda path: not SHARD.fullmatch(path.name))
     for path in [*others, *indexes, *whole]:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(source / path, target / path)
@@ -91,8 +91,8 @@ def _replace(source, target):
     # a single file beats an index, and an index needs its shards
     for path in sorted(old, key=lambda path: (bool(SHARD.fullmatch(path.name)), path.suffix == ".json")):
         path.unlink()
-    if Path(DIGESTS) in written:
-        os.replace(source / DIGESTS, target / DIGESTS)
+    if Path(MANIFEST) in written:
+        os.replace(source / MANIFEST, target / MANIFEST)
 
 
 def _kind(name):
@@ -101,6 +101,12 @@ def _kind(name):
         return found[1] + (found[2] or "")
     found = SHARD.fullmatch(name)
     return found[1] if found else name.removesuffix(".safetensors") if name.endswith(".safetensors") else None
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def name_shards_by_content(folder: Path):
@@ -115,8 +121,7 @@ def name_shards_by_content(folder: Path):
             continue
         total = hashlib.sha256()
         for shard in parts:
-            with open(folder / shard, "rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+            total.update(bytes.fromhex(digest(folder / shard)))
         for shard, found in parts.items():
             parts[shard] = f"{found[1]}-{total.hexdigest()[:16]}{found[3]}.safetensors"
             os.replace(folder / shard, folder / parts[shard])

@@ -26,15 +26,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from .replaced_files import name_shards_by_content, replaced_together
+from .replaced_files import INDEX, MANIFEST, digest, name_shards_by_content, replaced_together
 
 
-MANIFEST = "SHA256SUMS"
 CARD = "README.md"
 SWITCH = "HF_LINEAGE_VERIFY"
 # what save_pretrained of a model writes
 LISTED = re.compile(r"(generation_)?config\.json|.+\.(safetensors|safetensors\.index(\..+)?\.json|py)")
-INDEX = re.compile(r".+\.safetensors\.index(\..+)?\.json")
 # seconds within which two changes of a file may have the same time stamp
 CLOCK_TICK = 2.0
 LONGEST_HEADER = 100_000_000
@@ -73,7 +71,7 @@ class LineagePreTrainedModel(PreTrainedModel):
                 check_indexes(Path(place, options.get("subfolder") or ""))
             return super().from_pretrained(place, *arguments, **options)
         except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            # of which file the error does not say
+            # the error names no file
             for file in files_beside(place, options):
                 with naming(file):
                     header_of(file) if file.suffix == ".safetensors" else index_of(file)
@@ -197,12 +195,6 @@ def write_manifest(folder: Path):
         os.replace(temporary, folder / MANIFEST)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_manifest(file: Path) -> dict[str, str]:

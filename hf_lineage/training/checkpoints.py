@@ -1,7 +1,6 @@
 """Sealed checkpoints: a list of digests shows which are whole, so that a killed run resumes from the newest one."""
 
 import difflib
-import hashlib
 import json
 import logging
 import shutil
@@ -9,20 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hf_lineage.files import write_json
+from hf_lineage.models.replaced_files import digest
 from hf_lineage.training.run_lock import hold
 
 
 SEAL = "seal.json"
 logger = logging.getLogger(__name__)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    sha256 = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            sha256.update(chunk)
-    return sha256.hexdigest()
 
 
 def seal(checkpoint: Path, run: dict):
@@ -145,8 +136,8 @@ def check_same_run(checkpoint: str | Path, run: dict, accepted: Sequence[str] = 
             raise ValueError(f"ignore_changed has {name}, which no setting of this run is called; {remedy}")
     path = Path(checkpoint) / SEAL
     before = json.loads(path.read_text(encoding="utf-8"))["run"] if path.is_file() else {}
-    changed = {name: f"{name}={before[name]!r}, this run has {run[name]!r}" for name in before.keys() & run.keys()
-               if before[name] != run[name]}  # fmt: skip
+    differing = [name for name in before.keys() & run.keys() if before[name] != run[name]]
+    changed = {name: f"{name}={before[name]!r}, this run has {run[name]!r}" for name in differing}
     if refused := sorted(name for name in changed if not is_accepted(name)):
         raise ValueError(
             f"{checkpoint} was trained with {'; '.join(changed[name] for name in refused)}: use the same values, or "
