@@ -31,7 +31,7 @@ from hf_lineage.arguments import configuration_type, json_mapping, saved_config
 from hf_lineage.files import replacing
 from hf_lineage.inference import Alignment, align
 from hf_lineage.model_card import read_results, scores_of
-from hf_lineage.models import LINEAGE, name_and_idea
+from hf_lineage.models import LINEAGE, name_and_idea, station_of
 from hf_lineage.papers import PAPERS
 from hf_lineage.word_vectors import WordVectors
 
@@ -95,9 +95,9 @@ def _card_of_station(name: str) -> str:
         model_type = configuration_type(name.removeprefix("lineage_"))
     except ValueError as error:
         raise ValueError(f"there is no folder {name} with a config.json; as a station: {error}") from error
-    if model_type not in PAPERS:
+    config_class = station_of(model_type)
+    if config_class is None:
         raise ValueError(f"{name} is a model of transformers, no station of the lineage")
-    [config_class] = [one for one in LINEAGE if one.model_type == model_type]
     title, idea = name_and_idea(config_class)
     # the head of pre-training comes first
     head = next(reference for auto, reference in config_class.auto_classes.items() if auto != "AutoModel")
@@ -117,7 +117,7 @@ def _card_of_station(name: str) -> str:
 
 def _card_of_model(folder: Path) -> str:
     config = saved_config(str(folder), "FOLDER")
-    station = next((one for one in LINEAGE if one.model_type == config.model_type), None)
+    station = station_of(config.model_type)
     title, idea = name_and_idea(station) if station else (f"{config.model_type}, no station of the lineage", "")
     lines = [title]
     if station:

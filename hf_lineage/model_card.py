@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hf_lineage import __version__
 from hf_lineage.files import write_text
-from hf_lineage.models import LINEAGE, name_and_idea
+from hf_lineage.models import name_and_idea, station_of
 from hf_lineage.papers import PAPERS
 
 
@@ -156,7 +156,7 @@ def model_card(
 
     `arguments`, `facts` and `results` are those of a run. Without them it says that the training is not recorded.
     """
-    station = next((one for one in LINEAGE if one.model_type == model.config.model_type), None)
+    station = station_of(model.config.model_type)
     title, idea = name_and_idea(station) if station else (type(model).__name__, "")
     of_hub, data, base_model, sample = None, NOT_RECORDED, None, None
     if facts is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from hf_lineage.inference.given_alignment import cross_attention
-from hf_lineage.lab.heads import LONGEST, sources, target_words
+from hf_lineage.lab.heads import LONGEST, inputs_of, sources, target_words
 from hf_lineage.lab.opened import LabModel
 from hf_lineage.lab.view import Given, View, packed
 
@@ -48,7 +48,7 @@ def search(model: LabModel, text: str, beams: int = BEAMS) -> dict:
     entries are generate()'s answers, with the score that ranks them.
     """
     reading = model.read(text)
-    inputs = {name: reading.inputs[name] for name in ("input_ids", "attention_mask") if name in reading.inputs}
+    inputs = inputs_of(model, reading)
     recorder = Recorder()
     outputs = model.model.generate(
         **inputs,

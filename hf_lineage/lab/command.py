@@ -1,11 +1,11 @@
 """`python -m hf_lineage lab`: writes the lab's page for saved models."""
 
-import argparse
 import sys
 from pathlib import Path
 
 from transformers.utils import logging
 
+from hf_lineage.commands import new_parser
 from hf_lineage.data import load_splits
 from hf_lineage.lab.opened import open_models
 from hf_lineage.lab.page import write_lab
@@ -16,16 +16,17 @@ from hf_lineage.training import last_lines, page_command
 DEMO = Path("runs/lineage")
 
 
-def lab(arguments: list[str]) -> int:
+def lab(arguments: list[str]):
     """Shows what saved models do on one offline page: gates, heads, beams, senses, and more.
 
     Raises:
         ValueError: there is no such model, or it can show nothing.
     """
-    parser = argparse.ArgumentParser(
-        "hf_lineage lab",
-        description="Shows what saved models do on one offline HTML page: next words, gates, gradients, beams, heads, "
-        "senses, masks, word order, analogies and minimal pairs. Every number comes from these models.",
+    parser = new_parser(
+        "lab",
+        "Shows what saved models do on one offline HTML page: next words, gates,\ngradients, beams, heads, senses, "
+        "masks, word order, analogies and minimal pairs.\nEvery number comes from these models.",
+        "runs/lstm runs/gpt",
     )
     parser.add_argument(
         "models", nargs="*", metavar="MODEL", help=f"folders or Hub names; default: the demo's, below {DEMO}"
@@ -48,7 +49,6 @@ def lab(arguments: list[str]) -> int:
     data = write_lab(args.output, models, Given(args.text, corpus))
     shown = f"{len(data['views'])} views of {len(data['models'])} models"
     sys.stdout.write(last_lines(args.output, shown, page_command(args.output)) + "\n")
-    return 0
 
 
 def demo_models(folder: Path) -> list[str]:

@@ -126,7 +126,7 @@ WORD_GROUPS = {
     "sciences": "physics chemistry mathematics biology economics philosophy psychology medicine".split(),
     "国家": "中国 日本 美国 法国 英国 德国".split(),
 }
-# (source, translation languages do not matter here): what a translation model may know
+# a translation model is shown those that it knows
 TO_TRANSLATE = [
     "Ein kleines Mädchen spielt mit einem Hund im Wasser .",
     "这座城市在河的北边。",

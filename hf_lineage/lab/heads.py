@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hf_lineage.data.translation_grammar import TranslationGrammar
 from hf_lineage.lab.examples import ATTENDED, TO_TRANSLATE
-from hf_lineage.lab.opened import LabModel
+from hf_lineage.lab.opened import LabModel, Reading, membership
 from hf_lineage.lab.view import Given, View, first_known, packed
 
 
@@ -45,11 +45,11 @@ def maps(model: LabModel, text: str) -> list[dict]:
     """The attention maps of one text; an encoder-decoder writes its own translation."""
     reading = model.read(text)
     if not model.translates:
-        layers = model.model.base_model(**_inputs(model, reading), output_attentions=True).attentions
+        layers = model.model.base_model(**inputs_of(model, reading), output_attentions=True).attentions
         labels, groups = reading.groups()
         return [_map("Self-attention", labels, labels, layers, groups, groups)]
-    written = model.model.generate(**_inputs(model, reading), num_beams=1, max_new_tokens=LONGEST)
-    outputs = model.model(**_inputs(model, reading), decoder_input_ids=written[:, :-1], output_attentions=True)
+    written = model.model.generate(**inputs_of(model, reading), num_beams=1, max_new_tokens=LONGEST)
+    outputs = model.model(**inputs_of(model, reading), decoder_input_ids=written[:, :-1], output_attentions=True)
     source, sources_ = reading.groups()
     ids = written[0].tolist()
     rows, row_groups = target_words(model, ids[1:])
@@ -81,13 +81,10 @@ def target_words(model: LabModel, ids: list[int]) -> tuple[list[str], Tensor]:
         else:
             labels[-1] += model.continuation(ids[place - 1], token)["text"]
             rows[-1].append(place)
-    membership = torch.zeros(len(rows), len(ids))
-    for row, places in enumerate(rows):
-        membership[row, places] = 1
-    return labels, membership
+    return labels, membership(rows, len(ids))
 
 
-def _inputs(model: LabModel, reading) -> dict:
+def inputs_of(model: LabModel, reading: Reading) -> dict:
     """What the base model reads; a translation model reads no segments."""
     if not model.translates:
         return reading.inputs

@@ -17,7 +17,7 @@ from hf_lineage.arguments import saved_config
 from hf_lineage.data.cjk import WITHOUT_BLANKS
 from hf_lineage.data.word_starts import WordStarts, word_starts
 from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo_log_probabilities
-from hf_lineage.models import LINEAGE, name_and_idea
+from hf_lineage.models import LINEAGE, name_and_idea, station_of
 from hf_lineage.papers import PAPERS
 from hf_lineage.tokenization import is_word_level
 
@@ -38,6 +38,14 @@ def spans_of_words(text: str, between_blanks: bool = False) -> list[tuple[int, i
     """
     pattern = WORD_BETWEEN_BLANKS if between_blanks and " " in text.strip() else WORD
     return [match.span() for match in pattern.finditer(text)]
+
+
+def membership(groups: Sequence[Sequence[int]], tokens: int) -> Tensor:
+    """The places of each group's tokens -> 1 where a token [column] is part of a group [row], [G, T]."""
+    parts = torch.zeros(len(groups), tokens)
+    for row, places in enumerate(groups):
+        parts[row, places] = 1
+    return parts
 
 
 @dataclass(frozen=True)
@@ -80,10 +88,7 @@ class Reading:
                 rows.append([])
             rows[-1].append(place)
             last = word
-        membership = torch.zeros(len(rows), len(self.word_of))
-        for row, places in enumerate(rows):
-            membership[row, places] = 1
-        return labels, membership
+        return labels, membership(rows, len(self.word_of))
 
 
 @dataclass(eq=False)
@@ -198,21 +203,20 @@ class LabModel:
     def card(self) -> dict:
         """What the page says about the model."""
         model_type = self.config.model_type
-        known = {config.model_type: config for config in LINEAGE}
-        station = name_and_idea(known[model_type])[0] if model_type in known else type(self.config).__name__
+        station = station_of(model_type)
         return {
             "name": self.name,
             "folder": self.folder,
             "class": type(self.model).__name__,
-            "station": station,
+            "station": type(self.config).__name__ if station is None else name_and_idea(station)[0],
             "paper": PAPERS.get(model_type),
             "parameters": self.model.num_parameters(),
         }
 
 
 def order_in_history(model: LabModel) -> int:
-    types = [config.model_type for config in LINEAGE]
-    return types.index(model.config.model_type) if model.config.model_type in types else len(types)
+    station = station_of(model.config.model_type)
+    return len(LINEAGE) if station is None else LINEAGE.index(station)
 
 
 def open_models(folders: Sequence[str | Path]) -> list[LabModel]:
@@ -231,12 +235,11 @@ def open_models(folders: Sequence[str | Path]) -> list[LabModel]:
 
 def short_name(model_type: str) -> str:
     """`lineage_lstm` -> LSTM, the name in the page."""
-    for config in LINEAGE:
-        if config.model_type == model_type:
-            return {"Word2Vec": "word2vec", "RNNSearch": "RNNsearch"}.get(
-                name := config.__name__.removesuffix("Config"), name
-            )
-    return model_type
+    station = station_of(model_type)
+    if station is None:
+        return model_type
+    name = station.__name__.removesuffix("Config")
+    return {"Word2Vec": "word2vec", "RNNSearch": "RNNsearch"}.get(name, name)
 
 
 def _open(folder: str) -> LabModel:

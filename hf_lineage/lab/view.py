@@ -14,7 +14,8 @@ from hf_lineage.lab.opened import LabModel, spans_of_words
 class Given:
     """What is given beside the models.
 
-    texts: the user's sentences. corpus: the models' training texts, of which an n-gram model reads `corpus_tokens`.
+    texts: the user's sentences. corpus: the models' training texts; an n-gram model reads their first `corpus_tokens`
+    tokens.
     training: the results of a training run, {"stations": rows of (station, new idea, seconds, result), "tables":
     [{"title", "note", "columns", "rows"}], "curves": [{"name", "train": [(tokens, loss)]}], "samples": [{"name",
     "texts": [(prompt, continuation)]}]}.

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoTokenizer
 from .configuration_bert import BERTConfig
 from .configuration_elmo import ELMoConfig
 from .configuration_gpt import GPTConfig
+from .configuration_lineage import LineageConfig
 from .configuration_luong import LuongConfig
 from .configuration_nnlm import NNLMConfig
 from .configuration_rnn import GRUConfig, LSTMConfig, RNNConfig
@@ -114,6 +115,11 @@ def _class_of(reference: str) -> type:
     """`modeling_rnn.LSTMModel` -> the class."""
     module_name, class_name = reference.split(".")
     return getattr(sys.modules[f"{__name__}.{module_name}"], class_name)
+
+
+def station_of(model_type: str) -> type[LineageConfig] | None:
+    """The configuration class of a station; None if `model_type` is none of the lineage."""
+    return next((config_class for config_class in LINEAGE if config_class.model_type == model_type), None)
 
 
 def name_and_idea(config_class: type) -> tuple[str, str]:
