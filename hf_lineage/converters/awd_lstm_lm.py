@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hf_lineage.converters.foreign_files import check_finite, naming
-from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.converters.foreign_files import naming
+from hf_lineage.converters.safetensors_file import read_weights
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.models.configuration_rnn import LSTMConfig
 from hf_lineage.models.fast_recurrence import kernel_weights, why_no_kernel
@@ -45,9 +45,7 @@ def from_awd_lstm_lm(state: dict[str, Tensor] | str | Path, **fields) -> LSTMFor
         ValueError: a weight is missing, unknown, not finite, or of a shape that no LSTM of this code has (GRU, QRNN
             and backward layers are not read); or the file is not in safetensors.
     """
-    if isinstance(state, str | Path):
-        state = read_safetensors(state)
-    check_finite("the state dict", state)
+    state, _ = read_weights(state)
     if "0.encoder.weight" in state:
         state = {FASTAI.sub("", name): tensor for name, tensor in state.items() if name not in FASTAI_COPIES}
         # fastai's decoder may have no bias, as in the first published models

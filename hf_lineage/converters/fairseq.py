@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hf_lineage.converters.foreign_files import check_finite, naming
-from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.converters.foreign_files import naming
+from hf_lineage.converters.safetensors_file import read_weights
 from hf_lineage.files import replacing
 from hf_lineage.models import TransformerConfig, TransformerForConditionalGeneration
 
@@ -62,8 +62,7 @@ def filled(
     machine holds.
 
     Raises:
-        ValueError: a weight is missing, has another shape, is not finite, or has no place in the model; the error
-            names `source`.
+        ValueError: a weight is missing, has another shape, or has no place in the model; the error names `source`.
     """
     names = {"model.encoder.embed_tokens.weight": "embeddings"}
     names |= {f"model.{ours}": theirs for ours, theirs in layer_names(config)}
@@ -74,7 +73,6 @@ def filled(
             f"{source} is not a post-norm Transformer of these sizes: {', '.join(sorted(lost)[:5])} "
             f"{'is missing' if lost - weights.keys() else 'has no place in it'}"
         )
-    check_finite(source, weights)
     with torch.device("meta"):
         expected = dict(TransformerForConditionalGeneration(config).named_parameters())
     for ours, theirs in names.items():
@@ -104,9 +102,7 @@ def from_fairseq(
         ValueError: the weights belong to another architecture (pre-norm, learned positions, separate embeddings), are
             incomplete, or the file is not in safetensors.
     """
-    source = "the state dict"
-    if isinstance(weights, str | Path):
-        weights, source = read_safetensors(weights), str(weights)
+    weights, source = read_weights(weights)
     weights = {name: tensor for name, tensor in weights.items() if not name.endswith(WITHOUT_MEANING)}
     for name in ("encoder.layer_norm.weight", "encoder.embed_positions.weight", "encoder.layernorm_embedding.weight"):
         if name in weights:

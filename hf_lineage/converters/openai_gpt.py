@@ -81,7 +81,9 @@ def from_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = Non
         max_position_embeddings=num_positions,
     )
     names = [name for name, _ in _correspondence(config)]
-    return _model(folder, config, {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)})
+    tensors = {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
+    check_finite(folder, tensors)
+    return _model(folder, config, tensors)
 
 
 def to_openai_gpt(model: GPTForCausalLM) -> OpenAIGPTLMHeadModel:
@@ -195,7 +197,6 @@ def _model(path: Path, config: GPTConfig, tensors: dict[str, Tensor]) -> GPTForC
     for name, _ in _correspondence(config):
         if name not in tensors:
             raise ValueError(f"{path}: the tensor {name} is missing")
-    check_finite(path, tensors)
     with torch.device("meta"):
         model = GPTForCausalLM(config)
     expected, state = model.model.state_dict(), {}

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hf_lineage.converters.foreign_files import check_finite, naming
-from hf_lineage.converters.safetensors_file import read_safetensors
+from hf_lineage.converters.foreign_files import naming
+from hf_lineage.converters.safetensors_file import read_weights
 from hf_lineage.converters.torch_recurrent import fill_cell
 from hf_lineage.files import replacing
 from hf_lineage.models.configuration_luong import LuongConfig
@@ -56,13 +56,6 @@ JOEYNMT = {
     "bridge": "decoder.bridge_layer.weight",
     "bridge_bias": "decoder.bridge_layer.bias",
 }
-
-
-def read(weights: Mapping[str, Tensor] | str | Path) -> tuple[dict[str, Tensor], str]:
-    if isinstance(weights, str | Path):
-        return read_safetensors(weights), str(weights)
-    check_finite("the state dict", weights)
-    return dict(weights), "the state dict"
 
 
 def cell_names(config: LuongConfig, stacked: bool) -> dict[str, str]:
@@ -177,7 +170,7 @@ def from_opennmt(weights: Mapping[str, Tensor] | str | Path, **settings) -> Luon
         ValueError: it is another architecture (copy attention, coverage, bridge, context gate, features, no
             attention), or the file is not in safetensors.
     """
-    weights, source = read(weights)
+    weights, source = read_weights(weights)
     found = renamed(weights, OPENNMT)
     if "answer" in found:
         # linear_out([c; s])
@@ -204,7 +197,7 @@ def from_joeynmt(
         ValueError: it is another architecture (`init_hidden` other than bridge, a Transformer), or the file is not in
             safetensors.
     """
-    weights, source = read(weights)
+    weights, source = read_weights(weights)
     found = renamed(weights, JOEYNMT)
     if scaled_embeddings:
         found |= {side: found[side] * found[side].shape[1] ** 0.5 for side in ("source", "target") if side in found}

@@ -1,5 +1,6 @@
 """Weights in safetensors, the file format that runs no code; pickles are refused, never opened."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -28,3 +29,16 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
         ) from error
     check_finite(path, weights)
     return weights
+
+
+def read_weights(weights: Mapping[str, Tensor] | str | Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a state dict or of its safetensors file, and what errors call them.
+
+    Raises:
+        ValueError: a tensor holds NaN or infinity, or as `read_safetensors`.
+        OSError: the file cannot be read.
+    """
+    if isinstance(weights, str | Path):
+        return read_safetensors(weights), str(weights)
+    check_finite("the state dict", weights)
+    return dict(weights), "the state dict"

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.files import CorpusError, replacing, write_json
 from hf_lineage.models.configuration_word2vec import Word2VecConfig
 from hf_lineage.models.modeling_word2vec import Word2VecModel
@@ -76,13 +76,13 @@ def from_static_embeddings(folder: str | Path) -> tuple[Word2VecModel, PreTraine
 
     Raises:
         CorpusError: the folder has no such files, or the vectors are not one per token.
+        ValueError: as `read_safetensors`.
     """
     folder = Path(folder)
     place = next((folder / name for name in PLACES if (folder / name / "model.safetensors").is_file()), None)
     if place is None or not (place / "tokenizer.json").is_file():
         raise CorpusError(f"{folder} has no model.safetensors with tokenizer.json, as static embeddings have")
-    with safe_open(place / "model.safetensors", framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    tensors = read_safetensors(place / "model.safetensors")
     name = next((name for name in ("embeddings", "embedding.weight") if name in tensors), None)
     if name is None:
         raise CorpusError(f"{place / 'model.safetensors'} has {', '.join(tensors)}, but no embeddings")
