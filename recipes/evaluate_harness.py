@@ -10,7 +10,6 @@ becomes a task in output_dir/tasks, a YAML file that reads a file beside it; the
 harness, whose data must then be in the cache. Leaves results.json. Needs the extra harness.
 """
 
-import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run, saved_config
-from hf_lineage.data import read_labelled_file
+from hf_lineage.data import pair_files, read_labelled_file
 from hf_lineage.files import json_text, write_json, write_text
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
@@ -101,11 +100,8 @@ def write_tasks(pairs: Path, folder: Path) -> list[str]:
     A start mark goes before each sentence, and no blank. Accuracy is that of `measure_minimal_pairs`, but that equally
     likely sentences count as right.
     """
-    files = sorted(map(str, [*pairs.glob("*.jsonl"), *pairs.glob("*.jsonl.gz")])) if pairs.is_dir() else [str(pairs)]
-    if not files or not all(map(os.path.isfile, files)):
-        raise FileNotFoundError(f"pairs is {pairs}: there is no .jsonl or .jsonl.gz file")
     by_name = defaultdict(list)
-    for file in files:
+    for file in pair_files(pairs):
         rows = read_labelled_file(file)
         columns = [rows.texts(name) for name in ("sentence_good", "sentence_bad", "UID")]
         for good, bad, phenomenon in zip(*columns, strict=True):

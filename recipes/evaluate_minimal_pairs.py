@@ -8,7 +8,6 @@ r"""Judge minimal pairs, such as BLiMP's: which of two sentences is more likely 
 by log-probability, masked models by pseudo-log-likelihood. Writes results.json and, with matplotlib, accuracy.png.
 """
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run, saved_config
-from hf_lineage.data import read_labelled_file
+from hf_lineage.data import pair_files, read_labelled_file
 from hf_lineage.metrics import measure_minimal_pairs
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
@@ -44,10 +43,7 @@ ARGUMENTS = (MinimalPairsArguments,)
 def main():
     # 1. arguments
     (args,) = parse(*ARGUMENTS, description=__doc__)
-    path = Path(args.pairs)
-    files = sorted(map(str, [*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])) if path.is_dir() else [str(path)]
-    if not files or not all(map(os.path.isfile, files)):
-        raise FileNotFoundError(f"pairs is {args.pairs}: there is no .jsonl or .jsonl.gz file")
+    files = pair_files(args.pairs)
     for name in args.models:
         saved_config(name, "models")
 

@@ -8,6 +8,7 @@ from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers, KeptStates
 from hf_lineage.data.labelled_files import (
     LabelledRows,
+    pair_files,
     read_labelled,
     read_labelled_file,
     splits_for_training,
@@ -95,6 +96,7 @@ __all__ = [
     "load_parallel_corpus",
     "load_parallel_splits",
     "load_splits",
+    "pair_files",
     "permutation",
     "question_rows",
     "read_choice_questions",

@@ -215,6 +215,19 @@ def _kind(path: str | os.PathLike) -> str | None:
     return kind if is_known else None
 
 
+def pair_files(path: str | os.PathLike) -> list[str]:
+    """The file of minimal pairs, or those of a folder (.jsonl, .jsonl.gz) in the order of their names.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    place = Path(path)
+    found = [*place.glob("*.jsonl"), *place.glob("*.jsonl.gz")] if place.is_dir() else [place]
+    if not found or not all(file.is_file() for file in found):
+        raise FileNotFoundError(f"pairs is {path}: there is no .jsonl or .jsonl.gz file")
+    return sorted(map(str, found))
+
+
 def read_labelled_file(path: str | os.PathLike, *, encoding: str = "utf-8") -> LabelledRows:
     """The rows of one file (`read_labelled`).
 
