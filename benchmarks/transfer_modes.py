@@ -5,7 +5,8 @@
 A new model of 4 layers of 256 units learns to label 128 texts of 20 to 64 tokens, in batches of 32 padded rows, by
 AdamW. An epoch reads the rows, makes the batches and updates the weights. In "partial" only the last of the 4 layers
 learns. Rounds alternate; ratios are medians over the rounds; seconds are CPU-seconds. "first" is what features takes
-once, to compute and store the states. Memory is how far an epoch raises that of a process of its own, in MB (Linux).
+once, to compute and store the states. For memory, a process runs one epoch alone; the figure is the growth of
+its peak, in MB (Linux).
 
 Measured, BERT, one thread of a busy machine, 3 rounds, on texts of the default corpus cut after 64 tokens: an epoch of
 full takes 2.1 times as long as one of partial, 2.7 times frozen's and 115 times that of features, whose states take

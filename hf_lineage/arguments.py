@@ -418,7 +418,7 @@ class GridArguments:
     )
     folds: int | None = field(
         default=None,
-        metadata={"help": "Cut training and validation rows in so many parts; each validates one run (small sets)."},
+        metadata={"help": "Number of parts of the training and validation rows; each validates one run (small sets)."},
     )
     label_counts: list[int] | None = field(
         default=None, metadata={"help": "Numbers of training rows: the scores of each, as a table and a plot."}

@@ -149,7 +149,7 @@ def wrap(
     model_max_length: int | None,
     vocabulary: dict[str, int] | None = None,
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer for transformers. A given `vocabulary` replaces that of a WordLevel tokenizer; the call empties it.
+    """A tokenizer for transformers. A WordLevel tokenizer takes its vocabulary from `vocabulary`, which is then empty.
 
     The vocabulary goes through a file, so that memory holds it once: transformers would copy a tokenizer.
     """

@@ -116,13 +116,13 @@ def write_bpe(folder):
     (folder / "merges.bpe").write_text("#version: 0.2\na b\na b</w>\n")
 
 
+# of a Transformer
+TINY = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+
+
 def write_marian(folder):
     config = TransformerConfig(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
+        **TINY,
         layer_norm_eps=1e-5,
         position_layout="concatenated",
         output_bias=True,
@@ -132,11 +132,7 @@ def write_marian(folder):
 
 def write_fairseq(folder):
     config = TransformerConfig(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
+        **TINY,
         position_layout="tensor2tensor",
         position_offset=2,
         pad_token_id=1,
