@@ -440,7 +440,16 @@ class LineageTrainer(Trainer):
         return num_items
 
     def get_batch_samples(self, *args, **kwargs):
-        batches, num_items = super().get_batch_samples(*args, **kwargs)
+        try:
+            batches, num_items = super().get_batch_samples(*args, **kwargs)
+        except (EOFError, ConnectionError) as error:
+            # what a dataset raises in a worker has that worker's traceback in its message
+            if not self.args.dataloader_num_workers or "in DataLoader worker process" in str(error):
+                raise
+            raise RuntimeError(
+                "A DataLoader worker exited unexpectedly while it handed over a batch. Where memory ran out, set a "
+                f"smaller dataloader_num_workers than {self.args.dataloader_num_workers} or smaller batches."
+            ) from error
         if num_items is not None:
             # counted on the device, and read only when the loss is logged: reading would stall every update
             self.unlabelled_updates += (num_items == 0).any()
