@@ -56,6 +56,13 @@ class BERTPretrainingArguments:
         metadata={"help": "Language of the text, such as de, for cutting sentences; default: by its writing system."},
     )
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
+    mask_probability: float = field(
+        default=0.15, metadata={"help": "Share of a training pair's tokens to predict; held-out pairs have 0.15."}
+    )
+    mask_share: float = field(default=0.8, metadata={"help": "Share of these tokens that become [MASK] in training."})
+    random_share: float = field(
+        default=0.1, metadata={"help": "Share of these tokens that become a random token in training."}
+    )
     dynamic_masking: bool = field(
         default=False, metadata={"help": "Draw new masks in each epoch (always when streamed)."}
     )
@@ -114,8 +121,17 @@ def main():
             if not (data_args.streaming and split == "train")
         }
 
+    training_shares = {
+        "probability": bert_args.mask_probability,
+        "mask_share": bert_args.mask_share,
+        "random_share": bert_args.random_share,
+    }
+
     def pairs(split, length, **settings):
-        masking = Masking.of(tokenizer, bert_args.whole_words, max_predictions=math.ceil(0.15 * length))
+        # held-out pairs are masked as in the paper, so that runs with other shares compare
+        shares = training_shares if split == "train" else {"probability": 0.15}
+        max_predictions = math.ceil(shares["probability"] * length)
+        masking = Masking.of(tokenizer, bert_args.whole_words, max_predictions=max_predictions, **shares)
         settings |= {"masking": masking, "short_probability": bert_args.short_probability, "seed": training_args.seed}
         if split not in streams:
             settings |= {"language": bert_args.language, "passes": None}

@@ -13,7 +13,10 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from hf_lineage.data import SentencePairs
 from tests.models.test_modeling_bert import TestBERT as BERT
+from tests.recipes.test_a_failed_evaluation import RECIPES, folder  # noqa: F401 - a fixture
+from tests.recipes.test_a_failed_evaluation import run as run_here
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,12 +44,12 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, tiny_corpus):
-    folder = tmp_path_factory.mktemp("corpus")
+    texts = tmp_path_factory.mktemp("corpus")
     for number, split in enumerate(("train", "validation", "test")):
         sentences = tiny_corpus[number::3]
         documents = ["\n".join(sentences[start : start + 6]) for start in range(0, len(sentences), 6)]
-        (folder / f"{split}.txt").write_text("\n\n".join(documents), encoding="utf-8")
-    return folder
+        (texts / f"{split}.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    return texts
 
 
 def command(corpus, output_dir, but=(), **changes):
@@ -78,6 +81,21 @@ def test_the_folder_opens_as_users_would(corpus, tmp_path):
     )
     assert len(pipeline("fill-mask", model=str(tmp_path), device="cpu")("The [MASK].")) == 5
     assert transformers.BertModel.from_pretrained(tmp_path).config.hidden_size == 16
+
+
+@pytest.mark.recipe
+def test_only_training_pairs_are_masked_as_asked(folder, tmp_path, monkeypatch):  # noqa: F811
+    seen = []
+
+    class Watched(SentencePairs):
+        def __init__(self, documents, tokenizer, length, *, masking, **settings):
+            seen.append((masking.probability, masking.mask_share, masking.random_share, masking.max_predictions))
+            super().__init__(documents, tokenizer, length, masking=masking, **settings)
+
+    monkeypatch.setattr("hf_lineage.data.SentencePairs", Watched)
+    settings = RECIPES["pretrain_bert"][2] | {"mask_probability": 0.5, "mask_share": 1, "random_share": 0}
+    run_here(folder, "pretrain_bert", settings, tmp_path, monkeypatch)
+    assert seen == [(0.5, 1.0, 0.0, 12), (0.15, 0.8, 0.1, 4), (0.15, 0.8, 0.1, 4)]
 
 
 @pytest.mark.recipe
