@@ -49,6 +49,20 @@ def _products(model: LabModel, word: str, texts: Sequence[str]) -> dict | None:
     return shown
 
 
+def sense_gaps(model: LabModel) -> list[float]:
+    """By layer, the mean cosine of a word's vectors in one sense less that in two senses; the mean over all words.
+
+    Empty if the model has no vectors of words in context, or knows none of the words.
+    """
+    gaps = []
+    for word in (compute([model], Given()) or {"words": []})["words"]:
+        senses = [sentence["sense"] for sentence in word["sentences"]]
+        same = torch.tensor([[one == other for other in senses] for one in senses])
+        others = same & ~torch.eye(len(senses), dtype=torch.bool)
+        gaps.append([float(c[others].mean() - c[~same].mean()) for c in torch.tensor(word["models"][0]["cosines"])])
+    return torch.tensor(gaps).mean(0).tolist() if gaps else []
+
+
 def vectors(model: LabModel, text: str, word: str) -> Tensor:
     """`word_layers` of the text as the model reads it."""
     if is_word_level(model.tokenizer):

