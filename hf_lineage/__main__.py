@@ -7,7 +7,7 @@ import difflib
 import re
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hf_lineage import arguments as recipe_arguments
@@ -25,6 +25,12 @@ def lineage_table() -> str:
         station = f"[{name}]({PAPERS[config_class.model_type]})"
         rows.append(f"| `{config_class.model_type}` | {station} | {idea} | {heads} |")
     return "\n".join(rows)
+
+
+def remedy_for(name: str, names: Iterable[str], introduction: str, shown: Iterable[str] | None = None) -> str:
+    """The name that a mistyped one may have meant; without one, `introduction` and the names (or `shown`)."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else f"{introduction} {', '.join(names if shown is None else shown)}"
 
 
 def print_table(arguments: list[str]):
@@ -60,11 +66,15 @@ def train(arguments: list[str]):
         return
     name = arguments[0].removesuffix(".py") if arguments else ""
     if name not in names:
-        raise ValueError(f"train needs a recipe, one of {', '.join(names)}; not {name!r}")
+        raise ValueError(f"there is no recipe {name!r}; {remedy_for(name, names, 'train needs one of')}")
     flags = arguments[1:]
     if flags and not flags[0].startswith("-") and not Path(flags[0]).exists():
-        preset = folder / "configs" / f"{flags[0].removesuffix('.yaml')}.yaml"
-        flags[0] = str(preset) if preset.is_file() else flags[0]
+        preset = flags[0].removesuffix(".yaml")
+        if preset not in (presets := commands.presets()):
+            of_recipe = [each for each, facts in presets.items() if facts.get("recipe") == name]
+            remedy = remedy_for(preset, presets, f"presets of {name} are", of_recipe)
+            raise ValueError(f"there is no file and no preset {flags[0]!r}; {remedy}")
+        flags[0] = str(folder / "configs" / f"{preset}.yaml")
     sys.argv = [str(folder / f"{name}.py"), *flags]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
@@ -130,8 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     elif name in COMMANDS:
         recipe_arguments.run(lambda: COMMANDS[name](rest), "hf_lineage")
     else:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        remedy = remedy_for(name, COMMANDS, "the commands are")
         sys.stderr.write(f"hf_lineage: error: there is no command {name!r}; {remedy} (--help says more)\n")
         return 2
     return 0

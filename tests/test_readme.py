@@ -66,6 +66,22 @@ def test_command_lists_recipes_presets_and_stations(capsys):
     assert {config.model_type.removeprefix("lineage_") for config in LINEAGE} <= listed
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["pretrain_causl_lm"], "no recipe 'pretrain_causl_lm'; did you mean pretrain_causal_lm?"),
+        (["pretrain_causal_lm", "lstm_tny"], "no preset 'lstm_tny'; did you mean lstm_tiny?"),
+        (["pretrain_word2vec", "mine.yaml"], "no preset 'mine.yaml'; presets of pretrain_word2vec are word2vec_"),
+    ],
+)
+def test_a_mistyped_recipe_or_preset_is_named(words, remedy, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *words])
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out, err.count("\n")) == (2, "", 1)
+    assert remedy in err
+
+
 @pytest.mark.parametrize("arguments", [["train"], ["train", "pretrain_gpt"]])
 def test_command_names_a_mistake_in_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
