@@ -380,6 +380,10 @@ class FineTuningArguments:
     random_weights: bool = field(
         default=False, metadata={"help": "Start untrained, to measure what pre-training brings."}
     )
+    random_weights_floor: bool = field(
+        default=False,
+        metadata={"help": "Train the same network from random weights too; its scores stand among the floors."},
+    )
     config_overrides: dict | None = field(
         default=None, metadata={"help": 'Fields of the configuration to change, such as GPT\'s {"lm_loss_weight": 0}.'}
     )
@@ -391,6 +395,8 @@ class FineTuningArguments:
     )
 
     def __post_init__(self):
+        if self.random_weights and self.random_weights_floor:
+            raise ValueError("random_weights_floor adds a second, untrained start: set random_weights to false")
         for name in ("max_train_samples", "early_stopping_patience"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -31,6 +31,7 @@ PREDICTIONS = "predictions.jsonl"
 STATE = "trainer_state.json"
 # push_to_hub leaves out what begins so
 FEATURES = "_features"
+RANDOM_WEIGHTS = "_random_weights"
 
 
 @dataclass
@@ -143,6 +144,9 @@ class FineTuningRun:
         """
         self.results["main_score"] = main
         scores = {name: round(value, 4) for name, value in scores.items()}
+        if self.model_args.random_weights_floor:
+            untrained = read_results(self.folder / RANDOM_WEIGHTS)[split]
+            floors = {**floors, "random weights": {name: untrained[name] for name in scores}}
         self.results[split] = {**scores, **counts, "floors": floors}
         PartialState().print(f"\n{split}\n{score_table(scores, floors)}")
         self._lines += [{"split": split, **line} for line in predictions]
@@ -169,6 +173,25 @@ class FineTuningRun:
         write_task_report(self.folder / "report.html", self.results, self._lines, self.trainer.state.log_history)
 
 
+def with_random_twin(finetune: Callable) -> Callable:
+    """`finetune`, which with `random_weights_floor` first does the same from random weights, in a folder within."""
+
+    def both(run: FineTuningRun, model_args, task_args, data_args, training_args):
+        if model_args.random_weights_floor:
+            folder, own = run.folder / RANDOM_WEIGHTS, copy.copy(training_args)
+            own.output_dir, own.push_to_hub = str(folder), False
+            options = {"random_weights": True, "random_weights_floor": False, "features_dir": None}
+            of_twin = dataclasses.replace(model_args, **options)
+            if run.is_trained or not (folder / PREDICTIONS).is_file():
+                twin = dataclasses.replace(run, folder=folder, model_args=of_twin, training_args=own)
+                PartialState().print("\nthe same network from random weights")
+                finetune(twin, of_twin, task_args, data_args, own)
+            PartialState().wait_for_everyone()
+        finetune(run, model_args, task_args, data_args, training_args)
+
+    return both
+
+
 def finetune_all(
     finetune: Callable,
     model_args: FineTuningArguments,
@@ -188,6 +211,7 @@ def finetune_all(
         ValueError: the folder holds a finished run or one with other settings, or `compare_with` names a folder
             without such results.
     """
+    finetune = with_random_twin(finetune)
     saved_config(model_args.model_name_or_path)
     others = {folder: _curve_of(folder) for folder in grid.compare_with or ()}
     folder = prepare_output_dir(

@@ -92,6 +92,27 @@ def test_the_rate_is_chosen_on_validation_and_the_test_text_scored_once(run, tmp
         run(max_steps=5, **settings)
 
 
+def test_random_weights_are_a_floor(run, tmp_path, capsys):
+    write(tmp_path / "data", {"train": 48, "validation": 16, "test": 16})
+    alone = run(tmp_path / "alone", random_weights=True, seed=3)
+    results = run(random_weights_floor=True, seed=3)
+    for split in ("validation", "test"):
+        assert results[split]["floors"]["random weights"] == {
+            name: alone[split][name] for name in results[split]["floors"]["random weights"]
+        }
+        assert "accuracy" in results[split]["floors"]["random weights"]
+    assert "random weights" in capsys.readouterr().out
+    assert "random weights" in (tmp_path / "out" / "report.html").read_text()
+    grid = run(tmp_path / "grid", random_weights_floor=True, seeds=[3], learning_rates=[1e-6, 5e-1])
+    twin = json.loads((tmp_path / "grid" / "rate_0.5-seed_3" / "_random_weights" / "results.json").read_text())
+    [point] = grid["points"]
+    assert point["learning_rate"] == 0.5
+    assert point["test"]["floors"]["random weights"]["accuracy"]["mean"] == twin["test"]["accuracy"]
+    assert twin["parameters"]["loaded"] == 0
+    with pytest.raises(ValueError, match="set random_weights to false"):
+        FineTuningArguments("x", random_weights=True, random_weights_floor=True)
+
+
 def test_few_labels_are_a_curve_beside_others(run, tmp_path, capsys):
     write(tmp_path / "data", {"train": 48, "validation": 16})
     other = run(tmp_path / "other", seeds=[0], transfer="features")
