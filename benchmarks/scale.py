@@ -5,8 +5,8 @@
     python benchmarks/scale.py --corpus 'texts/train-*.txt' --count_words 200000000
 
 The first table has words per CPU-second of one core, in turns; both tokenizers must give the same ids. The second has
-wall seconds of one worker and of two, with as many CPU-seconds. With `--count_words` the script instead repeats the
-corpus in ten files until it has that many words, each `new_word_every`-th of them new, and counts them with one worker.
+wall seconds and CPU-seconds of one worker and of two. With `--count_words` the script instead repeats the corpus in
+ten files until it has that many words, each `new_word_every`-th of them new, and counts them with one worker.
 """
 
 import itertools

@@ -28,13 +28,14 @@ _FACTS = b"hf_lineage"
 _ROW_GROUP = 2**20
 
 
-def write_shard(path: str | Path, documents: Iterable[list[np.ndarray]], tokenizer, sentences: bool) -> int:
+def write_shard(path: str | Path, documents: Iterable[list[np.ndarray]], facts: str, sentences: bool) -> int:
     """Writes documents, lists of sentences of token ids, int32; returns the number of tokens.
 
-    Without `sentences` only their tokens are kept. Equal documents give equal bytes.
+    `facts` is `facts_of` their tokenizer. Without `sentences` only the tokens are kept. Equal documents give equal
+    bytes.
     """
     columns = ["tokens", "lengths"] if sentences else ["tokens"]
-    schema = pa.schema([(name, pa.list_(pa.int32())) for name in columns], {_FACTS: _facts(tokenizer)})
+    schema = pa.schema([(name, pa.list_(pa.int32())) for name in columns], {_FACTS: facts})
     total, held, size = 0, [], 0
 
     def write():
@@ -61,7 +62,7 @@ def _lists(rows: list[np.ndarray]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows)))
 
 
-def _facts(tokenizer: PreTrainedTokenizerBase) -> str:
+def facts_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """What decides the ids of a text; a tokenizer's template and decoder do not."""
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     ids = [parts[name] for name in ("added_tokens", "normalizer", "pre_tokenizer", "model")]
@@ -77,6 +78,7 @@ def shards_of(folder: str | Path, tokenizer: PreTrainedTokenizerBase, column: st
     paths = sorted(map(str, Path(folder).glob("*.parquet")))
     if not paths:
         raise CorpusError(f"the folder {folder} has no .parquet files of token ids: write them with hf_lineage.scale")
+    facts = facts_of(tokenizer).encode()
     for path in paths:
         try:
             schema = parquet.read_schema(path)
@@ -84,7 +86,7 @@ def shards_of(folder: str | Path, tokenizer: PreTrainedTokenizerBase, column: st
             raise CorpusError(f"{path} is not a whole Parquet file ({error}); write it again") from error
         if column not in schema.names:
             raise CorpusError(f"{path} has no column {column!r}, it has {', '.join(schema.names)}")
-        if (schema.metadata or {}).get(_FACTS) != _facts(tokenizer).encode():
+        if (schema.metadata or {}).get(_FACTS) != facts:
             raise CorpusError(f"{path} holds ids of another tokenizer: encode the corpus with this one")
     return paths
 

@@ -16,13 +16,13 @@ from datatrove.pipeline.base import PipelineStep
 from transformers import AutoTokenizer
 
 from hf_lineage.data.corpus_files import find_files
-from hf_lineage.data.encoded_shards import write_shard
+from hf_lineage.data.encoded_shards import facts_of, write_shard
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.sentence_pairs import encode_documents
 from hf_lineage.data.sentences import split_sentences
-from hf_lineage.data.text_files import read_parts
+from hf_lineage.data.text_files import check_choices, read_documents, read_parts
 from hf_lineage.data.token_stream import end_mark
-from hf_lineage.text_parts import whole_texts
+from hf_lineage.text_parts import LONGEST, whole_texts
 from hf_lineage.tokenization import RULES, PrunedCounts, word_normalizer
 from hf_lineage.tokenization.roles import special_roles
 from hf_lineage.tokenization.word_counts import count_words_in_stretches, rules_of
@@ -46,10 +46,22 @@ class ReadFiles(PipelineStep):
     type = "📖 - READER"
     name = "files of hf_lineage"
 
-    def __init__(self, corpus, *, text_field: str = "text", sample_by: str = "line", on_invalid: str = "error", **parts):
+    def __init__(
+        self,
+        corpus: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        text_field: str = "text",
+        sample_by: str = "line",
+        on_invalid: str = "error",
+        longest: int | None = LONGEST,
+    ):
         super().__init__()
+        check_choices(sample_by, on_invalid)
         self.files = [str(Path(path).resolve()) for path in find_files(corpus, "train")]
-        self.read = partial(read_parts, text_field=text_field, sample_by=sample_by, on_invalid=on_invalid, **parts)
+        options = {"text_field": text_field, "sample_by": sample_by, "on_invalid": on_invalid}
+        self.read = partial(read_documents, **options)
+        if longest is not None:
+            self.read = partial(read_parts, longest=longest, **options)
 
     def run(self, data=None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Gives the documents of this task's files, after those of `data`."""
@@ -86,8 +98,7 @@ class CountWords(_PerFile):
     """Counts the words that a trainer of `hf_lineage.tokenization` would count, into `PrunedCounts` of `limit` words.
 
     `kind` is wordpiece, byte_pairs or word_level; `rules` are that trainer's lowercase, strip_punctuation, … and
-    `special_tokens` its special tokens. With `phrases`, a file of `Phrases.save`, the phrases of the text are words; the
-    text is first cut by these rules.
+    `special_tokens` its special tokens. With `phrases`, a file of `Phrases.save`, the phrases of the text are words.
 
     Raises ValueError for a bad setting.
     """
@@ -131,8 +142,8 @@ class CountPhrases(_PerFile):
     """Counts words and pairs of neighbours, for `LearnPhrases`, into `PrunedCounts` of `limit` each.
 
     `phrases` is the file of the passes so far, None in the first pass. The words are those that word2vec's recipe
-    reads: `lowercase` and `strip_punctuation` as in `train_word_level`. A pair is written as its two words with a blank
-    between. `output_folder` gets the pairs, its sub-folder `words` the words.
+    reads: `lowercase` and `strip_punctuation` as in `train_word_level`. A pair is written as its two words with a
+    blank between. `output_folder` gets the pairs, its sub-folder `words` the words.
     """
 
     type = "🔢 - COUNTS"
@@ -153,8 +164,9 @@ class CountPhrases(_PerFile):
 
     def write(self, path, texts):
         words, pairs = (PrunedCounts(self.limit, {unit: self.rules}) for unit in ("phrase words", "pairs"))
-        normalized = MappedTexts(texts, word_normalizer(**self.rules).normalize_str) if any(self.rules.values()) else texts
-        for new_words, new_pairs in _passes_so_far(self.phrases).count_in_stretches(normalized):
+        if any(self.rules.values()):
+            texts = MappedTexts(texts, word_normalizer(**self.rules).normalize_str)
+        for new_words, new_pairs in _passes_so_far(self.phrases).count_in_stretches(texts):
             words.add(new_words)
             pairs.add({f"{a} {b}": count for (a, b), count in new_pairs.items()})
         (path.parent / "words").mkdir(exist_ok=True)
@@ -237,10 +249,10 @@ class EncodeDocuments(_PerFile):
         end_mark(AutoTokenizer.from_pretrained(tokenizer))
 
     def write(self, path, texts):
-        encode = _encoder(self.tokenizer)
+        encode, facts = _encoder(self.tokenizer)
         end = np.array([end_mark(encode.tokenizer)], np.int32)
         encoded = ([ids, end] for batch in _batches(whole_texts(texts)) for ids in encode(batch))
-        self.stat_update("tokens", value=write_shard(path, encoded, encode.tokenizer, sentences=False), unit="file")
+        self.stat_update("tokens", value=write_shard(path, encoded, facts, sentences=False), unit="file")
 
 
 class EncodeSentences(_PerFile):
@@ -257,16 +269,18 @@ class EncodeSentences(_PerFile):
         self.tokenizer, self.language = tokenizer, language
 
     def write(self, path, texts):
-        encode, split = _encoder(self.tokenizer), partial(split_sentences, language=self.language)
+        encode, facts = _encoder(self.tokenizer)
+        split = partial(split_sentences, language=self.language)
         batches = _batches(whole_texts(texts))
         encoded = (document for batch in batches for document in encode_documents(batch, encode, split) if document)
-        self.stat_update("tokens", value=write_shard(path, encoded, encode.tokenizer, sentences=True), unit="file")
+        self.stat_update("tokens", value=write_shard(path, encoded, facts, sentences=True), unit="file")
 
 
 @lru_cache(maxsize=1)
-def _encoder(tokenizer: str) -> TextEncoder:
+def _encoder(name: str) -> tuple[TextEncoder, str]:
     # kept for the next tasks of this process: it knows the words of the files before
-    return TextEncoder(AutoTokenizer.from_pretrained(tokenizer))
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    return TextEncoder(tokenizer), facts_of(tokenizer)
 
 
 def _batches(texts: Iterator[str]) -> Iterator[Sequence[str]]:

@@ -12,12 +12,13 @@ Pruning with the (k+1)-th largest counter s subtracts s from all counters, drops
 above 0, and adds s to `error`, E. Merging adds counts, counters, totals and errors; a word missing in one table has 0
 there.
 
-Bounds. For every word: count ≤ true frequency ≤ counter + E, with counter = 0 for words outside the table, so these
-occur at most E times. Proof: counting and merging keep it, and pruning keeps counter + E of the words that stay and
-raises the bound of those that go from their counter + E, at most s + E, to the new E. And E ≤ (N − C) / (k + 1) ≤
-N / (k + 1), where C is the sum of the counters. Proof: a word read adds 1 to N and to C; pruning with s takes s from at
-least k + 1 counters, so (k + 1) · s from C at least, and adds s to E; merging adds on both sides. A table that was
-never pruned has E = 0 and is exact.
+Bounds. For every word, count ≤ true frequency ≤ counter + E, with counter = 0 for words outside the table, which so
+occur at most E times. Proof: counting and merging keep this; pruning keeps counter + E of the words that stay, and
+those that go had counter + E of at most s + E, which is the new E.
+
+E ≤ (N − C) / (k + 1) ≤ N / (k + 1), where C is the sum of the counters. Proof: a word read adds 1 to N and to C;
+pruning takes s from at least k + 1 counters, so at least (k + 1) · s from C, and adds s to E; merging adds on both
+sides. So a table that was never pruned has E = 0, and is exact.
 """
 
 import json
