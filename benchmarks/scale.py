@@ -78,7 +78,8 @@ def rates(args, folder: Path, num_words: int, tokenizer: Path):
         for name, block in make.items():
             shutil.rmtree(out, ignore_errors=True)
             blocks._encoder.cache_clear()
-            step, reader = block(), ReadFiles(folder / "texts")
+            # in parts, a long text would get an end mark per part from datatrove
+            step, reader = block(), ReadFiles(folder / "texts", longest=None)
             started = time.process_time()
             step.run(reader.run())
             measured[name].append(num_words / (time.process_time() - started))

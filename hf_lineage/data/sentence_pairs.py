@@ -67,7 +67,7 @@ class SentenceStream:
         return SentenceStream(self.tokens, np.append(starts, len(self.tokens)), first[self.document_starts])
 
     @classmethod
-    def of(cls, documents: list[list[Sequence[int]]]) -> "SentenceStream":
+    def of(cls, documents: Sequence[Sequence[Sequence[int] | np.ndarray]]) -> "SentenceStream":
         """Joins documents, lists of sentences of token ids; leaves out empty sentences and documents."""
         documents = [[sentence for sentence in document if len(sentence)] for document in documents]
         documents = [document for document in documents if document]

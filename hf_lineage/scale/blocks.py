@@ -58,19 +58,22 @@ class ReadFiles(PipelineStep):
         super().__init__()
         check_choices(sample_by, on_invalid)
         self.files = [str(Path(path).resolve()) for path in find_files(corpus, "train")]
-        options = {"text_field": text_field, "sample_by": sample_by, "on_invalid": on_invalid}
-        self.read = partial(read_documents, **options)
-        if longest is not None:
-            self.read = partial(read_parts, longest=longest, **options)
+        self.options = {"text_field": text_field, "sample_by": sample_by, "on_invalid": on_invalid}
+        self.longest = longest
 
     def run(self, data=None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Gives the documents of this task's files, after those of `data`."""
         yield from data or ()
         for number in range(rank, len(self.files), world_size):
             path, file = self.files[number], f"{number:05d}"
-            for place, text in enumerate(self.read(path)):
+            for place, text in enumerate(self._texts(path)):
                 self.stat_update("documents")
                 yield Document(text, f"{file}/{place}", metadata={"file": file, "file_path": path})
+
+    def _texts(self, path) -> Iterator[str]:
+        if self.longest is None:
+            return read_documents(path, **self.options)
+        return read_parts(path, longest=self.longest, **self.options)
 
 
 class _PerFile(PipelineStep):
@@ -119,8 +122,7 @@ class CountWords(_PerFile):
         super().__init__(output_folder)
         self.kind, self.rules, self.limit = kind, rules, limit
         self.specials = list(dict.fromkeys(special_roles(special_tokens).values()))
-        # a path, since executors write a block's attributes as JSON
-        self.phrases = phrases and str(phrases)
+        self.phrases = _as_text(phrases)
         self._made()
 
     def _made(self):
@@ -159,7 +161,7 @@ class CountPhrases(_PerFile):
         limit: int = 5_000_000,
     ):
         super().__init__(output_folder)
-        self.phrases = phrases and str(phrases)
+        self.phrases = _as_text(phrases)
         self.rules, self.limit = {"lowercase": lowercase, "strip_punctuation": strip_punctuation}, limit
 
     def write(self, path, texts):
@@ -211,7 +213,7 @@ class LearnPhrases(PipelineStep):
     ):
         super().__init__()
         self.input_folder, self.output_file = Path(input_folder), Path(output_file)
-        self.threshold, self.phrases, self.min_count = threshold, phrases and str(phrases), min_count
+        self.threshold, self.phrases, self.min_count = threshold, _as_text(phrases), min_count
 
     def run(self, data=None, rank: int = 0, world_size: int = 1):
         """Task 0 writes the phrases to `output_file`."""
@@ -221,9 +223,15 @@ class LearnPhrases(PipelineStep):
         frequent = {word: count for word, count in words.items() if count >= self.min_count}
         phrases = _passes_so_far(self.phrases)
         # only these can score above 0
-        pairs = ((tuple(pair.split(" ")), n) for pair, n in _merged(self.input_folder).items() if n > self.min_count)
+        frequent_pairs = ((pair.split(" "), n) for pair, n in _merged(self.input_folder).items() if n > self.min_count)
+        pairs = (((a, b), n) for (a, b), n in frequent_pairs)
         phrases.add_pass(self.threshold, frequent, pairs, words.total, self.min_count)
         phrases.save(self.output_file)
+
+
+def _as_text(path: str | os.PathLike | None) -> str | None:
+    # executors write a block's attributes as JSON
+    return None if path is None else str(path)
 
 
 def _passes_so_far(path: str | None) -> Phrases:

@@ -51,7 +51,7 @@ def scale(arguments: list[str]):
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     reader = ReadFiles(corpus, **{name: args.pop(name) for name in ("text_field", "sample_by", "on_invalid")})
     files = [with_stamp(Path(path)) for path in reader.files]
-    settings = {"job": job.__name__, "files": files, "options": args, "reader": reader.read.keywords}
+    settings = {"job": job.__name__, "files": files, "options": args, "reader": reader.options}
     _keep_settings(output, json.loads(json.dumps(settings)))
     sys.stdout.write(job(_Run(reader, output, workers), **args) + "\n")
 

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, pipe
 
 import hf_lineage
 from hf_lineage.__main__ import main
-from hf_lineage.data import WordFile, WordWindows
+from hf_lineage.data import Phrases, WordFile, WordWindows
 from hf_lineage.training import FastPath
 from hf_lineage.training.word2vec_fast import update
 from hf_lineage.word_vectors import WordVectors
@@ -149,7 +149,9 @@ def test_counted_words_and_phrases_give_the_same_vectors(tmp_path, tiny_corpus):
         command += ["--config_overrides", '{"hidden_size": 8}', "--backend", "torch", *options]
         run = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
-        return [(tmp_path / name / file).read_bytes() for file in ("word_vectors.bin", "train.ids", "phrases.json")]
+        # in the order of the counts
+        passes = Phrases.load(tmp_path / name / "phrases.json").passes
+        return [(tmp_path / name / file).read_bytes() for file in ("word_vectors.bin", "train.ids")], passes
 
     phrases, counts = tmp_path / "phrases" / "phrases.json", tmp_path / "counts" / "counts.parquet"
     run = ["scale", "phrases", str(text), str(phrases.parent), "--thresholds", "1.5", "--min_count", "2"]
@@ -158,5 +160,5 @@ def test_counted_words_and_phrases_give_the_same_vectors(tmp_path, tiny_corpus):
         main(["scale", "words", str(text), str(counts.parent), "--kind", "word2vec", "--phrases", str(phrases)]) == 0
     )
     expected = train("whole", "--phrase_thresholds", "1.5")
-    assert json.loads(expected[-1])["passes"][0]
+    assert len(expected[1][0]) > 10
     assert train("counted", "--phrases", phrases, "--word_counts", counts) == expected

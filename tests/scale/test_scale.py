@@ -266,18 +266,9 @@ def test_blocks_travel_to_other_machines(corpus, tmp_path, tokenizer_folder):
 
 
 @pytest.mark.slow
-def test_one_and_four_workers_of_the_command_write_the_same_bytes(corpus, tokenizer_folder, tmp_path, capsys):
-    jobs = {
-        "words": ["--limit", "60"],
-        "phrases": ["--limit", "60", "--thresholds", "1.5"],
-        "encode": ["--tokenizer", tokenizer_folder],
-        "sentences": ["--tokenizer", tokenizer_folder],
-    }
-    for job, options in jobs.items():
-        for workers in ("1", "4"):
-            out = tmp_path / job / workers
-            assert main(["scale", job, str(corpus), str(out), "--workers", workers, *options]) == 0
-        one, four = tmp_path / job / "1", tmp_path / job / "4"
-        assert bytes_of(one)
-        assert bytes_of(one) == bytes_of(four)
-        assert (job != "phrases") or (one / "phrases.json").read_bytes() == (four / "phrases.json").read_bytes()
+def test_one_and_four_workers_of_the_command_write_the_same_bytes(corpus, tmp_path, capsys):
+    for workers in ("1", "4"):
+        run = ["scale", "words", str(corpus), str(tmp_path / workers), "--limit", "60", "--workers", workers]
+        assert main(run) == 0
+    assert len(bytes_of(tmp_path / "1")) == FILES + 1
+    assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "4")
