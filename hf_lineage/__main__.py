@@ -86,6 +86,16 @@ def lab(arguments: list[str]):
     lab(arguments)
 
 
+def scale(arguments: list[str]):
+    """Counts or encodes a corpus larger than memory."""
+    try:
+        from hf_lineage.scale.command import scale
+    except ModuleNotFoundError as error:
+        raise ValueError(f"scale needs {error.name}: pip install 'hf_lineage[scale]'") from error
+
+    scale(arguments)
+
+
 def push(arguments: list[str]):
     """Checks a model's folder and sends it to the Hub."""
     parser = commands.new_parser(
@@ -113,6 +123,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "neighbours": commands.neighbours,
     "align": commands.align_texts,
     "lab": lab,
+    "scale": scale,
     "push": push,
     "table": print_table,
 }

@@ -24,6 +24,7 @@ from hf_lineage.data import (
     SentencePairs,
     StreamedSentencePairs,
     encode_sentences,
+    encoded_sentence_pairs,
     load_splits,
 )
 from hf_lineage.metrics import measure_bert_pretraining
@@ -45,10 +46,14 @@ class BERTPretrainingArguments:
     """Arguments of BERT's pre-training alone; `block_size` is the length of a pair in the first phase."""
 
     packing: bool = field(default=True, metadata={"help": "Join the pairs of a batch in one row without padding."})
+    encoded_corpus: str | None = field(
+        default=None,
+        metadata={"help": "Folder of `hf_lineage scale sentences`: the training text, each process its own files."},
+    )
     long_block_size: int | None = field(default=None, metadata={"help": "Tokens in a pair in the last steps."})
     long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long pairs."})
     duplicates: int = field(
-        default=10, metadata={"help": "Times each document is cut into pairs; streamed: once per pass."}
+        default=10, metadata={"help": "Times each document is cut into pairs; with streaming: once per pass."}
     )
     short_probability: float = field(default=0.1, metadata={"help": "Share of documents cut into shorter pairs."})
     language: str | None = field(
@@ -97,6 +102,11 @@ def main():
     training_args.prediction_loss_only = True
     if data_args.document_packing:
         raise ValueError("document_packing is for causal language models; for BERT use packing, which joins pairs")
+    if bert_args.encoded_corpus:
+        if not model_args.tokenizer_name:
+            raise ValueError("encoded_corpus needs tokenizer_name, the tokenizer that encoded it")
+        # the corpus is then only for the held-out texts
+        data_args.streaming = True
     if data_args.streaming and training_args.max_steps <= 0:
         raise ValueError("streaming: a streamed corpus has no known end; set max_steps")
     if bert_args.long_block_size and training_args.max_steps <= 0:
@@ -133,6 +143,9 @@ def main():
         max_predictions = math.ceil(shares["probability"] * length)
         masking = Masking.of(tokenizer, bert_args.whole_words, max_predictions=max_predictions, **shares)
         settings |= {"masking": masking, "short_probability": bert_args.short_probability, "seed": training_args.seed}
+        if split not in streams and bert_args.encoded_corpus:
+            settings["duplicates"] = bert_args.duplicates
+            return encoded_sentence_pairs(bert_args.encoded_corpus, tokenizer, length, **settings).repeat(None)
         if split not in streams:
             settings |= {"language": bert_args.language, "passes": None}
             return StreamedSentencePairs(corpora[split], tokenizer, length, **settings)

@@ -32,6 +32,7 @@ from hf_lineage.data import (
     StreamedBlocks,
     VariableStreams,
     encode_corpus,
+    encoded_blocks,
     load_splits,
     segment_words,
 )
@@ -67,6 +68,10 @@ class LanguageModelArguments:
         default=None,
         metadata={"help": "Special tokens by role, for the tokenizer trained here; default: BERT's five."},
     )
+    encoded_corpus: str | None = field(
+        default=None,
+        metadata={"help": "Folder of `hf_lineage scale encode`: the training text, each process its own files."},
+    )
     train_tokens: int | None = field(
         default=None,
         metadata={"help": "Training tokens in place of num_train_epochs: an equal budget for all models."},
@@ -92,6 +97,13 @@ def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
     model_args, data_args, lm_args, training_args = parse(*ARGUMENTS, description=__doc__)
     model_class = model_args.check(AutoModelForCausalLM)
+    if lm_args.encoded_corpus:
+        if not model_args.tokenizer_name:
+            raise ValueError("encoded_corpus needs tokenizer_name, the tokenizer that encoded it")
+        # the corpus is then only for the held-out texts
+        data_args.streaming = True
+        # each process reads its own files
+        training_args.accelerator_config.dispatch_batches = False
     if data_args.streaming and training_args.max_steps <= 0 and not lm_args.train_tokens:
         raise ValueError("a streamed corpus has no known end; set train_tokens or max_steps")
     if data_args.document_packing and "position_ids" not in inspect.signature(model_class.forward).parameters:
@@ -174,7 +186,10 @@ def main():
     else:
         trainer_class = LineageTrainer
         options = {"seed": training_args.seed, "context_size": context_size}
-        if data_args.streaming:
+        if lm_args.encoded_corpus:
+            blocks = encoded_blocks(lm_args.encoded_corpus, tokenizer, block_size, context_size=context_size)
+            train_data = blocks.repeat(None)
+        elif data_args.streaming:
             train_data = StreamedBlocks(corpora["train"], tokenizer, block_size, passes=None, **options)
         elif data_args.document_packing:
             train_data = PackedDocuments(streams["train"], block_size, seed=training_args.seed)

@@ -25,7 +25,7 @@ from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus, segment_words
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.tokenization import extend_word_level, train_word_level, word_normalizer
+from hf_lineage.tokenization import PrunedCounts, extend_word_level, train_word_level, word_normalizer
 from hf_lineage.training import (
     FastPath,
     LineageTrainingArguments,
@@ -48,6 +48,13 @@ class Word2VecArguments:
     )
     phrase_thresholds: list[float] | None = field(
         default=None, metadata={"help": "Join phrases above these scores, one pass each (word2vec's demo: 200 100)."}
+    )
+    phrases: str | None = field(
+        default=None, metadata={"help": "Instead of phrase_thresholds: phrases.json of `hf_lineage scale phrases`."}
+    )
+    word_counts: str | None = field(
+        default=None,
+        metadata={"help": "counts.parquet of `hf_lineage scale words`, so that the corpus is read once less."},
     )
     vocab_size: int | None = field(
         default=None, metadata={"help": "Number of words, the most frequent ones; default: all."}
@@ -78,6 +85,12 @@ def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
     model_args, data_args, word_args, training_args = parse(*ARGUMENTS, description=__doc__)
     model_args.check(AutoModelForPreTraining, "lineage_word2vec")
+    if model_args.tokenizer_name and (word_args.word_counts or word_args.phrases):
+        raise ValueError("word_counts and phrases are for a new vocabulary: leave them out with a saved tokenizer")
+    if word_args.phrases and word_args.phrase_thresholds:
+        raise ValueError("phrases and phrase_thresholds exclude each other: give one of them")
+    word_counts = PrunedCounts.load(word_args.word_counts) if word_args.word_counts else None
+    phrases = Phrases.load(word_args.phrases) if word_args.phrases else None
     # read before training, so that a wrong file stops the run at once
     questions = load_analogies(word_args.analogies) if word_args.analogies else None
     scored_pairs = load_similarities(word_args.similarities) if word_args.similarities else None
@@ -103,7 +116,7 @@ def main():
     corpus = segment_words({"train": corpus}, data_args.word_segmentation)["train"]
     texts, ids_file = CorpusTexts(corpus), output_dir / "train.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
-        saved, phrases = model_args.tokenizer_name, None
+        saved = model_args.tokenizer_name
         if saved:
             tokenizer = AutoTokenizer.from_pretrained(saved)
             normalizer = tokenizer.backend_tokenizer.normalizer
@@ -117,7 +130,7 @@ def main():
             texts = phrases.joined(texts)
         if not saved:
             tokenizer = train_word_level(
-                texts,
+                texts if word_counts is None else word_counts,
                 word_args.vocab_size,
                 min_frequency=word_args.min_count,
                 lowercase=word_args.lowercase,

@@ -96,6 +96,15 @@ LOOKING = {
     "python -m hf_lineage neighbours runs/word2vec war": r"^war\n +-?\d\.\d{3}  \w",
     'python -m hf_lineage align runs/rnnsearch "他 欠 小明 100万"': r"^ +他 +欠 +小明 +100万$",
 }
+# the result of each job, which can run again
+SCALE = {
+    "python -m hf_lineage scale words my_texts/ runs/counts": r"misses at most 0$",
+    "python -m hf_lineage scale words my_texts/ runs/word2vec_counts --kind word2vec": r"misses at most 0$",
+    "python -m hf_lineage scale phrases my_texts/ runs/phrases": r"^phrases per pass: \d+, \d+$",
+    "python -m hf_lineage scale encode my_texts/ runs/ids --tokenizer runs/tokenizer": r"^1 files, ",
+    "python -m hf_lineage scale sentences my_texts/ runs/sentences --tokenizer runs/tokenizer": r"^1 files, ",
+}
+LOOKING |= SCALE | {"python -m hf_lineage scale": None}
 LOOKING |= {f"python -m hf_lineage show {config.model_type.removeprefix('lineage_')}": "paper: " for config in LINEAGE}
 
 
@@ -114,6 +123,7 @@ def workspace(tmp_path_factory, tiny_corpus):
     causal = causal_tokenizer(train_wordpiece(tiny_corpus, vocab_size=200, min_frequency=1, show_progress=False))
     sizes = {"vocab_size": len(words), "hidden_size": 16, "num_hidden_layers": 1}
     attention = {"num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 512}
+    save(runs / "tokenizer", words)
     save(runs / "lstm", LSTMForCausalLM(LSTMConfig(**sizes)), causal)
     save(runs / "gpt", GPTForCausalLM(GPTConfig(**sizes, **attention)), causal)
     save(runs / "bert", BERTForPreTraining(BERTConfig(**sizes, **attention)), words)
@@ -181,6 +191,8 @@ def test_every_command_that_looks_is_known():
 
 @pytest.mark.parametrize("command", [command for command, expected in LOOKING.items() if expected])
 def test_commands_that_look(command, workspace, monkeypatch, capsys):
+    if command in SCALE:
+        pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'hf_lineage[scale]'")
     if "neighbours" in command:
         WordVectors(["dog", "letter", "sea"], torch.eye(3).numpy()).save(workspace / "vectors.txt")
     monkeypatch.chdir(workspace)
@@ -231,12 +243,17 @@ def test_vectors_of_a_vocabulary_of_the_docs(workspace, tiny_corpus):
 @pytest.mark.slow
 @pytest.mark.recipe
 @pytest.mark.parametrize(("page", "command"), TRAINING, ids=[f"{page}-{i}" for i, (page, _) in enumerate(TRAINING)])
-def test_commands_that_train(page, command, workspace):
+def test_commands_that_train(page, command, workspace, monkeypatch):
     """They leave a model and scores, and the command that they end in works as printed."""
+    if "encoded_corpus" in command:
+        pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'hf_lineage[scale]'")
+        monkeypatch.chdir(workspace)
+        for job in SCALE:
+            assert main(shlex.split(job)[3:]) == 0
     words = shlex.split(command, comments=True)
     output = workspace / words[words.index("--output_dir") + 1]
     words = [str(ROOT / word) if word.startswith("recipes/") else word for word in words]
-    if page == "docs/results.md" or page.startswith("docs/stations/"):
+    if page in ("docs/results.md", "docs/scale.md") or page.startswith("docs/stations/"):
         words += ["--max_steps", "2", "--eval_strategy", "no"]
     start = [sys.executable] if words[0] == "python" else [sys.executable, "-m", "accelerate.commands.launch"]
     words = [*start, *words[1 if words[0] == "python" else 2 :], "--overwrite_output_dir"]

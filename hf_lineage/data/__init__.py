@@ -4,6 +4,7 @@ from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encod
 from hf_lineage.data.choice_questions import ChoiceQuestion, read_choice_questions
 from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator
 from hf_lineage.data.corpus import CorpusTexts, load_corpus, load_splits
+from hf_lineage.data.encoded_shards import encoded_blocks, encoded_sentence_pairs
 from hf_lineage.data.encoding import TextEncoder
 from hf_lineage.data.kept_layers import KeptLayers, KeptStates
 from hf_lineage.data.labelled_files import (
@@ -88,6 +89,8 @@ __all__ = [
     "encode_bilm_corpus",
     "encode_corpus",
     "encode_sentences",
+    "encoded_blocks",
+    "encoded_sentence_pairs",
     "generator",
     "grammar_corpus",
     "labelled_splits",

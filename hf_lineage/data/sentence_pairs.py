@@ -67,7 +67,7 @@ class SentenceStream:
         return SentenceStream(self.tokens, np.append(starts, len(self.tokens)), first[self.document_starts])
 
     @classmethod
-    def of(cls, documents: list[list[Sequence[int]]]) -> "SentenceStream":
+    def of(cls, documents: Sequence[Sequence[Sequence[int] | np.ndarray]]) -> "SentenceStream":
         """Joins documents, lists of sentences of token ids; leaves out empty sentences and documents."""
         documents = [[sentence for sentence in document if len(sentence)] for document in documents]
         documents = [document for document in documents if document]
@@ -139,14 +139,16 @@ def _warn_of_single_sentences(stream, stacklevel):
 
 def _encode_batch(batch, encode, split, version):
     """Columns of the encoded corpus; the version only tells the entries of the cache apart."""
-    documents = _encode(batch["text"], encode, split)
+    documents = encode_documents(batch["text"], encode, split)
     return {
         "tokens": [_joined(document) for document in documents],
         "lengths": [[len(sentence) for sentence in document] for document in documents],
     }
 
 
-def _encode(texts, encode, split):
+def encode_documents(
+    texts: Sequence[str], encode: TextEncoder, split: Callable[[str], list[str]]
+) -> list[list[np.ndarray]]:
     """Documents as lists of non-empty sentences, arrays of ids."""
     documents = [split(text) for text in texts]
     remaining = iter(encode([sentence for document in documents for sentence in document]))
@@ -370,26 +372,37 @@ class StreamedSentencePairs(torch.utils.data.IterableDataset):
         for pass_number in itertools.count() if self.passes is None else range(self.passes):
             for group, texts in enumerate(self._groups()):
                 if next(turn) == worker_id:
-                    stream = SentenceStream.of(_encode(texts, self.encode, self.split))
+                    stream = SentenceStream.of(encode_documents(texts, self.encode, self.split))
                     if pass_number == group == 0:
                         _warn_of_single_sentences(stream, stacklevel=2)
                     draw = randomness.generator(self.seed, pass_number, group, "streamed pairs")
-                    yield from self._pairs(stream, draw)
+                    planner = PairPlanner(stream, self.max_length, self.short_probability)
+                    yield from shuffled_pairs(stream, planner, self.tokenizer, self.masking, draw)
 
     def _groups(self):
-        """The non-blank texts in groups of 256; a smaller rest at the end joins the last group."""
         # not iter(corpus), which gives each worker only some of the shards
         batches = self.corpus.iter(_READ_AHEAD)
-        texts = (text for batch in batches for text in batch["text"] if text.strip())
-        held = list(itertools.islice(texts, _READ_AHEAD))
-        while len(read := list(itertools.islice(texts, _READ_AHEAD))) == _READ_AHEAD:
-            yield held
-            held = read
-        yield held + read
+        return planned_together(text for batch in batches for text in batch["text"] if text.strip())
 
-    def _pairs(self, stream, draw):
-        planner = PairPlanner(stream, self.max_length, self.short_probability)
-        pairs = [pair for document in range(stream.num_documents) for pair in planner.plan(document, draw)]
-        for index in draw.permutation(len(pairs)):
-            *span, is_random = pairs[index]
-            yield pair_example(stream.tokens, span, is_random, self.tokenizer, self.masking, draw)
+
+def planned_together(documents: Iterator) -> Iterator[list]:
+    """The documents in groups of 256; a smaller rest at the end joins the last group."""
+    held = list(itertools.islice(documents, _READ_AHEAD))
+    while len(read := list(itertools.islice(documents, _READ_AHEAD))) == _READ_AHEAD:
+        yield held
+        held = read
+    yield held + read
+
+
+def shuffled_pairs(
+    stream: SentenceStream,
+    planner: PairPlanner,
+    tokenizer: PreTrainedTokenizerBase,
+    masking: Masking,
+    draw: np.random.Generator,
+) -> Iterator[dict[str, torch.Tensor | int]]:
+    """All pairs of the stream's documents, in random order."""
+    pairs = [pair for document in range(stream.num_documents) for pair in planner.plan(document, draw)]
+    for index in draw.permutation(len(pairs)):
+        *span, is_random = pairs[index]
+        yield pair_example(stream.tokens, span, is_random, tokenizer, masking, draw)

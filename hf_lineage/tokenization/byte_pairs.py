@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.data.text_files import CorpusError
 from hf_lineage.tokenization.alphabet import Alphabet
+from hf_lineage.tokenization.pruned_counts import PrunedCounts
 from hf_lineage.tokenization.roles import (
     check_at_least_one,
     check_boolean,
@@ -39,7 +40,7 @@ WORDS = (
 
 
 def train_byte_pairs(
-    texts_or_files: str | Path | Iterable,
+    texts_or_files: str | Path | Iterable | PrunedCounts,
     vocab_size: int = 30_000,
     *,
     min_frequency: int = 2,
@@ -64,10 +65,7 @@ def train_byte_pairs(
     check_if_given(model_max_length=model_max_length)
     roles = special_roles(special_tokens)
     specials = list(dict.fromkeys(roles.values()))
-    # not Metaspace, which would lose a blank at the beginning of a text
-    marked = [normalizers.Prepend(VISIBLE_BLANK), normalizers.Replace(" ", VISIBLE_BLANK)]
-    normalizer = normalizers.Sequence([*([lowercasing()] if lowercase else []), *marked])
-    pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "isolated")
+    normalizer, pre_tokenizer = byte_pairs_rules(lowercase)
     word_counts = count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
     word_counts = {word: count for word, count in sorted(word_counts.items()) if len(word) <= MAX_WORD_LENGTH}
     if not word_counts:
@@ -86,6 +84,14 @@ def train_byte_pairs(
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     tokenizer.decoder = blanks_decoder(at_start=False)
     return wrap(tokenizer, roles, model_max_length)
+
+
+def byte_pairs_rules(lowercase: bool = False) -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
+    """What `train_byte_pairs` does to a text before it counts its words."""
+    # not Metaspace, which would lose a blank at the beginning of a text
+    marked = [normalizers.Prepend(VISIBLE_BLANK), normalizers.Replace(" ", VISIBLE_BLANK)]
+    normalizer = normalizers.Sequence([*([lowercasing()] if lowercase else []), *marked])
+    return normalizer, pre_tokenizers.Split(Regex(WORDS), "isolated")
 
 
 def _merged(

@@ -3,17 +3,21 @@
 texts -> chunks between white space, counted -> words, counted
 """
 
+import json
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
+from tokenizers import Tokenizer, models
 from tqdm.auto import tqdm
 
 from hf_lineage.data.text_files import CorpusError, read_parts
 from hf_lineage.text_parts import in_parts
+from hf_lineage.tokenization.pruned_counts import PrunedCounts
 
 
 # white space for all normalizers and pre-tokenizers used here; str.split() knows more
@@ -27,23 +31,74 @@ def count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progre
     Chunks between white space are counted first, so that each distinct chunk is normalised only once. The normalised
     chunks, in which Chinese characters stand alone, are counted again, so that each is split only once. This is exact
     because the normalizers and pre-tokenizers used here never look across white space.
+
+    `PrunedCounts` of the same words are taken as they are.
+
+    Raises:
+        ValueError: the `PrunedCounts` are of other words.
+        CorpusError: the corpus has no text, or holds something that is not text.
     """
+    if isinstance(texts_or_files, PrunedCounts):
+        return _counted_before(texts_or_files, rules_of(normalizer, pre_tokenizer, specials))
     special = _any_of(specials)
     normalized = Counter()
     # each table hands its entries to the next, so that a large vocabulary is in memory once
     for chunks in _count_chunks(texts_or_files, show_progress):
-        while chunks:
-            chunk, count = chunks.popitem()
-            for part in special.split(chunk):
-                for normalized_chunk in CHUNK.findall(normalizer.normalize_str(part)):
-                    normalized[normalized_chunk] += count
+        _move_normalized(chunks, special, normalizer, normalized)
+    words = _split(normalized, pre_tokenizer)
+    if not words:
+        raise CorpusError("the corpus has no text")
+    return words
+
+
+def count_words_in_stretches(texts: Iterable[str], normalizer, pre_tokenizer, specials) -> Iterator[dict[str, int]]:
+    """As `count_words`, but the counts of successive stretches of the texts; a word may be in many of them."""
+    special = _any_of(specials)
+    for chunks in _count_chunks(texts, show_progress=False):
+        normalized = Counter()
+        _move_normalized(chunks, special, normalizer, normalized)
+        yield _split(normalized, pre_tokenizer)
+
+
+def rules_of(normalizer, pre_tokenizer, specials) -> dict:
+    """What decides the words of a text, as JSON: counts with the same rules are counts of the same words."""
+    tokenizer = Tokenizer(models.WordLevel({}))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
+    parts = json.loads(tokenizer.to_str())
+    return {"rules": {name: parts[name] for name in ("normalizer", "pre_tokenizer")}, "specials": sorted(specials)}
+
+
+def _counted_before(counts: PrunedCounts, rules: dict) -> dict[str, int]:
+    if counts.made_from.get("words") != rules:
+        raise ValueError(
+            "these counts are of other words than this tokenizer's: count them anew with the same kind of tokenizer, "
+            f"lowercase and special_tokens; they were counted by {counts.made_from}, not {rules}"
+        )
+    if counts.error:
+        warnings.warn(
+            f"the counts were pruned: words that occur up to {counts.error} times may be missing, and the others may "
+            "occur that much oftener than counted; a larger limit of the counts misses fewer",
+            stacklevel=4,
+        )
+    if not len(counts):
+        raise CorpusError("the corpus has no text")
+    return dict(counts.items())
+
+
+def _move_normalized(chunks: Counter, special: re.Pattern, normalizer, normalized: Counter):
+    while chunks:
+        chunk, count = chunks.popitem()
+        for part in special.split(chunk):
+            for normalized_chunk in CHUNK.findall(normalizer.normalize_str(part)):
+                normalized[normalized_chunk] += count
+
+
+def _split(normalized: Counter, pre_tokenizer) -> Counter:
     words = Counter()
     while normalized:
         chunk, count = normalized.popitem()
         for word, _ in pre_tokenizer.pre_tokenize_str(chunk):
             words[word] += count
-    if not words:
-        raise CorpusError("the corpus has no text")
     return words
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from hf_lineage.tokenization.pruned_counts import PrunedCounts
 from hf_lineage.tokenization.roles import (
     check_at_least_one,
     check_boolean,
@@ -65,7 +66,7 @@ def is_word_level(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 
 def train_word_level(
-    texts_or_files: str | Path | Iterable,
+    texts_or_files: str | Path | Iterable | PrunedCounts,
     vocab_size: int | None = None,
     *,
     min_frequency: int = 1,
@@ -95,13 +96,9 @@ def train_word_level(
     check_at_least_one(min_frequency=min_frequency)
     check_if_given(vocab_size=vocab_size, model_max_length=model_max_length)
     check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation, split_punctuation=split_punctuation)
-    if strip_punctuation and split_punctuation:
-        raise ValueError("strip_punctuation leaves no punctuation for split_punctuation: choose one")
+    normalizer, pre_tokenizer = word_level_rules(lowercase, strip_punctuation, split_punctuation)
     roles = special_roles(special_tokens)
     specials = special_tokens_before("words", roles, vocab_size)
-    normalizer = word_normalizer(lowercase, strip_punctuation)
-    # the second also splits at white space
-    pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
     words = most_frequent(
         count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress), min_frequency
     )
@@ -116,6 +113,20 @@ def train_word_level(
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     return wrap(tokenizer, roles, model_max_length, vocabulary)
+
+
+def word_level_rules(
+    lowercase: bool = False, strip_punctuation: bool = False, split_punctuation: bool = False
+) -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
+    """What `train_word_level` does to a text before it counts its words.
+
+    Raises ValueError if both strip_punctuation and split_punctuation are set.
+    """
+    if strip_punctuation and split_punctuation:
+        raise ValueError("strip_punctuation leaves no punctuation for split_punctuation: choose one")
+    # the second also splits at white space
+    pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
+    return word_normalizer(lowercase, strip_punctuation), pre_tokenizer
 
 
 def lowercasing() -> normalizers.Normalizer:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_lineage.data.text_files import CorpusError
 from hf_lineage.tokenization.alphabet import Alphabet
+from hf_lineage.tokenization.pruned_counts import PrunedCounts
 from hf_lineage.tokenization.roles import (
     CONTINUING_PREFIX,
     check_at_least_one,
@@ -40,7 +41,7 @@ SMALL_ALPHABET = 1_000
 
 
 def train_wordpiece(
-    texts_or_files: str | Path | Iterable,
+    texts_or_files: str | Path | Iterable | PrunedCounts,
     vocab_size: int = 30_000,
     *,
     min_frequency: int = 2,
@@ -60,7 +61,8 @@ def train_wordpiece(
     of more than 100 characters, or with a character outside the alphabet, becomes the unk token.
 
     Args:
-        texts_or_files: a path, a list of paths, or an iterable of strings or of lists of strings.
+        texts_or_files: a path, a list of paths, an iterable of strings or of lists of strings, or `PrunedCounts` of
+            words that these settings make (`hf_lineage.scale`).
         vocab_size: how many tokens there may be, special tokens included.
         min_frequency: how often a pair must occur to be merged.
         limit_alphabet: how many of the most frequent characters to keep (ties by code points). None keeps 1,000, or as
@@ -91,10 +93,7 @@ def train_wordpiece(
     check_if_given(model_max_length=model_max_length)
     roles = special_roles(special_tokens)
     specials = list(dict.fromkeys(roles.values()))
-    normalizer = normalizers.BertNormalizer(
-        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=handle_chinese_chars
-    )
-    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer, pre_tokenizer = wordpiece_rules(lowercase, strip_accents, handle_chinese_chars)
     word_counts = count_words(texts_or_files, normalizer, pre_tokenizer, specials, show_progress)
     characters = sum(len(word) * count for word, count in word_counts.items())
     # in an order independent of the order of the texts
@@ -141,6 +140,16 @@ def train_wordpiece(
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.WordPiece(CONTINUING_PREFIX)
     return wrap(tokenizer, roles, model_max_length)
+
+
+def wordpiece_rules(
+    lowercase: bool = True, strip_accents: bool | None = None, handle_chinese_chars: bool = True
+) -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
+    """What `train_wordpiece` does to a text before it counts its words."""
+    normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=handle_chinese_chars
+    )
+    return normalizer, pre_tokenizers.BertPreTokenizer()
 
 
 def _number_of_characters(

@@ -6,7 +6,7 @@ phrases grow: "new york" in the first pass, "new_york times" in the second.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -19,6 +19,8 @@ from hf_lineage.text_parts import Part, in_parts, parts_by_text
 
 # words of a long text in memory at a time
 _STRETCH = 10_000
+# pairs that are counted together
+_COUNTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,42 @@ class Phrases:
         phrases = cls([], delimiter)
         for threshold in thresholds:
             bar = tqdm(texts, f"Phrases, pass {len(phrases.passes) + 1}", unit=" texts", disable=not show_progress)
-            counts, pairs, num_words = _count(map(phrases._words, parts_by_text(in_parts(bar))), max_counts)
-            scores = _scores(counts, pairs, num_words, min_count)
-            phrases.passes.append({pair: score for pair, score in scores if score > threshold})
+            counts, pairs, num_words = _count(phrases._sentences(bar), max_counts)
+            phrases.add_pass(threshold, counts, pairs.items(), num_words, min_count)
         return phrases
+
+    def add_pass(
+        self,
+        threshold: float,
+        counts: Mapping[str, int],
+        pairs: Iterable[tuple[tuple[str, str], int]],
+        num_words: int,
+        min_count: int = 5,
+    ):
+        """Adds a pass of the pairs that score above `threshold`, from counts of text that the earlier passes joined.
+
+        `counts` has the words that occur at least `min_count` times, `pairs` pairs of neighbours and their counts;
+        `num_words` is the number of words of the text. For the score see `learn`.
+        """
+        scores = _scores(counts, pairs, num_words, min_count)
+        self.passes.append({pair: score for pair, score in scores if score > threshold})
+
+    def count_in_stretches(self, texts: Iterable[str]) -> Iterator[tuple[Counter[str], Counter[tuple[str, str]]]]:
+        """Counts of words and of pairs of neighbours, after the passes so far, of successive stretches of the texts.
+
+        For texts with too many different words for memory; `learn` counts the others itself.
+        """
+        words, pairs = Counter(), Counter()
+        for stretch, run in _runs(self._sentences(texts)):
+            words.update(stretch)
+            pairs.update(pairwise(run))
+            if len(pairs) > _COUNTS:
+                yield words, pairs
+                words, pairs = Counter(), Counter()
+        yield words, pairs
+
+    def _sentences(self, texts) -> Iterator[Iterator[str]]:
+        return map(self._words, parts_by_text(in_parts(texts)))
 
     def split(self, text: str) -> list[str]:
         """The words and phrases of a text. In each pass the first of two overlapping pairs is joined."""
@@ -157,20 +191,27 @@ def _stretches(words) -> Iterator[list[str]]:
 def _count(sentences, max_counts):
     """The counts of words and of pairs of neighbours, and the number of words."""
     words, pairs, num_words, least = Counter(), Counter(), 0, 1
-    for sentence in sentences:
-        last = []
-        for stretch in _stretches(sentence):
-            num_words += len(stretch)
-            words.update(stretch)
-            pairs.update(pairwise(last + stretch))
-            last = stretch[-1:]
-            while len(words) + len(pairs) > max_counts:
-                words, pairs = (Counter({k: n for k, n in c.items() if n > least}) for c in (words, pairs))
-                least += 1
+    for stretch, run in _runs(sentences):
+        num_words += len(stretch)
+        words.update(stretch)
+        pairs.update(pairwise(run))
+        while len(words) + len(pairs) > max_counts:
+            words, pairs = (Counter({k: n for k, n in c.items() if n > least}) for c in (words, pairs))
+            least += 1
     return words, pairs, num_words
 
 
+def _runs(sentences) -> Iterator[tuple[list[str], list[str]]]:
+    """Stretches of each sentence, each alone and with the word before it."""
+    for sentence in sentences:
+        last = []
+        for stretch in _stretches(sentence):
+            yield stretch, last + stretch
+            last = stretch[-1:]
+
+
 def _scores(counts, pairs, num_words, min_count):
-    for (a, b), count in pairs.items():
-        if counts[a] >= min_count and counts[b] >= min_count:
-            yield (a, b), (count - min_count) / counts[a] / counts[b] * num_words
+    for (a, b), count in pairs:
+        count_a, count_b = counts.get(a, 0), counts.get(b, 0)
+        if count_a >= min_count and count_b >= min_count:
+            yield (a, b), (count - min_count) / count_a / count_b * num_words

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 from transformers import AutoModel, AutoModelForPreTraining, AutoTokenizer, pipeline, set_seed
 
 import hf_lineage
-from hf_lineage.data import WordFile, WordWindows
+from hf_lineage.__main__ import main
+from hf_lineage.data import Phrases, WordFile, WordWindows
 from hf_lineage.training import FastPath
 from hf_lineage.training.word2vec_fast import update
 from hf_lineage.word_vectors import WordVectors
@@ -133,3 +134,31 @@ def test_two_processes_average_what_each_learned_from_its_blocks(tmp_path):
         one, two = (dict(copy.named_parameters())[name] for copy in copies)
         assert_close(parameter, (one + two) / 2, atol=1e-6, rtol=0)
         assert not torch.allclose(one, two, atol=1e-4), name
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+def test_counted_words_and_phrases_give_the_same_vectors(tmp_path, tiny_corpus):
+    pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'hf_lineage[scale]'")
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(tiny_corpus), encoding="utf-8")
+
+    def train(name, *options):
+        command = [sys.executable, "recipes/pretrain_word2vec.py", "recipes/configs/word2vec_tiny.yaml"]
+        command += ["--corpus", text, "--output_dir", tmp_path / name, "--min_count", "2", "--num_train_epochs", "1"]
+        command += ["--config_overrides", '{"hidden_size": 8}', "--backend", "torch", *options]
+        run = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        # in the order of the counts
+        passes = Phrases.load(tmp_path / name / "phrases.json").passes
+        return [(tmp_path / name / file).read_bytes() for file in ("word_vectors.bin", "train.ids")], passes
+
+    phrases, counts = tmp_path / "phrases" / "phrases.json", tmp_path / "counts" / "counts.parquet"
+    run = ["scale", "phrases", str(text), str(phrases.parent), "--thresholds", "1.5", "--min_count", "2"]
+    assert main(run) == 0
+    assert (
+        main(["scale", "words", str(text), str(counts.parent), "--kind", "word2vec", "--phrases", str(phrases)]) == 0
+    )
+    expected = train("whole", "--phrase_thresholds", "1.5")
+    assert len(expected[1][0]) > 10
+    assert train("counted", "--phrases", phrases, "--word_counts", counts) == expected

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from hf_lineage.__main__ import main
 from hf_lineage.data import load_splits
 from hf_lineage.tokenization import train_characters, train_word_level, train_wordpiece
 
@@ -45,6 +46,23 @@ def test_the_recipe_trains_what_the_function_trains(tmp_path, tiny_corpus, flags
     read = list(load_splits(corpus)["train"]["text"])
     assert len(read) == 180
     assert tokenizer.backend_tokenizer.to_str() == expected(read).backend_tokenizer.to_str()
+
+
+def test_counts_make_the_tokenizer_of_the_text(tmp_path, tiny_corpus):
+    pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'hf_lineage[scale]'")
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(tiny_corpus), encoding="utf-8")
+    assert main(["scale", "words", str(corpus), str(tmp_path / "counts")]) == 0
+    counts = tmp_path / "counts" / "counts.parquet"
+    result = train("--word_counts", counts, "--output_dir", tmp_path / "out", "--vocab_size", 150)
+    assert result.returncode == 0, result.stderr
+    found = AutoTokenizer.from_pretrained(tmp_path / "out")
+    expected = train_wordpiece(tiny_corpus, 150, show_progress=False)
+    assert found.backend_tokenizer.to_str() == expected.backend_tokenizer.to_str()
+    refused = train("--word_counts", counts, "--output_dir", tmp_path / "no", "--lowercase", "false")
+    assert refused.returncode == 2
+    assert "counts" in refused.stderr.splitlines()[-1]
+    assert not (tmp_path / "no").exists()
 
 
 def test_an_empty_corpus_leaves_nothing_behind(tmp_path):
