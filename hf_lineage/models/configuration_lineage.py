@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -71,7 +72,7 @@ class LineageConfig(PreTrainedConfig):
     # further types of config.json that this class can read
     foreign_types = ()
     # set by the package, which has the pipelines; code on the Hub does without
-    package_version = None
+    package_version: ClassVar[str | None] = None
 
     pad_token_id: int | None = None
     bos_token_id: int | None = None

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import transformers
+from huggingface_hub import ModelCard
 
+from hf_lineage.model_card import RunFacts, model_card
 from tests.models.stations import HEADS, STATIONS, TABLES
 
 
@@ -47,7 +49,7 @@ def run(hub, code: str, home: Path, **environment) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         cwd=home,
-        timeout=170,
+        timeout=1800,
         env=os.environ | settings | environment,
     )
 
@@ -220,6 +222,40 @@ def test_a_folder_that_is_not_whole_is_not_pushed(damage, message, tmp_path, cap
         main(["push", str(tmp_path / "model"), "me/x", "--dry_run"])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_push_completes_the_head_of_the_card(tmp_path, capsys):
+    from hf_lineage.__main__ import main
+
+    TABLES["GRU"].changed_model("AutoModelForCausalLM").save_pretrained(tmp_path / "model")
+    main(["push", str(tmp_path / "model"), "me/x", "--dry_run"])
+    assert "no license (give --license)" in capsys.readouterr().out
+    main(["push", str(tmp_path / "model"), "me/x", "--dry_run", "--license", "mit", "--language", "zh", "en"])
+    assert "license" not in capsys.readouterr().out
+    head = ModelCard.load(tmp_path / "model" / "README.md").data
+    assert (head.license, head.language, head.pipeline_tag) == ("mit", ["zh", "en"], "text-generation")
+    # what the card has stays
+    main(["push", str(tmp_path / "model"), "me/x", "--dry_run", "--license", "apache-2.0"])
+    head = ModelCard.load(tmp_path / "model" / "README.md").data
+    assert (head.license, head.language) == ("apache-2.0", ["zh", "en"])
+
+
+def test_a_model_trained_further_keeps_the_language(tmp_path):
+    (tmp_path / "base").mkdir()
+    card = tmp_path / "base" / "README.md"
+    model = TABLES["GRU"].model("AutoModelForSequenceClassification")
+
+    def language(**given):
+        facts = RunFacts("labels.csv", "The dog.", base_model=str(tmp_path / "base"), **given)
+        written = model_card(model, None, facts, name="x", opened_as="x")
+        return ModelCard(str(written)).data.language
+
+    assert language() is None
+    card.write_text("---\nlanguage: [zh, en]\n---\nA model.")
+    assert language() == ["zh", "en"]
+    assert language(language="de") == "de"
+    card.write_text("---\na: [\n---\nEdited.")
+    assert language() is None
 
 
 @pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "me/x", "--dry"], ["a", "b", "c"]])
