@@ -20,8 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
-
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -75,6 +73,8 @@ def show(title, times):
 
 def refuse(folder, model_class):
     """Prints how long a configuration with one absurd size takes to be refused."""
+    from huggingface_hub.errors import StrictDataclassError
+
     fields = json.loads((folder / "config.json").read_text())
     for name in ABSURD.keys() & fields.keys():
         (folder / "config.json").write_text(json.dumps(fields | {name: ABSURD[name]}))
