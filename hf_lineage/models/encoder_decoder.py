@@ -91,7 +91,8 @@ class EncoderDecoder:
         elif isinstance(encoder_outputs, tuple):
             encoder_outputs = self.source_output(*encoder_outputs)
         target = decoder_input_ids, decoder_inputs_embeds, decoder_attention_mask
-        if all(part is None for part in (*target, cache)):
+        has_target = decoder_input_ids is not None or decoder_inputs_embeds is not None
+        if not has_target and decoder_attention_mask is None and cache is None:
             return Seq2SeqModelOutput(
                 encoder_outputs.last_hidden_state,
                 encoder_last_hidden_state=encoder_outputs.last_hidden_state,

@@ -22,7 +22,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import _CACHED_NO_EXIST, constants, is_offline_mode, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -42,6 +42,7 @@ LONGEST_HEADER = 100_000_000
 FEW_LAYERS = 64
 # that read weights at once
 MOST_THREADS = 4
+UNFETCHED = f"{MANIFEST} of {{}} cannot be fetched, so its weights cannot be compared: try again, or pass verify=False"
 # where the model that is being loaded comes from, if it is verified
 verifying: ContextVar[tuple | None] = ContextVar("verifying", default=None)
 
@@ -296,12 +297,38 @@ def files_beside(place, options: dict) -> list[Path]:
     if os.path.exists(place):
         folder = Path(place, options.get("subfolder") or "") if os.path.isdir(place) else Path(place).parent
     else:
-        chosen = {name: options[name] for name in ("cache_dir", "revision") if options.get(name)}
-        config = try_to_load_from_cache(str(place), "config.json", **chosen)
+        config = in_cache(place, "config.json", options)
         if not isinstance(config, str):
             return []
         folder = Path(config).parent
     return sorted(path for path in folder.iterdir() if path.suffix == ".safetensors" or INDEX.fullmatch(path.name))
+
+
+def in_cache(place, name: str, options: dict):
+    """What the Hub's cache has of a file: its path, that there is none (`_CACHED_NO_EXIST`), or None."""
+    chosen = {key: options[key] for key in ("cache_dir", "revision") if options.get(key)}
+    return try_to_load_from_cache(str(place), name, **chosen)
+
+
+def manifest_on_hub(place, options: dict) -> Path | None:
+    """SHA256SUMS of a model on the Hub; None if it has none, or none is cached and the Hub must not be asked.
+
+    Raises:
+        OSError: it cannot be fetched.
+    """
+    name = "/".join(part for part in (options.get("subfolder"), MANIFEST) if part)
+    if in_cache(place, name, options) is _CACHED_NO_EXIST:
+        return None
+    quiet = {"_raise_exceptions_for_missing_entries": False}
+    try:
+        found = cached_file(place, MANIFEST, **options, **quiet)
+    except Exception as error:
+        # the client's errors have no common class
+        raise OSError(f"{UNFETCHED.format(place)} ({type(error).__name__}: {error})") from error
+    is_missing = in_cache(place, name, options) is _CACHED_NO_EXIST
+    if found is None and not (is_missing or is_offline_mode() or options.get("local_files_only")):
+        raise OSError(UNFETCHED.format(place))
+    return None if found is None else Path(found)
 
 
 @contextmanager
@@ -315,11 +342,11 @@ def checking(files: list[Path], load_config) -> Iterator[None]:
         ValueError: a tensor holds NaN.
     """
     place, options = load_config.pretrained_model_name_or_path, load_config.download_kwargs or {}
-    manifest = files[0].parent / MANIFEST
-    if not os.path.isdir(place) and not os.path.isfile(place):
-        quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries")}
-        manifest = cached_file(place, MANIFEST, **options, **quiet)
-    digests = read_manifest(Path(manifest)) if manifest is not None and Path(manifest).is_file() else {}
+    if os.path.isdir(place) or os.path.isfile(place):
+        manifest = files[0].parent / MANIFEST
+    else:
+        manifest = manifest_on_hub(place, options)
+    digests = read_manifest(manifest) if manifest is not None and manifest.is_file() else {}
     unknown = [file for file in files if not is_known(file, digests.get(file.name))]
     for file in unknown:
         with naming(file):
