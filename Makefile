@@ -11,7 +11,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow reliability quality style bench docs
+.PHONY: help demo test test-slow reliability quality style bench docs audit
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ bench: .venv/.installed-test ## run every script of benchmarks/
 
 docs: .venv/.installed-docs ## build the pages of docs/ in site/, without network; fails on a broken link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+# packages that it lists with a reason to skip them were not asked about
+audit: .venv/.installed-test ## ask the vulnerability service about the installed packages; needs network
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install pip-audit
+	.venv/audit/bin/pip-audit --path .venv/lib/python*/site-packages --skip-editable
 
 .venv/.installed-%: setup.cfg pyproject.toml .venv/.created
 	$(BIN)/python -m pip install --editable '.[$*]'

@@ -56,6 +56,7 @@ def _card_of_saved(model, name: str, before: str | None) -> str:
     return import_module(f"{__name__}.model_card").card_of_saved(model, name, before)
 
 
+models.configuration_lineage.LineageConfig.package_version = __version__
 models.saved_models.LineagePreTrainedModel.card_writer = staticmethod(_card_of_saved)
 moved.register()
 tasks.register()

@@ -107,10 +107,12 @@ def push(arguments: list[str]):
     parser.add_argument("repository", metavar="REPOSITORY", help="on the Hub, such as me/my-lstm")
     parser.add_argument("--dry_run", action="store_true", help="say what would go, its size, and what the card lacks")
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    parser.add_argument("--license", metavar="ID", help="for the model card, such as apache-2.0")
+    parser.add_argument("--language", metavar="CODE", nargs="+", help="for the model card, such as zh en")
     args = parser.parse_args(arguments)
     from hf_lineage import publishing
 
-    sys.stdout.write(f"{publishing.push(args.folder, args.repository, dry_run=args.dry_run, private=args.private)}\n")
+    sys.stdout.write(f"{publishing.push(**vars(args))}\n")
 
 
 # name on the command line -> what runs it; the first line of its docstring is its line in the help

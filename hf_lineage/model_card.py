@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 from transformers import PreTrainedModel
 
 from hf_lineage import __version__
@@ -123,6 +124,21 @@ def code_for(model: PreTrainedModel, name: str, sample: str | dict | None = None
     return ["import hf_lineage", "from transformers import pipeline", f"print({answer})"]
 
 
+def language_of(base_model: str | None) -> str | list[str] | None:
+    """The language on the card of a saved model, in a folder or in the Hub's cache; None if it says none."""
+    if base_model is None:
+        return None
+    folder = Path(base_model)
+    card = folder / "README.md" if folder.is_dir() else try_to_load_from_cache(base_model, "README.md")
+    if not isinstance(card, str | Path) or not Path(card).is_file():
+        return None
+    try:
+        return ModelCard.load(card, ignore_metadata_errors=True).data.language
+    except (ValueError, yaml.YAMLError):
+        # people edit cards
+        return None
+
+
 def scores_of(results: Mapping) -> dict[str, dict[str, float]]:
     """Split -> score -> value, of the entries of results.json; those that are not finite are left out."""
     found = {}
@@ -155,6 +171,7 @@ def model_card(
     """The card: station, paper and idea, data, scores, command, versions, parameters, limits, and code that runs.
 
     `arguments`, `facts` and `results` are those of a run. Without them it says that the training is not recorded.
+    A model that was trained further has the `language` of the card before, unless it is given.
     """
     station = station_of(model.config.model_type)
     title, idea = name_and_idea(station) if station else (type(model).__name__, "")
@@ -167,7 +184,7 @@ def model_card(
         # a path says nothing to readers elsewhere
         data = facts.default_data if facts.data is None else facts.data if of_hub else Path(facts.data).name
         base_model = facts.base_model if facts.base_model and is_hub_name(facts.base_model) else None
-        language, sample = language or facts.language, facts.sample
+        language, sample = language or facts.language or language_of(facts.base_model), facts.sample
     scores, task = scores_of(results), task_of(model)
     measured = [
         EvalResult(

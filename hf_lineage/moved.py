@@ -10,6 +10,8 @@ from types import ModuleType
 
 MOVED = {
     "hf_lineage.alignments": "hf_lineage.inference.generated_alignment",
+    "hf_lineage.analogy_scores": "hf_lineage.models.analogy_scores",
+    "hf_lineage.answer_spans": "hf_lineage.models.answer_spans",
     "hf_lineage.cjk": "hf_lineage.data.cjk",
     "hf_lineage.converters.word2vec_format": "hf_lineage.converters",
     "hf_lineage.data.parallel": "hf_lineage.data.parallel_corpus",

@@ -17,7 +17,7 @@ from hf_lineage.models.saved_models import LineagePreTrainedModel, read_manifest
 
 # a pickle, which nobody should have to open, or what only this run needs
 NOT_SENT = re.compile(r"\..*|.*\.(bin|pt|pth|pkl|pickle|lock|log|tmp)|seal\.json")
-ADVISED = ("license", "language", "datasets")
+ADVISED = {"license": " (give --license)", "language": " (give --language)", "datasets": ""}
 
 
 @dataclass
@@ -54,18 +54,27 @@ def open_folder(folder: Path) -> LineagePreTrainedModel:
     return model_class.from_pretrained(folder, verify=True)
 
 
+def read_card(card: Path) -> ModelCard:
+    """The card in a file.
+
+    Raises:
+        ValueError: its head is no YAML.
+    """
+    try:
+        return ModelCard.load(card)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"the head of {card} is not valid: {error}") from error
+
+
 def check_card(card: Path) -> list[str]:
     """Notes on what the card lacks.
 
     Raises:
         ValueError: its head is no YAML, or the Hub refuses it.
     """
-    try:
-        text = ModelCard.load(card)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"the head of {card} is not valid: {error}") from error
+    text = read_card(card)
     head = text.data.to_dict()
-    notes = [f"the card says no {name}" for name in ADVISED if not head.get(name)]
+    notes = [f"the card says no {name}{remedy}" for name, remedy in ADVISED.items() if not head.get(name)]
     if DRAFT in text.text:
         notes.append("the card is transformers' draft")
     try:
@@ -78,8 +87,8 @@ def check_card(card: Path) -> list[str]:
     return notes
 
 
-def pack(folder: Path, repository: str) -> Parcel:
-    """Checks the folder and completes its card and its list of digests.
+def pack(folder: Path, repository: str, language: list[str] | None = None, license: str | None = None) -> Parcel:
+    """Checks the folder and completes its card, with `language` and `license` if given, and its list of digests.
 
     Raises:
         ValueError: as `open_folder` and `check_card`.
@@ -94,9 +103,19 @@ def pack(folder: Path, repository: str) -> Parcel:
             notes.append(f"{name} was edited after it was saved")
     card = folder / "README.md"
     before = card.read_text(encoding="utf-8") if card.is_file() else None
+    if before is not None:
+        # what people have written into the head, or a push before
+        head = read_card(card).data
+        language, license = language or head.get("language"), license or head.get("license")
     if before is None or DRAFT in before or NOT_RECORDED in before:
         # the name of the repository in place of the folder's
         write_text(card, card_of_saved(model, repository, None))
+    text = read_card(card)
+    given = {name: value for name, value in {"language": language, "license": license}.items() if value}
+    if any(text.data.get(name) != value for name, value in given.items()):
+        for name, value in given.items():
+            text.data[name] = value
+        write_text(card, str(text))
     notes += check_card(card)
     tokenizers = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
     if not any((folder / name).is_file() for name in tokenizers):
@@ -107,10 +126,18 @@ def pack(folder: Path, repository: str) -> Parcel:
     return Parcel({name: (folder / name).stat().st_size for name in names}, sorted(others), notes)
 
 
-def push(folder: str | Path, repository: str, *, dry_run: bool = False, private: bool | None = None) -> str:
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    dry_run: bool = False,
+    private: bool | None = None,
+    language: list[str] | None = None,
+    license: str | None = None,
+) -> str:
     """Sends the files of a model's folder in one commit; returns what it did, for people.
 
-    With `dry_run` nothing is sent: the text says what would go.
+    With `dry_run` nothing is sent: the text says what would go. `language` and `license` go into the model card.
 
     Raises:
         ValueError: the folder holds no whole model, or the card is not valid.
@@ -119,7 +146,7 @@ def push(folder: str | Path, repository: str, *, dry_run: bool = False, private:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
-    parcel = pack(folder, repository)
+    parcel = pack(folder, repository, language, license)
     if dry_run:
         return f"{parcel}\nnothing was sent to {repository} (--dry_run)"
     api = HfApi()

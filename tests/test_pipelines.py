@@ -4,12 +4,13 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, pipeline, set_seed
 
-import hf_lineage.pipelines  # noqa: F401 - registers the tasks
+import hf_lineage.pipelines  # registers the tasks
 from hf_lineage import (
     LINEAGE,
     GPTConfig,
@@ -24,8 +25,9 @@ from hf_lineage.tokenization import TRAINERS, causal_tokenizer, train_word_level
 from hf_lineage.word_vectors import WordVectors
 
 
+CODE = Path(hf_lineage.pipelines.__file__).parent / "models"
 TINY = {"hidden_size": 16, "num_hidden_layers": 1}
-MODELS = {
+SAVED = {
     "lstm": lambda size: LSTMForCausalLM(LSTMConfig(vocab_size=size, **TINY)),
     "gpt": lambda size: GPTForCausalLM(GPTConfig(vocab_size=size, num_attention_heads=2, **TINY)),
 }
@@ -91,13 +93,13 @@ def test_an_answer_ends_at_the_last_position(caplog, monkeypatch):
         model.generate(free, max_new_tokens=3)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=SAVED)
 def saved(request, tiny_corpus, tmp_path_factory):
     """The folder of a model whose tokens are lower-cased words, and its vectors."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp(request.param)
     tokenizer = train_word_level([text.rstrip(".") for text in tiny_corpus], lowercase=True, show_progress=False)
-    model = MODELS[request.param](len(tokenizer))
+    model = SAVED[request.param](len(tokenizer))
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder, WordVectors.from_model(model, tokenizer)
@@ -146,7 +148,7 @@ def test_batches_mix_words_and_pairs(saved):
 
 def test_padding_rows_and_special_tokens_are_no_answers(tiny_corpus):
     tokenizer = train_word_level(tiny_corpus, show_progress=False)
-    model = MODELS["lstm"](len(tokenizer) + 7)
+    model = SAVED["lstm"](len(tokenizer) + 7)
     nearest = pipeline("word-similarity", model=model, tokenizer=tokenizer, device="cpu", top_k=10_000)("the")
     words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - {"the"}
     assert sorted(answer["word"] for answer in nearest) == sorted(words)
@@ -172,7 +174,7 @@ def test_bad_inputs_are_named(saved, task, inputs, options, message):
 
 def test_word_of_several_pieces_is_refused(tiny_corpus):
     tokenizer = train_wordpiece(tiny_corpus, vocab_size=120, show_progress=False)
-    pipe = pipeline("word-similarity", model=MODELS["gpt"](len(tokenizer)), tokenizer=tokenizer, device="cpu")
+    pipe = pipeline("word-similarity", model=SAVED["gpt"](len(tokenizer)), tokenizer=tokenizer, device="cpu")
     with pytest.raises(ValueError, match="'lanterns' is not a word .* its tokens are .*##"):
         pipe("lanterns")
 
@@ -191,4 +193,5 @@ pipe.save_pretrained({str(tmp_path / "again")!r})
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
     assert_same(json.loads(result.stdout), [(a["word"], a["score"]) for a in local("dog dogs river")])
-    assert (tmp_path / "again" / "pipelines.py").read_bytes() == (tmp_path / "saved" / "pipelines.py").read_bytes()
+    for name in ("pipeline_word_vectors", "pipeline_inputs", "analogy_scores"):
+        assert (tmp_path / "again" / f"{name}.py").read_bytes() == (CODE / f"{name}.py").read_bytes()

@@ -9,8 +9,8 @@ from difflib import SequenceMatcher
 import numpy as np
 import torch
 
-from hf_lineage.answer_spans import best_spans
 from hf_lineage.data.questions import Question, Window
+from hf_lineage.models.answer_spans import best_spans
 
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

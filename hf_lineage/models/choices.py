@@ -1,9 +1,16 @@
 """Multiple choice: each choice of a question is read as a row of its own, and a softmax over their scores decides."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from .losses import mean_cross_entropy
+
+
+if TYPE_CHECKING:
+    # as in encoder_decoder.py: a repository brings the pipelines of its heads
+    from .pipeline_multiple_choice import MultipleChoicePipeline  # noqa: F401
 
 
 SHAPES = {

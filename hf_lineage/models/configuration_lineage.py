@@ -1,7 +1,9 @@
-"""What every station's configuration shares: the family's `auto_map`, and limits on sizes."""
+"""What every station's configuration shares: the family's `auto_map`, its pipelines, and limits on sizes."""
 
+import json
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -27,6 +29,25 @@ SIZE_LIMITS = {
     "type_vocab_size": 65_536,
 }
 MOST_LABELS = 1_000_000
+# of checkpoints; raise it when older code would read new ones wrongly: a new field that changes what a model computes,
+# or tensors with other names or meanings
+FORMAT = 1
+# task -> our pipeline, module.Class
+PIPELINES = {
+    "translation": "pipeline_translation.TranslationPipeline",
+    "question-answering": "pipeline_question_answering.QuestionAnsweringPipeline",
+    "multiple-choice": "pipeline_multiple_choice.MultipleChoicePipeline",
+    "next-sentence-prediction": "pipeline_next_sentence.NextSentencePipeline",
+    "word-analogy": "pipeline_word_vectors.WordAnalogyPipeline",
+    "word-similarity": "pipeline_word_vectors.WordSimilarityPipeline",
+}
+# ending of a class -> the task that transformers has no pipeline for, and the Auto class
+TASKS = {
+    "ForConditionalGeneration": ("translation", "AutoModelForSeq2SeqLM"),
+    "ForQuestionAnswering": ("question-answering", "AutoModelForQuestionAnswering"),
+    "ForMultipleChoice": ("multiple-choice", "AutoModelForMultipleChoice"),
+    "ForNextSentencePrediction": ("next-sentence-prediction", "AutoModelForNextSentencePrediction"),
+}
 
 
 @strict
@@ -50,6 +71,8 @@ class LineageConfig(PreTrainedConfig):
     sizes_from_zero = ()
     # further types of config.json that this class can read
     foreign_types = ()
+    # set by the package, which has the pipelines; code on the Hub does without
+    package_version: ClassVar[str | None] = None
 
     pad_token_id: int | None = None
     bos_token_id: int | None = None
@@ -89,6 +112,50 @@ class LineageConfig(PreTrainedConfig):
             if dtype is not None and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
                 raise ValueError(f"config.json of {place} has {name} {dtype!r}; it must be a dtype of torch")
         return fields, kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """The configuration of these fields.
+
+        Raises:
+            ValueError: a later version has saved them, in a format that this one does not know.
+        """
+        fields = dict(config_dict)
+        found = fields.pop("lineage_format", FORMAT)
+        if not isinstance(found, int) or found > FORMAT:
+            raise ValueError(
+                f"lineage_format is {found!r}, but this hf_lineage reads formats up to {FORMAT}: hf_lineage "
+                f"{fields.get('hf_lineage_version', 'of a later version')} has saved the model; install that one "
+                "(pip install --upgrade hf_lineage)"
+            )
+        if cls.package_version is not None:
+            fields.pop("hf_lineage_version", None)
+            # the package has them: transformers would refuse to take those of the repository without trust
+            others = {
+                task: entry
+                for task, entry in (fields.pop("custom_pipelines", None) or {}).items()
+                if entry.get("impl") != PIPELINES.get(task)
+            }
+            fields |= {"custom_pipelines": others} if others else {}
+        return super().from_dict(fields, **kwargs)
+
+    def to_json_file(self, json_file_path: str | os.PathLike, use_diff: bool = True):
+        """Writes config.json: the fields, the pipeline of the head, the format, and the version for information."""
+        fields = json.loads(self.to_json_string(use_diff)) | {"lineage_format": FORMAT}
+        if self.package_version is not None:
+            fields["hf_lineage_version"] = self.package_version
+        pipelines = {
+            task: entry
+            for task, entry in fields.pop("custom_pipelines", {}).items()
+            # the configuration may come from another head
+            if task not in [of_head for of_head, _ in TASKS.values()]
+        }
+        for name in self.architectures or ():
+            for ending, (task, auto) in TASKS.items():
+                if name.endswith(ending):
+                    pipelines[task] = {"impl": PIPELINES[task], "pt": [auto], "type": "text"}
+        fields |= {"custom_pipelines": pipelines} if pipelines else {}
+        Path(json_file_path).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     _attn_implementation = PreTrainedConfig._attn_implementation.getter(attention_in_use)
 

@@ -4,6 +4,7 @@ input_ids [B, S], labels [B, T] -> decoder_input_ids [B, T] -> last_hidden_state
 """
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from transformers.modeling_outputs import ModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
@@ -14,6 +15,11 @@ from .inputs import IGNORED, check_classes
 from .loss_terms import check_terms
 from .losses import mean_cross_entropy
 from .scheduled_sampling import read_own_words
+
+
+if TYPE_CHECKING:
+    # never imported, but what is named here travels: a repository brings the pipelines of its heads
+    from .pipeline_translation import TranslationPipeline  # noqa: F401
 
 
 def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Tensor:
@@ -73,7 +79,9 @@ class EncoderDecoder:
         """Source input_ids [B, S], target decoder_input_ids [B, T] -> last_hidden_state [B, T, D].
 
         Masks [B, S] and [B, seen + T] are 0 over padding, on any side. `encoder_outputs` of an earlier call replace
-        the source, and `cache` holds the target so far.
+        the source, and `cache` holds the target so far. Without any of the target, last_hidden_state is the encoder's
+        [B, S, D]: the vectors of the source's tokens, as pipeline("feature-extraction") asks for them. (T5Model
+        refuses this; BartModel, trained to copy, reads the source as the target.)
 
         Raises:
             ValueError: a malformed input.
@@ -83,6 +91,14 @@ class EncoderDecoder:
         elif isinstance(encoder_outputs, tuple):
             encoder_outputs = self.source_output(*encoder_outputs)
         target = decoder_input_ids, decoder_inputs_embeds, decoder_attention_mask
+        has_target = decoder_input_ids is not None or decoder_inputs_embeds is not None
+        if not has_target and decoder_attention_mask is None and cache is None:
+            return Seq2SeqModelOutput(
+                encoder_outputs.last_hidden_state,
+                encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+                encoder_hidden_states=encoder_outputs.hidden_states,
+                encoder_attentions=encoder_outputs.attentions,
+            )
         return self.decode(encoder_outputs, attention_mask, *target, cache, use_cache, **kwargs)
 
 
@@ -165,8 +181,13 @@ class ConditionalGeneration(TargetGeneration, WithoutPagedCache):
         The default decoder inputs are the labels shifted to the right: `labels` end in the end mark and do not begin
         with `decoder_start_token_id`. Where `own_words` [B, T] is True, a recurrent decoder reads its own last
         prediction instead of the given word (scheduled sampling; see `read_own_words`).
+
+        Raises:
+            ValueError: the target is missing, or an input is malformed.
         """
-        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            if labels is None:
+                raise ValueError("the target is missing: give decoder_input_ids or labels, or call generate()")
             decoder_input_ids = shift_right(labels, self.config, kwargs.get("cu_seq_lens_q"))
         num_items_in_batch, smoothing = kwargs.pop("num_items_in_batch", None), kwargs.pop("smoothing", 0.0)
         if labels is None:

@@ -4,6 +4,8 @@ What changes from GPT: no causal mask, so that each token sees both sides; segme
 input_ids [B, T] -> word + segment + position vectors [B, T, D] -> N blocks [B, T, D] -> words [B, T, V], text [B, D]
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -35,6 +37,12 @@ from .reading import read_texts
 from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
+
+
+if TYPE_CHECKING:
+    # as in encoder_decoder.py: a repository brings the pipelines of its heads
+    from .pipeline_next_sentence import NextSentencePipeline  # noqa: F401
+    from .pipeline_question_answering import QuestionAnsweringPipeline  # noqa: F401
 
 
 # the released checkpoints' names for the parts of a block, and ours: files use theirs, so that transformers' BertModel

@@ -6,6 +6,7 @@ char_ids [B, T, C] -> token vectors [B, T, P] -> N layers per direction, each [B
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,11 @@ from .recurrent_layers import Padding, RecurrentLayer, reversed_time, to_front, 
 from .recurrent_state import keep_states, open_cache, states_of
 from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
+
+
+if TYPE_CHECKING:
+    # as in encoder_decoder.py: a repository brings the pipelines of its heads
+    from .pipeline_question_answering import QuestionAnsweringPipeline  # noqa: F401
 
 
 @dataclass

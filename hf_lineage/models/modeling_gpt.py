@@ -7,6 +7,7 @@ For fine-tuning, a linear layer reads the vector at a text's last token, the ext
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,11 @@ from .reading import read_texts
 from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
 from .transformer_layers import MultiHeadAttention, SelfAttentionBlock
+
+
+if TYPE_CHECKING:
+    # as in encoder_decoder.py: a repository brings the pipelines of its heads
+    from .pipeline_question_answering import QuestionAnsweringPipeline  # noqa: F401
 
 
 logger = logging.get_logger(__name__)

@@ -5,6 +5,7 @@ input_ids [B, T] -> vectors [B, T, E] -> N recurrent layers [B, T, D] (state [B,
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,11 @@ from .recurrent_layers import RecurrentCell, RecurrentLayer, to_front, to_places
 from .recurrent_state import keep_states, read_texts, states_of
 from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
+
+
+if TYPE_CHECKING:
+    # as in encoder_decoder.py: a repository brings the pipelines of its heads
+    from .pipeline_question_answering import QuestionAnsweringPipeline  # noqa: F401
 
 
 class Dropout(nn.Module):

@@ -2,8 +2,9 @@
 
 `save_pretrained` writes SHA256SUMS, a list that `sha256sum --check` reads. `from_pretrained` compares the weights with
 it, in a folder and in the Hub's cache. It refuses damaged files, NaN, tensors that are missing or have another shape,
-and paths that leave the folder, before it asks for memory. Without the list the digests are not compared. A file that
-has not been touched since it was found whole is not read again. `verify=False`, or `HF_LINEAGE_VERIFY=0` in the
+and paths that leave the folder; sizes and paths before it asks for memory, digests and NaN while the tensors load.
+Without the list the digests are not compared. A file that has not been touched since it was found whole is not read
+again. `verify=False`, or `HF_LINEAGE_VERIFY=0` in the
 environment, turns all of this off.
 
 Not compared are config.json, which people edit, and the files of tokenizers, which other classes read.
@@ -15,12 +16,13 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import _CACHED_NO_EXIST, constants, is_offline_mode, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -38,6 +40,9 @@ CLOCK_TICK = 2.0
 LONGEST_HEADER = 100_000_000
 # a model of so few layers is built sooner than the headers of its files are read
 FEW_LAYERS = 64
+# that read weights at once
+MOST_THREADS = 4
+UNFETCHED = f"{MANIFEST} of {{}} cannot be fetched, so its weights cannot be compared: try again, or pass verify=False"
 # where the model that is being loaded comes from, if it is verified
 verifying: ContextVar[tuple | None] = ContextVar("verifying", default=None)
 
@@ -84,11 +89,10 @@ class LineagePreTrainedModel(PreTrainedModel):
         # transformers has built the model without memory, and has read no weight yet
         is_checked = verifying.get() is not None and isinstance(model, LineagePreTrainedModel)
         files = [Path(file) for file in checkpoint_files or [] if str(file).endswith(".safetensors")]
-        if is_checked and files:
-            check_weights(files, load_config)
-        info, offloaded = PreTrainedModel._load_pretrained_model(
-            model, state_dict, checkpoint_files, load_config, expected_keys
-        )
+        with checking(files, load_config) if is_checked and files else nullcontext():
+            info, offloaded = PreTrainedModel._load_pretrained_model(
+                model, state_dict, checkpoint_files, load_config, expected_keys
+            )
         # an adapter, which names its own tensors, is PEFT's
         if is_checked and expected_keys is None and not load_config.is_quantized:
             model.check_tensors(info, load_config)
@@ -293,47 +297,90 @@ def files_beside(place, options: dict) -> list[Path]:
     if os.path.exists(place):
         folder = Path(place, options.get("subfolder") or "") if os.path.isdir(place) else Path(place).parent
     else:
-        chosen = {name: options[name] for name in ("cache_dir", "revision") if options.get(name)}
-        config = try_to_load_from_cache(str(place), "config.json", **chosen)
+        config = in_cache(place, "config.json", options)
         if not isinstance(config, str):
             return []
         folder = Path(config).parent
     return sorted(path for path in folder.iterdir() if path.suffix == ".safetensors" or INDEX.fullmatch(path.name))
 
 
-def check_weights(files: list[Path], load_config):
+def in_cache(place, name: str, options: dict):
+    """What the Hub's cache has of a file: its path, that there is none (`_CACHED_NO_EXIST`), or None."""
+    chosen = {key: options[key] for key in ("cache_dir", "revision") if options.get(key)}
+    return try_to_load_from_cache(str(place), name, **chosen)
+
+
+def manifest_on_hub(place, options: dict) -> Path | None:
+    """SHA256SUMS of a model on the Hub; None if it has none, or none is cached and the Hub must not be asked.
+
+    Raises:
+        OSError: it cannot be fetched.
+    """
+    name = "/".join(part for part in (options.get("subfolder"), MANIFEST) if part)
+    if in_cache(place, name, options) is _CACHED_NO_EXIST:
+        return None
+    quiet = {"_raise_exceptions_for_missing_entries": False}
+    try:
+        found = cached_file(place, MANIFEST, **options, **quiet)
+    except Exception as error:
+        # the client's errors have no common class
+        raise OSError(f"{UNFETCHED.format(place)} ({type(error).__name__}: {error})") from error
+    is_missing = in_cache(place, name, options) is _CACHED_NO_EXIST
+    if found is None and not (is_missing or is_offline_mode() or options.get("local_files_only")):
+        raise OSError(UNFETCHED.format(place))
+    return None if found is None else Path(found)
+
+
+@contextmanager
+def checking(files: list[Path], load_config) -> Iterator[None]:
     """Refuses files of weights that are damaged, that differ from SHA256SUMS beside them, or that hold NaN.
+
+    Headers are read before the block; threads read the rest while it runs, and its end waits for them.
 
     Raises:
         OSError: a file is damaged, or differs.
         ValueError: a tensor holds NaN.
     """
     place, options = load_config.pretrained_model_name_or_path, load_config.download_kwargs or {}
-    manifest = files[0].parent / MANIFEST
-    if not os.path.isdir(place) and not os.path.isfile(place):
-        quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries")}
-        manifest = cached_file(place, MANIFEST, **options, **quiet)
-    digests = read_manifest(Path(manifest)) if manifest is not None and Path(manifest).is_file() else {}
-    for file in files:
-        expected = digests.get(file.name)
-        if is_known(file, expected):
-            continue
+    if os.path.isdir(place) or os.path.isfile(place):
+        manifest = files[0].parent / MANIFEST
+    else:
+        manifest = manifest_on_hub(place, options)
+    digests = read_manifest(manifest) if manifest is not None and manifest.is_file() else {}
+    unknown = [file for file in files if not is_known(file, digests.get(file.name))]
+    for file in unknown:
         with naming(file):
             header_of(file)
-        if expected is not None and digest(file) != expected:
-            raise OSError(
-                f"{file} has changed since it was saved (its SHA-256 is not the one in {MANIFEST}): fetch it again, "
-                "from the Hub with force_download=True. If you changed it on purpose, delete "
-                f"{MANIFEST}, or pass verify=False"
-            )
-        with naming(file), safe_open(file, framework="pt") as tensors:
-            spoilt = next((name for name in tensors.keys() if has_nan(tensors.get_tensor(name))), None)
-        if spoilt is not None:
-            raise ValueError(
-                f"{spoilt} in {file} holds NaN: the model cannot answer; use a checkpoint from before, or pass "
-                "verify=False to look at it"
-            )
-        remember(file, expected)
+    with ThreadPoolExecutor(MOST_THREADS) as threads:
+        checks = [threads.submit(check_weights, file, digests.get(file.name)) for file in unknown]
+        try:
+            yield
+        finally:
+            for check in checks:
+                check.result()
+
+
+def check_weights(file: Path, expected: str | None):
+    """Refuses a file of weights whose SHA-256 is not the expected one, or that holds NaN.
+
+    Raises:
+        OSError: it is damaged, or differs.
+        ValueError: a tensor holds NaN.
+    """
+    if expected is not None and digest(file) != expected:
+        raise OSError(
+            f"{file} has changed since it was saved (its SHA-256 is not the one in {MANIFEST}): fetch it again, "
+            "from the Hub with force_download=True. If you changed it on purpose, delete "
+            f"{MANIFEST}, or pass verify=False"
+        )
+    with naming(file), safe_open(file, framework="pt") as tensors:
+        spoilt = next((name for name in tensors.keys() if has_nan(tensors.get_tensor(name))), None)
+    if spoilt is not None:
+        raise ValueError(
+            f"{spoilt} in {file} holds NaN: the model cannot answer; use a checkpoint from before, or pass "
+            "verify=False to look at it"
+        )
+    remember(file, expected)
 
 
 def has_nan(tensor: Tensor) -> bool:

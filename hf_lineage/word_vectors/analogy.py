@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hf_lineage.analogy_scores import analogy_scores
 from hf_lineage.files import read_lines
+from hf_lineage.models.analogy_scores import analogy_scores
 from hf_lineage.word_vectors.vectors import WordVectors
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 
-from hf_lineage.analogy_scores import analogy_scores
+from hf_lineage.models.analogy_scores import analogy_scores
 from hf_lineage.word_vectors.formats import read_vectors, write_vectors
 from hf_lineage.word_vectors.spellings import Spellings
 

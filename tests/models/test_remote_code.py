@@ -61,8 +61,8 @@ for head in heads:
             if head in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM"):
                 cached = model.generate(ids, max_new_tokens=5, num_beams=2, pad_token_id=0)
                 assert torch.equal(cached, load_file(f"{folder}/{head}.safetensors")["generated"])
-            model.save_pretrained(f"{folder}/again")
-            again = auto.from_pretrained(f"{folder}/again", trust_remote_code=True)
+            model.save_pretrained(f"{folder}/again-{head}")
+            again = auto.from_pretrained(f"{folder}/again-{head}", trust_remote_code=True)
             assert all(torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters()))
     print("opened", head)
 """
@@ -145,6 +145,73 @@ def test_every_head_opens_without_the_package(config_class, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.split("\n")[:-1] == [f"opened {head}" for head in heads]
+    for head in heads:
+        # what was saved again carries the same code, that of the pipelines too
+        saved, again = tmp_path / head, tmp_path / f"again-{head}"
+        assert code_in(again) == code_in(saved) == {name: (MODELS / name).read_bytes() for name in code_in(saved)}
+        stamps = [
+            {name: json.loads((folder / "config.json").read_text()).get(name) for name in STAMPS}
+            for folder in (saved, again)
+        ]
+        assert stamps[0] == stamps[1]
+        assert stamps[0]["hf_lineage_version"] == hf_lineage.__version__
+
+
+STAMPS = ("lineage_format", "hf_lineage_version", "custom_pipelines", "auto_map")
+
+
+def code_in(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.py")}
+
+
+# the files that travel with a station, besides its modeling and configuration file
+ALL = {"configuration_lineage", "inputs", "loss_terms", "losses", "replaced_files", "saved_models"}
+CLASSES = {"classification", "choices", "token_labels", "pipeline_inputs", "pipeline_multiple_choice"}
+TASKS = CLASSES | {"pipeline_question_answering", "answer_spans"}
+STATE = {"cache_argument", "recurrent_state"}
+CELLS = STATE | {"recurrent_cells", "recurrent_layers", "fast_recurrence"}
+TARGET = {"encoder_decoder", "cache_argument", "scheduled_sampling", "pipeline_inputs", "pipeline_translation"}
+BLOCKS = {"transformer_layers", "reading", "packed_texts", "fast_dropout", "fast_segments"}
+RECURRENT_TARGET = TARGET | CELLS | {"recurrent_seq2seq", "configuration_recurrent_seq2seq"}
+OUTPUTS = {"output_layers", "fast_sampled_softmax"}
+TRAVELS = {
+    "nnlm": STATE | OUTPUTS,
+    "word2vec": CLASSES,
+    "rnn": CELLS | TASKS,
+    "seq2seq": RECURRENT_TARGET,
+    "rnnsearch": RECURRENT_TARGET | {"attentional_decoder", "fast_attention"},
+    "luong": RECURRENT_TARGET | {"attentional_decoder", "fast_feeding"},
+    "transformer": TARGET | BLOCKS,
+    "elmo": CELLS | TASKS | OUTPUTS | {"elmo_layers", "fast_dropout"},
+    "gpt": {"cache_argument"} | BLOCKS | TASKS,
+    "bert": BLOCKS | TASKS | {"pipeline_next_sentence", "fast_cross_entropy"},
+}
+
+
+@pytest.mark.parametrize("config_class", hf_lineage.LINEAGE, ids=lambda config_class: config_class.model_type)
+def test_only_what_a_station_needs_travels(config_class, tmp_path):
+    name = config_class.auto_classes["AutoModel"].partition(".")[0].removeprefix("modeling_")
+    transformers.AutoModel.from_config(tiny_config(config_class)).save_pretrained(tmp_path)
+    expected = ALL | TRAVELS[name] | {f"modeling_{name}", f"configuration_{name}"}
+    assert {path.stem for path in tmp_path.glob("*.py")} == expected
+
+
+def test_a_checkpoint_of_a_later_format_is_refused(tmp_path):
+    hf_lineage.GPTModel(tiny_config(hf_lineage.GPTConfig)).save_pretrained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    assert (fields["lineage_format"], fields["hf_lineage_version"]) == (1, hf_lineage.__version__)
+    later = fields | {"lineage_format": 2, "hf_lineage_version": "9.0"}
+    (tmp_path / "config.json").write_text(json.dumps(later))
+    for opener in (transformers.AutoConfig, transformers.AutoModel, hf_lineage.GPTModel):
+        with pytest.raises(
+            ValueError, match=r"lineage_format is 2, .* up to 1: hf_lineage 9\.0 .*pip install --upgrade"
+        ):
+            opener.from_pretrained(tmp_path)
+    # another version of the same format opens, and so does what was saved before there were formats
+    without = {name: value for name, value in fields.items() if name not in STAMPS}
+    for readable in (fields | {"hf_lineage_version": "9.0"}, without):
+        (tmp_path / "config.json").write_text(json.dumps(readable))
+        assert transformers.AutoModel.from_pretrained(tmp_path).config.to_dict().keys().isdisjoint(STAMPS[:3])
 
 
 def test_code_is_not_run_without_trust(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from transformers import pipeline
 
 import hf_lineage
-from hf_lineage import pipelines
+from hf_lineage.models import pipeline_inputs
 
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -80,7 +80,7 @@ def test_nothing_gives_nothing(task, pipe_of):
 def test_ten_megabytes_are_cut_with_a_warning(task, pipe_of, monkeypatch, caplog):
     """The rest is never tokenized: what is read has as many characters as the limit, here a small one."""
     pipe, limit = pipe_of(task), 100
-    monkeypatch.setattr(pipelines, "LONGEST_TEXT", limit)
+    monkeypatch.setattr(pipeline_inputs, "LONGEST_TEXT", limit)
     text = "The dog watches the river. " * 400_000
     with caplog.at_level(logging.WARNING):
         if task.startswith("word"):

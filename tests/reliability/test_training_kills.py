@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import runpy
 import signal
 import socket
@@ -241,6 +242,15 @@ def check(inputs, tmp_path, name, processes, workers, kills, seed=0):
     whole, resumed = (load_file(tmp_path / each / "model.safetensors") for each in ("whole", "killed"))
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+
+
+def test_every_recipe_with_a_trainer_is_killed():
+    with_trainer = {
+        path.stem
+        for path in (ROOT / "recipes").glob("*.py")
+        if re.search(r"\w*[Tt]rainer(_class)?\($", path.read_text(encoding="utf-8"), re.M)
+    }
+    assert {recipe for recipe, _ in RUNS.values()} == with_trainer
 
 
 @pytest.mark.recipe

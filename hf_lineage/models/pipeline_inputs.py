@@ -1,0 +1,62 @@
+"""What all pipelines share: checks of their texts, and registration. `hf_lineage.pipelines` has their list."""
+
+import logging
+from collections.abc import Mapping
+
+from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
+
+
+# about 50 pages; the tokens of more would take minutes to read
+LONGEST_TEXT = 100_000
+logger = logging.getLogger(__name__)
+
+
+def text_of(name: str, text) -> str:
+    """The text that an input calls `name`; one of more than `LONGEST_TEXT` characters is cut there, with a warning.
+
+    Raises:
+        ValueError: it is no text, is empty, or holds half a character (a surrogate), which no tokenizer reads.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{name} is {text!r:.60}; it must be a text that is not empty")
+    if len(text) > LONGEST_TEXT:
+        logger.warning(
+            "%s has %s characters; the first %s are read. Give longer texts in parts", name, len(text), LONGEST_TEXT
+        )
+        text = text[:LONGEST_TEXT]
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} holds {text[error.start]!r} at character {error.start}, which is no character: read the text "
+            "again with the right encoding"
+        ) from None
+    return text
+
+
+def texts_of(inputs, *names: str) -> list[str]:
+    """The texts with these names in an input, checked by `text_of`.
+
+    Raises:
+        ValueError: the input is no mapping, or as `text_of`.
+    """
+    if not isinstance(inputs, Mapping):
+        wanted = ", ".join(f'"{name}": …' for name in names)
+        raise ValueError(f"the input is {inputs!r:.60}; it must be a dictionary {{{wanted}}}")
+    return [text_of(name, inputs.get(name)) for name in names]
+
+
+class TakesEmptyLists:
+    """What all pipelines here share: no input gives no output."""
+
+    def __call__(self, inputs, *args, **options):
+        return [] if isinstance(inputs, list | tuple) and not inputs else super().__call__(inputs, *args, **options)
+
+
+def register(task: str, pipeline_class: type, model_class: type):
+    """Makes `pipeline(task)` known, where transformers has removed it too."""
+    # a copy that was loaded with a model must not replace the installed one
+    if task not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(task, pipeline_class, pt_model=model_class, type="text")
+    # transformers refuses removed tasks before it looks them up
+    REMOVED_TASKS.pop(task, None)
