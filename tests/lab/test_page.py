@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -21,28 +20,15 @@ TRAINING = {
     "curves": [{"name": "LSTM", "train": [(1_000, 5.0), (20_000, 3.0)]}],
     "samples": [{"name": "LSTM", "texts": [("The first", " <b>one</b>")]}],
 }
+RECALL = {"RNN": {"10": 0.2, "400": 0.12}, "LSTM": {"10": 1.0, "400": 0.99}, "GRU": {"10": 1.0, "400": 1.0}}
 
 
 @pytest.fixture(scope="module")
 def page(lab_models, lab_texts, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "lab.html"
-    given = Given(corpus=lab_texts, training=TRAINING)
+    given = Given(corpus=lab_texts, training=TRAINING, recall=RECALL)
     data = write_lab(path, list(lab_models.values()), given, note="Eleven models.")
     return path, data
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium: that of playwright, or the system's."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with playwright.sync_playwright() as running:
-        try:
-            opened = running.chromium.launch(executable_path=system, args=["--no-sandbox"] if system else [])
-        except playwright.Error as error:
-            pytest.skip(f"needs Chromium: {str(error).splitlines()[0]}")
-        yield opened
-        opened.close()
 
 
 def open_page(browser, path, width, scheme):
@@ -120,7 +106,29 @@ def test_chosen_word_is_read_out(browser, page):
     assert tab.locator("#next_words h3").first.inner_text() == f"What each model expected in place of “{word}”"
     bits = view["rows"][0]["words"][2]["bits"]
     assert f"“{word}” takes {bits:.1f} bits" in tab.locator("#next_words .readout").inner_text()
-    assert tab.locator("#next_words .card").count() == len(view["rows"])
+    assert tab.locator("#next_words .card").count() == len(view["rows"]) + len(view["translations"])
+    tab.close()
+    assert not faults
+
+
+def test_recall_stands_beside_the_gradients(browser, page):
+    tab, faults = open_page(browser, page[0], 1400, "light")
+    picture = tab.locator("#gradients svg[aria-label='Recall by gap for RNN, LSTM, GRU.']")
+    assert picture.locator("path.series").count() == len(RECALL)
+    assert "Not the models of this page" in tab.locator("#gradients").inner_text()
+    tab.close()
+    assert not faults
+
+
+def test_translations_have_their_own_words(browser, page):
+    tab, faults = open_page(browser, page[0], 1400, "light")
+    view = next(view["data"] for view in page[1]["views"] if view["key"] == "next_words")
+    assert [shown["name"] for shown in view["translations"]] == ["Seq2Seq", "RNNsearch", "Transformer"]
+    text = tab.locator("#next_words").inner_text()
+    for shown in view["translations"]:
+        assert f"{shown['name']} translates “{shown['source']}”" in text
+        word = shown["words"][min(3, len(shown["words"]) - 1)]
+        assert f"What {shown['name']} expected in place of “{word}”" in text
     tab.close()
     assert not faults
 
@@ -192,7 +200,11 @@ def test_command_writes_the_page(lab_folders, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["nowhere"], "MODEL is nowhere"), ([], "MODEL is missing, and .*make demo")],
+    [
+        (["nowhere"], "MODEL is nowhere"),
+        ([], "MODEL is missing, and .*make demo"),
+        (["nowhere", "--recall", "here"], "--recall is here, which has no results.json"),
+    ],
 )
 def test_models_that_are_not_there_are_named(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

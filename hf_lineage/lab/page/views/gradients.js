@@ -1,4 +1,4 @@
-// View c: gradient and influence by distance.
+// View c: gradient and influence by distance, and the recall of a run of recipes/long_dependencies.py if one is given.
 lab.views.gradients = function (body, data) {
   const lines = key => data.models.map(model => ({ name: model.name, color: lab.modelColor(model.name),
     points: key === "gradients" ? model.gradients.map((value, index) => [index + 1, value]) : model.influence }));
@@ -9,6 +9,14 @@ lab.views.gradients = function (body, data) {
         x: "tokens back", y: "length of the gradient", alt: `Gradient by distance for ${lab.names.join(", ")}.` })),
       el("div", {}, el("h3", {}, "Change of the prediction"), lab.lines({ series: lines("influence"), log: { x: true }, dots: true,
         x: "tokens back", y: "nats", alt: "How much the last word's log-probability changes if the word that far back is another one." }))));
+  if (data.recall) {
+    const stations = Object.entries(data.recall).map(([name, gaps], index) =>
+      ({ name, color: lab.color(index), points: Object.entries(gaps).map(([gap, recall]) => [Number(gap), recall]) }));
+    body.append(el("h3", {}, "Recall of one marked symbol after a gap"), lab.legend(stations),
+      lab.lines({ series: stations, log: { x: true }, dots: true, x: "symbols in the gap", y: "recall",
+        alt: `Recall by gap for ${stations.map(({ name }) => name).join(", ")}.` }),
+      el("p.small", {}, "Not the models of this page: networks of the same stations, trained to name one of 8 symbols after a gap (recipes/long_dependencies.py)."));
+  }
   body.append(el("div.scroll", {}, el("table", {}, el("caption", {}, "The gradient twenty tokens back, compared with that of the last token"),
     el("tbody", {}, data.models.map(model => el("tr", {}, el("th", { scope: "row" }, model.name),
       el("td.number", {}, far(model) === 0 ? "0" : far(model) < 1e-4 ? powerOfTen(far(model)) : far(model).toFixed(4))))))));

@@ -1,0 +1,361 @@
+"""A web page on which saved models write, fill in, translate, answer …: `python -m hf_lineage app MODEL …`.
+
+A tab is there only if a model can do its task. Everything is answered on this machine; the page asks no other one.
+
+This file is a Hugging Face Space too: copy it there as app.py, and name the models, with blanks between them, in the
+Space's variable LINEAGE_MODELS. docs/recipes.md shows the Space's other two files.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, Pipeline, pipeline, set_seed
+from transformers.utils import logging
+
+from hf_lineage.arguments import run
+from hf_lineage.inference import Alignment, NoAttentionError, align
+from hf_lineage.lab.examples import MASKED, SENTENCES
+from hf_lineage.lab.heads import sources
+from hf_lineage.lab.opened import LabModel, open_models
+from hf_lineage.pipelines import text_of
+from hf_lineage.tokenization import is_word_level
+
+
+MODELS_VARIABLE = "LINEAGE_MODELS"
+MOST_CHARACTERS = 5_000
+# words and marks of the page stay readable where a system has no Chinese font of its own
+FONTS = ["system-ui", "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "sans-serif"]
+STYLE = """
+.lineage-scroll { overflow-x: auto; }
+.lineage-alignment { border-collapse: separate; border-spacing: 2px; }
+.lineage-alignment th { font-weight: 400; padding: 2px 6px; text-align: right; color: var(--body-text-color); }
+.lineage-alignment thead th { text-align: center; vertical-align: bottom; }
+.lineage-alignment td { min-width: 2.4em; padding: 4px; text-align: center; border-radius: 3px; }
+.lineage-alignment caption { text-align: left; padding-bottom: 8px; color: var(--body-text-color); }
+"""
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A task: its name, a sentence about it, which models can do it, and what builds the tab from these models."""
+
+    name: str
+    about: str
+    able: Callable[[LabModel], bool]
+    build: Callable[[dict[str, LabModel]], None]
+
+
+def has_head(model: LabModel, auto_class) -> bool:
+    """Whether a model was saved with the head that the Auto class opens."""
+    return type(model.model) is auto_class._model_mapping.get(type(model.config), None)
+
+
+def has_word_vectors(model: LabModel) -> bool:
+    """Whether its tokens are words, each with a vector of its own."""
+    words = is_word_level(model.tokenizer) and "char_ids" not in model.tokenizer.model_input_names
+    return words and not model.translates
+
+
+def known(model: LabModel, name: str, text: str, most: int = MOST_CHARACTERS) -> str:
+    """The text, if the model can read it.
+
+    Raises:
+        ValueError: the text is empty, too long, or has no token that the model knows.
+    """
+    text = text_of(name, text)
+    if len(text) > most:
+        raise ValueError(f"{name} has {len(text):,} characters; this page takes at most {most:,}")
+    if model.read(text).unknown_share == 1:
+        blanks = "; its words stand between blanks" if is_word_level(model.tokenizer) else ""
+        raise ValueError(f"{model.name} knows no word of {name}: write as in the text it was trained on{blanks}")
+    return text
+
+
+@functools.cache
+def task_of(model: LabModel, task: str) -> Pipeline:
+    """The pipeline of a task."""
+    network = model.masked_lm if task == "fill-mask" else model.model
+    return pipeline(task, model=network, tokenizer=model.tokenizer, device="cpu")
+
+
+def write(model: LabModel, text: str, tokens: float, temperature: float, seed: float) -> str:
+    """Continues a text; a temperature of 0 takes the likeliest token each time."""
+    text = known(model, "the text", text)
+    room = model.longest - len(model.read(text).ids)
+    if room < 1:
+        raise ValueError(f"the text fills all {model.longest} tokens that {model.name} reads: shorten it")
+    set_seed(int(seed))
+    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    answer = task_of(model, "text-generation")(text, max_new_tokens=min(int(tokens), room), **sampling)
+    return answer[0]["generated_text"]
+
+
+def fill(model: LabModel, text: str) -> list[list]:
+    """The likeliest words of each mask: rows of (mask, word, probability)."""
+    mask = model.tokenizer.mask_token
+    if mask not in text_of("the text", text):
+        raise ValueError(f"the text has no {mask}: write {mask} where a word is missing")
+    answers = task_of(model, "fill-mask")(known(model, "the text", text), top_k=5)
+    answers = answers if isinstance(answers[0], list) else [answers]
+    return [
+        [number, guess["token_str"], round(guess["score"], 4)]
+        for number, guesses in enumerate(answers, start=1)
+        for guess in guesses
+    ]
+
+
+def translate(model: LabModel, text: str, beams: float) -> tuple[str, str]:
+    """The translation, and its alignment with the source as a table."""
+    text = known(model, "the text", text)
+    [answer] = task_of(model, "lineage-translation")(text, num_beams=int(beams))
+    translation = answer["translation_text"]
+    if not translation.strip():
+        return "", "<p>The model ended the translation before its first word.</p>"
+    by_token = not is_word_level(model.tokenizer) and " " not in text.strip()
+    try:
+        [alignment] = align(model.model, model.tokenizer, [text], [translation], by_token=by_token)
+    except NoAttentionError:
+        return translation, f"<p>{escape(model.name)} has no attention, so there is no alignment to show.</p>"
+    return translation, alignment_table(alignment)
+
+
+def alignment_table(alignment: Alignment) -> str:
+    """Target words as rows, source words as columns, weights in percent; the darker, the more."""
+    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in alignment.source)
+    rows = []
+    for word, weights in zip(alignment.target, alignment.weights.tolist(), strict=True):
+        cells = "".join(
+            f'<td style="background: rgb(37 99 235 / {weight:.2f}); color: {ink}">{100 * weight:.0f}</td>'
+            for weight in weights
+            for ink in ["#fff" if weight > 0.6 else "var(--body-text-color)"]
+        )
+        rows.append(f'<tr><th scope="row">{escape(word)}</th>{cells}</tr>')
+    return (
+        '<div class="lineage-scroll" tabindex="0" role="region" aria-label="Alignment">'
+        '<table class="lineage-alignment">'
+        "<caption>Attention of each word of the translation (row) to the source words (columns), in percent</caption>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def complete_analogy(model: LabModel, a: str, b: str, c: str, method: str) -> list[list]:
+    """The words d such that a is to b as c is to d: rows of (word, score)."""
+    words = {name: text_of(f"word {name}", word).strip() for name, word in {"a": a, "b": b, "c": c}.items()}
+    found = task_of(model, "word-analogy")(words, method=method, top_k=10)
+    return [[guess["word"], round(guess["score"], 4)] for guess in found]
+
+
+def tag(model: LabModel, text: str) -> dict:
+    """The text with the stretches that have one tag."""
+    found = task_of(model, "token-classification")(known(model, "the text", text), aggregation_strategy="simple")
+    spans = [{"entity": one["entity_group"], "start": one["start"], "end": one["end"]} for one in found]
+    return {"text": text, "entities": spans}
+
+
+def find_answer(model: LabModel, question: str, context: str) -> tuple[str, dict]:
+    """The answer with its score, and the text in which it is marked."""
+    asked = {"question": known(model, "the question", question), "context": known(model, "the text", context)}
+    found = task_of(model, "lineage-question-answering")(asked)
+    span = {"entity": "answer", "start": found["start"], "end": found["end"]}
+    return f"{found['answer']} ({found['score']:.0%})", {"text": context, "entities": [span]}
+
+
+def answered(models: dict[str, LabModel], task: Callable) -> Callable:
+    """The task with a model's name in place of the model; bad input becomes one message in the page."""
+
+    @functools.wraps(task)
+    def answer(name: str, *inputs):
+        try:
+            with torch.inference_mode():
+                return task(models[name], *inputs)
+        except ValueError as error:
+            # the page takes messages as HTML
+            raise gr.Error(escape(str(error)), duration=None, title="Not answered", print_exception=False) from None
+
+    return answer
+
+
+def form(models: dict[str, LabModel], task: Callable, verb: str, inputs: Sequence, outputs: Sequence):
+    """The model's choice above the inputs, and below them the button, and the outputs that the task fills."""
+    chosen = gr.Dropdown(list(models), value=next(iter(models)), label="Model", render=False)
+    with gr.Row(equal_height=False):
+        with gr.Column():
+            for part in [chosen, *inputs]:
+                part.render()
+            button = gr.Button(verb, variant="primary")
+        with gr.Column():
+            for part in outputs:
+                part.render()
+    # one at a time: the cores are shared by all users, and a seed belongs to the process
+    gr.on(
+        [button.click, *(part.submit for part in inputs if isinstance(part, gr.Textbox) and part.lines == 1)],
+        answered(models, task),
+        [chosen, *inputs],
+        list(outputs),
+        concurrency_id="models",
+        concurrency_limit=1,
+        api_name=task.__name__,
+    )
+
+
+def text_box(label: str, value: str = "", lines: int = 3) -> gr.Textbox:
+    return gr.Textbox(value, label=label, lines=lines, max_length=MOST_CHARACTERS, render=False)
+
+
+def example(models: dict[str, LabModel], texts: Sequence[str]) -> str:
+    """The first of the texts that the first model knows."""
+    first = next(iter(models.values()))
+    return next((text for text in texts if first.knows(text)), "")
+
+
+def build_writing(models):
+    inputs = [
+        text_box("Beginning of the text", example(models, ["The old king of France", "我欠他一百万"])),
+        gr.Slider(1, 200, 40, step=1, label="New tokens", render=False),
+        gr.Slider(0, 2, 0.8, step=0.1, label="Temperature (0: the likeliest token)", render=False),
+        gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1, render=False),
+    ]
+    form(models, write, "Write", inputs, [gr.Textbox(label="Text", lines=8, render=False)])
+
+
+def build_filling(models):
+    first = next(iter(models.values()))
+    text = example(models, MASKED)
+    for word in (" Paris ", "城市"):
+        text = text.replace(word, word.replace(word.strip(), first.tokenizer.mask_token), 1)
+    label = f"Text with {first.tokenizer.mask_token} where a word is missing"
+    table = gr.Dataframe(
+        headers=["mask", "word", "probability"], label="Words", interactive=False, type="array", render=False
+    )
+    form(models, fill, "Fill in", [text_box(label, text)], [table])
+
+
+def build_translation(models):
+    first = next(iter(models.values()))
+    inputs = [
+        text_box("Source", example(models, sources(first))),
+        gr.Slider(1, 10, 4, step=1, label="Beams", render=False),
+    ]
+    outputs = [gr.Textbox(label="Translation", lines=2, render=False), gr.HTML(label="Alignment", render=False)]
+    form(models, translate, "Translate", inputs, outputs)
+
+
+def build_analogies(models):
+    inputs = [text_box(f"Word {name}", word, 1) for name, word in {"a": "king", "b": "man", "c": "queen"}.items()]
+    inputs.append(gr.Radio(["3CosAdd", "3CosMul"], value="3CosAdd", label="Method", render=False))
+    table = gr.Dataframe(headers=["word", "score"], label="a is to b as c is to …", interactive=False, render=False)
+    form(models, complete_analogy, "Complete", inputs, [table])
+
+
+def build_tagging(models):
+    marked = gr.HighlightedText(label="Tags", show_legend=True, render=False)
+    form(models, tag, "Tag", [text_box("Text", example(models, SENTENCES))], [marked])
+
+
+def build_answers(models):
+    inputs = [
+        text_box("Question", "Where was the old king born?", 1),
+        text_box("Text that holds the answer", example(models, SENTENCES), 6),
+    ]
+    outputs = [
+        gr.Textbox(label="Answer (score)", render=False),
+        gr.HighlightedText(label="The answer in its text", show_legend=True, render=False),
+    ]
+    form(models, find_answer, "Answer", inputs, outputs)
+
+
+TABS = [
+    Tab("Write", "Language models continue a text.", lambda model: model.is_causal, build_writing),
+    Tab("Fill in", "A masked language model guesses hidden words.", lambda model: model.fills_masks, build_filling),
+    Tab(
+        "Translate",
+        "Encoder-decoders translate; attention shows which source words each word of the translation looked at.",
+        lambda model: model.translates,
+        build_translation,
+    ),
+    Tab(
+        "Analogies",
+        "Differences of word vectors can stand for a relation: a is to b as c is to which word?",
+        has_word_vectors,
+        build_analogies,
+    ),
+    Tab(
+        "Tag",
+        "A fine-tuned model gives words their classes or finds names.",
+        lambda model: has_head(model, AutoModelForTokenClassification),
+        build_tagging,
+    ),
+    Tab(
+        "Answer",
+        "A fine-tuned model finds the answer to a question in a text.",
+        lambda model: has_head(model, AutoModelForQuestionAnswering),
+        build_answers,
+    ),
+]
+
+
+def build(models: Sequence[LabModel]) -> gr.Blocks:
+    """The page of these models (`open_models`).
+
+    Raises:
+        ValueError: none of them can do a task of the page.
+    """
+    able = {tab: {model.name: model for model in models if tab.able(model)} for tab in TABS}
+    able = {tab: found for tab, found in able.items() if found}
+    if not able:
+        names = ", ".join(f"{model.folder} ({type(model.model).__name__})" for model in models)
+        raise ValueError(
+            f"no tab can be shown for {names}: name models that write, fill masks, translate, tag or answer, or "
+            "word vectors"
+        )
+    with gr.Blocks(title="hf_lineage", analytics_enabled=False) as page:
+        gr.Markdown("# Models of the lineage\n" + ", ".join(model.name for model in models))
+        for tab, found in able.items():
+            with gr.Tab(tab.name):
+                gr.Markdown(tab.about)
+                tab.build(found)
+    return page
+
+
+def launch(page: gr.Blocks, **options: Any) -> str:
+    """Serves the page on this machine only, or where GRADIO_SERVER_NAME says; returns its address."""
+    theme = gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=["ui-monospace", "Consolas", "monospace"])
+    _, address, _ = page.launch(
+        theme=theme,
+        css=STYLE,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        footer_links=[],
+        prevent_thread_lock=True,
+        **options,
+    )
+    return address
+
+
+def serve(folders: Sequence[str], port: int | None = None):
+    """Opens the models and serves their page until the process ends.
+
+    Raises:
+        ValueError: there is no such model, or none can do a task of the page.
+        OSError: the port is taken.
+    """
+    if not folders:
+        raise ValueError(f"MODEL is missing: name folders or Hub names, in a Space by its variable {MODELS_VARIABLE}")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    page = build(open_models(folders))
+    sys.stdout.write(f"open {launch(page, server_port=port)} in a browser; Ctrl-C ends it\n")
+    sys.stdout.flush()
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    run(lambda: serve(sys.argv[1:] or os.environ.get(MODELS_VARIABLE, "").split()))
