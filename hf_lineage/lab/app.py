@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from hf_lineage.arguments import run
 from hf_lineage.inference import Alignment, NoAttentionError, align
-from hf_lineage.lab.examples import MASKED, SENTENCES
+from hf_lineage.lab.examples import ANALOGIES, MASKED, SENTENCES
 from hf_lineage.lab.heads import sources
 from hf_lineage.lab.opened import LabModel, open_models
 from hf_lineage.pipelines import text_of
@@ -34,7 +34,8 @@ MOST_CHARACTERS = 5_000
 FONTS = ["system-ui", "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "sans-serif"]
 STYLE = """
 .lineage-scroll { overflow-x: auto; }
-.lineage-alignment { border-collapse: separate; border-spacing: 2px; }
+.lineage-alignment { border-collapse: separate !important; border-spacing: 2px !important; border: none !important; }
+.lineage-alignment :is(th, td) { border: none !important; }
 .lineage-alignment th { font-weight: 400; padding: 2px 6px; text-align: right; color: var(--body-text-color); }
 .lineage-alignment thead th { text-align: center; vertical-align: bottom; }
 .lineage-alignment td { min-width: 2.4em; padding: 4px; text-align: center; border-radius: 3px; }
@@ -248,7 +249,8 @@ def build_translation(models):
 
 
 def build_analogies(models):
-    inputs = [text_box(f"Word {name}", word, 1) for name, word in {"a": "king", "b": "man", "c": "queen"}.items()]
+    words = example(models, [" ".join(question) for question in ANALOGIES]).split() or [""] * 3
+    inputs = [text_box(f"Word {name}", word, 1) for name, word in zip("abc", words, strict=True)]
     inputs.append(gr.Radio(["3CosAdd", "3CosMul"], value="3CosAdd", label="Method", render=False))
     table = gr.Dataframe(headers=["word", "score"], label="a is to b as c is to …", interactive=False, render=False)
     form(models, complete_analogy, "Complete", inputs, [table])

@@ -135,12 +135,14 @@ def greedy(tokens):
 @torch.no_grad()
 def continued(model, text, tokens):
     """The text with the likeliest tokens after it, one by one."""
-    ids = model.tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+    encoded = ids = model.tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
     for _ in range(tokens):
         ids = torch.cat([ids, model.model(ids).logits[:, -1:].argmax(2)], 1)
         if ids[0, -1] == model.tokenizer.eos_token_id:
             break
-    return model.tokenizer.decode(ids[0], skip_special_tokens=True)
+    # the text stays as it was written
+    read, whole = (model.tokenizer.decode(row, skip_special_tokens=True) for row in (encoded[0], ids[0]))
+    return text + whole.removeprefix(read)
 
 
 @pytest.mark.parametrize("text", ["The old king", CHINESE])
@@ -295,6 +297,20 @@ def test_two_users_at_once(browser, served, models):
         user.page.close()
         assert user.faults == []
     assert served[1] <= LOCAL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (420, "dark")])
+def test_app_has_no_serious_fault_of_accessibility(browser, served, serious_faults, width, scheme):
+    user = User(browser, served[0], width, scheme)
+    faults = []
+    for tab, verb in (("Write", "Write"), ("Fill in", "Fill in"), ("Translate", "Translate"), ("Tag", "Tag")):
+        user.open(tab)
+        user.ask(verb)
+        user.page.wait_for_load_state("networkidle")
+        faults += serious_faults(user.page)
+    user.page.close()
+    assert faults == []
 
 
 def test_models_without_a_task_are_refused(lab_folders, tmp_path):

@@ -95,6 +95,14 @@ def test_page_draws_without_error_or_request(browser, page, width, scheme):
     tab.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (420, "dark")])
+def test_page_has_no_serious_fault_of_accessibility(browser, page, serious_faults, width, scheme):
+    tab, _ = open_page(browser, page[0], width, scheme)
+    assert serious_faults(tab) == []
+    tab.close()
+
+
 def test_chosen_word_is_read_out(browser, page):
     tab, faults = open_page(browser, page[0], 1400, "light")
     view = next(view["data"] for view in page[1]["views"] if view["key"] == "next_words")
