@@ -9,7 +9,7 @@ Space's variable LINEAGE_MODELS. docs/recipes.md shows the Space's other two fil
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -20,7 +20,7 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassif
 from transformers.utils import logging
 
 from hf_lineage.arguments import run
-from hf_lineage.inference import Alignment, NoAttentionError, align
+from hf_lineage.inference import NoAttentionError, align
 from hf_lineage.lab.examples import ANALOGIES, MASKED, SENTENCES
 from hf_lineage.lab.heads import sources
 from hf_lineage.lab.opened import LabModel, open_models
@@ -34,12 +34,14 @@ MOST_CHARACTERS = 5_000
 FONTS = ["system-ui", "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "sans-serif"]
 STYLE = """
 .lineage-scroll { overflow-x: auto; }
-.lineage-alignment { border-collapse: separate !important; border-spacing: 2px !important; border: none !important; }
-.lineage-alignment :is(th, td) { border: none !important; }
-.lineage-alignment th { font-weight: 400; padding: 2px 6px; text-align: right; color: var(--body-text-color); }
-.lineage-alignment thead th { text-align: center; vertical-align: bottom; }
-.lineage-alignment td { min-width: 2.4em; padding: 4px; text-align: center; border-radius: 3px; }
-.lineage-alignment caption { text-align: left; padding-bottom: 8px; color: var(--body-text-color); }
+.lineage-table { border-collapse: separate !important; border-spacing: 2px !important; border: none !important; }
+.lineage-table :is(th, td) { border: none !important; padding: 4px 8px; color: var(--body-text-color); }
+.lineage-table th { font-weight: 400; }
+.lineage-table td { min-width: 2.4em; text-align: center; border-radius: 3px; }
+.lineage-table caption { text-align: left; padding-bottom: 8px; color: var(--body-text-color); }
+.lineage-marked { line-height: 2.2; color: var(--body-text-color); }
+.lineage-marked mark { padding: 2px 4px; border-radius: 3px; background: rgb(37 99 235 / .18); color: inherit; }
+.lineage-marked small { margin-left: 4px; font-weight: 600; }
 """
 
 
@@ -98,18 +100,19 @@ def write(model: LabModel, text: str, tokens: float, temperature: float, seed: f
     return answer[0]["generated_text"]
 
 
-def fill(model: LabModel, text: str) -> list[list]:
-    """The likeliest words of each mask: rows of (mask, word, probability)."""
+def fill(model: LabModel, text: str) -> str:
+    """The likeliest words of each mask, as a table."""
     mask = model.tokenizer.mask_token
     if mask not in text_of("the text", text):
         raise ValueError(f"the text has no {mask}: write {mask} where a word is missing")
     answers = task_of(model, "fill-mask")(known(model, "the text", text), top_k=5)
     answers = answers if isinstance(answers[0], list) else [answers]
-    return [
-        [number, guess["token_str"], round(guess["score"], 4)]
+    rows = [
+        (f"mask {number}: {guess['token_str']}", [guess["score"]])
         for number, guesses in enumerate(answers, start=1)
         for guess in guesses
     ]
+    return table("The likeliest words", ["probability in percent"], rows)
 
 
 def translate(model: LabModel, text: str, beams: float) -> tuple[str, str]:
@@ -124,48 +127,59 @@ def translate(model: LabModel, text: str, beams: float) -> tuple[str, str]:
         [alignment] = align(model.model, model.tokenizer, [text], [translation], by_token=by_token)
     except NoAttentionError:
         return translation, f"<p>{escape(model.name)} has no attention, so there is no alignment to show.</p>"
-    return translation, alignment_table(alignment)
+    caption = "Attention of each word of the translation (row) to the source words (columns), in percent"
+    rows = zip(alignment.target, alignment.weights.tolist(), strict=True)
+    return translation, table(caption, alignment.source, rows)
 
 
-def alignment_table(alignment: Alignment) -> str:
-    """Target words as rows, source words as columns, weights in percent; the darker, the more."""
-    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in alignment.source)
-    rows = []
-    for word, weights in zip(alignment.target, alignment.weights.tolist(), strict=True):
+def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[float]]]) -> str:
+    """Rows of a name and of shares, in percent; the darker, the more."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    lines = []
+    for name, shares in rows:
         cells = "".join(
-            f'<td style="background: rgb(37 99 235 / {weight:.2f}); color: {ink}">{100 * weight:.0f}</td>'
-            for weight in weights
-            for ink in ["#fff" if weight > 0.6 else "var(--body-text-color)"]
+            f'<td style="background: rgb(37 99 235 / {share:.2f}); color: {ink}">{100 * share:.{places}f}</td>'
+            for share in shares
+            for ink in ["#fff" if share > 0.6 else "var(--body-text-color)"]
+            for places in [0 if len(shares) > 1 else 1]
         )
-        rows.append(f'<tr><th scope="row">{escape(word)}</th>{cells}</tr>')
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     return (
-        '<div class="lineage-scroll" tabindex="0" role="region" aria-label="Alignment">'
-        '<table class="lineage-alignment">'
-        "<caption>Attention of each word of the translation (row) to the source words (columns), in percent</caption>"
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="lineage-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f'<table class="lineage-table"><caption>{escape(caption)}</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def complete_analogy(model: LabModel, a: str, b: str, c: str, method: str) -> list[list]:
-    """The words d such that a is to b as c is to d: rows of (word, score)."""
+def marked(text: str, spans: Sequence[tuple[int, int, str]]) -> str:
+    """The text with the stretches (start, end, name) marked."""
+    parts, done = [], 0
+    for start, end, name in spans:
+        parts.append(f"{escape(text[done:start])}<mark>{escape(text[start:end])}<small>{escape(name)}</small></mark>")
+        done = end
+    return f'<p class="lineage-marked">{"".join(parts)}{escape(text[done:])}</p>'
+
+
+def complete_analogy(model: LabModel, a: str, b: str, c: str, method: str) -> str:
+    """The words d such that a is to b as c is to d, best first, as a list."""
     words = {name: text_of(f"word {name}", word).strip() for name, word in {"a": a, "b": b, "c": c}.items()}
     found = task_of(model, "word-analogy")(words, method=method, top_k=10)
-    return [[guess["word"], round(guess["score"], 4)] for guess in found]
+    lines = "".join(f"<li>{escape(guess['word'])} ({guess['score']:.3f})</li>" for guess in found)
+    return f"<ol>{lines}</ol>"
 
 
-def tag(model: LabModel, text: str) -> dict:
-    """The text with the stretches that have one tag."""
+def tag(model: LabModel, text: str) -> str:
+    """The text with the stretches that have one tag marked."""
     found = task_of(model, "token-classification")(known(model, "the text", text), aggregation_strategy="simple")
-    spans = [{"entity": one["entity_group"], "start": one["start"], "end": one["end"]} for one in found]
-    return {"text": text, "entities": spans}
+    return marked(text, [(one["start"], one["end"], one["entity_group"]) for one in found])
 
 
-def find_answer(model: LabModel, question: str, context: str) -> tuple[str, dict]:
+def find_answer(model: LabModel, question: str, context: str) -> tuple[str, str]:
     """The answer with its score, and the text in which it is marked."""
     asked = {"question": known(model, "the question", question), "context": known(model, "the text", context)}
     found = task_of(model, "lineage-question-answering")(asked)
-    span = {"entity": "answer", "start": found["start"], "end": found["end"]}
-    return f"{found['answer']} ({found['score']:.0%})", {"text": context, "entities": [span]}
+    shown = marked(context, [(found["start"], found["end"], "answer")])
+    return f"{found['answer']} ({found['score']:.0%})", shown
 
 
 def answered(models: dict[str, LabModel], task: Callable) -> Callable:
@@ -232,10 +246,7 @@ def build_filling(models):
     for word in (" Paris ", "城市"):
         text = text.replace(word, word.replace(word.strip(), first.tokenizer.mask_token), 1)
     label = f"Text with {first.tokenizer.mask_token} where a word is missing"
-    table = gr.Dataframe(
-        headers=["mask", "word", "probability"], label="Words", interactive=False, type="array", render=False
-    )
-    form(models, fill, "Fill in", [text_box(label, text)], [table])
+    form(models, fill, "Fill in", [text_box(label, text)], [gr.HTML(render=False)])
 
 
 def build_translation(models):
@@ -244,7 +255,7 @@ def build_translation(models):
         text_box("Source", example(models, sources(first))),
         gr.Slider(1, 10, 4, step=1, label="Beams", render=False),
     ]
-    outputs = [gr.Textbox(label="Translation", lines=2, render=False), gr.HTML(label="Alignment", render=False)]
+    outputs = [gr.Textbox(label="Translation", lines=2, render=False), gr.HTML(render=False)]
     form(models, translate, "Translate", inputs, outputs)
 
 
@@ -252,13 +263,11 @@ def build_analogies(models):
     words = example(models, [" ".join(question) for question in ANALOGIES]).split() or [""] * 3
     inputs = [text_box(f"Word {name}", word, 1) for name, word in zip("abc", words, strict=True)]
     inputs.append(gr.Radio(["3CosAdd", "3CosMul"], value="3CosAdd", label="Method", render=False))
-    table = gr.Dataframe(headers=["word", "score"], label="a is to b as c is to …", interactive=False, render=False)
-    form(models, complete_analogy, "Complete", inputs, [table])
+    form(models, complete_analogy, "Complete", inputs, [gr.HTML(render=False)])
 
 
 def build_tagging(models):
-    marked = gr.HighlightedText(label="Tags", show_legend=True, render=False)
-    form(models, tag, "Tag", [text_box("Text", example(models, SENTENCES))], [marked])
+    form(models, tag, "Tag", [text_box("Text", example(models, SENTENCES))], [gr.HTML(render=False)])
 
 
 def build_answers(models):
@@ -266,10 +275,7 @@ def build_answers(models):
         text_box("Question", "Where was the old king born?", 1),
         text_box("Text that holds the answer", example(models, SENTENCES), 6),
     ]
-    outputs = [
-        gr.Textbox(label="Answer (score)", render=False),
-        gr.HighlightedText(label="The answer in its text", show_legend=True, render=False),
-    ]
+    outputs = [gr.Textbox(label="Answer (score)", render=False), gr.HTML(render=False)]
     form(models, find_answer, "Answer", inputs, outputs)
 
 

@@ -50,6 +50,9 @@ def folders(lab_folders, tmp_path_factory):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(3) if parameter.dim() > 1 else None
+            if name == "answerer":
+                # one answer is far better than the next
+                model.qa_outputs.weight.mul_(20)
         model.save_pretrained(root / name)
         tokenizer.save_pretrained(root / name)
         made[name] = root / name
@@ -107,19 +110,20 @@ class User:
             self.panel.get_by_label(label.replace("_", " ")).first.fill(text)
         self.panel.get_by_role("button", name=verb, exact=True).click()
 
-    def rows(self, number):
-        """The table, once it has this many rows."""
-        rows = self.panel.locator("tbody tr:visible")
-        expect(rows).to_have_count(number)
-        return [row.locator("td").all_inner_texts() for row in rows.all()]
 
-
-@pytest.fixture
-def user(browser, served):
+@pytest.fixture(scope="module")
+def one_user(browser, served):
     user = User(browser, served[0])
     yield user
     user.page.close()
-    assert user.faults == []
+
+
+@pytest.fixture
+def user(one_user, served):
+    yield one_user
+    for toast in one_user.page.locator(".toast-close").all():
+        toast.click()
+    assert one_user.faults == []
     assert served[1] <= LOCAL
 
 
@@ -135,7 +139,7 @@ def greedy(tokens):
 @torch.no_grad()
 def continued(model, text, tokens):
     """The text with the likeliest tokens after it, one by one."""
-    encoded = ids = model.tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+    encoded = ids = model.tokenizer(text, return_tensors="pt").input_ids
     for _ in range(tokens):
         ids = torch.cat([ids, model.model(ids).logits[:, -1:].argmax(2)], 1)
         if ids[0, -1] == model.tokenizer.eos_token_id:
@@ -162,14 +166,14 @@ def test_fill(user, models, text):
     with torch.no_grad():
         scores = model.masked_lm(**encoded).logits[encoded.input_ids == model.tokenizer.mask_token_id].softmax(1)
     best = scores.topk(5)
-    expected = [
-        [str(number), model.tokenizer.decode([token]), p]
-        for number, (tokens, shares) in enumerate(zip(best.indices.tolist(), best.values.tolist(), strict=True), 1)
-        for token, p in zip(tokens, shares, strict=True)
+    words = [
+        f"mask {number}: {model.tokenizer.decode([token])}"
+        for number, tokens in enumerate(best.indices.tolist(), 1)
+        for token in tokens
     ]
-    rows = user.rows(len(expected))
-    assert [row[:2] for row in rows] == [row[:2] for row in expected]
-    assert [float(row[2]) for row in rows] == pytest.approx([row[2] for row in expected], abs=6e-5)
+    expect(user.panel.locator("tbody th")).to_have_text(words)
+    shares = [float(cell) for cell in user.panel.locator("tbody td").all_inner_texts()]
+    assert shares == pytest.approx((100 * best.values).flatten().tolist(), abs=0.051)
 
 
 @pytest.mark.parametrize("text", ["The king saw the man", "中国 日本 美国"])
@@ -177,11 +181,11 @@ def test_translate_with_alignment(user, models, text):
     model = models["RNNsearch"]
     user.open("Translate", "RNNsearch")
     user.ask("Translate", Source=text)
-    user.panel.locator("table").wait_for()
+    expect(user.panel.locator("thead th")).to_have_text(text.split())
     translation = user.panel.get_by_label("Translation", exact=True).input_value()
     assert translation
     [expected] = align(model.model, model.tokenizer, [text], [translation])
-    assert user.panel.locator("thead th").all_inner_texts() == expected.source == text.split()
+    assert expected.source == text.split()
     assert user.panel.locator("tbody th").all_inner_texts() == expected.target == translation.split()
     cells = [int(cell) for cell in user.panel.locator("tbody td").all_inner_texts()]
     assert cells == pytest.approx((100 * expected.weights).ravel().tolist(), abs=0.51)
@@ -200,9 +204,7 @@ def test_analogies(user, models, words):
     user.open("Analogies")
     user.ask("Complete", **dict(zip(("Word_a", "Word_b", "Word_c"), words, strict=True)))
     expected = WordVectors.from_model(model.model, model.tokenizer).analogy(*words, 10)
-    rows = user.rows(10)
-    assert [row[0] for row in rows] == [word for word, _ in expected]
-    assert [float(row[1]) for row in rows] == pytest.approx([score for _, score in expected], abs=6e-5)
+    expect(user.panel.locator("li")).to_have_text([f"{word} ({score:.3f})" for word, score in expected])
 
 
 @pytest.mark.parametrize("text", ["The king saw the man", CHINESE])
@@ -221,9 +223,7 @@ def test_tag(user, models, folders, text):
         else:
             stretches.append([start, end, tag])
     expected = [[text[start:end], model.config.id2label[tag]] for start, end, tag in stretches]
-    marked = user.panel.locator(".textspan:visible")
-    expect(marked).to_have_count(len(expected))
-    assert [re.split(r"\s*\n\s*", one.inner_text().strip()) for one in marked.all()] == expected
+    expect(user.panel.locator("mark")).to_have_text(["".join(one) for one in expected])
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,6 @@ def test_answer(user, models, folders, question, text):
     [model] = [one for one in models.values() if one.folder == str(folders["answerer"])]
     user.open("Answer")
     user.ask("Answer", Question=question, Text=text)
-    answer = user.panel.get_by_label("Answer (score)", exact=True)
-    expect(answer).to_have_value(re.compile(r"\(\d+%\)$"))
-    found = answer.input_value().rpartition(" (")[0]
     # the best pair of a first and a last token, of all that may be an answer
     encoded = model.tokenizer(question, text, return_tensors="pt", return_offsets_mapping=True)
     offsets = encoded.pop("offset_mapping")[0].tolist()
@@ -247,8 +244,10 @@ def test_answer(user, models, folders, question, text):
     for a, b in pairs:
         part = text[slice(*spread(text, offsets[a][0], offsets[b][1]))]
         shares[part] = shares.get(part, 0) + (start[a] + end[b]).exp().item()
-    assert found == max(shares, key=shares.get)
-    assert found in user.panel.locator(".textspan:visible").all_inner_texts()[0]
+    expected = max(shares, key=shares.get)
+    answer = user.panel.get_by_label("Answer (score)", exact=True)
+    expect(answer).to_have_value(re.compile(rf"^{re.escape(expected)} \(\d+%\)$"))
+    expect(user.panel.locator("mark")).to_have_text([f"{expected}answer"])
 
 
 def spread(text, start, end):
