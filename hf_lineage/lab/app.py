@@ -33,14 +33,16 @@ MOST_CHARACTERS = 5_000
 # words and marks of the page stay readable where a system has no Chinese font of its own
 FONTS = ["system-ui", "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "sans-serif"]
 STYLE = """
+/* the ends of sliders are too pale to read */
+:is([data-testid=min-value], [data-testid=max-value]) { color: var(--body-text-color) !important; }
 .lineage-scroll { overflow-x: auto; }
 .lineage-table { border-collapse: separate !important; border-spacing: 2px !important; border: none !important; }
 .lineage-table :is(th, td) { border: none !important; padding: 4px 8px; color: var(--body-text-color); }
 .lineage-table th { font-weight: 400; }
 .lineage-table td { min-width: 2.4em; text-align: center; border-radius: 3px; }
-.lineage-table caption { text-align: left; padding-bottom: 8px; color: var(--body-text-color); }
+.lineage-table thead th { white-space: nowrap; }
 .lineage-marked { line-height: 2.2; color: var(--body-text-color); }
-.lineage-marked mark { padding: 2px 4px; border-radius: 3px; background: rgb(37 99 235 / .18); color: inherit; }
+.lineage-marked mark { padding: 2px 4px; border-radius: 3px; background: rgb(37 99 235 / .28); color: inherit; }
 .lineage-marked small { margin-left: 4px; font-weight: 600; }
 """
 
@@ -145,8 +147,9 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequen
         )
         lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     return (
+        f"<p>{escape(caption)}</p>"
         f'<div class="lineage-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f'<table class="lineage-table"><caption>{escape(caption)}</caption>'
+        f'<table class="lineage-table">'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -325,10 +328,12 @@ def build(models: Sequence[LabModel]) -> gr.Blocks:
         )
     with gr.Blocks(title="hf_lineage", analytics_enabled=False) as page:
         gr.Markdown("# Models of the lineage\n" + ", ".join(model.name for model in models))
-        for tab, found in able.items():
-            with gr.Tab(tab.name):
-                gr.Markdown(tab.about)
-                tab.build(found)
+        # on a phone too every tab is in sight
+        with gr.Tabs(overflow_behavior="wrap"):
+            for tab, found in able.items():
+                with gr.Tab(tab.name):
+                    gr.Markdown(tab.about)
+                    tab.build(found)
     return page
 
 

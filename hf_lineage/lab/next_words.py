@@ -110,7 +110,10 @@ def _from_window(model: LabModel, reading: Reading) -> list[dict | None]:
     for place in places:
         around = [ids[other] for other in places if 0 < abs(other - place) <= WINDOW]
         if around:
-            log_p = model.model(torch.tensor([around])).logits[0].double().log_softmax(0)
+            scores = model.model(torch.tensor([around])).logits[0].double()
+            # marks such as that of padding stand in no text
+            scores[model.tokenizer.all_special_ids] = -torch.inf
+            log_p = scores.log_softmax(0)
             words[reading.word_of[place]] = _guessed(model, log_p[None], [ids[place]], None)
     return words
 

@@ -30,9 +30,9 @@ def areas(static, elmo):
 
 
 def orders(true_without):
-    """The true order is the likeliest with positions; without, as often as `true_without` says."""
+    """The true order is the likeliest with positions; without, by so many bits."""
     worse = [[5.0, 6.0, 7.0]] * 40
-    return {"bits": {"gpt": {"with": worse, "without": [[6.0, 6.0, 6.0 + true_without]] * 40}}}
+    return {"bits": {"gpt": {"with": worse, "without": [[6.0, 6.0 + true_without, 6.0 + true_without]] * 40}}}
 
 
 def layers(*means):
