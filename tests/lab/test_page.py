@@ -106,7 +106,7 @@ def test_page_has_no_serious_fault_of_accessibility(browser, page, serious_fault
 def test_chosen_word_is_read_out(browser, page):
     tab, faults = open_page(browser, page[0], 1400, "light")
     view = next(view["data"] for view in page[1]["views"] if view["key"] == "next_words")
-    picture = tab.locator("#next_words svg.grid")
+    picture = tab.locator("#next_words svg.grid").first
     picture.focus()
     picture.press("ArrowRight")
     picture.press("ArrowRight")

@@ -16,7 +16,7 @@ lab.views.gradients = function (body, data) {
       x: "symbols in the gap", y: "recall", alt: `Recall by gap for ${stations.map(({ name }) => name).join(", ")}.` }), lab.legend(stations),
       el("p.small", {}, "Not the models of this page: networks of the same stations, trained to name one of 8 symbols after a gap (recipes/long_dependencies.py).")));
   }
-  body.append(el("div.scroll", {}, el("table", {}, el("caption", {}, "The gradient twenty tokens back, compared with that of the last token"),
+  body.append(lab.scroll(el("table", {}, el("caption", {}, "The gradient twenty tokens back, compared with that of the last token"),
     el("tbody", {}, data.models.map(model => el("tr", {}, el("th", { scope: "row" }, model.name),
       el("td.number", {}, far(model) === 0 ? "0" : far(model) < 1e-4 ? powerOfTen(far(model)) : far(model).toFixed(4))))))));
   body.append(el("p.small", {}, `Means over ${data.models[0].windows} stretches of one passage. Both axes of the left picture are logarithmic.`));
