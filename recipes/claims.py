@@ -218,7 +218,7 @@ def judge_senses(numbers: dict) -> tuple[bool, str]:
         best = max(contextual, default=first)
         above_chance = best - 1.96 * error_of_area(best, *numbers["test_pairs"]) > 0.5
         # layer 0 knows a word's form and may know its place, but no other word
-        tells = above_chance and bool(contextual) and best > first
+        tells = above_chance and (not contextual or best > first)
         holds &= tells == (name != "word2vec")
         note = "" if tells else " (no better than layer 0)" if above_chance else " (chance)"
         parts.append(f"{name} {best:.3f}{note}")
