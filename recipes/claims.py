@@ -115,7 +115,8 @@ class Runs:
 NO_EVALUATION = ["--eval_strategy", "no"]
 # as the lineage run trains them, so that its models can stand for these
 MODELS = {
-    "word2vec": ["pretrain_word2vec.py", "word2vec_tiny.yaml", "--num_train_epochs", 20, "--learning_rate", 0.05],
+    "word2vec": ["pretrain_word2vec.py", "word2vec_tiny.yaml", "--num_train_epochs", 20, "--learning_rate", 0.05]
+    + ["--subsample", 1e-4],
     "elmo": ["pretrain_bilm.py", "elmo_tiny.yaml", "--split_punctuation", "true", *NO_EVALUATION],
     "gpt": ["pretrain_causal_lm.py", "gpt_tiny.yaml", "--train_tokens", 1_200_000],
     "bert": ["pretrain_bert.py", "bert_tiny.yaml", *NO_EVALUATION],

@@ -150,7 +150,7 @@ class KeptStates(torch.utils.data.Dataset):
     layers [T, N + 1, 2·P], and the ids). A second run with the same ones reads the file. Weights in `learned`, such as
     those of a pooler, stand above these states and do not change them.
 
-    Gives inputs_embeds [T, D] or [C][T, D] (an ELMo: elmo_layers and input_ids), the labels and other columns.
+    Gives inputs_embeds `[T, D]` or `[C][T, D]` (an ELMo: elmo_layers and input_ids), the labels and other columns.
     `collate` makes a batch, padded on the right. Heads other than ELMo's read it after `Transfer.keep_states`, which
     lets their base model pass inputs_embeds on.
     """
