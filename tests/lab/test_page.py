@@ -197,11 +197,14 @@ def test_too_large_a_page_is_refused():
 def test_command_writes_the_page(lab_folders, tmp_path, capsys):
     output = tmp_path / "page.html"
     sentence = "The king of the islands was old."
-    assert main(["lab", str(lab_folders["nnlm"]), "--text", sentence, "--output", str(output)]) == 0
+    (tmp_path / "results.json").write_text(json.dumps(RECALL))
+    given = ["--text", sentence, "--recall", str(tmp_path), "--output", str(output)]
+    assert main(["lab", str(lab_folders["nnlm"]), *given]) == 0
     assert f"result: {output}" in capsys.readouterr().out
     data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', output.read_text(encoding="utf-8"))[1])
     views = {view["key"]: view["data"] for view in data["views"]}
     assert views["next_words"]["text"] == sentence
+    assert views["gradients"]["recall"] == RECALL
     assert "heads" not in views
     assert "heads" in [view["key"] for view in data["absent"]]
 
