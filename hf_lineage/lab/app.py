@@ -19,7 +19,6 @@ import torch
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, Pipeline, pipeline, set_seed
 from transformers.utils import logging
 
-from hf_lineage.arguments import run
 from hf_lineage.inference import NoAttentionError, align
 from hf_lineage.lab.examples import ANALOGIES, MASKED, SENTENCES
 from hf_lineage.lab.heads import sources
@@ -371,4 +370,8 @@ def serve(folders: Sequence[str], port: int | None = None):
 
 
 if __name__ == "__main__":
-    run(lambda: serve(sys.argv[1:] or os.environ.get(MODELS_VARIABLE, "").split()))
+    try:
+        serve(sys.argv[1:] or os.environ.get(MODELS_VARIABLE, "").split())
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"app.py: error: {error}\n")
+        sys.exit(2)

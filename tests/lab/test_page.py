@@ -113,7 +113,7 @@ def test_chosen_word_is_read_out(browser, page):
     word = view["words"][2]
     assert tab.locator("#next_words h3").first.inner_text() == f"What each model expected in place of “{word}”"
     bits = view["rows"][0]["words"][2]["bits"]
-    assert f"“{word}” takes {bits:.1f} bits" in tab.locator("#next_words .readout").inner_text()
+    assert f"“{word}” takes {bits:.1f} bits" in tab.locator("#next_words .readout").first.inner_text()
     assert tab.locator("#next_words .card").count() == len(view["rows"]) + len(view["translations"])
     tab.close()
     assert not faults
