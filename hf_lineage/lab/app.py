@@ -67,16 +67,25 @@ def has_word_vectors(model: LabModel) -> bool:
     return words and not model.translates
 
 
-def known(model: LabModel, name: str, text: str, most: int = MOST_CHARACTERS) -> str:
-    """The text, if the model can read it.
+def short(name: str, text: str) -> str:
+    """The text, if the page takes it.
+
+    Raises:
+        ValueError: the text is empty or too long.
+    """
+    text = text_of(name, text)
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"{name} has {len(text):,} characters; this page takes at most {MOST_CHARACTERS:,}")
+    return text
+
+
+def known(model: LabModel, name: str, text: str) -> str:
+    """The text, if the model can read it at once.
 
     Raises:
         ValueError: the text is empty, too long, or has no token that the model knows.
     """
-    text = text_of(name, text)
-    if len(text) > most:
-        raise ValueError(f"{name} has {len(text):,} characters; this page takes at most {most:,}")
-    if model.read(text).unknown_share == 1:
+    if model.read(short(name, text)).unknown_share == 1:
         blanks = "; its words stand between blanks" if is_word_level(model.tokenizer) else ""
         raise ValueError(f"{model.name} knows no word of {name}: write as in the text it was trained on{blanks}")
     return text
@@ -138,11 +147,11 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequen
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     lines = []
     for name, shares in rows:
+        places = 0 if len(shares) > 1 else 1
+        # pale enough for the letters, in both themes
         cells = "".join(
-            f'<td style="background: rgb(37 99 235 / {share:.2f}); color: {ink}">{100 * share:.{places}f}</td>'
+            f'<td style="background: rgb(37 99 235 / {0.55 * share:.2f})">{100 * share:.{places}f}</td>'
             for share in shares
-            for ink in ["#fff" if share > 0.6 else "var(--body-text-color)"]
-            for places in [0 if len(shares) > 1 else 1]
         )
         lines.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     return (
@@ -178,7 +187,8 @@ def tag(model: LabModel, text: str) -> str:
 
 def find_answer(model: LabModel, question: str, context: str) -> tuple[str, str]:
     """The answer with its score, and the text in which it is marked."""
-    asked = {"question": known(model, "the question", question), "context": known(model, "the text", context)}
+    # a long text is read in windows
+    asked = {"question": short("the question", question), "context": short("the text", context)}
     found = task_of(model, "lineage-question-answering")(asked)
     shown = marked(context, [(found["start"], found["end"], "answer")])
     return f"{found['answer']} ({found['score']:.0%})", shown

@@ -250,6 +250,15 @@ def test_answer(user, models, folders, question, text):
     expect(user.panel.locator("mark")).to_have_text([f"{expected}answer"])
 
 
+def test_long_text_is_read_in_windows(models, folders):
+    [model] = [one for one in models.values() if one.folder == str(folders["answerer"])]
+    text = " ".join([SENTENCE] * 12)
+    assert len(model.tokenizer(text).input_ids) > model.longest
+    answer, shown = app.find_answer(model, "Where was the king born?", text)
+    assert answer.rpartition(" (")[0] in text
+    assert shown.count("<mark>") == 1
+
+
 def spread(text, start, end):
     """The stretch, up to the ends of its words."""
     while start > 0 and text[start - 1].isalnum() and text[start].isascii() and text[start - 1].isascii():
@@ -269,6 +278,7 @@ def spread(text, start, end):
         ("Translate", "Translate", {"Source": "我他"}, "its words stand between blanks"),
         ("Analogies", "Complete", {"Word_a": "king <img src=x>"}, "is not a word of the model's vocabulary"),
         ("Tag", "Tag", {"Text": ""}, "must be a text that is not empty"),
+        ("Tag", "Tag", {"Text": "king " * 200}, "reads at most 64"),
         ("Answer", "Answer", {"Question": "", "Text": "The king"}, "the question is ''"),
     ],
 )
