@@ -96,6 +96,26 @@ def scale(arguments: list[str]):
     scale(arguments)
 
 
+def app(arguments: list[str]):
+    """Serves a page on which saved models write, translate, answer."""
+    parser = commands.new_parser(
+        "app",
+        "Serves a page on which saved models write, fill masks, translate, complete\nanalogies, tag and answer: a tab "
+        "for each task that one of them can do.",
+        "runs/gpt runs/bert runs/rnnsearch",
+    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="folders or Hub names; default: the demo's")
+    parser.add_argument("--port", type=int, help="of this machine (default: a free one from 7860 on)")
+    given = parser.parse_args(arguments)
+    try:
+        from hf_lineage.lab.app import serve
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the app needs {error.name}: pip install 'hf_lineage[app]'") from error
+    from hf_lineage.lab.command import models_or_demo
+
+    serve(models_or_demo(given.models), given.port)
+
+
 def push(arguments: list[str]):
     """Checks a model's folder and sends it to the Hub."""
     parser = commands.new_parser(
@@ -126,6 +146,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "align": commands.align_texts,
     "lab": lab,
     "scale": scale,
+    "app": app,
     "push": push,
     "table": print_table,
 }

@@ -14,9 +14,7 @@ results.json has the numbers. The exit status is not 0 if a step failed.
 import json
 import math
 import os
-import subprocess
 import sys
-import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -36,7 +34,7 @@ from hf_lineage.metrics import perplexity_of
 from hf_lineage.metrics.ngrams import KneserNey
 from hf_lineage.models import name_and_idea
 from hf_lineage.tokenization import train_wordpiece
-from hf_lineage.training import last_lines, page_command, prepare_output_dir
+from hf_lineage.training import last_lines, page_command, prepare_output_dir, run_recipe
 
 
 RECIPES = Path(__file__).parent
@@ -152,13 +150,7 @@ def train(name: str, args: LineageArguments) -> float:
     Raises:
         RuntimeError: the recipe failed; the message has the end of its log.
     """
-    log, started = Path(args.output_dir) / "logs" / f"{name}.log", time.perf_counter()
-    with open(log, "w", encoding="utf-8") as file:
-        done = subprocess.run(training_command(name, args), stdout=file, stderr=subprocess.STDOUT)
-    if done.returncode:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-        raise RuntimeError("\n".join([f"{name} ended with status {done.returncode}; the end of {log}:", *lines]))
-    return time.perf_counter() - started
+    return run_recipe(name, training_command(name, args), Path(args.output_dir) / "logs" / f"{name}.log")
 
 
 def describe_causal(name: str, folder: Path, prompts: list[str]) -> dict:

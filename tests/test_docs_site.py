@@ -13,6 +13,7 @@ import yaml
 from hf_lineage import LINEAGE, converters
 from hf_lineage import models as all_models
 from hf_lineage.papers import PAPERS
+from tests.reliability.table import ROWS
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +71,11 @@ def test_converters_and_fields_of_the_migration_exist():
         assert is_dataclass(config)
         named = set(re.findall(r"`(\w+)", listed))
         assert named <= {field.name for field in fields(config)}, owner
+
+
+def test_promises_are_those_of_make_reliability():
+    rows = [f"| {row} | {promise} | {elsewhere} |" for row, (promise, elsewhere) in ROWS.items()]
+    assert re.findall(r"^\| [ABC]\d+ \|.*", text_of("reliability.md"), re.M) == rows
 
 
 @pytest.mark.slow

@@ -79,6 +79,9 @@ LOOKING = {
     # tests/lab runs them
     "python -m hf_lineage lab": None,
     "python -m hf_lineage lab runs/lstm runs/gpt": None,
+    "python -m hf_lineage app": None,
+    "python -m hf_lineage app runs/lstm runs/gpt": None,
+    "python -m hf_lineage app runs/rnnsearch": None,
     "python -m hf_lineage lab runs/lstm runs/gpt runs/bert "
     '--text "The old king lived in France." --output lab.html': None,
     "python -m hf_lineage neighbours": None,

@@ -46,10 +46,10 @@ class TaskInputs:
 
     | task | columns | input_ids | head |
     |---|---|---|---|
-    | classification | text | [T] | sequence classification |
-    | entailment | premise, hypothesis | [T] | sequence classification |
-    | similarity | text, text | [2][T], in both orders | sequence classification, which adds their vectors |
-    | multiple_choice | context, (question,) list of answers | [C][T] | multiple choice |
+    | classification | text | `[T]` | sequence classification |
+    | entailment | premise, hypothesis | `[T]` | sequence classification |
+    | similarity | text, text | `[2][T]`, in both orders | sequence classification, which adds their vectors |
+    | multiple_choice | context, (question,) list of answers | `[C][T]` | multiple choice |
 
     Inputs longer than `max_length` (default: the tokenizer's model_max_length) lose the end of their longer text.
     Gives {"input_ids", "attention_mask"}; `TaskCollator` makes batches of them.

@@ -10,6 +10,7 @@ from hf_lineage.data import load_splits
 from hf_lineage.lab.opened import open_models
 from hf_lineage.lab.page import write_lab
 from hf_lineage.lab.view import Given
+from hf_lineage.model_card import read_results
 from hf_lineage.training import last_lines, page_command
 
 
@@ -36,21 +37,40 @@ def lab(arguments: list[str]):
         "--corpus",
         help="the models' training text, as in the recipes: adds an n-gram model of it to the minimal pairs",
     )
+    parser.add_argument("--recall", metavar="FOLDER", help="of recipes/long_dependencies.py: recall beside gradients")
     parser.add_argument("--output", default="lab.html", help="the page (default: lab.html)")
     args = parser.parse_args(arguments)
-    folders = args.models or demo_models(DEMO)
-    if not folders:
-        raise ValueError(f"MODEL is missing, and {DEMO} has no model: name folders, or run `make demo` first")
+    folders = models_or_demo(args.models)
+    recall = None if args.recall is None else recall_of(Path(args.recall))
     # lines about loading would hide the result
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     models = open_models(folders)
     corpus = load_splits(args.corpus)["train"]["text"] if args.corpus or not args.models else None
-    data = write_lab(args.output, models, Given(args.text, corpus))
+    data = write_lab(args.output, models, Given(args.text, corpus, recall=recall))
     shown = f"{len(data['views'])} views of {len(data['models'])} models"
     sys.stdout.write(last_lines(args.output, shown, page_command(args.output)) + "\n")
 
 
-def demo_models(folder: Path) -> list[str]:
-    """The folders with a saved model below the demo's folder."""
-    return sorted(str(path.parent) for path in folder.glob("*/config.json"))
+def models_or_demo(folders: list[str]) -> list[str]:
+    """The folders that are named, or those with a saved model below the demo's folder.
+
+    Raises:
+        ValueError: none is named, and there is no demo.
+    """
+    found = folders or sorted(str(path.parent) for path in DEMO.glob("*/config.json"))
+    if not found:
+        raise ValueError(f"MODEL is missing, and {DEMO} has no model: name folders, or run `make demo` first")
+    return found
+
+
+def recall_of(folder: Path) -> dict[str, dict[str, float]]:
+    """The results of recipes/long_dependencies.py.
+
+    Raises:
+        ValueError: the folder has none.
+    """
+    results = read_results(folder)
+    if not results or not all(isinstance(gaps, dict) and all(map(str.isdecimal, gaps)) for gaps in results.values()):
+        raise ValueError(f"--recall is {folder}, which has no results.json of recipes/long_dependencies.py")
+    return results

@@ -17,7 +17,10 @@ DISTANCES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 46]
 
 
 def compute(models: Sequence[LabModel], given: Given) -> dict | None:
-    """Per causal model the mean gradient by distance, and how much another word there changes the prediction."""
+    """Per causal model the mean gradient by distance, and how much another word there changes the prediction.
+
+    `given.recall` stands beside them.
+    """
     shown = []
     for model in models:
         text = _readable(model, passages(given)) if model.is_causal else None
@@ -33,7 +36,7 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
                     "influence": [[d, float(f"{value:.4g}")] for d, value in influence.items()],
                 }
             )
-    return {"models": shown} if shown else None
+    return {"models": shown, "recall": given.recall} if shown else None
 
 
 def _readable(model: LabModel, texts: Sequence[str]) -> str | None:
@@ -93,7 +96,7 @@ VIEW = View(
     "How far back a model looks",
     "The left curve is the gradient of the last word's loss at each earlier word, the right one how much the "
     "prediction changes when that word is another one. NNLM ends at its window; an RNN's gradient fades faster than "
-    "that of LSTM and GRU, if these have learned to use it.",
+    "that of LSTM and GRU, if these have learned to use it, and a third curve, if given, shows what each recalls.",
     "Hochreiter & Schmidhuber (1997), section 3; Bengio et al. (2003), section 2 for the window",
     compute,
 )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hf_lineage.data.cjk import WITHOUT_BLANKS
 from hf_lineage.inference.words_in_context import WordNotFoundError, word_layers
 from hf_lineage.lab.examples import SENSES
 from hf_lineage.lab.opened import LabModel, spans_of_words
@@ -66,7 +67,9 @@ def sense_gaps(model: LabModel) -> list[float]:
 def vectors(model: LabModel, text: str, word: str) -> Tensor:
     """`word_layers` of the text as the model reads it."""
     if is_word_level(model.tokenizer):
-        text = " ".join(text[start:end] for start, end in spans_of_words(text, True))
+        # in writing without blanks only the word itself is known to be one
+        parts = text.split(word) if WITHOUT_BLANKS.match(word) else [text]
+        text = f" {word} ".join(" ".join(part[a:b] for a, b in spans_of_words(part, True)) for part in parts)
     for spelling in (word, word.lower()):
         try:
             return word_layers(model.model.base_model, model.tokenizer, text.replace(word, spelling), spelling)

@@ -16,6 +16,7 @@ class Given:
 
     texts: the user's sentences. corpus: the models' training texts; an n-gram model reads their first `corpus_tokens`
     tokens.
+    recall: the results of recipes/long_dependencies.py, {station: {gap: recall}}.
     training: the results of a training run, {"stations": rows of (station, new idea, seconds, result), "tables":
     [{"title", "note", "columns", "rows"}], "curves": [{"name", "train": [(tokens, loss)]}], "samples": [{"name",
     "texts": [(prompt, continuation)]}]}.
@@ -24,6 +25,7 @@ class Given:
     texts: Sequence[str] = ()
     corpus: Sequence[str] | None = None
     corpus_tokens: int = 1_000_000
+    recall: dict[str, dict[str, float]] | None = None
     training: dict | None = None
 
 

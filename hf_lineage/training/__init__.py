@@ -7,6 +7,7 @@ from hf_lineage.training.bert_pretraining_trainer import BERTPretrainingTrainer
 from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
 from hf_lineage.training.finetuning import FineTuningRun, finetune_all
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
+from hf_lineage.training.recipe_runs import run_recipe
 from hf_lineage.training.results import Results
 from hf_lineage.training.schedules import flat_then_decay, inverse_time, noam
 from hf_lineage.training.tbptt import TruncatedBPTTTrainer
@@ -46,5 +47,6 @@ __all__ = [
     "noam",
     "page_command",
     "prepare_output_dir",
+    "run_recipe",
     "with_new_head",
 ]

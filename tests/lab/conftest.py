@@ -1,5 +1,7 @@
 """Tiny models of all stations, saved with their tokenizers as a user would have them."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -113,3 +115,34 @@ def lab_models(lab_folders):
     """Station -> opened model, with the names of the page."""
     models = open_models(lab_folders.values())
     return {model.config.model_type.removeprefix("lineage_"): model for model in models}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium: that of playwright, or the system's."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with playwright.sync_playwright() as running:
+        try:
+            opened = running.chromium.launch(executable_path=system, args=["--no-sandbox"] if system else [])
+        except playwright.Error as error:
+            pytest.skip(f"needs Chromium: {str(error).splitlines()[0]}")
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def serious_faults():
+    """A function: page -> what axe finds serious or critical for readers by keyboard or by ear."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+
+    def faults(page) -> list[str]:
+        found = axe.Axe().run(page).response["violations"]
+        return [
+            f"{one['id']}: {node['html']:.200} {node['failureSummary']}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+
+    return faults

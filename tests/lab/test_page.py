@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -21,28 +20,15 @@ TRAINING = {
     "curves": [{"name": "LSTM", "train": [(1_000, 5.0), (20_000, 3.0)]}],
     "samples": [{"name": "LSTM", "texts": [("The first", " <b>one</b>")]}],
 }
+RECALL = {"RNN": {"10": 0.2, "400": 0.12}, "LSTM": {"10": 1.0, "400": 0.99}, "GRU": {"10": 1.0, "400": 1.0}}
 
 
 @pytest.fixture(scope="module")
 def page(lab_models, lab_texts, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "lab.html"
-    given = Given(corpus=lab_texts, training=TRAINING)
+    given = Given(corpus=lab_texts, training=TRAINING, recall=RECALL)
     data = write_lab(path, list(lab_models.values()), given, note="Eleven models.")
     return path, data
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium: that of playwright, or the system's."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with playwright.sync_playwright() as running:
-        try:
-            opened = running.chromium.launch(executable_path=system, args=["--no-sandbox"] if system else [])
-        except playwright.Error as error:
-            pytest.skip(f"needs Chromium: {str(error).splitlines()[0]}")
-        yield opened
-        opened.close()
 
 
 def open_page(browser, path, width, scheme):
@@ -109,18 +95,48 @@ def test_page_draws_without_error_or_request(browser, page, width, scheme):
     tab.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (420, "dark")])
+def test_page_has_no_serious_fault_of_accessibility(browser, page, serious_faults, width, scheme):
+    tab, _ = open_page(browser, page[0], width, scheme)
+    assert serious_faults(tab) == []
+    tab.close()
+
+
 def test_chosen_word_is_read_out(browser, page):
     tab, faults = open_page(browser, page[0], 1400, "light")
     view = next(view["data"] for view in page[1]["views"] if view["key"] == "next_words")
-    picture = tab.locator("#next_words svg.grid")
+    picture = tab.locator("#next_words svg.grid").first
     picture.focus()
     picture.press("ArrowRight")
     picture.press("ArrowRight")
     word = view["words"][2]
     assert tab.locator("#next_words h3").first.inner_text() == f"What each model expected in place of “{word}”"
     bits = view["rows"][0]["words"][2]["bits"]
-    assert f"“{word}” takes {bits:.1f} bits" in tab.locator("#next_words .readout").inner_text()
-    assert tab.locator("#next_words .card").count() == len(view["rows"])
+    assert f"“{word}” takes {bits:.1f} bits" in tab.locator("#next_words .readout").first.inner_text()
+    assert tab.locator("#next_words .card").count() == len(view["rows"]) + len(view["translations"])
+    tab.close()
+    assert not faults
+
+
+def test_recall_stands_beside_the_gradients(browser, page):
+    tab, faults = open_page(browser, page[0], 1400, "light")
+    picture = tab.locator("#gradients svg[aria-label='Recall by gap for RNN, LSTM, GRU.']")
+    assert picture.locator("path.series").count() == len(RECALL)
+    assert "Not the models of this page" in tab.locator("#gradients").inner_text()
+    tab.close()
+    assert not faults
+
+
+def test_translations_have_their_own_words(browser, page):
+    tab, faults = open_page(browser, page[0], 1400, "light")
+    view = next(view["data"] for view in page[1]["views"] if view["key"] == "next_words")
+    assert [shown["name"] for shown in view["translations"]] == ["Seq2Seq", "RNNsearch", "Transformer"]
+    text = tab.locator("#next_words").inner_text()
+    for shown in view["translations"]:
+        assert f"{shown['name']} translates “{shown['source']}”" in text
+        word = shown["words"][min(3, len(shown["words"]) - 1)]
+        assert f"What {shown['name']} expected in place of “{word}”" in text
     tab.close()
     assert not faults
 
@@ -181,18 +197,25 @@ def test_too_large_a_page_is_refused():
 def test_command_writes_the_page(lab_folders, tmp_path, capsys):
     output = tmp_path / "page.html"
     sentence = "The king of the islands was old."
-    assert main(["lab", str(lab_folders["nnlm"]), "--text", sentence, "--output", str(output)]) == 0
+    (tmp_path / "results.json").write_text(json.dumps(RECALL))
+    given = ["--text", sentence, "--recall", str(tmp_path), "--output", str(output)]
+    assert main(["lab", str(lab_folders["nnlm"]), *given]) == 0
     assert f"result: {output}" in capsys.readouterr().out
     data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', output.read_text(encoding="utf-8"))[1])
     views = {view["key"]: view["data"] for view in data["views"]}
     assert views["next_words"]["text"] == sentence
+    assert views["gradients"]["recall"] == RECALL
     assert "heads" not in views
     assert "heads" in [view["key"] for view in data["absent"]]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["nowhere"], "MODEL is nowhere"), ([], "MODEL is missing, and .*make demo")],
+    [
+        (["nowhere"], "MODEL is nowhere"),
+        ([], "MODEL is missing, and .*make demo"),
+        (["nowhere", "--recall", "here"], "--recall is here, which has no results.json"),
+    ],
 )
 def test_models_that_are_not_there_are_named(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

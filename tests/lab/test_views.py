@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import hf_lineage
 from hf_lineage.inference import context_similarities
 from hf_lineage.lab import (
     Given,
@@ -28,6 +29,7 @@ from hf_lineage.lab import (
     word_order,
     word_vectors,
 )
+from hf_lineage.tokenization import train_word_level, train_wordpiece
 
 
 TEXT = "The old king of France was born in the city and lived there for many years."
@@ -82,6 +84,45 @@ def test_both_directions_of_elmo_are_shown(lab_models):
     words = [word["bits"] * math.log(2) for word in backward["words"]]
     start = -outputs.backward_logits[0, 1].log_softmax(0)[inputs.input_ids[0, 0]].item()
     assert (sum(words) + start) / (len(words) + 1) == pytest.approx(outputs.backward_loss.item(), abs=1e-3)
+
+
+def test_word2vec_guesses_a_word_from_those_around_it(lab_models):
+    model = lab_models["word2vec"]
+    text = "the king was unseenword in the city"
+    [row] = next_words.expectations(model, model.read(text))
+    words = text.split()
+    ids = model.tokenizer.convert_tokens_to_ids(words)
+    assert row["words"][3] is None
+    network = model.model
+    for place, word in enumerate(words):
+        around = [ids[other] for other in range(len(words)) if other not in (place, 3) and abs(other - place) <= 5]
+        mean = network.model.get_input_embeddings().weight[around].double().mean(0)
+        scores = network.context_embeddings.double() @ mean
+        marks = model.tokenizer.all_special_ids
+        p = torch.tensor([0.0 if token in marks else score.exp().item() for token, score in enumerate(scores)])
+        p = p / p.sum()
+        if word != "unseenword":
+            assert row["words"][place]["bits"] == pytest.approx(-p[ids[place]].log2().item(), abs=2e-3)
+
+
+@pytest.mark.parametrize("station", ["seq2seq", "rnnsearch", "transformer"])
+def test_translation_is_the_likeliest_step_by_step(lab_models, station):
+    model = lab_models[station]
+    found = next_words.translation(model, "The king saw the man")
+    inputs = model.tokenizer("The king saw the man", return_tensors="pt")
+    ids, bits, config = [model.config.decoder_start_token_id], [], model.config
+    while len(ids) <= next_words.LONGEST and ids[-1] != config.eos_token_id:
+        with torch.no_grad():
+            outputs = model.model(
+                inputs.input_ids, attention_mask=inputs.attention_mask, decoder_input_ids=torch.tensor([ids])
+            )
+        log_p = outputs.logits[0, -1].double().log_softmax(0)
+        ids.append(log_p.argmax().item())
+        bits.append(-log_p[ids[-1]].item() / math.log(2))
+    # its tokens are words
+    assert found["words"] == model.tokenizer.convert_ids_to_tokens(ids[1:])
+    assert [word["bits"] for word in found["row"]] == pytest.approx(bits, abs=2e-3)
+    assert all(word["best"][0].get("true") for word in found["row"])
 
 
 def test_tokens_that_continue_a_word_join_it(lab_models):
@@ -210,6 +251,45 @@ def test_the_senses_of_a_released_bert_part_with_depth():
     [model] = open_models([folder])
     gaps = senses.sense_gaps(model)
     assert gaps[0] < gaps[3] < gaps[6]
+
+
+@pytest.mark.parametrize("kind", ["pieces", "words"])
+def test_a_chinese_word_is_compared_in_its_sentences(kind, tmp_path):
+    """苹果 stands between other characters: two pieces of a BERT, one word of a word2vec whose text has blanks."""
+    texts = [text for sentences in examples.SENSES["苹果"].values() for text in sentences]
+    if kind == "pieces":
+        tokenizer = train_wordpiece(texts, vocab_size=100, min_frequency=1, show_progress=False)
+        sizes = {"num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 2}
+        model = hf_lineage.BERTForPreTraining(
+            hf_lineage.BERTConfig(vocab_size=len(tokenizer), hidden_size=16, max_position_embeddings=32, **sizes)
+        )
+    else:
+        cut = [text.replace("苹果", " 苹果 ") for text in texts]
+        tokenizer = train_word_level(cut, show_progress=False)
+        model = hf_lineage.Word2VecForPreTraining(hf_lineage.Word2VecConfig(vocab_size=len(tokenizer), hidden_size=16))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    [opened] = open_models([tmp_path])
+    found = senses.compute([opened], Given())
+    [shown] = found["words"]
+    assert shown["word"] == "苹果"
+    assert [one["sense"] for one in shown["sentences"]] == ["fruit"] * 3 + ["company"] * 3
+    [cosines] = [row["cosines"] for row in shown["models"]]
+    if kind == "words":
+        # one vector, wherever the word stands
+        assert_close(torch.tensor(cosines), torch.ones(1, 6, 6))
+        return
+    vectors = []
+    for text in texts:
+        inputs = opened.tokenizer(text, return_tensors="pt")
+        # a character is a piece; the first one is [CLS]
+        place = 1 + text.index("苹果")
+        assert opened.tokenizer.convert_ids_to_tokens(inputs.input_ids[0, place : place + 2].tolist()) == ["苹", "果"]
+        with torch.no_grad():
+            states = opened.model.base_model(**inputs, output_hidden_states=True).hidden_states
+        vectors.append(torch.stack([layer[0, place : place + 2].mean(0) for layer in states]))
+    units = torch.nn.functional.normalize(torch.stack(vectors, 1), dim=2)
+    assert_close(torch.tensor(cosines), units @ units.transpose(1, 2), atol=1e-4, rtol=0)
 
 
 def test_products_of_elmos_layers_give_any_mix(lab_models):

@@ -62,7 +62,7 @@ lab.matrix = function ({ rows, columns, value, say, alt, cell = 24, chosen = nul
   cells, cursor);
   const band = svg("rect.cursor", { y: top, width: cell, height: rows.length * cell, visibility: "hidden" });
   picture.append(band);
-  const box = el("div", {}, el("div.scroll", {}, picture), readout);
+  const box = el("div", {}, lab.scroll(picture), readout);
   // outlines a whole column
   box.mark = c => { band.setAttribute("x", left + c * cell); band.setAttribute("visibility", "visible"); };
   return box;
@@ -115,7 +115,7 @@ lab.lines = function ({ series, x, y, alt, log = {}, width = 520, height = 260, 
         d: drawn.map(([a, b], index) => `${index ? "L" : "M"}${px(a).toFixed(1)} ${py(b).toFixed(1)}`).join("") }),
       ...(dots ? drawn.map(([a, b]) => svg("circle", { cx: px(a), cy: py(b), r: 3.5, fill: line.color }, svg("title", {}, `${line.name}: ${plain(b)}`))) : [])];
     }));
-  return el("div.scroll", {}, picture);
+  return lab.scroll(picture);
 };
 
 function decades(low, high) {

@@ -25,6 +25,17 @@ function filled(element, classes, attributes, children) {
   return element;
 }
 
+// A box that scrolls sideways where its content is too wide; then the keyboard reaches it.
+lab.scroll = function (...children) {
+  const box = el("div.scroll", {}, children);
+  const sizes = new ResizeObserver(() => {
+    if (box.scrollWidth > box.clientWidth) box.setAttribute("tabindex", 0);
+    else box.removeAttribute("tabindex");
+  });
+  for (const element of [box, ...box.children]) sizes.observe(element);
+  return box;
+};
+
 let numbered = 0;
 const newId = () => `n${++numbered}`;
 

@@ -31,7 +31,7 @@ lab.views.gates = function (body, data) {
         model.layers.length > 1 ? lab.choice("layer", model.layers.map((_, index) => String(index + 1)), index => { layer = index; unit = 0; load(); }, layer) : null,
         kindBox),
       el("p.small", {}, `Each row is one of ${model.layers[layer].units.length < model.all_units ? `the ${model.layers[layer].units.length} most variable units of ${model.all_units}` : `${model.all_units} units`}, each column a token. Click a row to choose its unit. Blue is positive (a gate: open), orange negative.`),
-      el("div.scroll", {}, heads, canvas), readout,
+      lab.scroll(heads, canvas), readout,
       el("h3", {}, "One unit"),
       el("div.controls", {}, el("div", {}, el("label.label", {}, "unit", " ", number))),
       lines,
@@ -113,7 +113,7 @@ lab.views.gates = function (body, data) {
       }
       buttons.forEach((button, t) => {
         const value = of.at(t, unit) / bound;
-        button.style.background = `color-mix(in srgb, var(${value < 0 ? "--warm" : "--accent"}) ${Math.round(Math.abs(value) * 60)}%, transparent)`;
+        button.style.background = `color-mix(in srgb, var(${value < 0 ? "--warm" : "--accent"}) ${Math.round(Math.abs(value) * 45)}%, transparent)`;
         button.setAttribute("aria-pressed", t >= range[0] && t <= range[1]);
         button.title = `${memory} ${of.at(t, unit).toFixed(2)}`;
       });

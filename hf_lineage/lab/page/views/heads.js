@@ -55,7 +55,7 @@ lab.views.heads = function (body, data) {
       };
       paint();
       lab.redraw.push(paint);
-      inner.replaceChildren(el("h3", {}, "All heads"), el("div.scroll", {}, thumbs), large);
+      inner.replaceChildren(el("h3", {}, "All heads"), lab.scroll(thumbs), large);
       show(...chosen);
     }
   };
@@ -76,7 +76,7 @@ lab.views.heads = function (body, data) {
     }));
     const names = rowNames.map((name, r) => svg("text", { x: left - 7, y: y(r) + 4, "text-anchor": "end", tabindex: 0, role: "button", "aria-label": `lines of ${name}`,
       mouseenter: () => focus(r), mouseleave: () => focus(null), focus: () => focus(r), blur: () => focus(null) }, name));
-    return el("div.scroll", {}, svg("svg", { width, height, role: "group", "aria-label": "The same weights as lines from the words that look (left) to the words they look at (right)." },
+    return lab.scroll(svg("svg", { width, height, role: "group", "aria-label": "The same weights as lines from the words that look (left) to the words they look at (right)." },
       strokes.map(one => one.line), names, columnNames.map((name, c) => svg("text", { x: left + gap + 7, y: y(c) + 4 }, name))));
   }
 };

@@ -9,7 +9,7 @@ lab.views.minimal_pairs = function (body, data) {
   const names = ["all", ...phenomena.map(one => one.name)];
   const share = (r, c) => c === 0 ? total(rows[r]) / pairs : right(rows[r], c - 1) / phenomena[c - 1].pairs.length;
   const counts = (r, c) => c === 0 ? `${total(rows[r])} of ${pairs}` : `${right(rows[r], c - 1)} of ${phenomena[c - 1].pairs.length}`;
-  body.append(el("div.scroll", {}, el("table.shares", {}, el("caption", {}, "Pairs in which the right sentence is the more likely one; chance is half"),
+  body.append(lab.scroll(el("table.shares", {}, el("caption", {}, "Pairs in which the right sentence is the more likely one; chance is half"),
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "model"), names.map(name => el("th", { scope: "col" }, name)))),
     el("tbody", {}, rows.map((row, r) => el("tr", {}, el("th.nowrap", { scope: "row" }, row.name), names.map((_, c) =>
       el("td", {}, el("span.meter", {}, el("i", { style: `width: ${100 * share(r, c)}%` })), ` ${counts(r, c)}`))))))));
@@ -20,7 +20,7 @@ lab.views.minimal_pairs = function (body, data) {
   show(0);
 
   function show(p) {
-    detail.replaceChildren(el("div.scroll", {}, el("table", {},
+    detail.replaceChildren(lab.scroll(el("table", {},
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "right, and wrong"), rows.map(row => el("th.number.nowrap", { scope: "col" }, row.name)))),
       el("tbody", {}, phenomena[p].pairs.map(([good, bad], i) => el("tr", {}, el("td", {}, good, el("br"), el("span.faint", {}, bad)),
         rows.map(row => { const value = gain(row, p, i); return el("td.number", { class: `number ${value > 0 ? "good" : "bad"}` }, `${value > 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`); })))))));

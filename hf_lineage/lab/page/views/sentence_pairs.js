@@ -10,7 +10,7 @@ lab.views.sentence_pairs = function (body, data) {
     const show = index => {
       const pair = model.pairs[index];
       title.textContent = `How the model reads pair ${index + 1}`;
-      built.replaceChildren(el("div.scroll", {}, el("table.built", {},
+      built.replaceChildren(lab.scroll(el("table.built", {},
         el("tbody", {}, el("tr", {}, el("th", { scope: "row" }, "word"), pair.tokens.map((token, at) => token.joins ? null : el("td", {
             class: `segment${pair.segments[at]}${token.special ? " faint" : ""}`, colspan: lengthOf(pair.tokens, at) }, token.special ? token.text : lab.wordAt(pair.tokens, at)))),
           row("segment", pair.segments.map(segment => "AB"[segment]), pair.segments),
@@ -26,7 +26,7 @@ lab.views.sentence_pairs = function (body, data) {
         el("td", {}, el("button.pill", { type: "button", "aria-label": `show pair ${index + 1}`, click: () => show(index) }, String(index + 1))),
         el("td", {}, pair.first), el("td", {}, pair.second), el("td", {}, pair.follows ? "it follows" : "from elsewhere"),
         el("td", {}, el("span.meter", {}, el("i", { style: `width: ${100 * pair.p}%` })), ` ${lab.percent(pair.p)} `, (pair.p > 0.5) === pair.follows ? "✓" : "✗")))));
-    place.replaceChildren(title, built, el("h3", {}, "Its answers"), el("div.scroll", {}, table));
+    place.replaceChildren(title, built, el("h3", {}, "Its answers"), lab.scroll(table));
     show(0);
   }
 };

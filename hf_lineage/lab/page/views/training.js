@@ -4,7 +4,7 @@ lab.views.training = function (body, data) {
     : Number.isInteger(value) ? value.toLocaleString("en") : value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 });
   const isNumber = value => typeof value === "number" || /%$/.test(value || "");
   const table = ({ title, columns, rows, note }) => el("div", {}, title ? el("h3", {}, title) : null, note ? el("p.small", {}, note) : null,
-    el("div.scroll", {}, el("table", {}, el("thead", {}, el("tr", {}, columns.map((name, c) => el(isNumber(rows[0][c]) ? "th.number" : "th", { scope: "col" }, name)))),
+    lab.scroll(el("table", {}, el("thead", {}, el("tr", {}, columns.map((name, c) => el(isNumber(rows[0][c]) ? "th.number" : "th", { scope: "col" }, name)))),
       el("tbody", {}, rows.map(row => el("tr", {}, row.map((value, c) => c ? el(isNumber(value) ? "td.number" : "td", {}, shown(value)) : el("th", { scope: "row" }, value))))))));
   body.append(table({ columns: ["station", "its new idea", "seconds", "result here"], rows: data.stations }));
   if (data.curves.length) {

@@ -24,8 +24,8 @@ lab.views.word_order = function (body, data) {
     const mean = row => row.bits.slice(2).reduce((a, b) => a + b, 0) / (row.bits.length - 2);
     place.replaceChildren(
       lab.legend([{ name: orders[0], color: kinds[0], dot: true }, { name: orders[1], color: kinds[1], dot: true }, { name: `${orders.length - 2} shuffles`, color: kinds[2], dot: true }]),
-      el("div.scroll", {}, picture), readout,
-      el("div.scroll", {}, el("table", {}, el("caption", {}, "Bits per token; masked models: of the pseudo-log-likelihood"),
+      lab.scroll(picture), readout,
+      lab.scroll(el("table", {}, el("caption", {}, "Bits per token; masked models: of the pseudo-log-likelihood"),
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "model"), [orders[0], orders[1], "mean of the shuffles"].map(name => el("th.number", { scope: "col" }, name)))),
         el("tbody", {}, rows.map((row, r) => el("tr", {}, el("th", { scope: "row" }, names[r]), [row.bits[0], row.bits[1], mean(row)].map(bits => el("td.number", {}, bits.toFixed(2)))))))),
       el("details", {}, el("summary.small", {}, "the shuffles"), el("ul.small", {}, orders.slice(2).map(order => el("li", {}, order)))));

@@ -78,7 +78,7 @@ lab.views.word_vectors = function (body, data) {
         return [spot && spot[3] ? svg("line.rule", { x1: x, y1: y, x2: spot[0], y2: spot[1] - (spot[1] < y ? -3 : 10) }) : null,
           svg("circle", { cx: x, cy: y, r: 4, fill: lab.color(member.k) }, svg("title", {}, member.name)), spot ? svg("text", { x: spot[0], y: spot[1], "text-anchor": spot[2] }, member.name) : null];
       });
-      return el("div", {}, el("div.scroll", {}, svg("svg", { width: wide, height: tall, role: "img", "aria-label": `Map of ${members.length} words by their two principal components: ${groups.map(([name]) => name).join(", ")}.` },
+      return el("div", {}, lab.scroll(svg("svg", { width: wide, height: tall, role: "img", "aria-label": `Map of ${members.length} words by their two principal components: ${groups.map(([name]) => name).join(", ")}.` },
         svg("rect.frame", { x: .5, y: .5, width: wide - 1, height: tall - 1, rx: 6 }), marks)),
         hidden ? el("p.small", {}, `${hidden} of the points ${hidden === 1 ? "has" : "have"} no room for a word; point at one to read it.`) : null);
     }
