@@ -79,6 +79,8 @@ LOOKING = {
     # tests/lab runs them
     "python -m hf_lineage lab": None,
     "python -m hf_lineage lab runs/lstm runs/gpt": None,
+    # a model of the Hub
+    "python -m hf_lineage lab sentence-transformers/all-MiniLM-L6-v2": None,
     "python -m hf_lineage app": None,
     "python -m hf_lineage app runs/lstm runs/gpt": None,
     "python -m hf_lineage app runs/rnnsearch": None,
