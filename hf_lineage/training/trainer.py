@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import sys
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
@@ -326,6 +327,7 @@ class LineageTrainer(Trainer):
                 lock.release()
 
     def train_alone(self, resume_from_checkpoint, **kwargs):
+        self.say_precision()
         # before the training changes the model
         self.settings = self.run_settings()
         if isinstance(resume_from_checkpoint, str) and not Path(resume_from_checkpoint).is_dir():
@@ -353,6 +355,18 @@ class LineageTrainer(Trainer):
             self.check_data()
         with self.stop_on_signal.listening():
             return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def say_precision(self):
+        """Prints the precision, if it was chosen here.
+
+        Raises:
+            ValueError: the processes have chosen differently.
+        """
+        chosen = self.accelerator.gather(torch.tensor([self.args.bf16], dtype=torch.int, device=self.args.device))
+        if chosen.min() != chosen.max():
+            raise ValueError("precision auto: the processes' machines differ; give --precision bf16 or fp32")
+        if self.args.precision_reason is not None and self.is_world_process_zero():
+            sys.stdout.write(f"precision {self.args.precision} ({self.args.precision_reason})\n")
 
     def _load_callback_state(self):
         if self.args.restore_callback_states_from_checkpoint:

@@ -90,7 +90,7 @@ class Word2VecTrainer(LineageTrainer):
                 f"per_device_train_batch_size is {args.per_device_train_batch_size} (blocks per step); it must be at "
                 f"least num_threads, which is {num_threads}"
             )
-        self.path = path or FastPath.of(model.config)
+        self.path = path or FastPath.of(model.config, device=args.device)
         prepared = (train_dataset.chunk, train_dataset.negatives_per_chunk)
         if prepared != (self.path.chunk, self.path.negatives_per_chunk):
             raise ValueError(
