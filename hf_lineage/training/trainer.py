@@ -50,6 +50,7 @@ from hf_lineage.training.run_settings import (
     settings_of_data,
 )
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
+from hf_lineage.training.sharding import in_own_class, tied_weights_in_one_unit, units_to_shard
 from hf_lineage.training.signals import StopOnSignal
 from hf_lineage.training.training_arguments import LineageTrainingArguments
 from hf_lineage.training.transfer import GradualUnfreezing, Transfer
@@ -198,6 +199,8 @@ class LineageTrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         finally:
             args.label_smoothing_factor = smoothing
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap is None:
+            self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = units_to_shard(model)
         if transfer is not None and transfer.mode == "gradual":
             self.add_callback(GradualUnfreezing(transfer))
         if self.args.sum_over_time and not self.sums_over_time:
@@ -355,6 +358,10 @@ class LineageTrainer(Trainer):
             self.check_data()
         with self.stop_on_signal.listening():
             return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def _prepare_for_training(self, *args, **kwargs):
+        with tied_weights_in_one_unit(self.model) if self.is_fsdp_enabled else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
 
     def say_precision(self):
         """Prints the precision, if it was chosen here.
@@ -609,7 +616,7 @@ class LineageTrainer(Trainer):
             return
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
         try:
-            with replaced_together(output_dir or self.args.output_dir) as temporary:
+            with in_own_class(self.model), replaced_together(output_dir or self.args.output_dir) as temporary:
                 super()._save(str(temporary), state_dict)
                 # a pickle; README.md and the seals of checkpoints have what it says
                 (temporary / TRAINING_ARGS_NAME).unlink(missing_ok=True)

@@ -9,23 +9,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from hf_lineage import (
-    BERTConfig,
-    BERTForPreTraining,
-    GPTConfig,
-    GPTForCausalLM,
-    TransformerConfig,
-    TransformerForConditionalGeneration,
-)
-from hf_lineage.data import PackingCollator, TranslationPackingCollator
 from hf_lineage.models import fast_segments, packed_texts
 from hf_lineage.models.fast_segments import attend_at_once, kernel_for_texts
 from hf_lineage.models.packed_texts import attend_by_segment
 from hf_lineage.models.transformer_layers import eager_attention_forward
 from tests.models.common import gradients
-
-
-HEADS, SIZE = 2, 8
+from tests.models.packed_cases import HEADS, PACKED, SIZE, packed_case
 
 
 def module_of(implementation: str, causal: bool):
@@ -121,31 +110,8 @@ def test_the_kernel_fits_device_dtype_and_head_size(monkeypatch, case, name):
     assert (mixed.shape, mixed.dtype, mixed.device.type) == ((9, HEADS, size), dtype, device)
 
 
-def packed_case(name: str):
-    """A model and a packed batch, with the class of packed texts that `name` names."""
-    torch.manual_seed(0)
-    shape = {"vocab_size": 30, "hidden_size": HEADS * SIZE, "num_hidden_layers": 2, "num_attention_heads": HEADS}
-    shape |= {"intermediate_size": 24, "dropout": 0.0, "attention_dropout": 0.0}
-    texts = [torch.randint(3, 30, (n,)) for n in (4, 1, 6)]
-    if name == "BERT":
-        examples = [{"input_ids": ids, "labels": ids, "next_sentence_label": 1} for ids in texts]
-        return BERTForPreTraining(BERTConfig(**shape)), PackingCollator()(examples)
-    if name == "Transformer":
-        pairs = [
-            {"input_ids": ids, "labels": torch.randint(3, 30, (n,))} for ids, n in zip(texts, (5, 2, 3), strict=True)
-        ]
-        model = TransformerForConditionalGeneration(TransformerConfig(**shape, decoder_layers=1))
-        return model, TranslationPackingCollator()(pairs)
-    model = GPTForCausalLM(GPTConfig(**shape, embedding_dropout=0.0))
-    if name == "GPT":
-        return model, PackingCollator()([{"input_ids": ids, "labels": ids} for ids in texts])
-    ids = torch.randint(3, 30, (2, 7))
-    positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3], [0, 0, 1, 2, 3, 4, 0]])
-    return model, {"input_ids": ids, "labels": ids, "position_ids": positions, "use_cache": False}
-
-
 @pytest.mark.parametrize("kernel", [None, by_text], ids=["padded", "kernel"])
-@pytest.mark.parametrize("name", ["BERT", "GPT", "GPT documents", "Transformer"])
+@pytest.mark.parametrize("name", PACKED)
 def test_packed_models_as_on_a_gpu_are_those_of_a_cpu(monkeypatch, name, kernel):
     model, batch = packed_case(name)
     model.train()
