@@ -66,7 +66,13 @@ def test_config_is_known_to_accelerate_and_says_why(path):
 
 
 def test_all_configs_are_found():
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"cpu_2procs", "single_gpu", "multi_gpu", "multi_node", "fsdp2"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {
+        "cpu_2procs",
+        "single_gpu",
+        "multi_gpu",
+        "multi_node",
+        "fsdp2",
+    }
 
 
 @pytest.mark.parametrize("join", [ACCELERATE, RECIPE], ids=["accelerate", "recipe"])
