@@ -10,6 +10,7 @@ from transformers.utils import is_torch_tf32_available
 from transformers.utils.import_utils import enable_tf32
 
 from hf_lineage.training.precision import faster_precision, precision_before
+from hf_lineage.training.restarts import join_after_restart
 
 
 @dataclass
@@ -96,6 +97,8 @@ class LineageTrainingArguments(TrainingArguments):
         # without this, processes started by accelerate on a machine without accelerator train independently
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         self.choose_precision()
+        if torch.distributed.is_available():
+            join_after_restart("gloo" if self.use_cpu else "nccl")
         super().__post_init__()
         if self.tf32 is None and self.device.type == "cuda" and is_torch_tf32_available():
             enable_tf32(True)
