@@ -65,7 +65,9 @@ class Word2VecArguments:
     words_per_step: int = field(
         default=50_000, metadata={"help": "Words in a block; the learning rate changes per block."}
     )
-    backend: str | None = field(default=None, metadata={"help": "numba or torch; default: numba on a CPU, if installed."})
+    backend: str | None = field(
+        default=None, metadata={"help": "numba or torch; default: numba on a CPU, if installed."}
+    )
     num_threads: int = field(
         default=1,
         metadata={

@@ -94,7 +94,7 @@ def carried_lines(model) -> int:
         files = [
             path
             for path in Path(folder).glob("*.py")
-            if not path.name.startswith("fast_") and path.name != "pipelines.py"
+            if not path.name.startswith("fast_") and not path.name.startswith(OF_PIPELINES)
         ]
         return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
 
