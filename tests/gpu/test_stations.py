@@ -38,7 +38,7 @@ def batch_for(table, head: str, case: str) -> dict:
 def step(model, batch: dict, autocast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of a batch, or for a base model a sum of its outputs over tokens, and the gradient of all weights."""
     model.zero_grad()
-    with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=autocast):
         outputs = model(**batch)
     loss = outputs.loss if outputs.get("loss") is not None else weighted(outputs[0], batch.get("attention_mask"))
     if not loss.requires_grad:
@@ -71,13 +71,15 @@ def test_float32_is_that_of_the_cpu(name, head, case, training):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("name", "head"), HEADS)
-def test_gradients_in_bfloat16_are_within_a_hundredth(name, head, case):
+def test_gradients_in_bfloat16_are_no_worse_than_on_a_cpu(name, head, case):
+    """Rounding alone moves models this small by more than 0.01; tests/models/test_bfloat16.py has larger ones."""
     table = TABLES[name]
-    model = table.model(head).train().to(DEVICE)
-    batch = on_device(batch_for(table, head, case))
+    model = table.model(head).train()
+    batch = batch_for(table, head, case)
     _, expected = step(model, batch)
-    _, found = step(model, batch, autocast=True)
-    assert relative_error(found, expected) < 1e-2
+    _, of_cpu = step(model, batch, autocast=True)
+    _, found = step(copy.deepcopy(model).to(DEVICE), on_device(batch), autocast=True)
+    assert relative_error(found, expected) < max(1e-2, 2 * relative_error(of_cpu, expected))
 
 
 @pytest.mark.parametrize("way", WAYS)
