@@ -65,7 +65,9 @@ class Word2VecArguments:
     words_per_step: int = field(
         default=50_000, metadata={"help": "Words in a block; the learning rate changes per block."}
     )
-    backend: str | None = field(default=None, metadata={"help": "numba or torch; default: numba if installed."})
+    backend: str | None = field(
+        default=None, metadata={"help": "numba or torch; default: numba on a CPU, if installed."}
+    )
     num_threads: int = field(
         default=1,
         metadata={
@@ -163,7 +165,7 @@ def main():
 
     # 4. trainer
     training_args.per_device_train_batch_size *= word_args.num_threads
-    path = FastPath.of(model.config, word_args.backend)
+    path = FastPath.of(model.config, word_args.backend, training_args.device)
     train_data = WordWindows(
         words,
         window=model.config.window,

@@ -3,8 +3,9 @@
     python tests/trace_forward.py
 
 The first table: the rooms (files of hf_lineage/models) that the forward enters; the moves between rooms, there by a
-call and back by a return; the functions entered; the lines of the .py files that its checkpoint carries, but for its
-pipelines. The batch is padded, and models of more than two layers have one.
+call and back by a return; the functions entered; the lines of the .py files that its checkpoint carries, without those
+of fast paths (fast_*.py), which a reader skips, and of its pipelines. The batch is padded, and models of more than two
+layers have one.
 
 The second: lines of code, and lines of idea among them, of the base model's own `forward` and of all the `forward`s
 that are entered. No line of code are the signature, the docstring and comments. No line of idea is a statement that
@@ -87,14 +88,15 @@ def trace(model) -> tuple[list, list]:
 
 
 def carried_lines(model) -> int:
-    """Lines of the .py files that a checkpoint holds, but for its pipelines."""
+    """Lines of the .py files that a checkpoint holds, without fast paths."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        return sum(
-            len(path.read_text(encoding="utf-8").splitlines())
+        files = [
+            path
             for path in Path(folder).glob("*.py")
-            if not path.name.startswith(OF_PIPELINES)
-        )
+            if not path.name.startswith("fast_") and not path.name.startswith(OF_PIPELINES)
+        ]
+        return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
 
 
 def lines_of(code) -> tuple[int, int]:

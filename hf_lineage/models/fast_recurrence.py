@@ -130,16 +130,37 @@ def uncoupled(cell: nn.Module, stacked: Tensor) -> Tensor:
     return torch.cat([*both, rest])
 
 
+def flat_weights(weights: list[Tensor]) -> list[Tensor]:
+    """The same weights in one piece of memory and in cuDNN's order: matrices, then biases.
+
+    Otherwise cuDNN copies them so in every call, and warns.
+    """
+    order = sorted(range(len(weights)), key=lambda i: -weights[i].dim())
+    flat = torch.cat([weights[i].flatten() for i in order])
+    parts = dict(zip(order, flat.split([weights[i].numel() for i in order]), strict=True))
+    return [parts[i].view_as(weight) for i, weight in enumerate(weights)]
+
+
 # torch.compile cannot trace packed sequences, and has nothing to add to one call of a kernel
 @torch.compiler.disable
 def run_kernel(
     kernel: Callable, cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The cell's forward through one call of `kernel`, on a packed sequence if rows differ in length."""
-    weights = kernel_weights(cell)
+    """The cell's forward through one call of `kernel`, on a packed sequence if rows differ in length.
+
+    Under autocast the kernel runs in the autocast's dtype, as its outputs and states are.
+    """
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        # autocast itself would run cuDNN in float16, where the small gradients of bfloat16's unscaled loss vanish
+        x, kernel = x.to(torch.get_autocast_dtype(device)), torch.autocast(device, enabled=False)(kernel)
+    weights = [w.to(x.dtype) for w in kernel_weights(cell)]
+    weights = flat_weights(weights) if x.is_cuda else weights
     options = (True, 1, 0.0, torch.is_grad_enabled(), False)  # biases, layers, dropout, train, bidirectional
+    state = [s.to(x.dtype) for s in state]
     if lengths is None:
-        states = [s[None] for s in state]
+        # cuDNN reads contiguous states only
+        states = [s[None].contiguous() for s in state]
         outputs, *states = kernel(x, states if len(states) > 1 else states[0], weights, *options, True)
         return outputs, tuple(s[0] for s in states)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from .fast_cross_entropy import CrossEntropyInParts, in_parts
 from .inputs import IGNORED, check_classes, check_ids
 
 
@@ -92,11 +93,13 @@ def mean_cross_entropy(
             The message calls the labels `name`.
     """
     check_classes(name, labels, logits.shape[:-1].numel())
-    labels, logits = labels.to(logits.device, torch.long), logits.float()
-    options = {"ignore_index": IGNORED, "reduction": "sum", "label_smoothing": smoothing}
+    labels, logits = labels.to(logits.device, torch.long).flatten(), logits.flatten(0, -2)
     try:
-        total = cross_entropy(logits.flatten(0, -2), labels.flatten(), **options)
-    except IndexError:
+        if logits.dtype is torch.bfloat16 and in_parts(logits):
+            total = CrossEntropyInParts.apply(logits, labels, smoothing)
+        else:
+            total = cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=smoothing)
+    except (IndexError, RuntimeError):
         check_ids(name, labels, logits.shape[-1], "number of classes", IGNORED)
         raise
     return mean_of(total, labels.ne(IGNORED).sum(), num_items_in_batch, counted)

@@ -316,7 +316,7 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         if self.training or packed:
             scored = labels != IGNORED
             logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored].long()  # [scored, V]
-            total = summed_cross_entropy(logits.float(), labels, smoothing)
+            total = summed_cross_entropy(logits, labels, smoothing)
             return logits, mean_of(total, scored.sum(), num_items)
         logits = self.cls.predictions(hidden_states)
         return logits, mean_cross_entropy(logits, labels, num_items, smoothing)

@@ -1,7 +1,7 @@
 """Packing without padding: several texts in one row, each read by itself (block-diagonal attention).
 
 `cu_seq_lens_q`, int [texts + 1], holds the start of each text in the row, and the row's length. transformers' flash
-attention has this name and form, and reads it directly; the other attentions run once per text.
+attention has this name and form, and reads it directly; the other attentions run once per text, or on a GPU at once.
 """
 
 from collections.abc import Callable
@@ -9,11 +9,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .fast_segments import SegmentAttention, has_fast_form, segments_beat_mask
+from .fast_segments import (
+    SegmentAttention,
+    attend_at_once,
+    attend_by_mask,
+    has_fast_form,
+    reads_in_one_call,
+    segments_beat_mask,
+)
 from .inputs import can_look, is_recorded
 
 
-def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
+def segment_options(
+    cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None, limit: int | None = None
+) -> dict:
     """What attention needs to know about the texts of a row of `length` tokens: transformers' FlashAttentionKwargs.
 
     Raises:
@@ -28,20 +37,22 @@ def segment_options(cu_seq_lens: Tensor, batch: int, length: int, attention_mask
         bounds = cu_seq_lens.tolist()
         if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or cu_seq_lens.diff().min() < 1:
             raise ValueError(f"cu_seq_lens_q is {bounds}; it must rise from 0 to the row's length {length}")
-    return bounds_options(cu_seq_lens, length)
+    return bounds_options(cu_seq_lens, length, limit)
 
 
 def document_options(position_ids: Tensor, vectors: Tensor, config) -> dict:
     """`bounds_options` of the documents that restarting positions mark; none for a single document, or if a mask is
     faster."""
     bounds = bounds_of_documents(position_ids) if segments_beat_mask(config, vectors) else None
-    return {} if bounds is None else bounds_options(bounds, position_ids.numel())
+    limit = config.max_position_embeddings
+    return {} if bounds is None else bounds_options(bounds, position_ids.numel(), limit)
 
 
-def bounds_options(bounds: Tensor, length: int) -> dict:
+def bounds_options(bounds: Tensor, length: int, limit: int | None = None) -> dict:
     """`bounds` [texts + 1] of texts in `length` tokens that attend to themselves, as FlashAttentionKwargs."""
-    # a record may not look; to flash attention any upper bound will do
-    longest = length if is_recorded(bounds) else int(bounds.diff().max())
+    # a record may not look, and a GPU would stall; any upper bound will do, and no text has more tokens than `limit`
+    looks = can_look(bounds) or not (limit or is_recorded(bounds))
+    longest = int(bounds.diff().max()) if looks else limit or length
     return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
 
 
@@ -104,9 +115,13 @@ def attend_by_segment(
     sum of the squared lengths, not with the square of their sum. No weights are returned. `cu_seq_lens_k` are the
     bounds of the key texts, one per query text, if they differ from `cu_seq_lens_q`.
     """
-    if attention_mask is None and is_recorded(query) and module.config._attn_implementation in ("eager", "sdpa"):
-        sources = cu_seq_lens_q if cu_seq_lens_k is None else cu_seq_lens_k
-        return attend_by_mask(attend, module, query, key, value, cu_seq_lens_q, sources, **options)
+    if attention_mask is None and module.config._attn_implementation in ("eager", "sdpa"):
+        given = (attend, module, query, key, value, cu_seq_lens_q)
+        given += (cu_seq_lens_q if cu_seq_lens_k is None else cu_seq_lens_k,)
+        if reads_in_one_call(query):
+            return attend_at_once(*given, max_length_q, max_length_k, **options), None
+        if is_recorded(query):
+            return attend_by_mask(*given, **options)
     lengths = cu_seq_lens_q.diff().tolist()
     sources = lengths if cu_seq_lens_k is None else cu_seq_lens_k.diff().tolist()
     if attention_mask is None and has_fast_form(query, options.get("dropout")):
@@ -130,28 +145,3 @@ def attend_by_segment(
     )
     mixed = [attend(module, *text, **options)[0] for text in texts]
     return torch.cat(mixed, dim=1).unflatten(1, (rows, -1))[0], None
-
-
-def attend_by_mask(
-    attend: Callable,
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    targets: Tensor,
-    sources: Tensor,
-    **options,
-) -> tuple[Tensor, Tensor | None]:
-    """Runs `attend` once, with a mask of the texts whose bounds are `targets` and `sources`, so that a graph is whole.
-
-    A causal module must have as many keys as queries.
-    """
-    of_query, of_key = (
-        torch.bucketize(torch.arange(x.shape[2], device=x.device), bounds[1:], right=True)
-        for x, bounds in ((query, targets), (key, sources))
-    )
-    visible = of_query[:, None] == of_key
-    if module.is_causal:
-        visible = visible.tril()
-    hidden = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)
-    return attend(module, query, key, value, hidden[None, None], **options)

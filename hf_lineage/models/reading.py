@@ -68,9 +68,11 @@ def read_vectors(
         cache = new_cache(model.config)
     seen = 0 if cache is None else cache.get_seq_length()
     found = token_positions(attention_mask, batch, seen, length, vectors.device)
-    packed, mask = {}, None
+    packed, mask, limit = {}, None, getattr(model.config, "max_position_embeddings", None)
     if cu_seq_lens_q is not None:
-        packed = segment_options(cu_seq_lens_q, batch, length, attention_mask)
+        # positions that the caller gave limit no text
+        of_text = limit if position_ids is None else None
+        packed = segment_options(cu_seq_lens_q, batch, length, attention_mask, of_text)
         position_ids = segment_positions(cu_seq_lens_q, length) if position_ids is None else position_ids
     elif causal and position_ids is not None and attention_mask is None and cache is None:
         # from positions that the caller gave, never from those computed here
@@ -79,7 +81,6 @@ def read_vectors(
         mask = visible_tokens(model.config, vectors, attention_mask, position_ids, cache, causal)
     if position_ids is None:
         position_ids = found
-    limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None:
         check_positions(position_ids, limit)
     return Texts(vectors, position_ids, mask, options | packed, cache)
@@ -108,7 +109,11 @@ def visible_tokens(config, vectors, attention_mask, position_ids, cache, causal:
     """transformers' mask, in the form that the configured attention needs: it says for each token what it sees."""
     if causal:
         cache = getattr(cache, "self_attention_cache", cache)
-        return create_causal_mask(config, vectors, attention_mask, cache, position_ids=position_ids)
+        mask = create_causal_mask(config, vectors, attention_mask, cache, position_ids=position_ids)
+        if isinstance(mask, Tensor) and mask.dtype is torch.bool:
+            # padding before a text sees nothing, of which kernels make different things: let it see all
+            mask = mask | ~mask.any(-1, keepdim=True)
+        return mask
     return create_bidirectional_mask(config, vectors, attention_mask)
 
 

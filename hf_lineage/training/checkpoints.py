@@ -45,12 +45,17 @@ def flaw(checkpoint: Path) -> str | None:
     return None
 
 
-def complete_checkpoints(output_dir: str | Path) -> Iterator[str]:
-    """The whole checkpoints in `output_dir`, newest first; logs a warning for each one it skips."""
+def numbered_checkpoints(output_dir: str | Path) -> list[Path]:
+    """The checkpoints in `output_dir`, whole or not, newest first."""
     checkpoints = [
         path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and path.name[11:].isdecimal()
     ]
-    for checkpoint in sorted(checkpoints, key=lambda path: int(path.name[11:]), reverse=True):
+    return sorted(checkpoints, key=lambda path: int(path.name[11:]), reverse=True)
+
+
+def complete_checkpoints(output_dir: str | Path) -> Iterator[str]:
+    """The whole checkpoints in `output_dir`, newest first; logs a warning for each one it skips."""
+    for checkpoint in numbered_checkpoints(output_dir):
         found = flaw(checkpoint)
         if found is None:
             yield str(checkpoint)

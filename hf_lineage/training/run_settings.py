@@ -19,7 +19,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArgu
 # fields of TrainingArguments that do not change what is trained; each may differ when a run continues
 FREE_ARGUMENTS = frozenset(
     {
-        *("output_dir", "overwrite_output_dir", "ignore_changed", "do_train", "do_eval", "do_predict"),
+        # what is chosen by `precision` stands under bf16
+        *("output_dir", "overwrite_output_dir", "ignore_changed", "precision", "do_train", "do_eval", "do_predict"),
         *("resume_from_checkpoint", "restore_callback_states_from_checkpoint", "enable_jit_checkpoint", "debug"),
         *("logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_on_each_node"),
         *("log_level", "log_level_replica", "disable_tqdm", "report_to", "run_name", "project", "trackio_space_id"),

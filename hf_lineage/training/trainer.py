@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import sys
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
@@ -49,6 +50,7 @@ from hf_lineage.training.run_settings import (
     settings_of_data,
 )
 from hf_lineage.training.schedules import flat_then_decay, inverse_time
+from hf_lineage.training.sharding import in_own_class, tied_weights_in_one_unit, units_to_shard
 from hf_lineage.training.signals import StopOnSignal
 from hf_lineage.training.training_arguments import LineageTrainingArguments
 from hf_lineage.training.transfer import GradualUnfreezing, Transfer
@@ -197,6 +199,8 @@ class LineageTrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         finally:
             args.label_smoothing_factor = smoothing
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap is None:
+            self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = units_to_shard(model)
         if transfer is not None and transfer.mode == "gradual":
             self.add_callback(GradualUnfreezing(transfer))
         if self.args.sum_over_time and not self.sums_over_time:
@@ -326,6 +330,7 @@ class LineageTrainer(Trainer):
                 lock.release()
 
     def train_alone(self, resume_from_checkpoint, **kwargs):
+        self.say_precision()
         # before the training changes the model
         self.settings = self.run_settings()
         if isinstance(resume_from_checkpoint, str) and not Path(resume_from_checkpoint).is_dir():
@@ -353,6 +358,22 @@ class LineageTrainer(Trainer):
             self.check_data()
         with self.stop_on_signal.listening():
             return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def _prepare_for_training(self, *args, **kwargs):
+        with tied_weights_in_one_unit(self.model) if self.is_fsdp_enabled else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
+
+    def say_precision(self):
+        """Prints the precision, if it was chosen here.
+
+        Raises:
+            ValueError: the processes have chosen differently.
+        """
+        chosen = self.accelerator.gather(torch.tensor([self.args.bf16], dtype=torch.int, device=self.args.device))
+        if chosen.min() != chosen.max():
+            raise ValueError("precision auto: the processes' machines differ; give --precision bf16 or fp32")
+        if self.args.precision_reason is not None and self.is_world_process_zero():
+            sys.stdout.write(f"precision {self.args.precision} ({self.args.precision_reason})\n")
 
     def _load_callback_state(self):
         if self.args.restore_callback_states_from_checkpoint:
@@ -595,7 +616,7 @@ class LineageTrainer(Trainer):
             return
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
         try:
-            with replaced_together(output_dir or self.args.output_dir) as temporary:
+            with in_own_class(self.model), replaced_together(output_dir or self.args.output_dir) as temporary:
                 super()._save(str(temporary), state_dict)
                 # a pickle; README.md and the seals of checkpoints have what it says
                 (temporary / TRAINING_ARGS_NAME).unlink(missing_ok=True)

@@ -1,19 +1,30 @@
 """TrainingArguments with defaults that make resumed runs exact, and results independent of the process count."""
 
+import os
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from transformers import TrainingArguments
+from transformers.utils import is_torch_tf32_available
+from transformers.utils.import_utils import enable_tf32
+
+from hf_lineage.training.precision import faster_precision, precision_before
+from hf_lineage.training.restarts import join_after_restart
 
 
 @dataclass
 class LineageTrainingArguments(TrainingArguments):
     """Hugging Face's TrainingArguments; changed defaults keep runs reproducible (see data/randomness.py).
 
+    `precision` "auto" becomes "bf16" where this machine multiplies faster in bfloat16 (autocast: the weights and the
+    optimizer's state stay in float32), else "fp32"; a run that continues keeps that of its checkpoint.
+    `precision_reason` says why. On a GPU that has TF32, products of float32 numbers use it, unless `tf32` is False.
+
     Raises:
-        ValueError: only one of `flat_epochs` and `epoch_decay` is given, one of them or `inverse_time_decay` is out of
-            range, or both schedules are asked for; `average_after` without evaluations during training, or with
-            `load_best_model_at_end`.
+        ValueError: `precision` contradicts `bf16` or `fp16`; only one of `flat_epochs` and `epoch_decay` is given, one
+            of them or `inverse_time_decay` is out of range, or both schedules are asked for; `average_after` without
+            evaluations during training, or with `load_best_model_at_end`.
     """
 
     output_dir: str | None = field(
@@ -32,6 +43,10 @@ class LineageTrainingArguments(TrainingArguments):
     )
     model_license: str | None = field(
         default=None, metadata={"help": "Licence of the model, such as apache-2.0, for the model card."}
+    )
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto",
+        metadata={"help": "Numbers to compute in; auto: bf16 where it is faster on this machine, asked at the start."},
     )
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
     train_sampling_strategy: str = field(default="sequential", metadata={"help": "The data sets shuffle themselves."})
@@ -81,7 +96,12 @@ class LineageTrainingArguments(TrainingArguments):
             raise ValueError("inverse_time_decay and flat_epochs are two schedules: give one of them")
         # without this, processes started by accelerate on a machine without accelerator train independently
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        self.choose_precision()
+        if torch.distributed.is_available():
+            join_after_restart("gloo" if self.use_cpu else "nccl")
         super().__post_init__()
+        if self.tf32 is None and self.device.type == "cuda" and is_torch_tf32_available():
+            enable_tf32(True)
         if self.average_after is not None and self.eval_strategy == "no":
             raise ValueError(
                 f"average_after is {self.average_after}, but there are no evaluations to wait for: set eval_strategy"
@@ -92,3 +112,31 @@ class LineageTrainingArguments(TrainingArguments):
                 f"average_after ({self.average_after}) and load_best_model_at_end exclude each other: the run ends "
                 "with the averaged weights; choose one"
             )
+
+    def choose_precision(self):
+        """Sets `bf16` by `precision`, and `precision` to what was chosen.
+
+        Raises:
+            ValueError: `precision` contradicts `bf16` or `fp16`.
+        """
+        # `accelerate launch --mixed_precision` says it in the environment
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        asked = "bf16" if self.bf16 else "fp16" if self.fp16 else launched if launched in ("bf16", "fp16") else None
+        self.precision_reason = None
+        if self.precision == "auto" and asked is not None:
+            # fp16 is no value of this argument: it stays with its flag
+            self.precision = "bf16" if asked == "bf16" else "auto"
+        elif self.precision == "auto":
+            resumed = (
+                None
+                if self.overwrite_output_dir
+                else precision_before(self.output_dir or "trainer_output", self.resume_from_checkpoint)
+            )
+            if resumed in ("bf16", "fp32"):
+                self.precision, self.precision_reason = resumed, "as in the checkpoint"
+            else:
+                device = torch.device("cpu") if self.use_cpu else torch.accelerator.current_accelerator()
+                self.precision, self.precision_reason = faster_precision(device)
+        elif asked not in (None, self.precision):
+            raise ValueError(f"precision is {self.precision}, but {asked} is asked for too: give one of them")
+        self.bf16 = self.bf16 or self.precision == "bf16"

@@ -61,7 +61,7 @@ class Word2VecTrainer(LineageTrainer):
 
     Raises:
         ValueError: gradient_accumulation_steps is not 1, num_threads is below 1 or above the blocks of a batch, or the
-            data were prepared for another `path`.
+            data were prepared for another `path`, or FSDP or DeepSpeed is on.
     """
 
     model: Word2VecForPreTraining
@@ -90,7 +90,7 @@ class Word2VecTrainer(LineageTrainer):
                 f"per_device_train_batch_size is {args.per_device_train_batch_size} (blocks per step); it must be at "
                 f"least num_threads, which is {num_threads}"
             )
-        self.path = path or FastPath.of(model.config)
+        self.path = path or FastPath.of(model.config, device=args.device)
         prepared = (train_dataset.chunk, train_dataset.negatives_per_chunk)
         if prepared != (self.path.chunk, self.path.negatives_per_chunk):
             raise ValueError(
@@ -110,6 +110,11 @@ class Word2VecTrainer(LineageTrainer):
         super().__init__(
             model, args, train_dataset=BlockNumbers(train_dataset), data_collator=default_data_collator, **kwargs
         )
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "word2vec changes whole matrices in place, and FSDP or DeepSpeed would shard them: launch it with "
+                "recipes/accelerate/multi_gpu.yaml or cpu_2procs.yaml"
+            )
         self.add_callback(EpochCallback(train_dataset))
         self.epoch_loss = EpochLoss(self)
         self.add_callback(self.epoch_loss)

@@ -43,18 +43,21 @@ class FastPath:
     chunks_at_once: int = 1
 
     @classmethod
-    def of(cls, config: Word2VecConfig, backend: str | None = None) -> "FastPath":
-        """The settings that measured best; `backend` None means numba if it is installed.
+    def of(cls, config: Word2VecConfig, backend: str | None = None, device: torch.device | str = "cpu") -> "FastPath":
+        """The settings that measured best; `backend` None means numba on a CPU, if it is installed.
 
         Raises:
-            ValueError: another backend, or numba without the package or for a full softmax.
+            ValueError: another backend, or numba without the package, for a full softmax or for another `device`.
         """
+        on_cpu = torch.device(device).type == "cpu"
         if backend is None:
-            backend = "numba" if find_spec("numba") and config.objective != "softmax" else "torch"
+            backend = "numba" if on_cpu and find_spec("numba") and config.objective != "softmax" else "torch"
         if backend not in ("numba", "torch"):
             raise ValueError(f"backend is {backend!r}; it must be 'numba' or 'torch'")
         if backend == "numba" and not find_spec("numba"):
             raise ValueError("backend is 'numba', which is not installed: pip install 'hf_lineage[fast]'")
+        if backend == "numba" and not on_cpu:
+            raise ValueError(f"backend is 'numba', which needs a CPU, not {device}: use 'torch', or --use_cpu")
         if backend == "numba" and config.objective == "softmax":
             raise ValueError("backend is 'numba', which has no full softmax: use 'torch'")
         # frequent words in one step would move too far, so a small vocabulary has fewer centres

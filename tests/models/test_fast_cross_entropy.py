@@ -5,7 +5,15 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
-from hf_lineage.models.fast_cross_entropy import SummedCrossEntropy, summed_cross_entropy
+from hf_lineage import plain_equations
+from hf_lineage.models import fast_cross_entropy
+from hf_lineage.models.fast_cross_entropy import (
+    CrossEntropyInParts,
+    SummedCrossEntropy,
+    in_parts,
+    summed_cross_entropy,
+)
+from hf_lineage.models.losses import mean_cross_entropy
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
@@ -37,3 +45,46 @@ def test_no_label_is_no_loss():
     loss.backward()
     assert loss == 0
     assert logits.grad.shape == (0, 9)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("part", [1, 3 * 50, 2**24])
+def test_parts_in_bfloat16_are_torchs_cross_entropy(monkeypatch, part, smoothing):
+    monkeypatch.setattr(fast_cross_entropy, "PART", part)
+    values, labels = (torch.randn(2, 5, 50) * 4).bfloat16(), torch.randint(50, (2, 5))
+    labels[0, 1:3] = -100
+    found, expected = (values.clone().requires_grad_() for _ in "12")
+    loss = mean_cross_entropy(found, labels, smoothing=smoothing)
+    (3 * loss).backward()
+    options = {"ignore_index": -100, "label_smoothing": smoothing}
+    exact = cross_entropy(expected.float().flatten(0, 1), labels.flatten(), **options)
+    (3 * exact).backward()
+    assert loss.dtype is torch.float32
+    assert_close(loss, exact)
+    # rounded once more, by the factor
+    assert_close(found.grad, expected.grad, rtol=2**-7, atol=1e-5)
+    assert (found.grad[0, 1:3] == 0).all()
+
+
+def test_only_gradients_in_bfloat16_are_computed_in_parts():
+    low, high = torch.randn(3, 9, dtype=torch.bfloat16), torch.randn(3, 9)
+    assert in_parts(low.clone().requires_grad_())
+    assert not in_parts(low)
+    assert not in_parts(high.requires_grad_())
+    with plain_equations():
+        assert not in_parts(low.clone().requires_grad_())
+
+
+def test_what_is_kept_for_the_gradient_is_in_bfloat16():
+    kept = []
+    logits = torch.randn(6, 40, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        CrossEntropyInParts.apply(logits, torch.arange(6), 0.0)
+    assert {(x.dtype, x.shape) for x in kept} == {(torch.bfloat16, logits.shape)}
+
+
+@pytest.mark.parametrize("label", [9, -1])
+def test_a_label_that_is_no_class_is_named_in_bfloat16_too(label):
+    logits = torch.randn(1, 9, dtype=torch.bfloat16, requires_grad=True)
+    with pytest.raises(ValueError, match=f"labels has {label}"):
+        mean_cross_entropy(logits, torch.tensor([label]))

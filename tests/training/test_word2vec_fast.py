@@ -204,7 +204,15 @@ def test_softmax_updates_are_the_gradient_of_the_forward_pass(architecture, obje
 def test_settings_that_cannot_be_are_named():
     with pytest.raises(ValueError, match="'cuda'"):
         FastPath.of(Word2VecConfig(), "cuda")
+    with pytest.raises(ValueError, match="not cuda"):
+        FastPath.of(Word2VecConfig(), "numba", torch.device("cuda"))
     assert FastPath.of(Word2VecConfig(objective="softmax")).backend == "torch"
+
+
+def test_a_gpu_takes_torch():
+    """numba reads the memory of the CPU only."""
+    assert FastPath.of(Word2VecConfig(), device=torch.device("cuda", 0)).backend == "torch"
+    assert FastPath.of(Word2VecConfig(), device="cpu") == FastPath.of(Word2VecConfig())
 
 
 def few_words(vocab_size, folder, path, sentences):
