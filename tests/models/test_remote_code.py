@@ -165,7 +165,15 @@ def code_in(folder):
 
 
 # the files that travel with a station, besides its modeling and configuration file
-ALL = {"configuration_lineage", "inputs", "loss_terms", "losses", "replaced_files", "saved_models"}
+ALL = {
+    "configuration_lineage",
+    "inputs",
+    "loss_terms",
+    "losses",
+    "fast_cross_entropy",
+    "replaced_files",
+    "saved_models",
+}
 CLASSES = {"classification", "choices", "token_labels", "pipeline_inputs", "pipeline_multiple_choice"}
 TASKS = CLASSES | {"pipeline_question_answering", "answer_spans"}
 STATE = {"cache_argument", "recurrent_state"}
@@ -184,7 +192,7 @@ TRAVELS = {
     "transformer": TARGET | BLOCKS,
     "elmo": CELLS | TASKS | OUTPUTS | {"elmo_layers", "fast_dropout"},
     "gpt": {"cache_argument"} | BLOCKS | TASKS,
-    "bert": BLOCKS | TASKS | {"pipeline_next_sentence", "fast_cross_entropy"},
+    "bert": BLOCKS | TASKS | {"pipeline_next_sentence"},
 }
 
 
