@@ -20,7 +20,6 @@ import pytest
 import transformers
 
 from hf_lineage.tokenization import train_wordpiece
-from hf_lineage.training import training_arguments
 
 
 # no test modules by their names, but their assertions shall say what differed all the same
@@ -42,12 +41,6 @@ def pytest_unconfigure():
 def seed():
     """Seeds python, numpy and torch, so that a test gives the same numbers alone and among others."""
     transformers.set_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def float32(monkeypatch):
-    """Trainers compute in float32 on every machine, unless a test says otherwise."""
-    monkeypatch.setattr(training_arguments, "faster_precision", lambda device: ("fp32", "tests"))
 
 
 @pytest.fixture(scope="session")

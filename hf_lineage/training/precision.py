@@ -46,7 +46,7 @@ def cpu_has_bfloat16() -> bool:
 
 
 def gain_of_bfloat16() -> float:
-    """How many times as fast a product is in bfloat16 as in float32, by the best of some rounds (0.1 s in all)."""
+    """How many times as fast a product is in bfloat16 as in float32, by the best of some rounds (0.3 s in all)."""
     rows, inner, outer = PRODUCT
     best = {}
     for dtype in [torch.float32, torch.bfloat16] * ROUNDS:

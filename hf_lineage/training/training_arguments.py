@@ -44,9 +44,12 @@ class LineageTrainingArguments(TrainingArguments):
     model_license: str | None = field(
         default=None, metadata={"help": "Licence of the model, such as apache-2.0, for the model card."}
     )
-    precision: Literal["auto", "fp32", "bf16"] = field(
-        default="auto",
-        metadata={"help": "Numbers to compute in; auto: bf16 where it is faster on this machine, asked at the start."},
+    precision: Literal["auto", "fp32", "bf16"] | None = field(
+        default=None,
+        metadata={
+            "help": "Numbers to compute in; auto: bf16 where it is faster on this machine, asked at the start; "
+            "default: fp32, or what bf16 and fp16 say."
+        },
     )
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
     train_sampling_strategy: str = field(default="sequential", metadata={"help": "The data sets shuffle themselves."})
@@ -123,6 +126,8 @@ class LineageTrainingArguments(TrainingArguments):
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         asked = "bf16" if self.bf16 else "fp16" if self.fp16 else launched if launched in ("bf16", "fp16") else None
         self.precision_reason = None
+        if self.precision is None:
+            return
         if self.precision == "auto" and asked is not None:
             # fp16 is no value of this argument: it stays with its flag
             self.precision = "bf16" if asked == "bf16" else "auto"

@@ -165,21 +165,14 @@ def code_in(folder):
 
 
 # the files that travel with a station, besides its modeling and configuration file
-ALL = {
-    "configuration_lineage",
-    "inputs",
-    "loss_terms",
-    "losses",
-    "fast_cross_entropy",
-    "replaced_files",
-    "saved_models",
-}
+ALL = {"configuration_lineage", "inputs", "replaced_files", "saved_models"}
+ALL |= {"losses", "loss_terms", "fast_cross_entropy", "fast_dropout"}
 CLASSES = {"classification", "choices", "token_labels", "pipeline_inputs", "pipeline_multiple_choice"}
 TASKS = CLASSES | {"pipeline_question_answering", "answer_spans"}
 STATE = {"cache_argument", "recurrent_state"}
 CELLS = STATE | {"recurrent_cells", "recurrent_layers", "fast_recurrence"}
 TARGET = {"encoder_decoder", "cache_argument", "scheduled_sampling", "pipeline_inputs", "pipeline_translation"}
-BLOCKS = {"transformer_layers", "reading", "packed_texts", "fast_dropout", "fast_segments"}
+BLOCKS = {"transformer_layers", "reading", "packed_texts", "fast_segments"}
 RECURRENT_TARGET = TARGET | CELLS | {"recurrent_seq2seq", "configuration_recurrent_seq2seq"}
 OUTPUTS = {"output_layers", "fast_sampled_softmax"}
 TRAVELS = {
@@ -190,7 +183,7 @@ TRAVELS = {
     "rnnsearch": RECURRENT_TARGET | {"attentional_decoder", "fast_attention"},
     "luong": RECURRENT_TARGET | {"attentional_decoder", "fast_feeding"},
     "transformer": TARGET | BLOCKS,
-    "elmo": CELLS | TASKS | OUTPUTS | {"elmo_layers", "fast_dropout"},
+    "elmo": CELLS | TASKS | OUTPUTS | {"elmo_layers"},
     "gpt": {"cache_argument"} | BLOCKS | TASKS,
     "bert": BLOCKS | TASKS | {"pipeline_next_sentence"},
 }

@@ -91,7 +91,7 @@ def test_the_measure_compares_the_same_product(monkeypatch):
 @pytest.mark.parametrize("chosen", ["bf16", "fp32"])
 def test_auto_is_what_the_machine_says(machine, tmp_path, chosen):
     asked = machine(chosen)
-    args = LineageTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    args = LineageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, precision="auto")
     assert (args.precision, args.bf16, asked) == (chosen, chosen == "bf16", [CPU])
     assert args.precision_reason == "as the test says"
 
@@ -101,7 +101,9 @@ def test_auto_is_what_the_machine_says(machine, tmp_path, chosen):
     [
         ({"precision": "bf16"}, True, False),
         ({"precision": "fp32"}, False, False),
+        ({}, False, False),
         ({"bf16": True}, True, False),
+        ({"bf16": True, "precision": "auto"}, True, False),
         ({"bf16": True, "precision": "bf16"}, True, False),
         ({"fp16": True}, False, True),
     ],
@@ -116,7 +118,7 @@ def test_what_is_given_is_not_asked(machine, tmp_path, given, bf16, fp16):
 def test_the_launcher_may_say_it(machine, monkeypatch, tmp_path):
     asked = machine("fp32")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    args = LineageTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    args = LineageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, precision="auto")
     assert (args.bf16, args.precision, asked) == (True, "bf16", [])
 
 
@@ -137,7 +139,7 @@ def train(output_dir, max_steps, **given):
         report_to="none",
         disable_tqdm=True,
         logging_steps=1,
-        **given,
+        **{"precision": "auto"} | given,
     )
     data = [{"input_ids": torch.arange(i, i + 5), "labels": torch.arange(i, i + 5)} for i in range(8)]
     trainer = LineageTrainer(LSTMForCausalLM(LSTMConfig(vocab_size=20, hidden_size=8)), args, train_dataset=data)
@@ -171,7 +173,9 @@ def test_a_new_run_in_the_folder_asks_again(machine, tmp_path):
     machine("bf16")
     train(tmp_path, 2)
     asked = machine("fp32")
-    args = LineageTrainingArguments(output_dir=str(tmp_path), use_cpu=True, overwrite_output_dir=True)
+    args = LineageTrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, overwrite_output_dir=True, precision="auto"
+    )
     assert (args.precision, asked) == ("fp32", [CPU])
 
 
