@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoModel, AutoTokenizer
 
 from hf_lineage import LINEAGE
 from hf_lineage.models import name_and_idea
+from hf_lineage.word_vectors import WordVectors
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +162,45 @@ def test_the_lineage_run_reports_every_station(tmp_path, tiny_corpus):
     assert len(tables["Models that translate"]) == 4
     assert [sample["name"] for sample in views["training"]["samples"]] == ["NNLM", "RNN", "LSTM", "GRU", "GPT", "BERT"]
     assert {"gates", "gradients", "alignments", "heads", "word_vectors"} <= views.keys()
+
+
+# of kinds that the default text can answer
+ANALOGIES = [
+    ("he", "his", "she", "her"),
+    ("france", "paris", "england", "london"),
+    ("france", "french", "germany", "german"),
+    ("father", "mother", "son", "daughter"),
+    ("is", "are", "was", "were"),
+    ("large", "larger", "small", "smaller"),
+    ("man", "woman", "king", "queen"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+@pytest.mark.parametrize("seed", [0, 1, 42])
+def test_the_default_text_tells_the_story_of_the_lineage(tmp_path, seed):
+    """What the presets were chosen for; 10 minutes of two cores."""
+    pytest.importorskip("gensim", reason="the default corpus, English Wikipedia, comes with gensim")
+    flags = ["--output_dir", tmp_path / "run", "--seed", seed]
+    flags += ["--stations", "nnlm", "word2vec", "rnn", "lstm", "gru", "elmo", "gpt"]
+    command = [sys.executable, "recipes/lineage.py", *map(str, flags)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    perplexity = {name: row["perplexity_per_token"] for name, row in results.items() if "perplexity_per_token" in row}
+    assert perplexity["nnlm"] > perplexity["rnn"] > max(perplexity["lstm"], perplexity["gru"]), perplexity
+    assert perplexity["gpt"] <= perplexity["nnlm"], perplexity
+    # so little text shows neither the network ahead of the counts, nor anything else that it claims not to show
+    [lead] = re.findall(r'(?s)<p class="lead">(.*?)</p>', (tmp_path / "run" / "report.html").read_text())
+    assert "to show: NNLM ahead of the n-gram model (brown_mlp9.yaml). What stands" in lead
+    folder = tmp_path / "run" / "word2vec"
+    vectors = WordVectors.from_model(AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+    answers = [[word for word, _ in vectors.analogy(*question[:3], 5)] for question in ANALOGIES]
+    right = [question[3] in answer for question, answer in zip(ANALOGIES, answers, strict=True)]
+    assert sum(right) >= 4, answers
+    near = {word for word, _ in vectors.nearest("germany", 10)}
+    assert near & {"france", "italy", "russia", "austria", "poland", "england", "german", "spain"}, near
 
 
 @pytest.mark.slow
