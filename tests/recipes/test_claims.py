@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from tests.recipes.here import call
+
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,8 +121,7 @@ def test_order_is_preferred_by_fewer_bits_and_ties_count_half(recipe):
     ],
 )
 def test_bad_arguments_are_refused_before_work(options, message, tmp_path):
-    command = [sys.executable, "recipes/claims.py", "--output_dir", str(tmp_path / "out"), *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = call("recipes/claims.py", "--output_dir", tmp_path / "out", *options)
     assert done.returncode == 2
     assert re.search(message, done.stderr)
     assert "Traceback" not in done.stderr

@@ -2,14 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hf_lineage import LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
 from hf_lineage.tokenization import causal_tokenizer, train_word_level
+from tests.recipes.here import call
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +37,7 @@ def evaluate(tmp_path, tiny_corpus, new_model, *flags):
         True,
         *flags,
     ]
-    command = [sys.executable, "recipes/evaluate_language_model.py", *map(str, flags)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    result = call("recipes/evaluate_language_model.py", *flags)
     assert result.returncode == 0, result.stderr[-3000:]
     table = json.loads((tmp_path / "model" / "evaluation.json").read_text())
     return table, result.stdout, parts, len(tokenizer)

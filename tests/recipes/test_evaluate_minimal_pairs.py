@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,14 @@ import transformers
 from hf_lineage import BERTConfig, BERTForPreTraining, LSTMConfig, LSTMForCausalLM
 from hf_lineage.metrics import measure_minimal_pairs
 from hf_lineage.tokenization import causal_tokenizer
+from tests.recipes.here import call
 
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def judge(*flags):
-    command = [sys.executable, "recipes/evaluate_minimal_pairs.py", *map(str, flags)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return call("recipes/evaluate_minimal_pairs.py", *flags)
 
 
 @pytest.mark.recipe

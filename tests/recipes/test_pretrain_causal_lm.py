@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from hf_lineage.training import last_complete_checkpoint
+from tests.recipes.here import call
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,11 @@ def run(command, **options):
     result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, **options)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result
+
+
+def run_here(command):
+    result = call(*command)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
 
 
 def logged_losses(output_dir) -> list[float]:
@@ -179,32 +185,32 @@ def test_the_folder_opens_as_users_would(corpus, tmp_path):
 
 @pytest.mark.recipe
 def test_streamed_text_needs_an_end(corpus, tmp_path):
-    run(arguments(corpus, tmp_path, "gpt", streaming=True, max_steps=6))
+    run_here(arguments(corpus, tmp_path, "gpt", streaming=True, max_steps=6))
     assert len(logged_losses(tmp_path)) == 6
     command = arguments(corpus, tmp_path / "endless", "gpt", streaming=True, max_steps=-1)
-    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    result = call(*command)
     assert "set train_tokens or max_steps" in result.stderr
 
 
 @pytest.mark.recipe
 def test_documents_are_packed(corpus, tmp_path):
-    run(arguments(corpus, tmp_path, "gpt", document_packing=True, max_steps=3, block_size=16))
+    run_here(arguments(corpus, tmp_path, "gpt", document_packing=True, max_steps=3, block_size=16))
     assert len(logged_losses(tmp_path)) == 3
     command = arguments(corpus, tmp_path / "lstm", "lstm", document_packing=True)
-    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    result = call(*command)
     assert "document_packing needs a model that takes position_ids, which LSTMForCausalLM does not" in result.stderr
 
 
 @pytest.mark.recipe
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(corpus, tmp_path):
-    run(arguments(corpus, tmp_path, "gpt", max_steps=6))
+    run_here(arguments(corpus, tmp_path, "gpt", max_steps=6))
     before = {path.name: path.stat().st_mtime_ns for path in Path(last_complete_checkpoint(tmp_path)).iterdir()}
-    run(arguments(corpus, tmp_path, "gpt", max_steps=6))
+    run_here(arguments(corpus, tmp_path, "gpt", max_steps=6))
     last = Path(last_complete_checkpoint(tmp_path))
     assert json.loads((last / "trainer_state.json").read_text())["global_step"] == 6
     assert {path.name: path.stat().st_mtime_ns for path in last.iterdir()} == before
 
     command = arguments(corpus, tmp_path, "gpt", max_steps=9, seed=7)
-    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    result = call(*command)
     assert result.returncode != 0
     assert "seed=42, this run has 7" in result.stderr

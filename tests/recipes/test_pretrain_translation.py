@@ -3,8 +3,6 @@
 import json
 import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from hf_lineage.arguments import parse
 from hf_lineage.data import grammar_corpus
+from tests.recipes.here import call
 from tests.recipes.test_pretrain_causal_lm import kill_at_random_steps_until_done, logged_losses, run
 
 
@@ -173,7 +172,7 @@ def test_wordpiece_on_real_pairs(shared_data, tmp_path):
 
 def test_a_missing_language_is_named(corpus, tmp_path):
     command = arguments(tmp_path, corpus=corpus, source_language="de")
-    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    result = call(*command)
     assert result.returncode != 0
     assert "train.jsonl, line 1: no text in the language 'de'; there is zh, en" in result.stderr
 

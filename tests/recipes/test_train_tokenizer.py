@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from hf_lineage.__main__ import main
 from hf_lineage.data import load_splits
 from hf_lineage.tokenization import train_characters, train_word_level, train_wordpiece
+from tests.recipes.here import call
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,6 +18,7 @@ WORDS = '{"unk_token": "<unk>", "eos_token": "<eos>"}'
 
 
 def train(*flags):
+    # in a process of its own, which removes an empty output_dir at its end
     command = [sys.executable, "recipes/train_tokenizer.py", *map(str, flags)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
@@ -38,7 +40,7 @@ def train(*flags):
 def test_the_recipe_trains_what_the_function_trains(tmp_path, tiny_corpus, flags, expected):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(tiny_corpus), encoding="utf-8")
-    result = train("--corpus", corpus, "--output_dir", tmp_path / "out", *flags)
+    result = call("recipes/train_tokenizer.py", "--corpus", corpus, "--output_dir", tmp_path / "out", *flags)
     assert result.returncode == 0, result.stderr
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert f"{len(tokenizer)} tokens" in result.stdout
