@@ -26,7 +26,14 @@ from safetensors.torch import save_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
 import hf_lineage
-from hf_lineage import converters
+from hf_lineage import (
+    ELMoModel,
+    GPTForCausalLM,
+    LSTMForCausalLM,
+    LuongForConditionalGeneration,
+    TransformerForConditionalGeneration,
+    converters,
+)
 from hf_lineage.arguments import configuration_type, json_mapping, saved_config
 from hf_lineage.files import replacing
 from hf_lineage.inference import Alignment, align
@@ -156,9 +163,13 @@ def _count(model_class: type[PreTrainedModel], config) -> int:
 
 
 class Format(NamedTuple):
-    """A format of other programs: what it is, how it is read (FROM, fields -> model), written (model, TO)."""
+    """A format of other programs: what it is, which class it holds, how it is read and how it is written.
+
+    `read` takes FROM and fields and gives a model, `write` takes a model and TO.
+    """
 
     about: str
+    holds: type[PreTrainedModel]
     read: Callable[..., PreTrainedModel]
     write: Callable[[Any, Path], Any]
 
@@ -178,21 +189,45 @@ def _write_awd(model, path: Path):
 
 
 FORMATS = {
-    "awd-lstm-lm": Format("LSTM of awd-lstm-lm and fastai (.safetensors)", converters.from_awd_lstm_lm, _write_awd),
-    "elmo": Format("ELMo: folder of options.json and weights (.hdf5)", _read_elmo, converters.to_elmo),
-    "fairseq": Format("fairseq's Transformer (.safetensors)", converters.from_fairseq, converters.to_fairseq),
-    "joeynmt": Format("JoeyNMT's recurrent models (.safetensors)", converters.from_joeynmt, converters.to_joeynmt),
+    "awd-lstm-lm": Format(
+        "LSTM of awd-lstm-lm and fastai (.safetensors)", LSTMForCausalLM, converters.from_awd_lstm_lm, _write_awd
+    ),
+    "elmo": Format(
+        "ELMo: folder of options.json and weights (.hdf5)",
+        ELMoModel,
+        _read_elmo,
+        converters.to_elmo,
+    ),
+    "fairseq": Format(
+        "fairseq's Transformer (.safetensors)",
+        TransformerForConditionalGeneration,
+        converters.from_fairseq,
+        converters.to_fairseq,
+    ),
+    "joeynmt": Format(
+        "JoeyNMT's recurrent models (.safetensors)",
+        LuongForConditionalGeneration,
+        converters.from_joeynmt,
+        converters.to_joeynmt,
+    ),
     "marian": Format(
         "Marian's Transformer: a folder of transformers",
+        TransformerForConditionalGeneration,
         converters.from_marian,
         lambda model, path: converters.to_marian(model).save_pretrained(path),
     ),
     "openai-gpt": Format(
         "GPT: OpenAI's folder, or one of transformers",
+        GPTForCausalLM,
         converters.from_openai_gpt,
         lambda model, path: converters.to_openai_gpt(model).save_pretrained(path),
     ),
-    "opennmt": Format("OpenNMT-py's recurrent models (.safetensors)", converters.from_opennmt, converters.to_opennmt),
+    "opennmt": Format(
+        "OpenNMT-py's recurrent models (.safetensors)",
+        LuongForConditionalGeneration,
+        converters.from_opennmt,
+        converters.to_opennmt,
+    ),
 }
 
 
@@ -220,7 +255,14 @@ def convert(arguments: list[str]):
     if _is_ours(Path(given.source)):
         if given.fields:
             raise ValueError("--fields completes a model of another program; FROM is one of ours")
-        model = _class_of(saved_config(given.source, "FROM")).from_pretrained(given.source)
+        saved = _class_of(saved_config(given.source, "FROM"))
+        # every head of a station has the body
+        is_body = form.holds is ELMoModel
+        if saved.config_class is not form.holds.config_class or not (is_body or issubclass(saved, form.holds)):
+            raise ValueError(
+                f"FROM is {given.source}, a {saved.__name__}: the format {given.format} holds a {form.holds.__name__}"
+            )
+        model = (form.holds if is_body else saved).from_pretrained(given.source)
         with _new(given.target) as temporary:
             form.write(model, temporary)
     else:

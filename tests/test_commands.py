@@ -13,13 +13,23 @@ from torch.testing import assert_close
 from transformers import AutoModel, AutoModelForCausalLM, MarianConfig, MarianMTModel, OpenAIGPTConfig
 from transformers import OpenAIGPTLMHeadModel as TheirGPT
 
-from hf_lineage import LINEAGE, LSTMConfig, LSTMForCausalLM, RNNSearchConfig, RNNSearchForConditionalGeneration
+from hf_lineage import (
+    LINEAGE,
+    GRUConfig,
+    GRUForCausalLM,
+    LSTMConfig,
+    LSTMForCausalLM,
+    RNNSearchConfig,
+    RNNSearchForConditionalGeneration,
+)
 from hf_lineage.__main__ import COMMANDS, main
-from hf_lineage.commands import matrix
+from hf_lineage.commands import FORMATS, matrix
+from hf_lineage.converters import from_elmo
 from hf_lineage.inference import Alignment
 from hf_lineage.papers import PAPERS
 from hf_lineage.tokenization import train_word_level, translation_tokenizer
 from hf_lineage.word_vectors import WordVectors
+from tests.models.stations import TABLES
 
 
 def said(capsys, *arguments) -> str:
@@ -254,3 +264,26 @@ def test_matrix_stays_in_its_columns():
     narrow = matrix(found, 14).splitlines()[3:]
     assert max(sum(2 if unicodedata.east_asian_width(c) == "W" else 1 for c in line) for line in narrow) <= 14
     assert sum(line.startswith("Jerry") for line in narrow) == 3
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_model_that_a_format_cannot_hold_is_refused(tmp_path, form, capsys):
+    GRUForCausalLM(GRUConfig(vocab_size=9, hidden_size=8)).save_pretrained(tmp_path / "gru")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["convert", form, str(tmp_path / "gru"), str(tmp_path / "out")])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert f"a GRUForCausalLM: the format {form} holds a " in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_any_head_of_elmo_is_written_as_its_body(tmp_path):
+    pytest.importorskip("h5py", reason="h5py is not installed: pip install 'hf_lineage[elmo]'")
+    model = TABLES["ELMoCharacters"].model("AutoModelForPreTraining")
+    model.save_pretrained(tmp_path / "ours")
+    assert main(["convert", "elmo", str(tmp_path / "ours"), str(tmp_path / "published")]) == 0
+    again = from_elmo(*(next((tmp_path / "published").glob(name)) for name in ("*options.json", "*.hdf5")))
+    expected = model.base_model.state_dict()
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name

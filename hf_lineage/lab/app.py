@@ -23,7 +23,7 @@ from hf_lineage.inference import NoAttentionError, align
 from hf_lineage.lab.examples import ANALOGIES, MASKED, SENTENCES
 from hf_lineage.lab.heads import sources
 from hf_lineage.lab.opened import LabModel, open_models
-from hf_lineage.pipelines import text_of
+from hf_lineage.models.pipeline_inputs import text_of
 from hf_lineage.tokenization import is_word_level
 
 
@@ -366,15 +366,20 @@ def serve(folders: Sequence[str], port: int | None = None):
     """Opens the models and serves their page until the process ends.
 
     Raises:
-        ValueError: there is no such model, or none can do a task of the page.
-        OSError: the port is taken.
+        ValueError: there is no such model, none can do a task of the page, or the port is none or taken.
     """
+    if port is not None and not 1 <= port <= 65_535:
+        raise ValueError(f"port is {port}; it must lie in [1, 65535]")
     if not folders:
         raise ValueError(f"MODEL is missing: name folders or Hub names, in a Space by its variable {MODELS_VARIABLE}")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     page = build(open_models(folders))
-    sys.stdout.write(f"open {launch(page, server_port=port)} in a browser; Ctrl-C ends it\n")
+    try:
+        address = launch(page, server_port=port)
+    except OSError as error:
+        raise ValueError(f"port is {port}, which another program has: name another --port, or none") from error
+    sys.stdout.write(f"open {address} in a browser; Ctrl-C ends it\n")
     sys.stdout.flush()
     page.block_thread()
 

@@ -230,6 +230,10 @@ def open_models(folders: Sequence[str | Path]) -> list[LabModel]:
     plain = [short_name(one.config.model_type) for one in models]
     for one, name in zip(models, plain, strict=True):
         one.name = name if plain.count(name) == 1 else f"{name} ({Path(one.folder).name})"
+    names = [one.name for one in models]
+    for one, name, shown in zip(models, plain, names, strict=True):
+        if names.count(shown) > 1:
+            one.name = f"{name} ({one.folder})"
     return models
 
 

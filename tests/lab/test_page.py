@@ -1,13 +1,18 @@
 """The lab's page: it has the views that its models can show, opens offline, and draws without an error."""
 
+import ast
+import importlib
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import hf_lineage
 from hf_lineage.__main__ import main
-from hf_lineage.lab import Given, write_lab
+from hf_lineage.lab import Given, open_models, write_lab
 from hf_lineage.lab.page import VIEWS, page_of
 
 
@@ -224,3 +229,19 @@ def test_models_that_are_not_there_are_named(arguments, message, tmp_path, monke
     assert exit.value.code == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+
+
+def test_models_of_one_kind_and_folder_name_are_told_apart(lab_folders, tmp_path):
+    for parent in ("a", "b"):
+        shutil.copytree(lab_folders["gpt"], tmp_path / parent / "gpt")
+    models = open_models([tmp_path / "a" / "gpt", tmp_path / "b" / "gpt"])
+    assert [model.name for model in models] == [f"GPT ({tmp_path / parent / 'gpt'})" for parent in ("a", "b")]
+
+
+def test_what_the_app_imports_from_the_package_exists():
+    """The app itself needs the extra `app`, which the default tests lack."""
+    source = (Path(hf_lineage.__file__).parent / "lab" / "app.py").read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_lineage"):
+            for name in node.names:
+                assert hasattr(importlib.import_module(node.module), name.name), (node.module, name.name)
