@@ -40,6 +40,8 @@ def lab(arguments: list[str]):
     parser.add_argument("--recall", metavar="FOLDER", help="of recipes/long_dependencies.py: recall beside gradients")
     parser.add_argument("--output", default="lab.html", help="the page (default: lab.html)")
     args = parser.parse_args(arguments)
+    if any(not text.strip() for text in args.text):
+        raise ValueError("--text has a sentence without words: give at least one word, or leave --text out")
     folders = models_or_demo(args.models)
     recall = None if args.recall is None else recall_of(Path(args.recall))
     # lines about loading would hide the result

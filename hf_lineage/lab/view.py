@@ -62,8 +62,10 @@ def common_text(models: Sequence[LabModel], texts: Sequence[str]) -> tuple[str |
 
 
 def passages(given: Given) -> list[str]:
-    """Texts of some length: the user's sentences followed by a passage, or the passages alone."""
-    return [" ".join([*given.texts, passage]) for passage in PASSAGES] + (PASSAGES if given.texts else [])
+    """Texts of some length: the user's sentences followed by a passage, these sentences, or the passages alone."""
+    if not given.texts:
+        return PASSAGES
+    return [*(" ".join([*given.texts, passage]) for passage in PASSAGES), " ".join(given.texts), *PASSAGES]
 
 
 def packed(values, low: float = 0.0, high: float = 1.0) -> dict:

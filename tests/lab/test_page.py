@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import hf_lineage
+from hf_lineage import LSTMConfig, LSTMForCausalLM
 from hf_lineage.__main__ import main
-from hf_lineage.lab import Given, open_models, write_lab
+from hf_lineage.lab import Given, gates, open_models, write_lab
 from hf_lineage.lab.page import VIEWS, page_of
+from hf_lineage.tokenization import train_word_level
 
 
 TRAINING = {
@@ -245,3 +247,22 @@ def test_what_the_app_imports_from_the_package_exists():
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_lineage"):
             for name in node.names:
                 assert hasattr(importlib.import_module(node.module), name.name), (node.module, name.name)
+
+
+def test_a_model_that_knows_only_the_users_text_is_shown_with_it(tmp_path):
+    text = "我 欠 小明 的 苹果 。 老师 欠 国王 的 书 。 学生 帮助 她 的 朋友 。"
+    tokenizer = train_word_level([text] * 3, show_progress=False)
+    tokenizer.save_pretrained(tmp_path / "zh")
+    LSTMForCausalLM(LSTMConfig(vocab_size=len(tokenizer), hidden_size=8)).save_pretrained(tmp_path / "zh")
+    models = open_models([tmp_path / "zh"])
+    assert gates.compute(models, Given()) is None
+    [shown] = gates.compute(models, Given([text]))["models"]
+    assert str(shown["tokens"]).count("欠") == 2
+
+
+def test_an_empty_sentence_is_refused(lab_folders, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["lab", str(lab_folders["gpt"]), "--text", " ", "--output", str(tmp_path / "lab.html")])
+    [line] = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert "--text has a sentence without words" in line
