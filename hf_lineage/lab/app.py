@@ -85,8 +85,14 @@ def known(model: LabModel, name: str, text: str) -> str:
     Raises:
         ValueError: the text is empty, too long, or has no token that the model knows.
     """
-    if model.read(short(name, text)).unknown_share == 1:
-        blanks = "; its words stand between blanks" if is_word_level(model.tokenizer) else ""
+    tokenizer = model.tokenizer
+    unknown = model.read(short(name, text)).unknown_share == 1
+    # pipelines read the text as it is written; special tokens, such as a mask, are no words of it
+    ids = tokenizer(text, add_special_tokens=False, verbose=False).get("input_ids", [])
+    others = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    words = {token for token in ids if token not in others}
+    if unknown or words == {tokenizer.unk_token_id}:
+        blanks = "; its words stand between blanks" if is_word_level(tokenizer) else ""
         raise ValueError(f"{model.name} knows no word of {name}: write as in the text it was trained on{blanks}")
     return text
 

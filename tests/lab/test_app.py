@@ -275,6 +275,7 @@ def spread(text, start, end):
         ("Write", "Write", {"Beginning_of_the_text": "ψωλ ψωλ"}, "knows no word of the text"),
         ("Fill in", "Fill in", {"Text_with": "no mask <b>here</b>"}, "the text has no [MASK]"),
         ("Fill in", "Fill in", {"Text_with": "[MASK] " + "king " * 200}, "reads at most 64"),
+        ("Fill in", "Fill in", {"Text_with": "ψωλ [MASK]"}, "knows no word of the text"),
         ("Translate", "Translate", {"Source": "我他"}, "its words stand between blanks"),
         ("Analogies", "Complete", {"Word_a": "king <img src=x>"}, "is not a word of the model's vocabulary"),
         ("Tag", "Tag", {"Text": ""}, "must be a text that is not empty"),
