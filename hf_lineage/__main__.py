@@ -3,15 +3,15 @@
 Each command explains itself: python -m hf_lineage COMMAND --help
 """
 
-import difflib
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from hf_lineage import arguments as recipe_arguments
 from hf_lineage import commands
+from hf_lineage.arguments import remedy_for
 from hf_lineage.models import LINEAGE, name_and_idea
 from hf_lineage.papers import PAPERS
 
@@ -25,12 +25,6 @@ def lineage_table() -> str:
         station = f"[{name}]({PAPERS[config_class.model_type]})"
         rows.append(f"| `{config_class.model_type}` | {station} | {idea} | {heads} |")
     return "\n".join(rows)
-
-
-def remedy_for(name: str, names: Iterable[str], introduction: str, shown: Iterable[str] | None = None) -> str:
-    """The name that a mistyped one may have meant; without one, `introduction` and the names (or `shown`)."""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]}?" if near else f"{introduction} {', '.join(names if shown is None else shown)}"
 
 
 def print_table(arguments: list[str]):

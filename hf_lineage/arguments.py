@@ -186,6 +186,12 @@ def _opened(auto_class, name_or_path, argument):
         ) from error
 
 
+def remedy_for(name: str, names: Iterable[str], introduction: str, shown: Iterable[str] | None = None) -> str:
+    """The name that a mistyped one may have meant; without one, `introduction` and the names (or `shown`)."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else f"{introduction} {', '.join(names if shown is None else shown)}"
+
+
 def configuration_type(name: str) -> str:
     """`lstm` -> `lineage_lstm`; other configurations that transformers knows keep their names."""
     stations = [config_class.model_type for config_class in LINEAGE]

@@ -262,7 +262,7 @@ def convert(arguments: list[str]):
             raise ValueError(
                 f"FROM is {given.source}, a {saved.__name__}: the format {given.format} holds a {form.holds.__name__}"
             )
-        model = (form.holds if is_body else saved).from_pretrained(given.source)
+        model = form.holds.from_pretrained(given.source)
         with _new(given.target) as temporary:
             form.write(model, temporary)
     else:

@@ -1,12 +1,12 @@
 """Sealed checkpoints: a list of digests shows which are whole, so that a killed run resumes from the newest one."""
 
-import difflib
 import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hf_lineage.arguments import remedy_for
 from hf_lineage.files import write_json
 from hf_lineage.models.replaced_files import digest
 from hf_lineage.training.run_lock import hold
@@ -136,8 +136,7 @@ def check_same_run(checkpoint: str | Path, run: dict, accepted: Sequence[str] = 
 
     for name in accepted:
         if not any(each == name or each.startswith(f"{name}.") for each in run):
-            near = difflib.get_close_matches(name, run, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(sorted(run))}"
+            remedy = remedy_for(name, run, "the settings are", sorted(run))
             raise ValueError(f"ignore_changed has {name}, which no setting of this run is called; {remedy}")
     path = Path(checkpoint) / SEAL
     before = json.loads(path.read_text(encoding="utf-8"))["run"] if path.is_file() else {}
