@@ -47,7 +47,9 @@ class BenchmarkArguments:
     vocab_size: int = field(default=30_000, metadata={"help": "Vocabulary size of the tokenizer trained on it."})
     rounds: int = field(default=5, metadata={"help": "Rounds; each runs everything once."})
     count_words: int | None = field(default=None, metadata={"help": "Count this many words instead."})
-    new_word_every: int = field(default=20, metadata={"help": "With count_words: one word in so many is new."})
+    new_word_every: int = field(
+        default=20, metadata={"help": "With count_words: words from one new word to the next."}
+    )
     limit: int = field(default=5_000_000, metadata={"help": "With count_words: words kept."})
 
 

@@ -192,7 +192,7 @@ def tag(model: LabModel, text: str) -> str:
 
 
 def find_answer(model: LabModel, question: str, context: str) -> tuple[str, str]:
-    """The answer with its score, and the text in which it is marked."""
+    """The answer with its score, and the text with the answer marked."""
     # a long text is read in windows
     asked = {"question": short("the question", question), "context": short("the text", context)}
     found = task_of(model, "lineage-question-answering")(asked)
