@@ -321,6 +321,49 @@ class DataArguments:
 
 
 @dataclass
+class GrowthArguments:
+    """How texts and batches grow within the run, and which curve it is expected to follow.
+
+    Raises:
+        ValueError: `long_share` lies outside (0, 1), or only one of `first_batch_size` and `growth_steps` is given.
+    """
+
+    long_block_size: int | None = field(default=None, metadata={"help": "Tokens in a block in the last steps."})
+    long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long blocks."})
+    expected_curve: str | None = field(
+        default=None,
+        metadata={"help": "A validation loss above the curve in this file is warned of; a name is one of ours."},
+    )
+    first_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Examples in the first update, of all processes; then evenly more, up to the whole batch."},
+    )
+    growth_steps: int = field(default=0, metadata={"help": "Updates until the batch is whole."})
+
+    def __post_init__(self):
+        if not 0 < self.long_share < 1:
+            raise ValueError(f"long_share is {self.long_share}; it must lie in (0, 1)")
+        if (self.first_batch_size is None) != (self.growth_steps == 0):
+            raise ValueError("first_batch_size and growth_steps belong together: give both or neither")
+
+    @property
+    def is_used(self) -> bool:
+        return self.long_block_size is not None or self.first_batch_size is not None
+
+    def curve_in(self, folder: Path) -> Path:
+        """The file of `expected_curve`: itself, or the one of that name in `folder`."""
+        named = folder / f"{self.expected_curve}.json"
+        return named if named.is_file() else Path(str(self.expected_curve))
+
+    def steps(self, steps: int) -> list[int]:
+        """Updates of short and, if there are any, of long blocks."""
+        if self.long_block_size is None:
+            return [steps]
+        long_steps = round(steps * self.long_share)
+        return [steps - long_steps, long_steps]
+
+
+@dataclass
 class LabelledDataArguments:
     """Which labelled texts: a data set with its splits, or a file for each.
 

@@ -19,7 +19,6 @@ models of `make demo` are not trained again. Writes results.json, claims.md and 
 finetune and demo.
 """
 
-import json
 import math
 import sys
 import textwrap
@@ -37,7 +36,8 @@ from hf_lineage.data import load_splits, read_labelled, split_sentences
 from hf_lineage.files import json_text, write_text
 from hf_lineage.lab import open_models
 from hf_lineage.lab.word_order import bits, shuffles, without_positions
-from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir, run_recipe
+from hf_lineage.model_card import read_results
+from hf_lineage.training import RecipeRuns, Results, last_lines, page_command, prepare_output_dir
 
 
 RECIPES = Path(__file__).parent
@@ -78,27 +78,12 @@ class ClaimsArguments:
 ARGUMENTS = (ClaimsArguments,)
 
 
-class Runs:
-    """The runs of other recipes in one folder; a finished one is not repeated."""
+class Runs(RecipeRuns):
+    """The runs of other recipes, and the models that they share."""
 
     def __init__(self, args: ClaimsArguments, output_dir: Path):
-        self.args, self.output_dir = args, output_dir
-        path = output_dir / "runs.json"
-        found = (
-            json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not args.overwrite_output_dir else {}
-        )
-        self.finished = Results(path, **found)
-
-    def run(self, name: str, recipe: str, *options) -> dict:
-        """The results of a recipe with these options."""
-        folder, command = self.output_dir / name, [recipe, *map(str, options)]
-        if self.finished.get(name, {}).get("command") != command:
-            tqdm.write(f"{name}: {' '.join(command)}")
-            call = [sys.executable, str(RECIPES / command[0]), *command[1:], "--output_dir", str(folder)]
-            call += ["--disable_tqdm", "true", "--overwrite_output_dir", "true"]
-            seconds = run_recipe(name, call, self.output_dir / "logs" / f"{name}.log")
-            self.finished[name] = {"command": command, "seconds": round(seconds, 1)}
-        return read_json(folder / "results.json")
+        super().__init__(output_dir, RECIPES, anew=args.overwrite_output_dir)
+        self.args = args
 
     def model(self, name: str) -> Path:
         """The folder of a trained model."""
@@ -144,11 +129,6 @@ class Claim:
     judge: Callable[[dict], tuple[bool, str]]
     plot: Callable[[dict, pyplot.Axes], None]
     data: str | None = None
-
-
-def read_json(path: Path) -> dict:
-    """What a JSON file holds; nothing if it is not there."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 # long dependencies
@@ -334,7 +314,7 @@ def plot_layers(numbers: dict, axes):
 
 def measure_attention(runs: Runs) -> dict:
     folders = {"attention": runs.model("rnnsearch"), "fixed state": runs.model("seq2seq")}
-    return {"bleu": {name: read_json(folder / "results.json")["bleu_by_length"] for name, folder in folders.items()}}
+    return {"bleu": {name: read_results(folder)["bleu_by_length"] for name, folder in folders.items()}}
 
 
 def judge_attention(numbers: dict) -> tuple[bool, str]:
@@ -498,7 +478,7 @@ def main():
     # an older run's results are continued
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir, finished=())
     runs, path = Runs(args, output_dir), output_dir / "results.json"
-    results = Results(path, **({} if args.overwrite_output_dir else read_json(path)))
+    results = Results(path, **({} if args.overwrite_output_dir else read_results(output_dir)))
     failed = []
     for name in args.claims or CLAIMS:
         try:

@@ -5,14 +5,21 @@ r"""Judge minimal pairs, such as BLiMP's: which of two sentences is more likely 
     python recipes/evaluate_minimal_pairs.py --pairs my_pairs.jsonl --models runs/gpt --output_dir runs/pairs
 
 `pairs` is a jsonl file, or a folder of them, with the fields sentence_good, sentence_bad and UID. Causal models judge
-by log-probability, masked models by pseudo-log-likelihood. Writes results.json and, with matplotlib, accuracy.png.
+by log-probability, masked models by pseudo-log-likelihood (--word_l2r: Kauf and Ivanova's), ELMo by both directions.
+Writes results.json and, with matplotlib, accuracy.png.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoTokenizer,
+)
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run, saved_config
@@ -32,9 +39,13 @@ class MinimalPairsArguments:
     limit_per_phenomenon: int | None = field(
         default=None, metadata={"help": "Use only the first pairs of each phenomenon."}
     )
+    word_l2r: bool = field(
+        default=False, metadata={"help": "Masked models: hide the later tokens of the scored token's word too."}
+    )
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Replace the results of an older run."})
     batch_size: int = field(default=64, metadata={"help": "Sentences per batch (masked models: masked tokens)."})
     device: str = field(default="cpu", metadata={"help": "Device of the models, such as cuda."})
+    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
 
 ARGUMENTS = (MinimalPairsArguments,)
@@ -68,8 +79,12 @@ def main():
             is_masked = type(config) in AutoModelForMaskedLM._model_mapping and not any(
                 architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ()
             )
-            model = (AutoModelForMaskedLM if is_masked else AutoModelForCausalLM).from_pretrained(name).to(args.device)
-            settings = {"group_by": args.group_by, "batch_size": args.batch_size}
+            opener = AutoModelForMaskedLM if is_masked else AutoModelForCausalLM
+            if config.model_type == "lineage_elmo":
+                opener = AutoModelForPreTraining
+            model = opener.from_pretrained(name).to(args.device)
+            settings = {"group_by": args.group_by, "batch_size": args.batch_size, "word_l2r": args.word_l2r}
+            settings["show_progress"] = not args.disable_tqdm
             result = measure_minimal_pairs(model, tokenizer, rows, **settings)
             results[name] = {"model_type": config.model_type, "parameters": model.num_parameters(), **result}
             print(f"{name}: {result['accuracy']:.4f} of {result['pairs']:,} pairs")

@@ -11,20 +11,23 @@ After an interruption, run the same command again: training continues from the l
 import math
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, pipeline, set_seed
 from transformers import DataCollatorForTokenClassification as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
+from hf_lineage.arguments import DataArguments, GrowthArguments, ModelArguments, parse, run
 from hf_lineage.data import (
     Masking,
     PackingCollator,
-    Phases,
     SentencePairs,
     StreamedSentencePairs,
+    WithoutBlanks,
+    batch_sizes,
     encode_sentences,
     encoded_sentence_pairs,
+    growing_data,
     load_splits,
 )
 from hf_lineage.metrics import measure_bert_pretraining
@@ -33,25 +36,25 @@ from hf_lineage.tokenization import train_wordpiece
 from hf_lineage.training import (
     BertAdam,
     BERTPretrainingTrainer,
+    ExpectedCurve,
     LineageTrainingArguments,
     Results,
     RunFacts,
     last_complete_checkpoint,
+    loss_by_frequency,
     prepare_output_dir,
 )
 
 
 @dataclass
 class BERTPretrainingArguments:
-    """Arguments of BERT's pre-training alone; `block_size` is the length of a pair in the first phase."""
+    """Arguments of BERT's pre-training alone; `block_size` is the length of a pair."""
 
     packing: bool = field(default=True, metadata={"help": "Join the pairs of a batch in one row without padding."})
     encoded_corpus: str | None = field(
         default=None,
         metadata={"help": "Folder of `hf_lineage scale sentences`: the training text, each process its own files."},
     )
-    long_block_size: int | None = field(default=None, metadata={"help": "Tokens in a pair in the last steps."})
-    long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long pairs."})
     duplicates: int = field(
         default=10, metadata={"help": "Times each document is cut into pairs; with streaming: once per pass."}
     )
@@ -63,6 +66,10 @@ class BERTPretrainingArguments:
     whole_words: bool = field(default=False, metadata={"help": "Mask whole words, not pieces."})
     mask_probability: float = field(
         default=0.15, metadata={"help": "Share of a training pair's tokens to predict; held-out pairs have 0.15."}
+    )
+    last_mask_probability: float | None = field(
+        default=None,
+        metadata={"help": "The share at the end of training, which starts at mask_probability and moves evenly."},
     )
     mask_share: float = field(default=0.8, metadata={"help": "Share of these tokens that become [MASK] in training."})
     random_share: float = field(
@@ -86,12 +93,13 @@ class BERTPretrainingArguments:
     )
 
 
-ARGUMENTS = (ModelArguments, DataArguments, BERTPretrainingArguments, LineageTrainingArguments)
+CURVES = Path(__file__).parent / "configs" / "expected"
+ARGUMENTS = (ModelArguments, DataArguments, BERTPretrainingArguments, GrowthArguments, LineageTrainingArguments)
 
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, bert_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args, data_args, bert_args, growth, training_args = parse(*ARGUMENTS, description=__doc__)
     model_args.check(AutoModelForPreTraining, "lineage_bert", "bert")
     set_seed(training_args.seed)
     output_dir = prepare_output_dir(
@@ -109,13 +117,19 @@ def main():
         data_args.streaming = True
     if data_args.streaming and training_args.max_steps <= 0:
         raise ValueError("streaming: a streamed corpus has no known end; set max_steps")
-    if bert_args.long_block_size and training_args.max_steps <= 0:
-        raise ValueError("long_block_size divides the steps between two phases; set max_steps")
-    if data_args.streaming and bert_args.long_block_size:
+    if data_args.streaming and growth.is_used:
         raise ValueError(
-            "long_block_size needs a corpus in memory: leave out streaming, or train on long pairs in a second "
-            "run, with model_name_or_path and a larger block_size"
+            "long_block_size and first_batch_size need a corpus in memory: leave out streaming, or train on long "
+            "pairs in a second run, with model_name_or_path and a larger block_size"
         )
+    if (last_share := bert_args.last_mask_probability) is not None:
+        if data_args.streaming or not bert_args.dynamic_masking:
+            raise ValueError(
+                "last_mask_probability needs new masks in each epoch and a known end: set dynamic_masking, and leave "
+                "out streaming"
+            )
+        if not 0 <= last_share <= 1:
+            raise ValueError(f"last_mask_probability is {last_share}; it must lie in [0, 1]")
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
@@ -131,17 +145,14 @@ def main():
             if not (data_args.streaming and split == "train")
         }
 
-    training_shares = {
-        "probability": bert_args.mask_probability,
-        "mask_share": bert_args.mask_share,
-        "random_share": bert_args.random_share,
-    }
-
-    def pairs(split, length, **settings):
+    def pairs(split, length, probability=0.15, **settings):
         # held-out pairs are masked as in the paper, so that runs with other shares compare
-        shares = training_shares if split == "train" else {"probability": 0.15}
-        max_predictions = math.ceil(shares["probability"] * length)
-        masking = Masking.of(tokenizer, bert_args.whole_words, max_predictions=max_predictions, **shares)
+        shares, most = {}, probability
+        if split == "train":
+            shares = {"mask_share": bert_args.mask_share, "random_share": bert_args.random_share}
+            most = max(probability, last_share or 0.0)
+        shares |= {"probability": probability, "max_predictions": math.ceil(most * length)}
+        masking = Masking.of(tokenizer, bert_args.whole_words, **shares)
         settings |= {"masking": masking, "short_probability": bert_args.short_probability, "seed": training_args.seed}
         if split not in streams and bert_args.encoded_corpus:
             settings["duplicates"] = bert_args.duplicates
@@ -158,7 +169,21 @@ def main():
     else:
         train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
         train_settings["show_progress"] = not training_args.disable_tqdm
-    train_data = pairs("train", data_args.block_size, **train_settings)
+    train_data = pairs("train", data_args.block_size, bert_args.mask_probability, **train_settings)
+    if growth.is_used or last_share is not None:
+        # short and long pairs, small and whole batches make one epoch of max_steps under one schedule
+        pairs_per_step = training_args.train_batch_size * training_args.world_size
+        pairs_per_step *= training_args.gradient_accumulation_steps
+        if training_args.max_steps <= 0:
+            training_args.max_steps = math.ceil(training_args.num_train_epochs * len(train_data) / pairs_per_step)
+        sizes = batch_sizes(training_args.max_steps, pairs_per_step, growth.first_batch_size, growth.growth_steps)
+        steps, parts = growth.steps(training_args.max_steps), [train_data]
+        if growth.long_block_size:
+            share = bert_args.mask_probability if last_share is None else last_share
+            parts.append(pairs("train", growth.long_block_size, share, **train_settings))
+        if last_share is not None:
+            train_data.move_masking(last_share, int(sizes[: steps[0]].sum()))
+        train_data = growing_data(parts, steps, pairs_per_step, sizes)
     once = {"duplicates": 1, "shuffle": False}
     held_out = {split: pairs(split, data_args.block_size, **once) for split in ("validation", "test")}
 
@@ -174,14 +199,16 @@ def main():
         model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
     tokenizer.model_max_length = model.config.max_position_embeddings
 
-    # 4. trainer: two phases make one epoch of max_steps under one schedule
-    if bert_args.long_block_size:
-        long_data = pairs("train", bert_args.long_block_size, **train_settings)
-        long_steps = round(training_args.max_steps * bert_args.long_share)
-        pairs_per_step = training_args.train_batch_size * training_args.world_size
-        pairs_per_step *= training_args.gradient_accumulation_steps
-        steps = (training_args.max_steps - long_steps, long_steps)
-        train_data = Phases([train_data, long_data], [number * pairs_per_step for number in steps])
+    # 4. trainer
+    collator = PackingCollator() if bert_args.packing else PaddingCollator(tokenizer)
+    callbacks = []
+    if growth.expected_curve:
+        counted = streams.get("train", streams["validation"]).tokens
+        # of masked words, and of the pairs, which are as often random as not
+        chance = loss_by_frequency(counted, streams["validation"].tokens, len(tokenizer))
+        per_update = training_args.train_batch_size * training_args.world_size * data_args.block_size
+        per_update *= training_args.gradient_accumulation_steps
+        callbacks.append(ExpectedCurve(growth.curve_in(CURVES), chance + math.log(2), per_update))
     optimizer = None
     if bert_args.paper_exact:
         betas = (training_args.adam_beta1, training_args.adam_beta2)
@@ -191,9 +218,10 @@ def main():
         args=training_args,
         train_dataset=train_data,
         eval_dataset=held_out["validation"],
-        data_collator=PackingCollator() if bert_args.packing else PaddingCollator(tokenizer),
+        data_collator=WithoutBlanks(collator) if growth.first_batch_size else collator,
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=optimizer,
+        callbacks=callbacks,
     )
     trainer.facts = RunFacts(
         data_args.corpus,

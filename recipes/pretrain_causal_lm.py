@@ -10,9 +10,12 @@ After an interruption, run the same command again: training continues from the l
 import inspect
 import math
 import time
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,7 +26,7 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
+from hf_lineage.arguments import DataArguments, GrowthArguments, ModelArguments, parse, run
 from hf_lineage.data import (
     BlocksWithNegatives,
     ContiguousBlocks,
@@ -31,8 +34,11 @@ from hf_lineage.data import (
     ParallelStreams,
     StreamedBlocks,
     VariableStreams,
+    WithoutBlanks,
+    batch_sizes,
     encode_corpus,
     encoded_blocks,
+    growing_data,
     load_splits,
     segment_words,
 )
@@ -40,12 +46,14 @@ from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import TRAINERS, causal_tokenizer, is_word_level
 from hf_lineage.training import (
+    ExpectedCurve,
     LineageTrainer,
     LineageTrainingArguments,
     Results,
     RunFacts,
     TruncatedBPTTTrainer,
     last_complete_checkpoint,
+    loss_by_frequency,
     prepare_output_dir,
 )
 
@@ -90,12 +98,13 @@ class LanguageModelArguments:
     )
 
 
-ARGUMENTS = (ModelArguments, DataArguments, LanguageModelArguments, LineageTrainingArguments)
+CURVES = Path(__file__).parent / "configs" / "expected"
+ARGUMENTS = (ModelArguments, DataArguments, LanguageModelArguments, GrowthArguments, LineageTrainingArguments)
 
 
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
-    model_args, data_args, lm_args, training_args = parse(*ARGUMENTS, description=__doc__)
+    model_args, data_args, lm_args, growth, training_args = parse(*ARGUMENTS, description=__doc__)
     model_class = model_args.check(AutoModelForCausalLM)
     if lm_args.encoded_corpus:
         if not model_args.tokenizer_name:
@@ -106,6 +115,8 @@ def main():
         training_args.accelerator_config.dispatch_batches = False
     if data_args.streaming and training_args.max_steps <= 0 and not lm_args.train_tokens:
         raise ValueError("a streamed corpus has no known end; set train_tokens or max_steps")
+    if growth.is_used and data_args.streaming:
+        raise ValueError("long_block_size and first_batch_size need a corpus in memory: leave out streaming")
     if data_args.document_packing and "position_ids" not in inspect.signature(model_class.forward).parameters:
         raise ValueError(
             f"document_packing needs a model that takes position_ids, which {model_class.__name__} does not"
@@ -158,17 +169,27 @@ def main():
 
     # 4. trainer
     block_size = data_args.block_size
-    # the context at a block's start is read, not predicted
-    tokens_per_update = (
-        (block_size - context_size + 1)
-        * training_args.train_batch_size
-        * training_args.world_size
-        * training_args.gradient_accumulation_steps
-    )
+    batch_size = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
+
+    def tokens_until(steps):
+        """Tokens predicted after each update, int64 [steps]."""
+        phases = growth.steps(steps)
+        lengths = np.repeat([data_args.block_size, growth.long_block_size or 0][: len(phases)], phases)
+        # the context at a block's start is read, not predicted
+        sizes = batch_sizes(steps, batch_size, growth.first_batch_size, min(growth.growth_steps, steps))
+        return np.cumsum(sizes * (lengths - context_size + 1))
+
     if lm_args.train_tokens:
-        training_args.max_steps = math.ceil(lm_args.train_tokens / tokens_per_update)
+        most = math.ceil(lm_args.train_tokens / (batch_size * (block_size - context_size + 1))) + growth.growth_steps
+        steps = range(1, most + 1)
+        training_args.max_steps = steps[bisect_left(steps, lm_args.train_tokens, key=lambda n: tokens_until(n)[-1])]
     if lm_args.variable_blocks and not carry_state:
         raise ValueError("variable_blocks is for truncated BPTT; it needs a recurrent model and carry_state")
+    if growth.is_used and carry_state:
+        raise ValueError(
+            "long_block_size and first_batch_size are for blocks that are read by themselves; this model carries its "
+            "state from block to block: leave them out, or set carry_state to false"
+        )
     if carry_state:
         trainer_class = TruncatedBPTTTrainer
         num_streams = training_args.train_batch_size * training_args.world_size
@@ -191,23 +212,41 @@ def main():
             train_data = blocks.repeat(None)
         elif data_args.streaming:
             train_data = StreamedBlocks(corpora["train"], tokenizer, block_size, passes=None, **options)
-        elif data_args.document_packing:
-            train_data = PackedDocuments(streams["train"], block_size, seed=training_args.seed)
-        elif getattr(model.config, "objective", None) in ("sampled_softmax", "nce"):
-            negatives = {"vocab_size": len(tokenizer), "num_negatives": model.config.num_negatives}
-            train_data = BlocksWithNegatives(streams["train"], block_size, **negatives, **options)
         else:
-            train_data = ContiguousBlocks(streams["train"], block_size, **options)
+
+            def blocks_of(length):
+                if data_args.document_packing:
+                    return PackedDocuments(streams["train"], length, seed=training_args.seed)
+                if getattr(model.config, "objective", None) in ("sampled_softmax", "nce"):
+                    negatives = {"vocab_size": len(tokenizer), "num_negatives": model.config.num_negatives}
+                    return BlocksWithNegatives(streams["train"], length, **negatives, **options)
+                return ContiguousBlocks(streams["train"], length, **options)
+
+            train_data = blocks_of(block_size)
+            if growth.is_used:
+                # short and long blocks, small and whole batches make one epoch of max_steps
+                parts = [train_data, *([blocks_of(growth.long_block_size)] if growth.long_block_size else [])]
+                if training_args.max_steps <= 0:
+                    training_args.max_steps = math.ceil(training_args.num_train_epochs * len(train_data) / batch_size)
+                steps = training_args.max_steps
+                sizes = batch_sizes(steps, batch_size, growth.first_batch_size, growth.growth_steps)
+                train_data = growing_data(parts, growth.steps(steps), batch_size, sizes)
+        block_size = growth.long_block_size or block_size
         eval_data = ContiguousBlocks(streams["validation"], block_size, shuffle=False, context_size=context_size)
     callbacks = []
     if lm_args.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(lm_args.early_stopping_patience))
+    if growth.expected_curve:
+        counted = streams.get("train", streams["validation"]).tokens
+        chance = loss_by_frequency(counted, streams["validation"].tokens, len(tokenizer))
+        per_update = batch_size * (data_args.block_size - context_size + 1)
+        callbacks.append(ExpectedCurve(growth.curve_in(CURVES), chance, per_update))
     trainer = trainer_class(
         model=model,
         args=training_args,
         train_dataset=train_data,
         eval_dataset=eval_data,
-        data_collator=default_data_collator,
+        data_collator=WithoutBlanks(default_data_collator) if growth.first_batch_size else default_data_collator,
         processing_class=tokenizer,
         callbacks=callbacks,
     )
@@ -228,17 +267,16 @@ def main():
 
     # 7. evaluate each token of the held-out texts once
     if trainer.is_world_process_zero():
-        log = trainer.state.log_history
+        log, steps = trainer.state.log_history, trainer.state.global_step
+        until = [0, *tokens_until(max(steps, training_args.max_steps)).tolist()]
         results = Results(
             output_dir / "results.json",
             model_type=model.config.model_type,
             parameters=model.num_parameters(),
-            trained_tokens=trainer.state.global_step * tokens_per_update,
+            trained_tokens=until[steps],
             train_seconds=round(seconds, 1),
-            train_curve=[(row["step"] * tokens_per_update, row["loss"]) for row in log if "loss" in row],
-            validation_curve=[
-                (row["step"] * tokens_per_update, row["eval_loss"]) for row in log if "eval_loss" in row
-            ],
+            train_curve=[(until[row["step"]], row["loss"]) for row in log if "loss" in row],
+            validation_curve=[(until[row["step"]], row["eval_loss"]) for row in log if "eval_loss" in row],
         )
         with results.kept_on_error():
             for split in ("validation", "test"):

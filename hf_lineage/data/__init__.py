@@ -18,7 +18,7 @@ from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_s
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel_corpus import load_parallel_corpus, load_parallel_splits
-from hf_lineage.data.phases import Phases
+from hf_lineage.data.phases import GrowingBatches, Phases, WithoutBlanks, batch_sizes, growing_data
 from hf_lineage.data.questions import Question, Window, question_rows, read_questions
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows, draw_rows
@@ -52,6 +52,7 @@ __all__ = [
     "CorpusTexts",
     "EpochCallback",
     "EpochDataset",
+    "GrowingBatches",
     "KeptLayers",
     "KeptStates",
     "LabelledData",
@@ -81,9 +82,11 @@ __all__ = [
     "TranslationPairs",
     "VariableStreams",
     "Window",
+    "WithoutBlanks",
     "WordFile",
     "WordSegmentation",
     "WordWindows",
+    "batch_sizes",
     "class_names",
     "draw_rows",
     "encode_bilm_corpus",
@@ -93,6 +96,7 @@ __all__ = [
     "encoded_sentence_pairs",
     "generator",
     "grammar_corpus",
+    "growing_data",
     "labelled_splits",
     "load_corpus",
     "load_labelled",

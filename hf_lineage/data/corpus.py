@@ -39,8 +39,9 @@ def load_corpus(
       "validation" and "test"; a document is a paragraph if `sample_by` is "line", else an article with one paragraph
       per line; without gensim, Python's language reference;
     - a file, a list of files or a glob pattern, all for the split "train";
-    - a folder with one file per split (train.txt, validation.jsonl, ...), or with files of other names, which are all
-      for the split "train", those of its sub-folders too;
+    - a folder with one file per split (train.txt, validation.jsonl, ...) or its shards (train-00.txt, train-01.txt,
+      ...), or with files of other names, which are all for the split "train", those of its sub-folders too;
+    - a .txt file that lists some shards of such a folder, one a line, for "train"; the other splits are the folder's;
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
 
     Files end in .txt, .jsonl, .json (JSON Lines), .csv, .tsv or .parquet; all but the last also in .gz. See

@@ -18,6 +18,8 @@ OTHER_NAMES = {
     "train": ("training",),
     "test": ("testing", "eval", "evaluation"),
 }
+# bytes; a list of shards is short
+LONGEST_LIST = 1_000_000
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
@@ -31,9 +33,9 @@ def find_files(source, split):
     if isinstance(source, (str, os.PathLike)):
         path = Path(source).expanduser()
         if path.is_dir():
-            return (
-                _files_of_folder(path) if split == "train" and not _has_splits(path) else [_file_of_split(path, split)]
-            )
+            return _files_of_folder(path) if split == "train" and not _has_splits(path) else _files_of(path, split)
+        if shards := listed_shards(path):
+            return shards if split == "train" else _files_of(path.parent, split)
         files = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not files:
             raise CorpusError(
@@ -59,6 +61,8 @@ def find_files(source, split):
 def has_split(source, split):
     """Whether these files have a part of their own for `split`; a list of files and a pattern have train alone."""
     folder = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
+    if folder is not None and listed_shards(folder):
+        return split == "train" or bool(_named(folder.parent, split))
     if folder is None or not folder.is_dir():
         return split == "train"
     return bool(_named(folder, split)) or (split == "train" and not _has_splits(folder))
@@ -69,11 +73,23 @@ def _has_splits(folder):
 
 
 def _named(folder, split):
-    """The files of a split by its name, or else by another usual one."""
+    """The files of a split by its name, or else by another usual one: train.txt, or its shards train-00.txt, …"""
     for name in (split, *OTHER_NAMES.get(split, ())):
         if found := [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()]:
             return found
+        shard = re.compile(rf"{name}-\d+(-of-\d+)?({'|'.join(map(re.escape, SUFFIXES))})")
+        if found := sorted(path for path in folder.iterdir() if shard.fullmatch(path.name) and path.is_file()):
+            return found
     return []
+
+
+def listed_shards(path):
+    """The files that a text file lists, one a line, beside it; none if it is a text, or no file."""
+    if path.suffix != ".txt" or not path.is_file() or path.stat().st_size > LONGEST_LIST:
+        return []
+    names = path.read_text(encoding="utf-8", errors="replace").split()
+    shards = [path.parent / name for name in names if name.lower().endswith(SUFFIXES) and "/" not in name]
+    return shards if shards and len(shards) == len(names) and all(shard.is_file() for shard in shards) else []
 
 
 def _files_of_folder(folder):
@@ -83,15 +99,16 @@ def _files_of_folder(folder):
     return files
 
 
-def _file_of_split(folder, split):
+def _files_of(folder, split):
     found = _named(folder, split)
     if not found:
         there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         raise CorpusError(f"the folder {folder} has no {split}.txt, {split}.jsonl or {split}.parquet; it has {there}")
-    if len(found) > 1:
+    # shards have one ending; train.txt and train.jsonl may be the same text
+    if len({suffix_of(path) for path in found}) > 1:
         names = " and ".join(path.name for path in found)
         raise CorpusError(f"the folder {folder} has {names}: keep one of them, or name the files to read")
-    return found[0]
+    return found
 
 
 def with_stamp(path):

@@ -91,8 +91,12 @@ class EpochDataset(torch.utils.data.Dataset):
 
     def at(self, epoch: int, position: int) -> dict:
         """The example at `position` of `epoch`, whatever the current epoch."""
+        return self.example(*self.drawn(epoch, position))
+
+    def drawn(self, epoch: int, position: int) -> tuple[int, np.random.Generator]:
+        """The index of the example at `position` of `epoch`, and its generator."""
         index = int(self._order_of(epoch)[position]) if self.shuffle else int(position)
-        return self.example(index, generator(self.seed, epoch, index, type(self).__name__))
+        return index, generator(self.seed, epoch, index, type(self).__name__)
 
     def _order_of(self, epoch):
         if self._order_epoch != epoch:

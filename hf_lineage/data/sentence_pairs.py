@@ -6,7 +6,7 @@ documents -> sentences -> token ids, flat -> spans [pairs, 4], planned once -> [
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import datasets
@@ -279,7 +279,8 @@ class SentencePairs(randomness.EpochDataset):
     without padding: `PackingCollator` or transformers' DataCollatorForTokenClassification makes batches.
 
     Every document is cut into pairs `duplicates` times, each time differently. As released, the masks of a pair are
-    drawn once; with `dynamic_masking` they change every epoch, so that one duplicate is enough.
+    drawn once; with `dynamic_masking` they change every epoch, so that one duplicate is enough. Then the share of
+    masked tokens may change too (`move_masking`).
 
     Raises:
         ValueError: a setting is out of range.
@@ -307,6 +308,8 @@ class SentencePairs(randomness.EpochDataset):
         self.tokenizer = tokenizer
         self.masking = masking or Masking.of(tokenizer)
         self.dynamic_masking = dynamic_masking
+        self.last_probability: float | None = None
+        self.num_examples = 0
         planner = PairPlanner(stream, max_length, short_probability)
         pairs = []
         for duplicate in tqdm(range(duplicates), desc="Sentence pairs", disable=not show_progress):
@@ -321,9 +324,34 @@ class SentencePairs(randomness.EpochDataset):
     def example(self, index: int, generator: np.random.Generator) -> dict[str, torch.Tensor | int]:
         if not self.dynamic_masking:
             generator = randomness.generator(self.seed, 0, index, "static masks")
-        return pair_example(
-            self.tokens, self.spans[index], self.is_random[index], self.tokenizer, self.masking, generator
-        )
+        return self.masked(index, self.masking, generator)
+
+    def move_masking(self, last_probability: float, num_examples: int):
+        """Lets the share of masked tokens move evenly, from that of `masking` to another after so many examples.
+
+        Raises:
+            ValueError: the share lies outside [0, 1], there are no examples, or the masks are drawn once.
+        """
+        if not 0 <= last_probability <= 1:
+            raise ValueError(f"last_probability is {last_probability}; it must lie in [0, 1]")
+        if num_examples < 1 or not self.dynamic_masking:
+            raise ValueError(
+                f"dynamic_masking is {self.dynamic_masking} and num_examples {num_examples}; a share that moves needs "
+                "new masks in each epoch, and at least 1 example"
+            )
+        self.last_probability, self.num_examples = last_probability, num_examples
+
+    def at(self, epoch: int, position: int) -> dict[str, torch.Tensor | int]:
+        if self.last_probability is None:
+            return super().at(epoch, position)
+        progress = min(1.0, (epoch * len(self) + position) / self.num_examples)
+        first = self.masking.probability
+        masking = replace(self.masking, probability=first + progress * (self.last_probability - first))
+        index, generator = self.drawn(epoch, position)
+        return self.masked(index, masking, generator)
+
+    def masked(self, index, masking, generator):
+        return pair_example(self.tokens, self.spans[index], self.is_random[index], self.tokenizer, masking, generator)
 
 
 class StreamedSentencePairs(torch.utils.data.IterableDataset):

@@ -8,8 +8,12 @@ from hf_lineage.metrics.bilm_perplexity import measure_bilm_perplexity
 from hf_lineage.metrics.bleu import BLEU, bleu_of_generated, bleu_tokenizer, generated_texts, is_lowercasing
 from hf_lineage.metrics.classification import score_classification
 from hf_lineage.metrics.floors import choice_floors, classification_floors
-from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo_log_probabilities
-from hf_lineage.metrics.minimal_pairs import measure_minimal_pairs
+from hf_lineage.metrics.likelihood import (
+    continuation_log_probabilities,
+    directional_log_probabilities,
+    pseudo_log_probabilities,
+)
+from hf_lineage.metrics.minimal_pairs import judge_minimal_pairs, measure_minimal_pairs
 from hf_lineage.metrics.perplexity import log_probabilities, measure_perplexity, perplexities, perplexity_of
 from hf_lineage.metrics.score_table import score_table
 from hf_lineage.metrics.tagging import majority_tags, score_tags
@@ -30,10 +34,12 @@ __all__ = [
     "choice_floors",
     "classification_floors",
     "continuation_log_probabilities",
+    "directional_log_probabilities",
     "dynamic_log_probabilities",
     "find_answers",
     "generated_texts",
     "is_lowercasing",
+    "judge_minimal_pairs",
     "load_analogies",
     "load_similarities",
     "log_probabilities",

@@ -1,6 +1,7 @@
 """The likelihood of texts under a model: token by token from the left, or each token given all others."""
 
 import inspect
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -55,13 +56,15 @@ def pseudo_log_probabilities(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     *,
+    word_l2r: bool = False,
     batch_size: int = 64,
     show_progress: bool = True,
 ) -> list[Tensor]:
     """Natural log-probability of each token, masked, given all others: one [T] per text.
 
-    For masked language models; the sum is the pseudo-log-likelihood of Salazar et al. (2020). Special tokens that the
-    tokenizer puts around a text are read but not scored.
+    For masked language models; the sum is the pseudo-log-likelihood of Salazar et al. (2020). With `word_l2r`, the
+    later tokens of the same word are masked too (Kauf and Ivanova, 2023), so that the end of a rare word does not give
+    away its beginning. Special tokens that the tokenizer puts around a text are read but not scored.
 
     Raises:
         ValueError: the tokenizer has no mask_token, a text is longer than the model can read, or batch_size is below
@@ -79,18 +82,57 @@ def pseudo_log_probabilities(
         # an unknown token of the text is marked as special too
         if not is_special or row[place] == tokenizer.unk_token_id
     ]
+    words = [encoded.word_ids(index) for index in range(len(rows))] if word_l2r else None
     for batch in _batches([len(rows[index]) for index, _ in hidden], batch_size, "Scoring tokens", show_progress):
         places = [hidden[position] for position in batch]
         ids, mask = _padded([rows[index] for index, _ in places], tokenizer, model.device)
         column = torch.tensor([place for _, place in places], device=ids.device)[:, None]
         targets = ids.gather(1, column)  # [B, 1]
         ids.scatter_(1, column, tokenizer.mask_token_id)
+        if words is not None:
+            for row, (index, place) in enumerate(places):
+                after = itertools.takewhile(
+                    lambda i, w=words[index], p=place: w[i] == w[p], range(place, len(words[index]))
+                )
+                ids[row, [*after]] = tokenizer.mask_token_id
         for (index, place), value in zip(places, _guessed(model, ids, mask, column, targets).tolist(), strict=True):
             results[index][place] = value
     is_scored = [torch.zeros(len(row), dtype=torch.bool) for row in rows]
     for index, place in hidden:
         is_scored[index][place] = True
     return [result[scored] for result, scored in zip(results, is_scored, strict=True)]
+
+
+@torch.no_grad()
+def directional_log_probabilities(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 64,
+    show_progress: bool = True,
+) -> list[tuple[Tensor, Tensor]]:
+    """For each text of n words and a bidirectional language model (ELMo), natural log-probabilities [n + 1] twice.
+
+    First of each word and the end mark from the left, then of each word and the start mark from the right, both in the
+    order of the text.
+
+    Raises:
+        ValueError: batch_size is below 1.
+    """
+    rows = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+    results = [(torch.empty(0), torch.empty(0))] * len(rows)
+    for batch in _batches([len(row) for row in rows], batch_size, "Scoring texts", show_progress):
+        inputs = tokenizer([texts[index] for index in batch], padding=True, padding_side="right", return_tensors="pt")
+        with _evaluating(model):
+            outputs = model(**inputs.to(model.device))
+        ids = inputs["input_ids"]
+        pairs = (outputs.logits[:, :-1], ids[:, 1:]), (outputs.backward_logits[:, 1:], ids[:, :-1])
+        left, right = (-cross_entropy(x.float().transpose(1, 2), of, reduction="none").cpu() for x, of in pairs)
+        for row, index in enumerate(batch):
+            end = len(rows[index]) - 1
+            results[index] = left[row, :end].clone(), right[row, :end].clone()
+    return results
 
 
 def _guessed(model, ids: Tensor, mask: Tensor, column: Tensor, targets: Tensor) -> Tensor:

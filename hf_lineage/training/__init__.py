@@ -5,9 +5,11 @@ from hf_lineage.training.averaging import AverageCheckpoints, average_checkpoint
 from hf_lineage.training.bert_adam import BertAdam
 from hf_lineage.training.bert_pretraining_trainer import BERTPretrainingTrainer
 from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
+from hf_lineage.training.expected_curve import ExpectedCurve, loss_by_frequency
 from hf_lineage.training.finetuning import FineTuningRun, finetune_all
+from hf_lineage.training.muon import MuonWithAdamW
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
-from hf_lineage.training.recipe_runs import run_recipe
+from hf_lineage.training.recipe_runs import RecipeRuns, run_recipe
 from hf_lineage.training.results import Results
 from hf_lineage.training.schedules import flat_then_decay, inverse_time, noam
 from hf_lineage.training.tbptt import TruncatedBPTTTrainer
@@ -15,6 +17,7 @@ from hf_lineage.training.trainer import LineageTrainer
 from hf_lineage.training.training_arguments import LineageTrainingArguments
 from hf_lineage.training.transfer import Transfer, load_for_task, with_new_head
 from hf_lineage.training.translation_trainer import TranslationTrainer, TranslationTrainingArguments
+from hf_lineage.training.weight_averages import MovingAverage
 from hf_lineage.training.word2vec import Word2VecTrainer
 from hf_lineage.training.word2vec_fast import FastPath
 
@@ -23,11 +26,15 @@ __all__ = [
     "AverageCheckpoints",
     "BERTPretrainingTrainer",
     "BertAdam",
+    "ExpectedCurve",
     "FastPath",
     "FineTuningRun",
     "LineageTrainer",
     "LineageTrainingArguments",
+    "MovingAverage",
+    "MuonWithAdamW",
     "NonMonotonicAverage",
+    "RecipeRuns",
     "Results",
     "RunFacts",
     "Transfer",
@@ -44,6 +51,7 @@ __all__ = [
     "last_lines",
     "load_average",
     "load_for_task",
+    "loss_by_frequency",
     "noam",
     "page_command",
     "prepare_output_dir",

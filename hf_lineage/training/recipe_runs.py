@@ -1,9 +1,16 @@
-"""A recipe run in its own process, by another one."""
+"""Recipes run in their own processes, by another one."""
 
+import json
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from hf_lineage.model_card import read_results
+from hf_lineage.training.results import Results
 
 
 def run_recipe(name: str, command: Sequence[str], log: Path) -> float:
@@ -20,3 +27,32 @@ def run_recipe(name: str, command: Sequence[str], log: Path) -> float:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         raise RuntimeError("\n".join([f"{name} ended with status {done.returncode}; the end of {log}:", *lines]))
     return time.perf_counter() - started
+
+
+class RecipeRuns:
+    """Runs of recipes, each in a folder of `output_dir`, with their logs; a finished one is not repeated.
+
+    runs.json has the command and the seconds of each finished run; with `anew` those of an older command are done
+    again. `recipes` is the folder of the scripts.
+    """
+
+    def __init__(self, output_dir: Path, recipes: Path, *, anew: bool = False):
+        self.output_dir, self.recipes = output_dir, recipes
+        path = output_dir / "runs.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not anew else {}
+        self.finished = Results(path, **found)
+
+    def run(self, name: str, recipe: str, *options, continues: bool = False) -> dict:
+        """The results of a recipe with these options; one that `continues` goes on from its last checkpoint.
+
+        Raises:
+            RuntimeError: the recipe failed; the message has the end of its log.
+        """
+        folder, command = self.output_dir / name, [recipe, *map(str, options)]
+        if self.finished.get(name, {}).get("command") != command:
+            tqdm.write(f"{name}: {' '.join(command)}")
+            call = [sys.executable, str(self.recipes / recipe), *command[1:], "--output_dir", str(folder)]
+            call += ["--disable_tqdm", "true"] + ([] if continues else ["--overwrite_output_dir", "true"])
+            seconds = run_recipe(name, call, self.output_dir / "logs" / f"{name}.log")
+            self.finished[name] = {"command": command, "seconds": round(seconds, 1)}
+        return read_results(folder)

@@ -40,6 +40,7 @@ from hf_lineage.models.losses import mean_cross_entropy, next_labels
 from hf_lineage.models.replaced_files import naming_the_disk, replaced_together
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
+from hf_lineage.training.muon import MuonWithAdamW, muon_groups
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.run_lock import hold
 from hf_lineage.training.run_settings import (
@@ -54,6 +55,7 @@ from hf_lineage.training.sharding import in_own_class, tied_weights_in_one_unit,
 from hf_lineage.training.signals import StopOnSignal
 from hf_lineage.training.training_arguments import LineageTrainingArguments
 from hf_lineage.training.transfer import GradualUnfreezing, Transfer
+from hf_lineage.training.weight_averages import MovingAverage, WeightAverage
 
 
 # what takes the numbers of a bidirectional language model's targets: of the forward, and of the backward direction
@@ -203,6 +205,11 @@ class LineageTrainer(Trainer):
             self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = units_to_shard(model)
         if transfer is not None and transfer.mode == "gradual":
             self.add_callback(GradualUnfreezing(transfer))
+        if self.args.muon_learning_rate is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError("muon_learning_rate is set, but Muon needs whole matrices, and processes share them")
+            if self.optimizer_cls_and_kwargs is not None or transfer is not None:
+                raise ValueError("muon_learning_rate is set, but this run has an optimizer or rates of its own")
         if self.args.sum_over_time and not self.sums_over_time:
             raise ValueError(
                 f"sum_over_time is for truncated BPTT and for translation; {type(self).__name__} takes the mean"
@@ -218,9 +225,14 @@ class LineageTrainer(Trainer):
         self.facts: RunFacts | None = None
         # of the run that trains, for its checkpoints
         self.settings: dict[str, Any] | None = None
-        self.average = None
+        self.average: WeightAverage | None = None
         if self.args.average_after is not None:
             self.average = NonMonotonicAverage(self.model, self.args.average_after)
+        elif self.args.ema_decay is not None:
+            self.average = MovingAverage(self.model, self.args.ema_decay)
+        if self.average is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError(f"{self.average.asked}, but a mean of weights that processes share is not kept")
             self.add_callback(self.average)
 
     def create_model_card(self, language=None, license=None, tags=None, model_name=None, **others):
@@ -421,7 +433,7 @@ class LineageTrainer(Trainer):
         if self.average is not None:
             self.average.load(checkpoint)
         for callback in self.callback_handler.callbacks:
-            if isinstance(callback, AverageCheckpoints | NonMonotonicAverage):
+            if isinstance(callback, AverageCheckpoints | WeightAverage):
                 callback.on_train_end(self.args, self.state, self.control, model=self.model)
 
     def check_data(self):
@@ -572,6 +584,11 @@ class LineageTrainer(Trainer):
 
     def create_optimizer(self, *args, **kwargs):
         is_new = self.optimizer is None
+        if is_new and self.args.muon_learning_rate is not None:
+            decaying = self.get_decay_parameter_names(self.model)
+            groups = muon_groups(self.model, decaying, self.args.muon_learning_rate, self.args.weight_decay)
+            betas = (self.args.adam_beta1, self.args.adam_beta2)
+            self.optimizer = MuonWithAdamW(groups, lr=self.args.learning_rate, betas=betas, eps=self.args.adam_epsilon)
         optimizer = super().create_optimizer(*args, **kwargs)
         if is_new and self.transfer is not None:
             self.transfer.split_groups(optimizer)

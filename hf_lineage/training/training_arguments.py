@@ -23,8 +23,9 @@ class LineageTrainingArguments(TrainingArguments):
 
     Raises:
         ValueError: `precision` contradicts `bf16` or `fp16`; only one of `flat_epochs` and `epoch_decay` is given, one
-            of them or `inverse_time_decay` is out of range, or both schedules are asked for; `average_after` without
-            evaluations during training, or with `load_best_model_at_end`.
+            of them, `inverse_time_decay`, `ema_decay` or `muon_learning_rate` is out of range, or both schedules are
+            asked for; `average_after` without evaluations during training; both averages, or one of them with
+            `load_best_model_at_end`.
     """
 
     output_dir: str | None = field(
@@ -82,6 +83,14 @@ class LineageTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "NT-ASGD: average the weights after this many evaluations in a row without a new best."},
     )
+    ema_decay: float | None = field(
+        default=None,
+        metadata={"help": "Use the exponential moving average of the weights, with this decay, such as 0.999."},
+    )
+    muon_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Muon at this rate for the matrices between embeddings and output; AdamW for the rest."},
+    )
 
     def __post_init__(self):
         if (self.flat_epochs is None) != (self.epoch_decay is None):
@@ -109,12 +118,19 @@ class LineageTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"average_after is {self.average_after}, but there are no evaluations to wait for: set eval_strategy"
             )
-        if self.average_after is not None and self.load_best_model_at_end:
-            # evaluation scores the mean, but the checkpoint's model holds the raw weights
-            raise ValueError(
-                f"average_after ({self.average_after}) and load_best_model_at_end exclude each other: the run ends "
-                "with the averaged weights; choose one"
-            )
+        for name in ("average_after", "ema_decay"):
+            if getattr(self, name) is not None and self.load_best_model_at_end:
+                # evaluation scores the mean, but the checkpoint's model holds the raw weights
+                raise ValueError(
+                    f"{name} ({getattr(self, name)}) and load_best_model_at_end exclude each other: the run ends "
+                    "with the averaged weights; choose one"
+                )
+        if self.average_after is not None and self.ema_decay is not None:
+            raise ValueError("average_after and ema_decay are two averages: give one of them")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in (0, 1)")
+        if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
+            raise ValueError(f"muon_learning_rate is {self.muon_learning_rate}; it must be above 0")
 
     def choose_precision(self):
         """Sets `bf16` by `precision`, and `precision` to what was chosen.

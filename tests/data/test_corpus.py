@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from hf_lineage.data import corpus as corpus_module
 from hf_lineage.data import embedded_corpus, text_files
-from hf_lineage.data.corpus import load_corpus
+from hf_lineage.data.corpus import load_corpus, load_splits
 from hf_lineage.data.text_files import CorpusError, read_documents
 
 
@@ -199,6 +199,31 @@ def test_damaged_cache_names_the_folder(tmp_path):
         os.truncate(file["filename"], 500)
     with pytest.raises(CorpusError, match="cached copy .* delete the folder .*generator"):
         load_corpus(path)
+
+
+def test_the_shards_of_a_split_are_read_in_order(tmp_path):
+    for number in (1, 0, 2):
+        write_gzip(tmp_path / f"train-0{number}.txt.gz", f"text {number}\n")
+    write(tmp_path / "validation.txt", "held out\n")
+    write(tmp_path / "train_small.txt", "train-00.txt.gz\ntrain-02.txt.gz\n")
+    assert texts(load_corpus(tmp_path)) == ["text 0", "text 1", "text 2"]
+    assert texts(load_corpus(tmp_path / "train_small.txt")) == ["text 0", "text 2"]
+    assert texts(load_corpus(tmp_path / "train_small.txt", "validation")) == ["held out"]
+    with pytest.raises(CorpusError, match=r"no test\.txt"):
+        load_corpus(tmp_path / "train_small.txt", "test")
+    splits = load_splits(tmp_path / "train_small.txt", test_split="validation")
+    assert texts(splits["validation"]) == texts(splits["test"]) == ["held out"]
+    assert texts(splits["train"]) == ["text 0", "text 2"]
+    # a text that only looks like a list
+    write(tmp_path / "train_small.txt", "train-00.txt.gz\nnone.txt\n")
+    assert texts(load_corpus(tmp_path / "train_small.txt")) == ["train-00.txt.gz", "none.txt"]
+
+
+def test_shards_of_two_kinds_are_refused(tmp_path):
+    write(tmp_path / "train-00.txt", "a\n")
+    write(tmp_path / "train-01.jsonl", '{"text": "b"}\n')
+    with pytest.raises(CorpusError, match=r"train-00\.txt and train-01\.jsonl: keep one of them"):
+        load_corpus(tmp_path)
 
 
 def test_streamed_files_are_shards(tmp_path):

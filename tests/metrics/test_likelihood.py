@@ -1,5 +1,6 @@
 """Log-probabilities against one forward a token, minimal pairs, and the heuristics without training."""
 
+import itertools
 import math
 
 import pytest
@@ -7,10 +8,24 @@ import torch
 import transformers
 from transformers import BertConfig, BertForMaskedLM
 
-from hf_lineage import BERTConfig, BERTForMaskedLM, GPTConfig, GPTForCausalLM, LSTMConfig, LSTMForCausalLM
-from hf_lineage.metrics import continuation_log_probabilities, measure_minimal_pairs, pseudo_log_probabilities
+from hf_lineage import (
+    BERTConfig,
+    BERTForMaskedLM,
+    ELMoConfig,
+    ELMoForPreTraining,
+    GPTConfig,
+    GPTForCausalLM,
+    LSTMConfig,
+    LSTMForCausalLM,
+)
+from hf_lineage.metrics import (
+    continuation_log_probabilities,
+    directional_log_probabilities,
+    measure_minimal_pairs,
+    pseudo_log_probabilities,
+)
 from hf_lineage.metrics.zero_shot import acceptability, answers, best_threshold, referents, sentiment
-from hf_lineage.tokenization import causal_tokenizer, train_word_level
+from hf_lineage.tokenization import causal_tokenizer, elmo_tokenizer, train_word_level, train_wordpiece
 
 
 TEXTS = ["the dog barks", "the dogs bark very loud", "cats", "the cats sleep"]
@@ -100,6 +115,54 @@ def test_tokens_are_masked_in_turn(masked_tokenizer, kind, batch_size):
             hidden[0, place] = masked_tokenizer.mask_token_id
             expected.append(model(hidden).logits[0, place].log_softmax(0)[ids[0, place]].item())
         assert scores.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_later_tokens_of_the_word_are_masked_too():
+    # no merges: each letter is a piece
+    pieces_of = train_wordpiece(TEXTS, 40, show_progress=False)
+    transformers.set_seed(0)
+    model = BERTForMaskedLM(BERTConfig(vocab_size=len(pieces_of), **SMALL, **ATTENTION)).eval()
+    found = pseudo_log_probabilities(model, pieces_of, TEXTS, word_l2r=True, show_progress=False)
+    is_longer = False
+    for text, scores in zip(TEXTS, found, strict=True):
+        pieces = ["[CLS]", *pieces_of.tokenize(text), "[SEP]"]
+        ids, expected = pieces_of(text, return_tensors="pt")["input_ids"], []
+        for place in range(1, ids.shape[1] - 1):
+            hidden, end = ids.clone(), place + 1
+            while pieces[end].startswith("##"):
+                end, is_longer = end + 1, True
+            hidden[0, place:end] = pieces_of.mask_token_id
+            expected.append(model(hidden).logits[0, place].log_softmax(0)[ids[0, place]].item())
+        assert scores.tolist() == pytest.approx(expected, abs=1e-5)
+    assert is_longer, "a word of several pieces is needed"
+
+
+def test_elmo_judges_by_both_directions():
+    marks = {"bos_token": "<S>", "eos_token": "</S>", "unk_token": "<UNK>"}
+    words = train_word_level(TEXTS, 50, special_tokens=marks, show_progress=False)
+    tokenizer = elmo_tokenizer(words)
+    transformers.set_seed(0)
+    sizes = {"projection_size": 8, "hidden_size": 16, "cnn_filters": [[1, 4], [2, 4]]}
+    config = ELMoConfig(vocab_size=len(tokenizer), max_characters=tokenizer.max_characters_per_token, **sizes)
+    model = ELMoForPreTraining(config).eval()
+    rows = [{"sentence_good": good, "sentence_bad": bad, "UID": "a"} for good, bad in itertools.permutations(TEXTS, 2)]
+    totals = {}
+    for text in TEXTS:
+        inputs = tokenizer(text, return_tensors="pt")
+        loss = model(**inputs, labels=inputs["input_ids"])
+        number = inputs["input_ids"].shape[1] - 1
+        totals[text] = [-number * half.item() for half in (loss.forward_loss, loss.backward_loss)]
+    found = directional_log_probabilities(model, tokenizer, TEXTS, batch_size=2, show_progress=False)
+    for text, scores in zip(TEXTS, found, strict=True):
+        assert [score.sum().item() for score in scores] == pytest.approx(totals[text], abs=1e-4)
+    result = measure_minimal_pairs(model, tokenizer, rows, show_progress=False)
+    for name, score in (
+        ("accuracy", sum),
+        ("forward_accuracy", lambda both: both[0]),
+        ("backward_accuracy", lambda both: both[1]),
+    ):
+        right = [score(totals[row["sentence_good"]]) > score(totals[row["sentence_bad"]]) for row in rows]
+        assert result[name] == sum(right) / len(right)
 
 
 def test_minimal_pairs(tokenizer, masked_tokenizer):

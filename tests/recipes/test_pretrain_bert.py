@@ -14,7 +14,9 @@ from torch.testing import assert_close
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_lineage.data import SentencePairs
+from hf_lineage.training import BERTPretrainingTrainer
 from tests.models.test_modeling_bert import TestBERT as BERT
+from tests.recipes.here import call
 from tests.recipes.test_a_failed_evaluation import RECIPES, folder  # noqa: F401 - a fixture
 from tests.recipes.test_a_failed_evaluation import run as run_here
 
@@ -99,6 +101,31 @@ def test_only_training_pairs_are_masked_as_asked(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.recipe
+def test_pairs_batches_and_masks_may_grow(corpus, tmp_path, monkeypatch):
+    shares, sizes = [], []
+
+    class Watched(BERTPretrainingTrainer):
+        def compute_loss(self, model, inputs, *args, **kwargs):
+            sizes.append((len(inputs["cu_seq_lens_q"]) - 1, inputs["cu_seq_lens_q"].diff().max().item()))
+            shares.append(inputs["labels"].ne(-100).sum().item() / inputs["labels"].numel())
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr("hf_lineage.training.BERTPretrainingTrainer", Watched)
+    growth = {"first_batch_size": 1, "growth_steps": 4, "dynamic_masking": True, "last_mask_probability": 0.15}
+    growth |= {"mask_probability": 0.6, "num_train_epochs": 1, "ema_decay": 0.9, "paper_exact": False}
+    growth |= {"muon_learning_rate": 0.01, "short_probability": 0}
+    result = call(*command(corpus, tmp_path, but=("max_steps",), save_strategy="no", **growth)[1:])
+    assert result.returncode == 0, result.stderr[-3000:]
+    steps = json.loads((tmp_path / "results.json").read_text())["steps"]
+    assert [number for number, _ in sizes[:steps]] == [1, 1, 2, 3] + [4] * (steps - 4)
+    long_steps = round(steps * SETTINGS["long_share"])
+    assert max(length for _, length in sizes[: steps - long_steps]) == 24
+    assert all(24 < length <= 32 for _, length in sizes[steps - long_steps : steps])
+    assert shares[0] > 0.4
+    assert max(shares[steps - long_steps : steps]) < 0.25
+
+
+@pytest.mark.recipe
 def test_streamed_text_trains(corpus, tmp_path):
     run(command(corpus, tmp_path, but=("long_block_size", "long_share"), streaming=True, max_steps=6))
     results = json.loads((tmp_path / "results.json").read_text())
@@ -114,7 +141,8 @@ def test_streamed_text_trains(corpus, tmp_path):
         *(
             pytest.param(changes, message, marks=pytest.mark.slow)
             for changes, message in (
-                ({"streaming": True}, "long_block_size needs a corpus in memory: leave out streaming"),
+                ({"streaming": True}, "long_block_size and first_batch_size need a corpus in memory"),
+                ({"last_mask_probability": 0.1}, "last_mask_probability needs new masks in each epoch"),
                 ({"document_packing": True}, "document_packing is for causal language models"),
             )
         ),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from hf_lineage.training import last_complete_checkpoint
+from hf_lineage.training import LineageTrainer, last_complete_checkpoint
 from tests.recipes.here import call
 
 
@@ -81,6 +81,46 @@ def run(command, **options):
 def run_here(command):
     result = call(*command)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("station", ["gpt", "nnlm"])
+def test_blocks_and_batches_may_grow(corpus, tmp_path, station, monkeypatch):
+    seen = []
+
+    class Watched(LineageTrainer):
+        def compute_loss(self, model, inputs, *args, **kwargs):
+            if model.training:
+                seen.append(tuple(inputs["input_ids"].shape))
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr("hf_lineage.training.LineageTrainer", Watched)
+    growth = {
+        "first_batch_size": 1,
+        "growth_steps": 3,
+        "long_block_size": 16,
+        "long_share": 0.25,
+        "save_strategy": "no",
+    }
+    run_here(arguments(corpus, tmp_path, station, **growth, max_steps=8, ema_decay=0.5))
+    assert seen == [(1, 8), (2, 8), (3, 8), *[(4, 8)] * 3, *[(4, 16)] * 2]
+    context = 1 if station == "gpt" else TINY_NNLM["context_size"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["trained_tokens"] == sum(rows * (length - context + 1) for rows, length in seen)
+    # the same budget in tokens takes the same updates
+    run_here(
+        arguments(corpus, tmp_path / "again", station, **growth, train_tokens=results["trained_tokens"], max_steps=-1)
+    )
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    assert again["trained_tokens"] == results["trained_tokens"]
+    assert len(again["train_curve"]) == 8
+
+
+@pytest.mark.recipe
+def test_a_model_that_carries_its_state_does_not_grow(corpus, tmp_path):
+    result = call(*arguments(corpus, tmp_path, "lstm", long_block_size=16, max_steps=4))
+    assert result.returncode == 2
+    assert "long_block_size and first_batch_size are for blocks that are read by themselves" in result.stderr
 
 
 def logged_losses(output_dir) -> list[float]:

@@ -1,0 +1,138 @@
+"""recipes/budget.py: the table and its opponents; one command from text to page."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_lineage.data import encode_corpus, load_splits
+from hf_lineage.metrics.ngrams import KneserNey
+from hf_lineage.tokenization import train_wordpiece
+from tests.recipes.here import call
+
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "recipes" / "configs"
+PAIRS = [
+    {"sentence_good": "The dog was here.", "sentence_bad": "The dog were here.", "UID": "number"},
+    {"sentence_good": "They were here.", "sentence_bad": "They was here.", "UID": "number"},
+    {"sentence_good": "It is one of the largest.", "sentence_bad": "It are one of the largest.", "UID": "verbs"},
+]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return runpy.run_path(str(ROOT / "recipes" / "budget.py"))
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, tiny_corpus):
+    folder = tmp_path_factory.mktemp("text")
+    for number, split in enumerate(("train", "validation", "test")):
+        sentences = tiny_corpus[number::3]
+        documents = ["\n".join(sentences[start : start + 6]) for start in range(0, len(sentences), 6)]
+        (folder / f"{split}.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    return folder
+
+
+def model(station, accuracy, score, floor, words=None, seed=0):
+    point = {"labels": 100, "score": "accuracy", "values": [score - 0.01, score + 0.01]}
+    point["floors"] = {"random weights": floor, "TF-IDF and logistic regression": 0.7}
+    row = {"station": station, "parameters": 1_000, "train_seconds": 60.0, "pairs": accuracy}
+    return row | {"tasks": {"data/sst2": [point]}, "words_read": words or 1e6, "bits_per_character": 2.0}
+
+
+def test_the_table_has_seeds_floors_and_opponents(recipe):
+    rows = {"gpt-seed0": model("gpt", 0.6, 0.8, 0.75), "gpt-seed1": model("gpt", 0.62, 0.82, 0.76)}
+    header, lines = recipe["table"](rows, {"unigram": {"bits_per_character": 3.0, "pairs": 0.458}})
+    assert all(len(line) == len(header) for line in lines)
+    by_name = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
+    assert by_name["unigram"]["minimal pairs"] == "0.458"
+    assert by_name["gpt"]["minimal pairs"] == "0.610 ± 0.014"
+    # two seeds of pre-training with two of fine-tuning
+    assert by_name["gpt"]["sst2, 100 labels: accuracy"].startswith("0.810 ± ")
+    assert by_name["gpt"]["random weights"] == "0.750"
+    assert by_name["gpt"]["TF-IDF"] == "0.700"
+
+
+def test_curves_have_a_line_for_each_station(recipe):
+    rows = {
+        f"{station}-{words}w-seed0": model(station, 0.5, 0.8, 0.7, words)
+        for station in ("gpt", "lstm")
+        for words in (1e5, 1e6)
+    }
+    figure = recipe["curves"](rows, {"unigram": {"bits_per_character": 3.0, "pairs": 0.458}})
+    for axis in figure.axes:
+        drawn = {line.get_label(): line.get_xdata() for line in axis.get_lines()}
+        assert [*drawn["gpt"]] == [*drawn["lstm"]] == [1e5, 1e6]
+
+
+def test_whole_documents_up_to_the_number_of_words(recipe):
+    assert recipe["first_documents"](["a b c", "d e", "f"], 4) == ["a b c", "d e"]
+
+
+def test_pairs_of_each_phenomenon_are_limited(recipe, pairs):
+    assert [row["UID"] for row in recipe["read_pairs"](str(pairs), 1)] == ["number", "verbs"]
+
+
+def test_an_opponent_scores_each_sentence_by_itself(recipe, pairs, corpus, tmp_path):
+    args = recipe["BudgetArguments"](corpus=str(corpus), output_dir=str(tmp_path), pairs=str(pairs))
+    bench = recipe["Bench"](args, tmp_path)
+    tokenizer = train_wordpiece(bench.corpora["train"]["text"], 200, show_progress=False)
+    train = encode_corpus(bench.corpora["train"], tokenizer)
+    # of order 2: a sentence's first word is scored after the end mark alone
+    ngrams = KneserNey(train.tokens, len(tokenizer), 2)
+    totals, rows = bench.counted(ngrams, tokenizer, train)
+    assert rows == PAIRS
+    for text, total in totals.items():
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        alone = ngrams.log_probabilities(np.array([train.eos_token_id, *ids])).sum()
+        assert total == pytest.approx(alone)
+
+
+def test_every_preset_keeps_its_tier(recipe):
+    found = {path.stem.removeprefix("budget_") for path in CONFIGS.glob("budget_*.yaml")}
+    assert found <= {f"{tier}_{station}" for tier in ("cpu", "gpu") for station in recipe["RECIPE_OF"]}
+    assert {f"cpu_{station}" for station in recipe["RECIPE_OF"]} <= found
+    for name in found:
+        assert recipe["preset_epochs"](*name.split("_")) >= 1
+
+
+def test_what_cannot_be_is_refused(corpus, tmp_path):
+    result = call("recipes/budget.py", "--corpus", corpus, "--stations", "gtp", "--output_dir", tmp_path / "run")
+    assert result.returncode == 2
+    assert "stations has unknown names ['gtp']" in result.stderr
+    result = call("recipes/budget.py", "--corpus", corpus, "--tier", "gpu", "--stations", "word2vec")
+    assert result.returncode == 2
+    assert "tier gpu has no preset for word2vec" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.recipe
+def test_one_command_from_text_to_page(corpus, pairs, tmp_path):
+    flags = ["--corpus", corpus, "--output_dir", tmp_path / "run", "--stations", "nnlm", "word2vec", "--pairs", pairs]
+    flags += ["--words", 300, "600", "--epochs", 1]
+    result = call("recipes/budget.py", *flags)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [*results["models"]] == [
+        f"{station}-{words}w-1e-seed0" for words in (300, 600) for station in ("nnlm", "word2vec")
+    ]
+    assert set(results["opponents"]) == {"unigram", "Kneser-Ney, order 5"}
+    for row in results["models"].values():
+        assert ("pairs" in row) == (row["station"] == "nnlm")
+    texts = load_splits(tmp_path / "run" / "text-300", sample_by="paragraph")
+    assert sum(len(text.split()) for text in texts["train"]["text"]) >= 300
+    assert "Kneser-Ney" in (tmp_path / "run" / "budget.md").read_text()
+    before = json.loads((tmp_path / "run" / "runs.json").read_text())
+    assert call("recipes/budget.py", *flags).returncode == 0
+    assert json.loads((tmp_path / "run" / "runs.json").read_text()) == before
