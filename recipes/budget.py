@@ -29,6 +29,7 @@ from transformers.utils import logging
 
 from hf_lineage.arguments import parse, run
 from hf_lineage.data import TokenStream, encode_corpus, load_splits, pair_files, read_labelled_file
+from hf_lineage.data.cjk import numbers_of_words
 from hf_lineage.files import write_text
 from hf_lineage.metrics import judge_minimal_pairs, perplexity_of
 from hf_lineage.metrics.ngrams import KneserNey
@@ -243,11 +244,11 @@ class Bench:
 
 
 def first_documents(texts: Iterable[str], words: int) -> list[str]:
-    """Whole documents until they have so many words."""
+    """Whole documents until they have so many words (characters, where the text has no blanks)."""
     kept, number = [], 0
     for text in texts:
         kept.append(text)
-        number += len(text.split())
+        number += sum(numbers_of_words([text]))
         if number >= words:
             break
     return kept
@@ -361,7 +362,7 @@ def main():
     # 2. the opponents count the largest text
     results = Results(output_dir / "results.json")
     results["opponents"] = bench.opponents(max(args.words) if args.words else None)
-    total = sum(len(text.split()) for text in bench.corpora["train"]["text"])
+    total = sum(numbers_of_words(bench.corpora["train"]["text"]))
 
     # 3. every station under every budget
     failed = []
