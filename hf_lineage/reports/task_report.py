@@ -209,11 +209,68 @@ def curves_section(history: Sequence[Mapping]) -> str:
     return "<h2>Learning curves</h2>" + html_figure(pictures[0], "learning curves", caption, dark=pictures[1])
 
 
+def write_grid_report(path: str | Path, curves: Mapping[str, Mapping]):
+    """Writes the page of several runs: `curves` are their results.json by name, the first those of this command."""
+    (name, curve), main = next(iter(curves.items())), next(iter(curves.values()))["main_score"]
+    sections = []
+    for point in curve["points"]:
+        sections.append(f"<h2>{format_cell(point['train_rows'])} training rows</h2>")
+        sections += [
+            f"<h3>{split.capitalize()}</h3>\n{spreads_section(point[split])}"
+            for split in ("test", "validation")
+            if split in point
+        ]
+        by_rate = point["validation_by_learning_rate"]
+        if len(by_rate) > 1:
+            rows = [[f"{float(rate):g}", format_spread(spread)] for rate, spread in by_rate.items()]
+            chosen = f"<p>The rate {point['learning_rate']:g} has the best mean score on the validation text.</p>"
+            table = html_table(["learning rate", f"validation {main}"], rows)
+            sections.append(f"<h3>Learning rates</h3>{chosen}{table}")
+    if len(curves) > 1 or len(curve["points"]) > 1:
+        pictures = []
+        for look in ("default", "dark_background"):
+            with style.context(look):
+                pictures.append(png(curves_figure(curves)))
+        caption = "Bars are standard deviations, dashed lines floors."
+        sections.append("<h2>Labels</h2>" + html_figure(pictures[0], "score by rows", caption, dark=pictures[1]))
+    page = PAGE.format(
+        title=escape(f"{name}: {main}"),
+        style=STYLE,
+        summary="Mean ± standard deviation over seeds and folds. Each run has a page of its own in its folder.",
+        sections="\n".join(sections),
+    )
+    write_text(path, page)
+
+
+def format_spread(spread: Mapping) -> str:
+    return f"{spread['mean']:.4f} ± {spread['std']:.4f}"
+
+
+def spreads_section(scores: Mapping) -> str:
+    """A row for each score: the runs' mean ± standard deviation and the floors' means; below a floor is marked."""
+    floors, rows = scores["floors"], []
+    for name, spread in scores.items():
+        if name == "floors":
+            continue
+        of_floors = {floor: of_floor[name]["mean"] for floor, of_floor in floors.items() if name in of_floor}
+        below = [floor for floor, value in of_floors.items() if spread["mean"] < value]
+        kind = f' class="below" title="below {escape(", ".join(below), quote=True)}"' if below else ""
+        cells = "".join(f"<td>{of_floors[floor]:.4f}</td>" if floor in of_floors else "<td>–</td>" for floor in floors)
+        rows.append(f"<tr><td>{escape(name)}</td><td{kind}>{format_spread(spread)}</td>{cells}</tr>")
+    head = "".join(f"<th>{escape(title)}</th>" for title in ("", "model", *floors))
+    return f'<div class="wide"><table><tr>{head}</tr>\n' + "\n".join(rows) + "</table></div>"
+
+
 def plot_curves(path: str | Path, curves: Mapping[str, Mapping]):
+    """`curves_figure` as an image; the ending of `path` decides its format."""
+    with replacing(path) as temporary:
+        curves_figure(curves).savefig(temporary)
+
+
+def curves_figure(curves: Mapping[str, Mapping]) -> Figure:
     """A line for each of `curves` (results.json of several runs): score by the number of training rows.
 
-    Bars are standard deviations; dashed lines are the floors of the first curve. The ending of `path` decides the
-    format.
+    Bars are standard deviations; dashed lines are the floors of the first curve.
     """
     figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes = figure.subplots()
@@ -237,5 +294,4 @@ def plot_curves(path: str | Path, curves: Mapping[str, Mapping]):
     axes.set(xlabel="training rows", xscale="log", ylabel="score")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    return figure

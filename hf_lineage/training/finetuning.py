@@ -268,9 +268,7 @@ def finetune_all(
         curve = {"main_score": main, "points": points}
         write_json(folder / "results.json", curve)
         PartialState().print("\n" + curve_table(points, main))
-        shown = folder / "results.json"
-        if grid.label_counts or others:
-            shown = _plot(folder / "curve.png", {folder.name: curve, **others}) or shown
+        shown = _shown(folder, {folder.name: curve, **others}, bool(grid.label_counts or others))
         split = "test" if "test" in points[-1] else "validation"
         score = points[-1][split][main]
         said = f"{split} {main} {score['mean']:.4f} ± {score['std']:.4f}"
@@ -360,14 +358,17 @@ def _curve_of(folder: str) -> dict:
     return results
 
 
-def _plot(path: Path, curves: Mapping[str, dict]) -> Path | None:
+def _shown(folder: Path, curves: Mapping[str, dict], is_curve: bool) -> Path:
+    """Writes the page of several runs, and the plot of a curve; returns what to look at."""
     try:
-        from hf_lineage.reports.task_report import plot_curves
+        from hf_lineage.reports.task_report import plot_curves, write_grid_report
     except ImportError as error:
-        PartialState().print(f"{path.name} needs {error.name}: pip install 'hf_lineage[finetune]'")
-        return None
-    plot_curves(path, curves)
-    return path
+        PartialState().print(f"report.html needs {error.name}: pip install 'hf_lineage[finetune]'")
+        return folder / "results.json"
+    if is_curve:
+        plot_curves(folder / "curve.png", curves)
+    write_grid_report(folder / "report.html", curves)
+    return folder / "report.html"
 
 
 def _same_grid(folder: Path, cells: Sequence["Cell"], arguments: Sequence):

@@ -108,6 +108,7 @@ def test_two_processes_learn_and_answer_the_same(recipe, inputs, tmp_path):
         )
         assert result.returncode == 0, result.stderr[-3000:]
         [point] = json.loads((tmp_path / name / "results.json").read_text())["points"]
+        assert "standard deviation over seeds" in (tmp_path / name / "report.html").read_text(encoding="utf-8")
         lines = [
             json.loads(line)
             for seed in (0, 1)

@@ -4,7 +4,13 @@ import re
 
 import pytest
 
-from hf_lineage.reports.task_report import answers_in, confusion_section, plot_curves, write_task_report
+from hf_lineage.reports.task_report import (
+    answers_in,
+    confusion_section,
+    plot_curves,
+    write_grid_report,
+    write_task_report,
+)
 
 
 RESULTS = {"model_type": "lineage_gru", "main_score": "accuracy", "transfer": "full", "seed": 1}
@@ -86,3 +92,26 @@ def test_curves_are_drawn(tmp_path, suffix):
     ]
     plot_curves(tmp_path / f"curve.{suffix}", {"one": {"main_score": "f1", "points": points}})
     assert [path.name for path in tmp_path.iterdir()] == [f"curve.{suffix}"]
+
+
+def test_the_page_of_several_runs_has_means_floors_and_the_choice_of_a_rate(tmp_path):
+    def spread(mean, std=0.0):
+        return {"mean": mean, "std": std, "values": [mean - std, mean + std]}
+
+    floors = {"majority": {"f1": spread(0.5)}, "TF-IDF": {"f1": spread(0.61), "accuracy": spread(0.4)}}
+    scores = {"f1": spread(0.6, 0.02), "accuracy": spread(0.7, 0.01), "floors": floors}
+    point = {"train_rows": 1000, "learning_rate": 0.001, "validation": scores, "test": scores}
+    point["validation_by_learning_rate"] = {"0.001": spread(0.6, 0.02), "0.01": spread(0.5)}
+    curve = {"main_score": "f1", "points": [point]}
+    write_grid_report(tmp_path / "report.html", {"runs": curve})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    rows = cells_of(page)
+    assert rows.count(["", "model", "majority", "TF-IDF"]) == 2
+    assert rows.count(["f1", "0.6000 ± 0.0200", "0.5000", "0.6100"]) == 2
+    assert ["accuracy", "0.7000 ± 0.0100", "–", "0.4000"] in rows
+    assert re.findall(r'class="below" title="([^"]*)">([^<]*)<', page) == [("below TF-IDF", "0.6000 ± 0.0200")] * 2
+    assert ["0.01", "0.5000 ± 0.0000"] in rows
+    assert "The rate 0.001 has the best mean score" in page
+    assert "<img" not in page
+    write_grid_report(tmp_path / "two.html", {"runs": curve, "others": curve})
+    assert (tmp_path / "two.html").read_text(encoding="utf-8").count("data:image/png;base64,") == 2
