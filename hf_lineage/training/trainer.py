@@ -264,7 +264,7 @@ class LineageTrainer(Trainer):
         return last_lines(str(self.args.output_dir), score, ["python", "-c", code])
 
     def evaluate(self, *args, **kwargs):
-        """Trainer.evaluate, with the averaged weights if there are any (`average_after`)."""
+        """Trainer.evaluate, with the averaged weights if there are any (`average_after`, `ema_decay`)."""
         try:
             with self.average.in_place_of() if self.average is not None else nullcontext():
                 return super().evaluate(*args, **kwargs)

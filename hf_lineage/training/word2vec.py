@@ -60,7 +60,7 @@ class Word2VecTrainer(LineageTrainer):
     process with one thread gives the same bits every time.
 
     Raises:
-        ValueError: gradient_accumulation_steps is not 1, num_threads is below 1 or above the blocks of a batch, or the
+        ValueError: gradient_accumulation_steps is not 1, muon_learning_rate is set, num_threads is below 1 or above the blocks of a batch, or the
             data were prepared for another `path`, or FSDP or DeepSpeed is on.
     """
 
@@ -85,6 +85,8 @@ class Word2VecTrainer(LineageTrainer):
                 f"gradient_accumulation_steps is {args.gradient_accumulation_steps}; word2vec accumulates no "
                 "gradient: set it to 1"
             )
+        if args.muon_learning_rate is not None:
+            raise ValueError("muon_learning_rate is set, but word2vec has no hidden matrices, and no optimizer")
         if args.per_device_train_batch_size < num_threads:
             raise ValueError(
                 f"per_device_train_batch_size is {args.per_device_train_batch_size} (blocks per step); it must be at "

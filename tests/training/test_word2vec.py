@@ -189,6 +189,7 @@ def test_two_threads_learn_as_well(text, tmp_path, backend):
         ({"num_threads": 0}, "num_threads is 0.* 1"),
         ({"num_threads": 2}, "per_device_train_batch_size is 1 .* num_threads, which is 2"),
         ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps is 2"),
+        ({"muon_learning_rate": 0.1}, "muon_learning_rate is set, but word2vec"),
         ({"window": 4}, "window of 3, the model's is 4"),
     ],
 )
