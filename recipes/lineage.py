@@ -93,12 +93,12 @@ class LineageArguments:
         default=3_000, metadata={"help": "Size of the WordPiece vocabulary that the stations share."}
     )
     tokens: int = field(
-        default=1_000_000,
+        default=900_000,
         metadata={"help": "Training tokens of each station that generates text; more than the text has: again."},
     )
-    bert_steps: int = field(default=1_200, metadata={"help": "Updates of BERT."})
-    elmo_epochs: float = field(default=0.5, metadata={"help": "Passes of ELMo over the text."})
-    translation_epochs: float = field(default=1.5, metadata={"help": "Passes over the 20,000 sentence pairs."})
+    bert_steps: int = field(default=1_000, metadata={"help": "Updates of BERT."})
+    elmo_epochs: float = field(default=0.4, metadata={"help": "Passes of ELMo over the text."})
+    translation_epochs: float = field(default=2.0, metadata={"help": "Passes over the 20,000 sentence pairs."})
     prompts: list[str] = field(
         default_factory=lambda: ["The first", "In the city of", "It is known that"],
         metadata={"help": "Texts that each model continues."},
