@@ -292,7 +292,7 @@ def tables_of(results: dict[str, dict], ngrams: dict) -> list[dict]:
         (
             "BERT guesses masked words",
             "Each score stands next to a baseline without context: the words' frequencies, the most frequent word, "
-            "the more frequent of the two answers. BERT guesses only one piece in seven, so it learns less from this "
+            "the more frequent of the two answers. BERT guesses only some of the pieces, so it learns less from this "
             "little text than the models that write.",
             ["bert"],
             (

@@ -2,10 +2,12 @@
 lab.views.training = function (body, data) {
   const shown = value => value === null || value === undefined ? "–" : typeof value !== "number" ? String(value)
     : Number.isInteger(value) ? value.toLocaleString("en") : value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 });
-  const isNumber = value => typeof value === "number" || /%$/.test(value || "");
+  const isNumber = value => typeof value === "number" || /^[\d.,]+%$/.test(value);
+  // one alignment for a column, its dashes included
+  const isNumeric = (rows, c) => rows.some(row => isNumber(row[c])) && rows.every(row => row[c] === null || row[c] === undefined || isNumber(row[c]));
   const table = ({ title, columns, rows, note }) => el("div", {}, title ? el("h3", {}, title) : null, note ? el("p.small", {}, note) : null,
-    lab.scroll(el("table", {}, el("thead", {}, el("tr", {}, columns.map((name, c) => el(isNumber(rows[0][c]) ? "th.number" : "th", { scope: "col" }, name)))),
-      el("tbody", {}, rows.map(row => el("tr", {}, row.map((value, c) => c ? el(isNumber(value) ? "td.number" : "td", {}, shown(value)) : el("th", { scope: "row" }, value))))))));
+    lab.scroll(el("table", {}, el("thead", {}, el("tr", {}, columns.map((name, c) => el(isNumeric(rows, c) ? "th.number" : "th", { scope: "col" }, name)))),
+      el("tbody", {}, rows.map(row => el("tr", {}, row.map((value, c) => c ? el(isNumeric(rows, c) ? "td.number" : "td", {}, shown(value)) : el("th", { scope: "row" }, value))))))));
   body.append(table({ columns: ["station", "its new idea", "seconds", "result here"], rows: data.stations }));
   if (data.curves.length) {
     const colors = data.curves.map(curve => lab.modelColor(curve.name));
