@@ -50,6 +50,8 @@ RECIPE_OF = (
 )
 # the slowest start first, so that none runs alone at the end
 SLOWEST = ["gpt", "lstm", "gru", "elmo", "rnn", "bert", "transformer", "nnlm", "rnnsearch", "luong", "seq2seq"]
+# learning rates for batches of 8; the presets' smaller ones suit smaller texts, and take longer
+OF_LARGER_BATCHES = {"rnn": 5e-3, "lstm": 1e-2, "gru": 8e-3, "gpt": 5e-3}
 MASKED = [
     "It is one [MASK] the largest cities in the world.",
     "He was born [MASK] 1867.",
@@ -141,6 +143,8 @@ def training_command(name: str, args: LineageArguments) -> list[str]:
         command += ["--max_steps", str(args.bert_steps), "--eval_strategy", "no", "--prompts", *MASKED]
         # a row is a document, as for the other stations; the default corpus has articles
         return [*command, "--sample_by", "line"] if args.corpus else command
+    if name in OF_LARGER_BATCHES:
+        command += ["--per_device_train_batch_size", "8", "--learning_rate", str(OF_LARGER_BATCHES[name])]
     return [*command, "--train_tokens", str(args.tokens), "--eval_strategy", "no"]
 
 
