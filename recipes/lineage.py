@@ -134,7 +134,7 @@ def training_command(name: str, args: LineageArguments) -> list[str]:
         command += ["--corpus", args.corpus]
     if name == "word2vec":
         # a small text needs many epochs, and fewer of its frequent words
-        return [*command, "--num_train_epochs", "20", "--learning_rate", "0.05", "--subsample", "1e-4"]
+        return [*command, "--num_train_epochs", "60", "--learning_rate", "0.05", "--subsample", "1e-4"]
     if name == "elmo":
         command += ["--num_train_epochs", str(args.elmo_epochs), "--split_punctuation", "true"]
         return [*command, "--eval_strategy", "no"]
