@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -64,25 +64,38 @@ def segment_words(
     Raises:
         ValueError: `way` is rjieba, which is not installed.
     """
-    has_rjieba = importlib.util.find_spec("rjieba") is not None
-    if way == "rjieba" and not has_rjieba:
+    if way == "rjieba" and not _has_rjieba():
         raise ValueError(f"word_segmentation is rjieba, which is not installed: {_INSTALL}")
     if way == "auto":
         texts = [row[column] for row in corpora["train"].take(_SHOWN)]
-        if not sum(map(WordCount.of, texts), WordCount()).without_blanks:
-            return corpora
-        text = "".join(texts)
-        number, han, kana = (len(pattern.findall(text)) for pattern in (WITHOUT_BLANKS, _HAN, _KANA))
-        is_chinese = number - han + kana < _MOST_OTHERS * number
-        way = "rjieba" if has_rjieba and is_chinese else "characters"
-        other = "characters" if way == "rjieba" else f"rjieba ({_INSTALL})" if is_chinese else "none"
-        words = "rjieba cuts its words" if way == "rjieba" else "each character is a word"
-        PartialState().print(
-            f"The {column} is written without blanks: {words} (word_segmentation {way}; another way: {other})"
-        )
+        way = suited_segmentation(texts)
+        if way != "none":
+            other = (
+                "characters" if way == "rjieba" else f"rjieba ({_INSTALL})" if _is_chinese("".join(texts)) else "none"
+            )
+            words = "rjieba cuts its words" if way == "rjieba" else "each character is a word"
+            PartialState().print(
+                f"The {column} is written without blanks: {words} (word_segmentation {way}; another way: {other})"
+            )
     if way == "none":
         return corpora
     return {part: corpus.map(partial(_segment_row, way=way, column=column)) for part, corpus in corpora.items()}
+
+
+def suited_segmentation(texts: Sequence[str]) -> Literal["none", "characters", "rjieba"]:
+    """What `auto` means for these texts: `none` if they have blanks between words, rjieba for Chinese if installed."""
+    if not sum(map(WordCount.of, texts), WordCount()).without_blanks:
+        return "none"
+    return "rjieba" if _has_rjieba() and _is_chinese("".join(texts)) else "characters"
+
+
+def _has_rjieba() -> bool:
+    return importlib.util.find_spec("rjieba") is not None
+
+
+def _is_chinese(text: str) -> bool:
+    number, han, kana = (len(pattern.findall(text)) for pattern in (WITHOUT_BLANKS, _HAN, _KANA))
+    return number - han + kana < _MOST_OTHERS * number
 
 
 def _segment_row(row, way, column):

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, Pipeline, pipeline, set_seed
 from transformers.utils import logging
 
-from hf_lineage.inference import NoAttentionError, align
+from hf_lineage.inference import NoAttentionError, align, has_words_without_blanks
 from hf_lineage.lab.examples import ANALOGIES, MASKED, SENTENCES
 from hf_lineage.lab.heads import sources
 from hf_lineage.lab.opened import LabModel, open_models
@@ -138,7 +138,7 @@ def translate(model: LabModel, text: str, beams: float) -> tuple[str, str]:
     translation = answer["translation_text"]
     if not translation.strip():
         return "", "<p>The model ended the translation before its first word.</p>"
-    by_token = not is_word_level(model.tokenizer) and " " not in text.strip()
+    by_token = has_words_without_blanks(model.tokenizer, text, translation)
     try:
         [alignment] = align(model.model, model.tokenizer, [text], [translation], by_token=by_token)
     except NoAttentionError:

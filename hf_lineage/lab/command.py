@@ -46,7 +46,6 @@ def lab(arguments: list[str]):
     recall = None if args.recall is None else recall_of(Path(args.recall))
     # lines about loading would hide the result
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     models = open_models(folders)
     corpus = load_splits(args.corpus)["train"]["text"] if args.corpus or not args.models else None
     data = write_lab(args.output, models, Given(args.text, corpus, recall=recall))
