@@ -381,8 +381,13 @@ def align_texts(arguments: list[str]):
         translate = TranslationPipeline(model=model, tokenizer=tokenizer)
         targets = [translate(text, num_beams=given.beams)[0]["translation_text"] for text in sources]
     for pair in zip(sources, targets, strict=True):
-        by_token = given.by_token or has_words_without_blanks(tokenizer, *pair)
-        [found] = align(model, tokenizer, *([text] for text in pair), by_token=by_token)
+        lacks_blanks = has_words_without_blanks(tokenizer, *pair)
+        if lacks_blanks and not given.by_token:
+            sys.stderr.write(
+                f"{' – '.join(pair)}: without blanks between the words, tokens are shown; write the blanks if the "
+                "model's training text had them\n"
+            )
+        [found] = align(model, tokenizer, *([text] for text in pair), by_token=given.by_token or lacks_blanks)
         sys.stdout.write(matrix(found, shutil.get_terminal_size().columns) + "\n")
 
 

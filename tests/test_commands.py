@@ -299,11 +299,15 @@ def test_text_without_blanks_is_aligned_by_token(tmp_path, capsys):
     config = RNNSearchConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=8, readout_size=8, **ids)
     for part in (RNNSearchForConditionalGeneration(config), tokenizer):
         part.save_pretrained(tmp_path)
-    out = said(capsys, "align", tmp_path, "他欠我", "--target", "he owes me")
+    assert main(["align", str(tmp_path), "他欠我", "--target", "he owes me"]) == 0
+    out, err = capsys.readouterr()
     assert out.splitlines()[0] == "他 欠 我"
+    assert err.startswith("他欠我 – he owes me: without blanks")
     # with blanks words stay whole
-    out = said(capsys, "align", tmp_path, "他 owes 我", "--target", "he owes me")
+    assert main(["align", str(tmp_path), "他 owes 我", "--target", "he owes me"]) == 0
+    out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()[4:7]] == ["he", "owes", "me"]
+    assert err == ""
 
 
 def test_matrix_stays_in_its_columns():

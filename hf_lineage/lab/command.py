@@ -44,6 +44,8 @@ def lab(arguments: list[str]):
         raise ValueError("--text has a sentence without words: give at least one word, or leave --text out")
     folders = models_or_demo(args.models)
     recall = None if args.recall is None else recall_of(Path(args.recall))
+    if recall is None and not args.models and (DEMO / "long_dependencies" / "results.json").is_file():
+        recall = recall_of(DEMO / "long_dependencies")
     # lines about loading would hide the result
     logging.set_verbosity_error()
     models = open_models(folders)
