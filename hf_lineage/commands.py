@@ -35,7 +35,7 @@ from hf_lineage import (
     converters,
 )
 from hf_lineage.arguments import configuration_type, json_mapping, saved_config
-from hf_lineage.data.segmentation import segmented, suited_segmentation
+from hf_lineage.data.segmentation import segmented_by
 from hf_lineage.files import replacing
 from hf_lineage.inference import Alignment, align, has_words_without_blanks
 from hf_lineage.model_card import read_results, scores_of
@@ -398,15 +398,15 @@ def _readable(tokenizer, text: str) -> str:
         ValueError: the model knows no word of the text.
     """
     read = text
-    if is_word_level(tokenizer) and (way := suited_segmentation([text])) != "none":
-        read = segmented(text, way)
-        sys.stderr.write(f"{text} has no blanks between its words; it is read as: {read}\n")
+    if is_word_level(tokenizer):
+        read = segmented_by(text, tokenizer.get_vocab())
+        if read.split() != text.split():
+            sys.stderr.write(f"{text} lacks blanks between its words; it is read as: {read}\n")
     encoded = tokenizer(read, add_special_tokens=False, return_offsets_mapping=True)
     places = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     unknown = [read[start:end] for token, (start, end) in places if token == tokenizer.unk_token_id]
     if len(unknown) == len(encoded["input_ids"]):
-        blanks = "; its words stand between blanks" if is_word_level(tokenizer) else ""
-        raise ValueError(f"the model knows no word of {text}: write as in the text it was trained on{blanks}")
+        raise ValueError(f"the model knows no word of {text}: write as in the text it was trained on")
     if unknown:
         sys.stderr.write(f"the model does not know: {', '.join(dict.fromkeys(unknown))}\n")
     return read

@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Literal
 
@@ -46,6 +46,37 @@ def segmented(text: str, way: Literal["characters", "rjieba"]) -> str:
     return _STRETCH[way].sub(with_blanks, text)
 
 
+def segmented_by(text: str, words: Collection[str]) -> str:
+    """The text with blanks within its stretches of writing without blanks, so that they become these words.
+
+    A stretch that is one of the words stays. Of all ways to cut another one, this is the one with the fewest
+    characters outside of words, and then with the fewest words.
+    """
+    longest = max(map(len, words), default=0)
+    return " ".join(
+        _cut(stretch, words, longest) if WITHOUT_BLANKS.search(stretch) and stretch not in words else stretch
+        for stretch in text.split()
+    )
+
+
+def _cut(stretch: str, words: Collection[str], longest: int) -> str:
+    # per place: characters outside of words, words, and the parts before it
+    best: list[tuple[int, int, list[str]]] = [(0, 0, [])]
+    for end in range(1, len(stretch) + 1):
+        outside, number, parts = best[end - 1]
+        # unknown characters stay together
+        apart = not parts or parts[-1] in words
+        ways = [
+            (outside + 1, number, [*parts, stretch[end - 1]] if apart else [*parts[:-1], parts[-1] + stretch[end - 1]])
+        ]
+        for start in range(max(0, end - longest), end):
+            if stretch[start:end] in words:
+                outside, number, parts = best[start]
+                ways.append((outside, number + 1, [*parts, stretch[start:end]]))
+        best.append(min(ways, key=lambda way: way[:2]))
+    return " ".join(best[-1][2])
+
+
 def _blank_beside(neighbour):
     return " " if neighbour and not neighbour.isspace() else ""
 
@@ -64,38 +95,25 @@ def segment_words(
     Raises:
         ValueError: `way` is rjieba, which is not installed.
     """
-    if way == "rjieba" and not _has_rjieba():
+    has_rjieba = importlib.util.find_spec("rjieba") is not None
+    if way == "rjieba" and not has_rjieba:
         raise ValueError(f"word_segmentation is rjieba, which is not installed: {_INSTALL}")
     if way == "auto":
         texts = [row[column] for row in corpora["train"].take(_SHOWN)]
-        way = suited_segmentation(texts)
-        if way != "none":
-            other = (
-                "characters" if way == "rjieba" else f"rjieba ({_INSTALL})" if _is_chinese("".join(texts)) else "none"
-            )
-            words = "rjieba cuts its words" if way == "rjieba" else "each character is a word"
-            PartialState().print(
-                f"The {column} is written without blanks: {words} (word_segmentation {way}; another way: {other})"
-            )
+        if not sum(map(WordCount.of, texts), WordCount()).without_blanks:
+            return corpora
+        text = "".join(texts)
+        number, han, kana = (len(pattern.findall(text)) for pattern in (WITHOUT_BLANKS, _HAN, _KANA))
+        is_chinese = number - han + kana < _MOST_OTHERS * number
+        way = "rjieba" if has_rjieba and is_chinese else "characters"
+        other = "characters" if way == "rjieba" else f"rjieba ({_INSTALL})" if is_chinese else "none"
+        words = "rjieba cuts its words" if way == "rjieba" else "each character is a word"
+        PartialState().print(
+            f"The {column} is written without blanks: {words} (word_segmentation {way}; another way: {other})"
+        )
     if way == "none":
         return corpora
     return {part: corpus.map(partial(_segment_row, way=way, column=column)) for part, corpus in corpora.items()}
-
-
-def suited_segmentation(texts: Sequence[str]) -> Literal["none", "characters", "rjieba"]:
-    """What `auto` means for these texts: `none` if they have blanks between words, rjieba for Chinese if installed."""
-    if not sum(map(WordCount.of, texts), WordCount()).without_blanks:
-        return "none"
-    return "rjieba" if _has_rjieba() and _is_chinese("".join(texts)) else "characters"
-
-
-def _has_rjieba() -> bool:
-    return importlib.util.find_spec("rjieba") is not None
-
-
-def _is_chinese(text: str) -> bool:
-    number, han, kana = (len(pattern.findall(text)) for pattern in (WITHOUT_BLANKS, _HAN, _KANA))
-    return number - han + kana < _MOST_OTHERS * number
 
 
 def _segment_row(row, way, column):

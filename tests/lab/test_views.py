@@ -372,9 +372,9 @@ def test_translators_read_words_in_another_order(lab_models):
     bits = {(row["name"], row["positions"]): row["bits"] for row in order["rows"]}
     assert list(bits) == [("RNNsearch", True), ("Transformer", True), ("Transformer", False)]
     # a bag of words
-    assert max(bits["Transformer", False]) - min(bits["Transformer", False]) < 2e-3
+    assert max(bits["Transformer", False]) - min(bits["Transformer", False]) <= 1e-3
     for model in models:
-        assert max(bits[model.name, True]) - min(bits[model.name, True]) > 1e-2
+        assert len(set(bits[model.name, True])) > 3
         first = model.tokenizer(order["orders"][0], return_tensors="pt").input_ids
         translation = model.model.generate(first, num_beams=1, max_new_tokens=32)
         for number in (0, 1, 5):
