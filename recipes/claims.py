@@ -15,8 +15,8 @@ masking            80/10/10 masks give better features than 100 % masks
 pretraining        a pre-trained model tags better than the same one untrained
 
 Runs that are finished are not repeated, so a killed command goes on where it was. With --models runs/lineage the
-models of `make demo` are not trained again, but for its translators. Writes results.json, claims.md and a plot for each claim. Needs the extras
-finetune and demo.
+models of `make demo` are not trained again, but for its translators. Writes results.json, claims.md and a plot for
+each claim. Needs the extras finetune and demo.
 """
 
 import math
