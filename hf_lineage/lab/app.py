@@ -43,6 +43,8 @@ STYLE = """
 .lineage-marked { line-height: 2.2; color: var(--body-text-color); }
 .lineage-marked mark { padding: 2px 4px; border-radius: 3px; background: rgb(37 99 235 / .28); color: inherit; }
 .lineage-marked small { margin-left: 4px; font-weight: 600; }
+.lineage-message { margin: 0; padding: 8px 12px; border-radius: 4px; border: 1px solid var(--error-border-color);
+  background: var(--error-background-fill); color: var(--error-text-color); }
 """
 
 
@@ -200,17 +202,21 @@ def find_answer(model: LabModel, question: str, context: str) -> tuple[str, str]
     return f"{found['answer']} ({found['score']:.0%})", shown
 
 
-def answered(models: dict[str, LabModel], task: Callable) -> Callable:
-    """The task with a model's name in place of the model; bad input becomes one message in the page."""
+def answered(models: dict[str, LabModel], task: Callable, number: int) -> Callable:
+    """The task with a model's name in place of the model; it gives `number` answers and a message.
+
+    For bad input the answers are empty, so that none to an earlier question stays, and the message says what is wrong.
+    """
 
     @functools.wraps(task)
     def answer(name: str, *inputs):
         try:
             with torch.inference_mode():
-                return task(models[name], *inputs)
+                found = task(models[name], *inputs)
         except ValueError as error:
-            # the page takes messages as HTML
-            raise gr.Error(escape(str(error)), duration=None, title="Not answered", print_exception=False) from None
+            said = f'<p class="lineage-message" role="alert">Not answered: {escape(str(error))}</p>'
+            return [""] * number + [said]
+        return [*([found] if number == 1 else found), ""]
 
     return answer
 
@@ -218,23 +224,26 @@ def answered(models: dict[str, LabModel], task: Callable) -> Callable:
 def form(models: dict[str, LabModel], task: Callable, verb: str, inputs: Sequence, outputs: Sequence):
     """The model's choice above the inputs, and below them the button, and the outputs that the task fills."""
     chosen = gr.Dropdown(list(models), value=next(iter(models)), label="Model", render=False)
+    message = gr.HTML(render=False, padding=False)
     with gr.Row(equal_height=False):
         with gr.Column():
             for part in [chosen, *inputs]:
                 part.render()
             button = gr.Button(verb, variant="primary")
+            message.render()
         with gr.Column():
             for part in outputs:
                 part.render()
     # one at a time: the cores are shared by all users, and a seed belongs to the process
     gr.on(
         [button.click, *(part.submit for part in inputs if isinstance(part, gr.Textbox) and part.lines == 1)],
-        answered(models, task),
+        answered(models, task, len(outputs)),
         [chosen, *inputs],
-        list(outputs),
+        [*outputs, message],
         concurrency_id="models",
         concurrency_limit=1,
         api_name=task.__name__,
+        show_progress_on=list(outputs),
     )
 
 

@@ -121,8 +121,6 @@ def one_user(browser, served):
 @pytest.fixture
 def user(one_user, served):
     yield one_user
-    for toast in one_user.page.locator(".toast-close").all():
-        toast.click()
     assert one_user.faults == []
     assert served[1] <= LOCAL
 
@@ -286,12 +284,27 @@ def spread(text, start, end):
 def test_wrong_input_gives_one_message(user, tab, verb, texts, message, capfd):
     user.open(tab)
     user.ask(verb, **texts)
-    toasts = user.page.locator(".toast-body")
-    expect(toasts).to_have_count(1)
-    expect(toasts).to_contain_text(message)
-    assert "Traceback" not in toasts.inner_text()
-    assert not toasts.locator("b, img").count()
+    messages = user.panel.locator(".lineage-message")
+    expect(messages).to_have_count(1)
+    expect(messages).to_contain_text(message)
+    assert messages.inner_text().startswith("Not answered: ")
+    assert not messages.locator("b, img").count()
+    assert not user.page.locator(".toast-body").count()
     assert "Traceback" not in "".join(capfd.readouterr())
+    # nothing of an earlier answer is left
+    assert user.panel.locator("tbody, mark, li").count() == 0
+    answers = {"Write": "Text", "Translate": "Translation", "Answer": "Answer (score)"}
+    if tab in answers:
+        expect(user.panel.get_by_label(answers[tab], exact=True)).to_have_value("")
+
+
+def test_message_goes_with_the_next_answer(user):
+    user.open("Fill in")
+    user.ask("Fill in", Text_with="no mask")
+    expect(user.panel.locator(".lineage-message")).to_have_count(1)
+    user.ask("Fill in", Text_with="The [MASK] of France.")
+    expect(user.panel.locator("tbody th").first).to_be_visible()
+    assert not user.panel.locator(".lineage-message").count()
 
 
 def test_two_users_at_once(browser, served, models):
