@@ -19,6 +19,8 @@ import torch
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, Pipeline, pipeline, set_seed
 from transformers.utils import logging
 
+from hf_lineage.data.cjk import WITHOUT_BLANKS
+from hf_lineage.data.segmentation import segmented_by
 from hf_lineage.inference import NoAttentionError, align, has_words_without_blanks
 from hf_lineage.lab.examples import ANALOGIES, MASKED, SENTENCES
 from hf_lineage.lab.heads import sources
@@ -82,20 +84,21 @@ def short(name: str, text: str) -> str:
 
 
 def known(model: LabModel, name: str, text: str) -> str:
-    """The text, if the model can read it at once.
+    """The text, if the model can read it at once; for a model of words with blanks between those of Chinese.
 
     Raises:
         ValueError: the text is empty, too long, or has no token that the model knows.
     """
-    tokenizer = model.tokenizer
-    unknown = model.read(short(name, text)).unknown_share == 1
+    tokenizer, text = model.tokenizer, short(name, text)
+    if WITHOUT_BLANKS.search(text) and is_word_level(tokenizer):
+        text = segmented_by(text, tokenizer.get_vocab())
+    unknown = model.read(text).unknown_share == 1
     # pipelines read the text as it is written; special tokens, such as a mask, are no words of it
     ids = tokenizer(text, add_special_tokens=False, verbose=False).get("input_ids", [])
     others = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     words = {token for token in ids if token not in others}
     if unknown or words == {tokenizer.unk_token_id}:
-        blanks = "; its words stand between blanks" if is_word_level(tokenizer) else ""
-        raise ValueError(f"{model.name} knows no word of {name}: write as in the text it was trained on{blanks}")
+        raise ValueError(f"{model.name} knows no word of {name}: write as in the text it was trained on")
     return text
 
 
@@ -189,7 +192,8 @@ def complete_analogy(model: LabModel, a: str, b: str, c: str, method: str) -> st
 
 def tag(model: LabModel, text: str) -> str:
     """The text with the stretches that have one tag marked."""
-    found = task_of(model, "token-classification")(known(model, "the text", text), aggregation_strategy="simple")
+    text = known(model, "the text", text)
+    found = task_of(model, "token-classification")(text, aggregation_strategy="simple")
     return marked(text, [(one["start"], one["end"], one["entity_group"]) for one in found])
 
 

@@ -152,7 +152,9 @@ def test_write(user, models, text):
     user.open("Write", "GPT")
     user.ask("Write", Beginning_of_the_text=text, **greedy(5))
     answer = user.panel.get_by_label("Text", exact=True)
-    expect(answer).to_have_value(continued(models["GPT"], text, 5))
+    # versions of transformers differ in the blank before the first new word
+    letters = "".join(continued(models["GPT"], text, 5).split())
+    expect(answer).to_have_value(re.compile("^" + r"\s*".join(map(re.escape, letters)) + "$"))
 
 
 @pytest.mark.parametrize("text", ["The city of [MASK] is the [MASK] of France.", "我[MASK]他100万"])
@@ -187,6 +189,12 @@ def test_translate_with_alignment(user, models, text):
     assert user.panel.locator("tbody th").all_inner_texts() == expected.target == translation.split()
     cells = [int(cell) for cell in user.panel.locator("tbody td").all_inner_texts()]
     assert cells == pytest.approx((100 * expected.weights).ravel().tolist(), abs=0.51)
+
+
+def test_words_of_chinese_need_no_blanks(user):
+    user.open("Translate", "RNNsearch")
+    user.ask("Translate", Source="我欠他100万")
+    expect(user.panel.locator("thead th")).to_have_text(["我", "欠", "他", "100万"])
 
 
 def test_model_without_attention_has_no_alignment(user):
@@ -274,7 +282,7 @@ def spread(text, start, end):
         ("Fill in", "Fill in", {"Text_with": "no mask <b>here</b>"}, "the text has no [MASK]"),
         ("Fill in", "Fill in", {"Text_with": "[MASK] " + "king " * 200}, "reads at most 64"),
         ("Fill in", "Fill in", {"Text_with": "ψωλ [MASK]"}, "knows no word of the text"),
-        ("Translate", "Translate", {"Source": "我他"}, "its words stand between blanks"),
+        ("Translate", "Translate", {"Source": "你好吗"}, "RNNsearch knows no word of the text"),
         ("Analogies", "Complete", {"Word_a": "king <img src=x>"}, "is not a word of the model's vocabulary"),
         ("Tag", "Tag", {"Text": ""}, "must be a text that is not empty"),
         ("Tag", "Tag", {"Text": "king " * 200}, "reads at most 64"),
