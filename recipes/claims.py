@@ -345,7 +345,8 @@ def measure_pretraining(runs: Runs) -> dict:
     model, rows = runs.model("gpt"), runs.args.probe_rows
     options = [RECIPES / "configs" / "finetune_tagging.yaml", "--model_name_or_path", model, *NO_EVALUATION]
     options += ["--dataset", runs.args.tags, "--label_field", runs.args.tag_field]
-    options += ["--label_counts", rows, "--seeds", *runs.args.seeds]
+    # each with the rate that is better for it on the validation text
+    options += ["--label_counts", rows, "--seeds", *runs.args.seeds, "--learning_rates", 0.003, 0.01]
     scores = {}
     for name, untrained in {"pre-trained": "false", "untrained": "true"}.items():
         found = runs.run(f"{name}_tagger", "finetune_tagging.py", *options, "--random_weights", untrained)
