@@ -171,6 +171,7 @@ def measure_recall(args: LineageArguments) -> dict[str, dict[str, float]]:
     """
     name, output_dir = "long_dependencies", Path(args.output_dir)
     command = [sys.executable, str(RECIPES / f"{name}.py"), "--output_dir", str(output_dir / name), "--seeds", "1"]
+    command += ["--longest_gap", "200", "--gaps", "10", "25", "50", "100", "200"]
     command += ["--updates", str(args.recall_updates), "--disable_tqdm", "true", "--overwrite_output_dir", "true"]
     run_recipe(name, command, output_dir / "logs" / f"{name}.log")
     return json.loads((output_dir / name / "results.json").read_text(encoding="utf-8"))
