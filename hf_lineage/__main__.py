@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from transformers.utils import logging
+
 from hf_lineage import arguments as recipe_arguments
 from hf_lineage import commands
 from hf_lineage.arguments import remedy_for
@@ -166,6 +168,9 @@ def main(arguments: list[str] | None = None) -> int:
     elif name in ("-h", "--help"):
         sys.stdout.write(help_text())
     elif name in COMMANDS:
+        if name != "train":
+            # bars of loading would hide the answer
+            logging.disable_progress_bar()
         recipe_arguments.run(lambda: COMMANDS[name](rest), "hf_lineage")
     else:
         remedy = remedy_for(name, COMMANDS, "the commands are")

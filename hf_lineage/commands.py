@@ -35,11 +35,13 @@ from hf_lineage import (
     converters,
 )
 from hf_lineage.arguments import configuration_type, json_mapping, saved_config
+from hf_lineage.data.segmentation import segmented_by
 from hf_lineage.files import replacing
-from hf_lineage.inference import Alignment, align
+from hf_lineage.inference import Alignment, align, has_words_without_blanks
 from hf_lineage.model_card import read_results, scores_of
 from hf_lineage.models import LINEAGE, name_and_idea, station_of
 from hf_lineage.papers import PAPERS
+from hf_lineage.tokenization import is_word_level
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -101,7 +103,11 @@ def _card_of_station(name: str) -> str:
     try:
         model_type = configuration_type(name.removeprefix("lineage_"))
     except ValueError as error:
-        raise ValueError(f"there is no folder {name} with a config.json; as a station: {error}") from error
+        if not Path(name).exists() and len(Path(name).parts) == 1:
+            raise ValueError(f"there is no folder and no station {name}: {error}") from error
+        inside = ", ".join(str(path.parent) for path in sorted(Path(name).glob("*/config.json")))
+        remedy = f"did you mean one of {inside}?" if inside else "name a folder with a saved model, or a station"
+        raise ValueError(f"{name} is no folder with a saved model (config.json); {remedy}") from error
     config_class = station_of(model_type)
     if config_class is None:
         raise ValueError(f"{name} is a model of transformers, no station of the lineage")
@@ -351,7 +357,7 @@ def align_texts(arguments: list[str]):
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="a text to translate")
     parser.add_argument("--target", metavar="TEXT", help="align with this translation (of one SOURCE)")
     parser.add_argument("--beams", type=int, default=4, help="beams of the search (default: 4)")
-    parser.add_argument("--by_token", action="store_true", help="show tokens, for text without blanks")
+    parser.add_argument("--by_token", action="store_true", help="show tokens; default: only for text without blanks")
     given = parser.parse_args(arguments)
     if given.beams < 1:
         raise ValueError(f"--beams is {given.beams}; it must be at least 1")
@@ -365,15 +371,45 @@ def align_texts(arguments: list[str]):
         raise ValueError(f"MODEL is {given.model}, of type {config.model_type}, which does not translate")
     model: Any = AutoModelForSeq2SeqLM.from_pretrained(given.model)
     tokenizer: Any = AutoTokenizer.from_pretrained(given.model)
-    targets = [given.target]
-    if given.target is None:
+    sources = [_readable(tokenizer, text) for text in given.sources]
+    if given.target is not None:
+        targets = [_readable(tokenizer, given.target)]
+    else:
         # its import loads transformers' code for images and sound, which no other command needs
         from hf_lineage.pipelines import TranslationPipeline
 
         translate = TranslationPipeline(model=model, tokenizer=tokenizer)
-        targets = [translate(text, num_beams=given.beams)[0]["translation_text"] for text in given.sources]
-    for found in align(model, tokenizer, given.sources, targets, by_token=given.by_token):
+        targets = [translate(text, num_beams=given.beams)[0]["translation_text"] for text in sources]
+    for pair in zip(sources, targets, strict=True):
+        lacks_blanks = has_words_without_blanks(tokenizer, *pair)
+        if lacks_blanks and not given.by_token:
+            sys.stderr.write(
+                f"{' – '.join(pair)}: without blanks between the words, tokens are shown; write the blanks if the "
+                "model's training text had them\n"
+            )
+        [found] = align(model, tokenizer, *([text] for text in pair), by_token=given.by_token or lacks_blanks)
         sys.stdout.write(matrix(found, shutil.get_terminal_size().columns) + "\n")
+
+
+def _readable(tokenizer, text: str) -> str:
+    """The text, for a model of words with blanks between them; stderr says what is added, and which words are unknown.
+
+    Raises:
+        ValueError: the model knows no word of the text.
+    """
+    read = text
+    if is_word_level(tokenizer):
+        read = segmented_by(text, tokenizer.get_vocab())
+        if read.split() != text.split():
+            sys.stderr.write(f"{text} lacks blanks between its words; it is read as: {read}\n")
+    encoded = tokenizer(read, add_special_tokens=False, return_offsets_mapping=True)
+    places = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    unknown = [read[start:end] for token, (start, end) in places if token == tokenizer.unk_token_id]
+    if len(unknown) == len(encoded["input_ids"]):
+        raise ValueError(f"the model knows no word of {text}: write as in the text it was trained on")
+    if unknown:
+        sys.stderr.write(f"the model does not know: {', '.join(dict.fromkeys(unknown))}\n")
+    return read
 
 
 def matrix(alignment: Alignment, columns: int) -> str:

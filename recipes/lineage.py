@@ -48,6 +48,8 @@ RECIPE_OF = (
     | dict.fromkeys(CAUSAL, "pretrain_causal_lm.py")
     | dict.fromkeys(TRANSLATING, "pretrain_translation.py")
 )
+# whose memory the page compares over longer gaps than a text asks for
+REMEMBERING = {"rnn", "lstm", "gru"}
 # the slowest start first, so that none runs alone at the end
 SLOWEST = ["gpt", "lstm", "gru", "elmo", "rnn", "bert", "transformer", "nnlm", "rnnsearch", "luong", "seq2seq"]
 # learning rates for batches of 8; the presets' smaller ones suit smaller texts, and take longer
@@ -101,6 +103,10 @@ class LineageArguments:
     bert_steps: int = field(default=1_000, metadata={"help": "Updates of BERT."})
     elmo_epochs: float = field(default=0.4, metadata={"help": "Passes of ELMo over the text."})
     translation_epochs: float = field(default=2.0, metadata={"help": "Passes over the 20,000 sentence pairs."})
+    recall_updates: int = field(
+        default=1_000,
+        metadata={"help": "Updates of RNN, LSTM and GRU on symbols to recall after a gap; 0 leaves this out."},
+    )
     prompts: list[str] = field(
         default_factory=lambda: ["The first", "In the city of", "It is known that"],
         metadata={"help": "Texts that each model continues."},
@@ -155,6 +161,20 @@ def train(name: str, args: LineageArguments) -> float:
         RuntimeError: the recipe failed; the message has the end of its log.
     """
     return run_recipe(name, training_command(name, args), Path(args.output_dir) / "logs" / f"{name}.log")
+
+
+def measure_recall(args: LineageArguments) -> dict[str, dict[str, float]]:
+    """What RNN, LSTM and GRU recall after gaps, {station: {gap: recall}}: the smallest run of long_dependencies.py.
+
+    Raises:
+        RuntimeError: the recipe failed; the message has the end of its log.
+    """
+    name, output_dir = "long_dependencies", Path(args.output_dir)
+    command = [sys.executable, str(RECIPES / f"{name}.py"), "--output_dir", str(output_dir / name), "--seeds", "1"]
+    command += ["--longest_gap", "200", "--gaps", "10", "25", "50", "100", "200"]
+    command += ["--updates", str(args.recall_updates), "--disable_tqdm", "true", "--overwrite_output_dir", "true"]
+    run_recipe(name, command, output_dir / "logs" / f"{name}.log")
+    return json.loads((output_dir / name / "results.json").read_text(encoding="utf-8"))
 
 
 def describe_causal(name: str, folder: Path, prompts: list[str]) -> dict:
@@ -382,6 +402,7 @@ def main():
     with ThreadPoolExecutor(num_workers) as pool, tqdm(total=len(names), desc="Lineage", unit="station") as progress:
         order = sorted(names, key=lambda name: SLOWEST.index(name) if name in SLOWEST else len(SLOWEST))
         running = {pool.submit(train, name, args): name for name in order}
+        asked = pool.submit(measure_recall, args) if args.recall_updates and set(names) >= REMEMBERING else None
         for finished in as_completed(running):
             name = running[finished]
             try:
@@ -392,6 +413,12 @@ def main():
                 progress.write(f"{name}: {error}" if isinstance(error, RuntimeError) else traceback.format_exc())
                 failed.append(name)
             progress.update()
+        try:
+            recall = asked and asked.result()
+        except RuntimeError as error:
+            progress.write(f"long_dependencies: {error}")
+            recall = None
+            failed.append("long_dependencies")
 
     # 4. the page
     write_json(
@@ -422,7 +449,7 @@ def main():
     models = open_models([output_dir / name for name in names if name in results])
     gaps = {model.name: sense_gaps(model) for model in models if model.config.model_type in CONTEXTUAL}
     note = f"{note} {not_shown(results, ngrams, gaps)}".strip()
-    given = Given(corpus=corpora["train"]["text"], corpus_tokens=args.tokens, training=training)
+    given = Given(corpus=corpora["train"]["text"], corpus_tokens=args.tokens, recall=recall, training=training)
     write_lab(report, models, given, note=note)
     print(last_lines(report, f"{len(results)} of {len(names)} stations trained", page_command(report)))
     if failed:

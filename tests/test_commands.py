@@ -12,6 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 from transformers import AutoModel, AutoModelForCausalLM, MarianConfig, MarianMTModel, OpenAIGPTConfig
 from transformers import OpenAIGPTLMHeadModel as TheirGPT
+from transformers.utils.logging import enable_progress_bar
 
 from hf_lineage import (
     LINEAGE,
@@ -27,7 +28,7 @@ from hf_lineage.commands import FORMATS, matrix
 from hf_lineage.converters import from_elmo
 from hf_lineage.inference import Alignment
 from hf_lineage.papers import PAPERS
-from hf_lineage.tokenization import train_word_level, translation_tokenizer
+from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
 from hf_lineage.word_vectors import WordVectors
 from tests.models.stations import TABLES
 
@@ -97,9 +98,13 @@ def test_card_of_a_saved_model(tmp_path, capsys):
     assert re.search(r"  test +perplexity +12\.5\n", card)
 
 
-def test_card_of_what_is_no_station(capsys):
+def test_card_of_what_is_no_station(tmp_path, capsys):
     assert "did you mean" in refused(capsys, "show", "lstn")
     assert "t5" in refused(capsys, "show", "t5")
+    folder = tmp_path / "runs"
+    assert f"{folder} is no folder with a saved model" in refused(capsys, "show", folder)
+    LSTMConfig().save_pretrained(folder / "lstm")
+    assert f"did you mean one of {folder / 'lstm'}?" in refused(capsys, "show", folder)
 
 
 def test_marian_comes_and_goes(tmp_path, capsys):
@@ -161,8 +166,10 @@ def test_conversions_that_cannot_be_are_refused(tmp_path, capsys):
     assert "TO" in refused(capsys, "convert", "marian", tmp_path / "there", tmp_path / "there")
     assert "options.json" in refused(capsys, "convert", "elmo", tmp_path / "there", target)
     assert "choose from" in refused(capsys, "convert", "mariam", tmp_path / "there", target)
-    assert "num_attention_heads" in refused(capsys, "convert", "fairseq", tmp_path / "bad.safetensors", target)
-    assert "bad.safetensors" in refused(capsys, "convert", "joeynmt", tmp_path / "bad.safetensors", target)
+    # the file is looked at before its fields
+    for form in ("awd-lstm-lm", "fairseq", "joeynmt", "opennmt"):
+        message = refused(capsys, "convert", form, tmp_path / "bad.safetensors", target)
+        assert "bad.safetensors is not a whole safetensors file" in message
     assert "JSON" in refused(capsys, "convert", "marian", tmp_path / "there", target, "--fields", "heads=8")
     assert not target.exists()
 
@@ -205,6 +212,18 @@ def test_neighbours_are_the_nearest_by_cosine(vectors_file, capsys):
         [f"{1 / 10**0.5:.3f}", "queen"],
         ["0.000", "king"],
     ]
+
+
+def test_no_bar_of_loading_hides_the_answer(tmp_path, tiny_tokenizer, capfd):
+    model = LSTMForCausalLM(LSTMConfig(vocab_size=len(tiny_tokenizer), hidden_size=8, num_hidden_layers=1))
+    for part in (model, tiny_tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    word = WordVectors.from_model(model, tiny_tokenizer).words[-1]
+    enable_progress_bar()
+    capfd.readouterr()
+    assert main(["neighbours", str(tmp_path / "model"), word]) == 0
+    assert main(["vectors", str(tmp_path / "model"), str(tmp_path / "vectors.vec")]) == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_neighbours_of_unknown_words_are_refused(vectors_file, tmp_path, capsys):
@@ -253,6 +272,39 @@ def test_alignments_that_cannot_be_are_refused(translator, tmp_path, capsys):
     assert "--beams" in refused(capsys, "align", translator, "他", "--beams", "0")
     LSTMForCausalLM(LSTMConfig(vocab_size=30, hidden_size=8)).save_pretrained(tmp_path)
     assert "lineage_lstm" in refused(capsys, "align", tmp_path, "他")
+
+
+def test_words_without_blanks_are_cut_apart_and_unknown_ones_are_named(translator, capsys):
+    assert main(["align", str(translator), "他欠我x", "--target", "he owes you"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "他 欠 我 x"
+    assert err.splitlines() == [
+        "他欠我x lacks blanks between its words; it is read as: 他 欠 我 x",
+        "the model does not know: x",
+        "the model does not know: you",
+    ]
+    assert "knows no word of 你好" in refused(capsys, "align", translator, "你好")
+    # as it should be
+    assert main(["align", str(translator), "他 欠 我"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_text_without_blanks_is_aligned_by_token(tmp_path, capsys):
+    texts = ["他欠我", "他 owes 我", "he owes me"] * 3
+    tokenizer = translation_tokenizer(train_wordpiece(texts, 20, min_frequency=1, show_progress=False))
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    config = RNNSearchConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=8, readout_size=8, **ids)
+    for part in (RNNSearchForConditionalGeneration(config), tokenizer):
+        part.save_pretrained(tmp_path)
+    assert main(["align", str(tmp_path), "他欠我", "--target", "he owes me"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "他 欠 我"
+    assert err.startswith("他欠我 – he owes me: without blanks")
+    # with blanks words stay whole
+    assert main(["align", str(tmp_path), "他 owes 我", "--target", "he owes me"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[4:7]] == ["he", "owes", "me"]
+    assert err == ""
 
 
 def test_matrix_stays_in_its_columns():

@@ -78,25 +78,41 @@ def test_promises_are_those_of_make_reliability():
     assert re.findall(r"^\| [ABC]\d+ \|.*", text_of("reliability.md"), re.M) == rows
 
 
-@pytest.mark.slow
+def build(folder: Path, site: Path) -> subprocess.CompletedProcess:
+    """Not quietly: what is not logged does not fail a strict build."""
+    # a request would fail
+    variables = {"NO_MKDOCS_2_WARNING": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "-d", str(site)],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("link", ["missing.md", "index.md#missing", "../outside.md", "/index.md"])
+def test_a_broken_link_fails_the_build(tmp_path, link):
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed (extra docs)")
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    kept = {name: settings[name] for name in ("site_name", "use_directory_urls", "strict", "validation")}
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(kept))
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "index.md"
+    page.write_text("# Start\n\n[here](index.md#start)\n")
+    assert build(tmp_path, tmp_path / "site").returncode == 0
+    page.write_text(f"# Start\n\n[here]({link})\n")
+    run = build(tmp_path, tmp_path / "site")
+    assert run.returncode == 1
+    assert f"'{link}'" in run.stderr
+
+
 def test_the_site_builds_and_asks_no_server(tmp_path):
     """Strictly: a link, an anchor, a file or a name of the API that is missing fails the build."""
     pytest.importorskip("material", reason="mkdocs-material is not installed (extra docs)")
     pytest.importorskip("mkdocstrings_handlers.python", reason="mkdocstrings-python is not installed (extra docs)")
     site = tmp_path / "site"
-    run = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "-q", "-d", str(site)],
-        cwd=ROOT,
-        # a request would fail
-        env={
-            **os.environ,
-            "NO_MKDOCS_2_WARNING": "1",
-            "http_proxy": "http://127.0.0.1:9",
-            "https_proxy": "http://127.0.0.1:9",
-        },
-        capture_output=True,
-        text=True,
-    )
+    run = build(ROOT, site)
     assert run.returncode == 0, run.stdout + run.stderr
     for path in site.rglob("*.html"):
         page = path.read_text(encoding="utf-8")

@@ -78,7 +78,9 @@ LOOKING = {
     "python -m hf_lineage align": None,
     # tests/lab runs them
     "python -m hf_lineage lab": None,
+    "python -m hf_lineage lab runs/lstm": None,
     "python -m hf_lineage lab runs/lstm runs/gpt": None,
+    'python -m hf_lineage lab runs/lstm runs/rnnsearch --text "我 欠 小明 100万" --output lab.html': None,
     # a model of the Hub
     "python -m hf_lineage lab sentence-transformers/all-MiniLM-L6-v2": None,
     "python -m hf_lineage app": None,

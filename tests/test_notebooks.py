@@ -1,7 +1,10 @@
 """The notebooks: one per station, without outputs; each runs as it stands, and quickly."""
 
 import ast
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,23 @@ def test_notebooks_have_no_outputs_and_say_what_to_see(name):
     # what a notebook claims it also checks, or shows
     shown = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     assert shown or any("What to see" in "".join(cell["source"]) for cell in cells(name))
+
+
+@pytest.mark.parametrize("name", STATIONS)
+def test_first_cell_installs_the_package_only_where_it_is_missing(name, monkeypatch):
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda *call, **options: calls.append((call, options)))
+    first, *others = ["".join(cell["source"]) for cell in cells(name) if cell["cell_type"] == "code"]
+    exec(first, {})
+    assert calls == []
+    # Colab has transformers, but not this package
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package == "hf_lineage" else package)
+    exec(first, {})
+    [([command], options)] = calls
+    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    assert command[-1] == "hf_lineage[demo]"
+    assert options["check"]
+    assert "hf_lineage" in others[0]
 
 
 @pytest.mark.slow

@@ -90,17 +90,17 @@ def filled(
 
 @naming
 def from_fairseq(
-    weights: Mapping[str, Tensor] | str | Path, num_attention_heads: int, **settings
+    weights: Mapping[str, Tensor] | str | Path, num_attention_heads: int | None = None, **settings
 ) -> TransformerForConditionalGeneration:
     """A `TransformerForConditionalGeneration` with the weights of a fairseq `transformer` (post-norm, all shared).
 
-    `weights` is the state dict, or its safetensors file. It gives all sizes except the number of heads, which is 8 in
-    the base model. `settings` are fields of `TransformerConfig`. By default the special tokens are fairseq's: <s> 0,
-    <pad> 1, </s> 2, which also starts the target.
+    `weights` is the state dict, or its safetensors file. It gives all sizes except the number of heads, which must be
+    given: 8 in the base model. `settings` are fields of `TransformerConfig`. By default the special tokens are
+    fairseq's: <s> 0, <pad> 1, </s> 2, which also starts the target.
 
     Raises:
         ValueError: the weights belong to another architecture (pre-norm, learned positions, separate embeddings), are
-            incomplete, or the file is not in safetensors.
+            incomplete, or the file is not in safetensors; or num_attention_heads is missing.
     """
     weights, source = read_weights(weights)
     weights = {name: tensor for name, tensor in weights.items() if not name.endswith(WITHOUT_MEANING)}
@@ -120,6 +120,8 @@ def from_fairseq(
     ]
     if 0 in depths or "encoder.layers.0.fc1.weight" not in weights:
         raise ValueError(f"{source} has no encoder.layers and decoder.layers: is it a fairseq transformer?")
+    if num_attention_heads is None:
+        raise ValueError(f"{source} does not hold the number of heads: give num_attention_heads (8 in the base model)")
     pad = settings.get("pad_token_id", 1)
     config = TransformerConfig(
         **{

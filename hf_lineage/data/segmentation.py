@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Literal
 
@@ -44,6 +44,37 @@ def segmented(text: str, way: Literal["characters", "rjieba"]) -> str:
         return f"{_blank_beside(before)}{' '.join(cut(stretch[0]))}{_blank_beside(after)}"
 
     return _STRETCH[way].sub(with_blanks, text)
+
+
+def segmented_by(text: str, words: Collection[str]) -> str:
+    """The text with blanks within its stretches of writing without blanks, so that they become these words.
+
+    A stretch that is one of the words stays. Of all ways to cut another one, this is the one with the fewest
+    characters outside of words, and then with the fewest words.
+    """
+    longest = max(map(len, words), default=0)
+    return " ".join(
+        _cut(stretch, words, longest) if WITHOUT_BLANKS.search(stretch) and stretch not in words else stretch
+        for stretch in text.split()
+    )
+
+
+def _cut(stretch: str, words: Collection[str], longest: int) -> str:
+    # per place: characters outside of words, words, and the parts before it
+    best: list[tuple[int, int, list[str]]] = [(0, 0, [])]
+    for end in range(1, len(stretch) + 1):
+        outside, number, parts = best[end - 1]
+        # unknown characters stay together
+        apart = not parts or parts[-1] in words
+        ways = [
+            (outside + 1, number, [*parts, stretch[end - 1]] if apart else [*parts[:-1], parts[-1] + stretch[end - 1]])
+        ]
+        for start in range(max(0, end - longest), end):
+            if stretch[start:end] in words:
+                outside, number, parts = best[start]
+                ways.append((outside, number + 1, [*parts, stretch[start:end]]))
+        best.append(min(ways, key=lambda way: way[:2]))
+    return " ".join(best[-1][2])
 
 
 def _blank_beside(neighbour):

@@ -2,7 +2,13 @@
 
 from hf_lineage.inference.fast_decoding import PreparedDecoding, fast_decoding
 from hf_lineage.inference.generated_alignment import generated_alignments, replace_unknown_words
-from hf_lineage.inference.given_alignment import Alignment, NoAttentionError, align, eager_attention
+from hf_lineage.inference.given_alignment import (
+    Alignment,
+    NoAttentionError,
+    align,
+    eager_attention,
+    has_words_without_blanks,
+)
 from hf_lineage.inference.text_vectors import embed_texts
 from hf_lineage.inference.words_in_context import WordNotFoundError, context_similarities, word_layers
 
@@ -18,6 +24,7 @@ __all__ = [
     "embed_texts",
     "fast_decoding",
     "generated_alignments",
+    "has_words_without_blanks",
     "replace_unknown_words",
     "word_layers",
 ]

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from hf_lineage.data.cjk import WITHOUT_BLANKS, WordCount
+from hf_lineage.tokenization import is_word_level
+
 
 class NoAttentionError(ValueError):
     """The model has no attention between target and source, like the encoder-decoders before RNNsearch."""
@@ -97,6 +100,16 @@ def align(
                 alignments.append(Alignment(source_words, target_words, per_word.numpy()))
     model.train(was_training)
     return alignments
+
+
+def has_words_without_blanks(tokenizer: PreTrainedTokenizerFast, *texts: str) -> bool:
+    """Whether only single tokens can be aligned: a text lacks blanks between its words, and tokens are parts of words.
+
+    A Chinese text has none, or stretches longer than a word.
+    """
+    return not is_word_level(tokenizer) and any(
+        WITHOUT_BLANKS.search(text) and (len(text.split()) == 1 or WordCount.of(text).without_blanks) for text in texts
+    )
 
 
 def cross_attention(outputs, layer: int | None = None) -> Tensor:

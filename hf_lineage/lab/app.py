@@ -19,7 +19,9 @@ import torch
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, Pipeline, pipeline, set_seed
 from transformers.utils import logging
 
-from hf_lineage.inference import NoAttentionError, align
+from hf_lineage.data.cjk import WITHOUT_BLANKS
+from hf_lineage.data.segmentation import segmented_by
+from hf_lineage.inference import NoAttentionError, align, has_words_without_blanks
 from hf_lineage.lab.examples import ANALOGIES, MASKED, SENTENCES
 from hf_lineage.lab.heads import sources
 from hf_lineage.lab.opened import LabModel, open_models
@@ -43,6 +45,8 @@ STYLE = """
 .lineage-marked { line-height: 2.2; color: var(--body-text-color); }
 .lineage-marked mark { padding: 2px 4px; border-radius: 3px; background: rgb(37 99 235 / .28); color: inherit; }
 .lineage-marked small { margin-left: 4px; font-weight: 600; }
+.lineage-message { margin: 0; padding: 8px 12px; border-radius: 4px; border: 1px solid var(--error-border-color);
+  background: var(--error-background-fill); color: var(--error-text-color); }
 """
 
 
@@ -80,20 +84,21 @@ def short(name: str, text: str) -> str:
 
 
 def known(model: LabModel, name: str, text: str) -> str:
-    """The text, if the model can read it at once.
+    """The text, if the model can read it at once; for a model of words with blanks between those of Chinese.
 
     Raises:
         ValueError: the text is empty, too long, or has no token that the model knows.
     """
-    tokenizer = model.tokenizer
-    unknown = model.read(short(name, text)).unknown_share == 1
+    tokenizer, text = model.tokenizer, short(name, text)
+    if WITHOUT_BLANKS.search(text) and is_word_level(tokenizer):
+        text = segmented_by(text, tokenizer.get_vocab())
+    unknown = model.read(text).unknown_share == 1
     # pipelines read the text as it is written; special tokens, such as a mask, are no words of it
     ids = tokenizer(text, add_special_tokens=False, verbose=False).get("input_ids", [])
     others = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     words = {token for token in ids if token not in others}
     if unknown or words == {tokenizer.unk_token_id}:
-        blanks = "; its words stand between blanks" if is_word_level(tokenizer) else ""
-        raise ValueError(f"{model.name} knows no word of {name}: write as in the text it was trained on{blanks}")
+        raise ValueError(f"{model.name} knows no word of {name}: write as in the text it was trained on")
     return text
 
 
@@ -138,7 +143,7 @@ def translate(model: LabModel, text: str, beams: float) -> tuple[str, str]:
     translation = answer["translation_text"]
     if not translation.strip():
         return "", "<p>The model ended the translation before its first word.</p>"
-    by_token = not is_word_level(model.tokenizer) and " " not in text.strip()
+    by_token = has_words_without_blanks(model.tokenizer, text, translation)
     try:
         [alignment] = align(model.model, model.tokenizer, [text], [translation], by_token=by_token)
     except NoAttentionError:
@@ -187,7 +192,8 @@ def complete_analogy(model: LabModel, a: str, b: str, c: str, method: str) -> st
 
 def tag(model: LabModel, text: str) -> str:
     """The text with the stretches that have one tag marked."""
-    found = task_of(model, "token-classification")(known(model, "the text", text), aggregation_strategy="simple")
+    text = known(model, "the text", text)
+    found = task_of(model, "token-classification")(text, aggregation_strategy="simple")
     return marked(text, [(one["start"], one["end"], one["entity_group"]) for one in found])
 
 
@@ -200,17 +206,21 @@ def find_answer(model: LabModel, question: str, context: str) -> tuple[str, str]
     return f"{found['answer']} ({found['score']:.0%})", shown
 
 
-def answered(models: dict[str, LabModel], task: Callable) -> Callable:
-    """The task with a model's name in place of the model; bad input becomes one message in the page."""
+def answered(models: dict[str, LabModel], task: Callable, number: int) -> Callable:
+    """The task with a model's name in place of the model; it gives `number` answers and a message.
+
+    For bad input the answers are empty, so that none to an earlier question stays, and the message says what is wrong.
+    """
 
     @functools.wraps(task)
     def answer(name: str, *inputs):
         try:
             with torch.inference_mode():
-                return task(models[name], *inputs)
+                found = task(models[name], *inputs)
         except ValueError as error:
-            # the page takes messages as HTML
-            raise gr.Error(escape(str(error)), duration=None, title="Not answered", print_exception=False) from None
+            said = f'<p class="lineage-message" role="alert">Not answered: {escape(str(error))}</p>'
+            return [""] * number + [said]
+        return [*([found] if number == 1 else found), ""]
 
     return answer
 
@@ -218,23 +228,26 @@ def answered(models: dict[str, LabModel], task: Callable) -> Callable:
 def form(models: dict[str, LabModel], task: Callable, verb: str, inputs: Sequence, outputs: Sequence):
     """The model's choice above the inputs, and below them the button, and the outputs that the task fills."""
     chosen = gr.Dropdown(list(models), value=next(iter(models)), label="Model", render=False)
+    message = gr.HTML(render=False, padding=False)
     with gr.Row(equal_height=False):
         with gr.Column():
             for part in [chosen, *inputs]:
                 part.render()
             button = gr.Button(verb, variant="primary")
+            message.render()
         with gr.Column():
             for part in outputs:
                 part.render()
     # one at a time: the cores are shared by all users, and a seed belongs to the process
     gr.on(
         [button.click, *(part.submit for part in inputs if isinstance(part, gr.Textbox) and part.lines == 1)],
-        answered(models, task),
+        answered(models, task, len(outputs)),
         [chosen, *inputs],
-        list(outputs),
+        [*outputs, message],
         concurrency_id="models",
         concurrency_limit=1,
         api_name=task.__name__,
+        show_progress_on=list(outputs),
     )
 
 

@@ -44,9 +44,10 @@ def lab(arguments: list[str]):
         raise ValueError("--text has a sentence without words: give at least one word, or leave --text out")
     folders = models_or_demo(args.models)
     recall = None if args.recall is None else recall_of(Path(args.recall))
+    if recall is None and not args.models and (DEMO / "long_dependencies" / "results.json").is_file():
+        recall = recall_of(DEMO / "long_dependencies")
     # lines about loading would hide the result
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     models = open_models(folders)
     corpus = load_splits(args.corpus)["train"]["text"] if args.corpus or not args.models else None
     data = write_lab(args.output, models, Given(args.text, corpus, recall=recall))

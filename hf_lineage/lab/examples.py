@@ -66,6 +66,8 @@ SENSES = {
 WORD_ORDERS = [
     ("The dog saw the man", "The man saw the dog"),
     ("我欠他100万", "他欠我100万"),
+    # for models that read words
+    ("我 欠 他 100万", "他 欠 我 100万"),
 ]
 MASKED = ["The city of Paris is the capital of France and lies on the river.", "这座城市在河的北边,有一千年的历史。"]
 ATTENDED = [

@@ -20,7 +20,7 @@ TEXTS_AT_ONCE = 200
 def compute(models: Sequence[LabModel], given: Given) -> dict | None:
     """Per phenomenon its pairs, and per model the log-probability of both sentences of each pair, in bits."""
     sentences = [text for pairs in MINIMAL_PAIRS.values() for pair in pairs for text in pair]
-    able = [one for one in models if (one.is_causal or one.fills_masks) and all(map(one.knows, sentences))]
+    able = [one for one in models if all(map(one.can_judge, sentences))]
     if not able:
         return None
     rows = [{"name": model.name, "scores": scores(model, sentences)} for model in able]
@@ -32,9 +32,9 @@ def compute(models: Sequence[LabModel], given: Given) -> dict | None:
 
 @torch.no_grad()
 def scores(model: LabModel, sentences: Sequence[str]) -> list[float]:
-    """log2 p of each sentence; of a masked model the pseudo-log-likelihood."""
+    """log2 p of each sentence; of a masked model the pseudo-log-likelihood, of ELMo the mean of both directions."""
     found = model.log_probabilities(sentences)
-    return [rounded(score.double().sum().item() / math.log(2), 3) for score in found]
+    return [rounded(score.double().sum(-1).mean().item() / math.log(2), 3) for score in found]
 
 
 def ngram_row(model: LabModel, given: Given, sentences: Sequence[str]) -> dict:

@@ -181,12 +181,32 @@ class LabModel:
         except ValueError:
             return False
 
+    def can_judge(self, text: str) -> bool:
+        """Whether it gives a probability of the text, nearly all of whose tokens it knows."""
+        if not (self.is_causal or self.fills_masks or self.is_bidirectional) or not self.knows(text):
+            return False
+        # ELMo reads the letters of a word that it cannot expect
+        ids = self.read(text).ids
+        return ids.count(self.tokenizer.unk_token_id) <= MOST_UNKNOWN * len(ids)
+
     def log_probabilities(self, texts: Sequence[str]) -> list[Tensor]:
-        """Natural log-probability of each token [T] of each text; of a masked model given all other tokens."""
+        """Natural log-probability of each token [T] of each text; of a masked model given all other tokens.
+
+        ELMo's has two rows: from the left without the first token, and from the right without the last, [2, T − 1].
+        """
         if self.is_causal:
             pairs = [("", text) for text in texts]
             return continuation_log_probabilities(self.model, self.tokenizer, pairs, show_progress=False)
+        if self.is_bidirectional:
+            return [self._from_both_sides(text) for text in texts]
         return pseudo_log_probabilities(self.masked_lm, self.tokenizer, list(texts), show_progress=False)
+
+    def _from_both_sides(self, text: str) -> Tensor:
+        reading = self.read(text)
+        outputs = self.model(**reading.inputs)
+        ids = reading.inputs["input_ids"][0]
+        sides = (outputs.logits[0, :-1], ids[1:]), (outputs.backward_logits[0, 1:], ids[:-1])
+        return torch.stack([scores.log_softmax(1).gather(1, true[:, None])[:, 0] for scores, true in sides])
 
     def continuation(self, last: int, token: int) -> dict:
         """How a token reads after another one: {"text"}, and "joins" if it continues the word."""

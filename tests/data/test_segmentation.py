@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from hf_lineage.data import load_splits, segment_words, segmented
+from hf_lineage.data.segmentation import segmented_by
 from hf_lineage.tokenization import is_word_level, train_byte_pairs, train_characters, train_word_level
 
 
@@ -94,3 +95,13 @@ def test_tokenizers_that_read_words():
     assert is_word_level(train_word_level(texts, split_punctuation=True, show_progress=False))
     assert not is_word_level(train_characters(texts, show_progress=False))
     assert not is_word_level(train_byte_pairs(texts, 300, show_progress=False))
+
+
+def test_stretches_are_cut_into_the_words_of_a_vocabulary():
+    words = {"他", "他们", "欠", "小明", "100万", "owes"}
+    assert segmented_by("他们欠小明100万", words) == "他们 欠 小明 100万"
+    # few unknown characters first, then few words; these characters stay together
+    assert segmented_by("他们你好欠", words) == "他们 你好 欠"
+    assert segmented_by("他 欠 小明", words) == "他 欠 小明"
+    assert segmented_by("he owes 他欠", words) == "he owes 他 欠"
+    assert segmented_by("他欠", set()) == "他欠"

@@ -121,8 +121,6 @@ def one_user(browser, served):
 @pytest.fixture
 def user(one_user, served):
     yield one_user
-    for toast in one_user.page.locator(".toast-close").all():
-        toast.click()
     assert one_user.faults == []
     assert served[1] <= LOCAL
 
@@ -154,7 +152,9 @@ def test_write(user, models, text):
     user.open("Write", "GPT")
     user.ask("Write", Beginning_of_the_text=text, **greedy(5))
     answer = user.panel.get_by_label("Text", exact=True)
-    expect(answer).to_have_value(continued(models["GPT"], text, 5))
+    # versions of transformers differ in the blank before the first new word
+    letters = "".join(continued(models["GPT"], text, 5).split())
+    expect(answer).to_have_value(re.compile("^" + r"\s*".join(map(re.escape, letters)) + "$"))
 
 
 @pytest.mark.parametrize("text", ["The city of [MASK] is the [MASK] of France.", "我[MASK]他100万"])
@@ -189,6 +189,12 @@ def test_translate_with_alignment(user, models, text):
     assert user.panel.locator("tbody th").all_inner_texts() == expected.target == translation.split()
     cells = [int(cell) for cell in user.panel.locator("tbody td").all_inner_texts()]
     assert cells == pytest.approx((100 * expected.weights).ravel().tolist(), abs=0.51)
+
+
+def test_words_of_chinese_need_no_blanks(user):
+    user.open("Translate", "RNNsearch")
+    user.ask("Translate", Source="欠他100万")
+    expect(user.panel.locator("thead th")).to_have_text(["欠", "他", "100万"])
 
 
 def test_model_without_attention_has_no_alignment(user):
@@ -276,7 +282,7 @@ def spread(text, start, end):
         ("Fill in", "Fill in", {"Text_with": "no mask <b>here</b>"}, "the text has no [MASK]"),
         ("Fill in", "Fill in", {"Text_with": "[MASK] " + "king " * 200}, "reads at most 64"),
         ("Fill in", "Fill in", {"Text_with": "ψωλ [MASK]"}, "knows no word of the text"),
-        ("Translate", "Translate", {"Source": "我他"}, "its words stand between blanks"),
+        ("Translate", "Translate", {"Source": "你好吗"}, "knows no word of the text"),
         ("Analogies", "Complete", {"Word_a": "king <img src=x>"}, "is not a word of the model's vocabulary"),
         ("Tag", "Tag", {"Text": ""}, "must be a text that is not empty"),
         ("Tag", "Tag", {"Text": "king " * 200}, "reads at most 64"),
@@ -286,12 +292,27 @@ def spread(text, start, end):
 def test_wrong_input_gives_one_message(user, tab, verb, texts, message, capfd):
     user.open(tab)
     user.ask(verb, **texts)
-    toasts = user.page.locator(".toast-body")
-    expect(toasts).to_have_count(1)
-    expect(toasts).to_contain_text(message)
-    assert "Traceback" not in toasts.inner_text()
-    assert not toasts.locator("b, img").count()
+    messages = user.panel.locator(".lineage-message")
+    expect(messages).to_have_count(1)
+    expect(messages).to_contain_text(message)
+    assert messages.inner_text().startswith("Not answered: ")
+    assert not messages.locator("b, img").count()
+    assert not user.page.locator(".toast-body").count()
     assert "Traceback" not in "".join(capfd.readouterr())
+    # nothing of an earlier answer is left
+    assert user.panel.locator("tbody, mark, li").count() == 0
+    answers = {"Write": "Text", "Translate": "Translation", "Answer": "Answer (score)"}
+    if tab in answers:
+        expect(user.panel.get_by_label(answers[tab], exact=True)).to_have_value("")
+
+
+def test_message_goes_with_the_next_answer(user):
+    user.open("Fill in")
+    user.ask("Fill in", Text_with="no mask")
+    expect(user.panel.locator(".lineage-message")).to_have_count(1)
+    user.ask("Fill in", Text_with="The [MASK] of France.")
+    expect(user.panel.locator("tbody th").first).to_be_visible()
+    assert not user.panel.locator(".lineage-message").count()
 
 
 def test_two_users_at_once(browser, served, models):

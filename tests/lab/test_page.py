@@ -216,6 +216,18 @@ def test_command_writes_the_page(lab_folders, tmp_path, capsys):
     assert "heads" in [view["key"] for view in data["absent"]]
 
 
+def test_the_demos_page_has_the_demos_recall(lab_folders, tmp_path, monkeypatch):
+    demo = tmp_path / "runs" / "lineage"
+    shutil.copytree(lab_folders["nnlm"], demo / "nnlm")
+    (demo / "long_dependencies").mkdir()
+    (demo / "long_dependencies" / "results.json").write_text(json.dumps(RECALL))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hf_lineage.lab.command.load_splits", lambda source: {"train": {"text": ["The king."]}})
+    assert main(["lab"]) == 0
+    data = json.loads(re.search(r'(?s)id="data">(.*?)</script>', (tmp_path / "lab.html").read_text("utf-8"))[1])
+    assert {view["key"]: view["data"] for view in data["views"]}["gradients"]["recall"] == RECALL
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

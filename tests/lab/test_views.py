@@ -10,6 +10,7 @@ from statistics import mean
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 import hf_lineage
@@ -362,6 +363,46 @@ def test_without_positions_bert_does_not_see_order(lab_models):
         ids = lab_models["gpt"].tokenizer(order["orders"][0], return_tensors="pt")
         loss = lab_models["gpt"].model(**ids, labels=ids.input_ids).loss.item()
     assert bits["GPT", True][0] == pytest.approx(loss / math.log(2), abs=2e-3)
+
+
+@torch.no_grad()
+def test_translators_read_words_in_another_order(lab_models):
+    models = [lab_models[name] for name in ("rnnsearch", "transformer")]
+    order = word_order.compute(models, Given())["examples"][0]
+    bits = {(row["name"], row["positions"]): row["bits"] for row in order["rows"]}
+    assert list(bits) == [("RNNsearch", True), ("Transformer", True), ("Transformer", False)]
+    # a bag of words
+    assert max(bits["Transformer", False]) - min(bits["Transformer", False]) <= 1e-3
+    for model in models:
+        assert len(set(bits[model.name, True])) > 3
+        first = model.tokenizer(order["orders"][0], return_tensors="pt").input_ids
+        translation = model.model.generate(first, num_beams=1, max_new_tokens=32)
+        for number in (0, 1, 5):
+            source = model.tokenizer(order["orders"][number], return_tensors="pt").input_ids
+            loss = model.model(source, labels=translation[:, 1:]).loss.item()
+            assert bits[model.name, True][number] == pytest.approx(loss / math.log(2), abs=2e-3)
+
+
+@torch.no_grad()
+def test_order_of_words_for_elmo_and_word2vec(lab_models):
+    order = word_order.compute([lab_models["elmo"], lab_models["word2vec"]], Given())["examples"][0]
+    bits = {row["name"]: row["bits"] for row in order["rows"]}
+    # all words are in one window
+    assert max(bits["word2vec"]) - min(bits["word2vec"]) < 2e-3
+    model = lab_models["elmo"]
+    reading = model.read(order["orders"][1])
+    outputs = model.model(**reading.inputs)
+    ids = reading.inputs["input_ids"][0]
+    losses = cross_entropy(outputs.logits[0, :-1], ids[1:]), cross_entropy(outputs.backward_logits[0, 1:], ids[:-1])
+    assert bits["ELMo"][1] == pytest.approx(sum(losses).item() / 2 / math.log(2), abs=2e-3)
+    assert max(bits["ELMo"]) - min(bits["ELMo"]) > 1e-2
+
+
+def test_elmo_does_not_judge_words_that_it_cannot_expect(lab_models):
+    model = lab_models["elmo"]
+    assert model.can_judge("The dog saw the man")
+    assert model.knows("Zyx qwv")
+    assert not model.can_judge("Zyx qwv")
 
 
 def test_vectors_of_the_page_give_the_models_cosines(lab_models):

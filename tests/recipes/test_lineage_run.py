@@ -35,7 +35,7 @@ def write_corpus(folder, sentences):
 
 def run_lineage(output_dir, corpus, *more):
     flags = ["--output_dir", output_dir, "--corpus", corpus, "--tokens", 2_000, "--vocab_size", 200]
-    flags += ["--bert_steps", 10, "--translation_epochs", 0.01, *more]
+    flags += ["--bert_steps", 10, "--translation_epochs", 0.01, "--recall_updates", 2, *more]
     command = [sys.executable, "recipes/lineage.py", *map(str, flags)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
@@ -162,6 +162,7 @@ def test_the_lineage_run_reports_every_station(tmp_path, tiny_corpus):
     assert len(tables["Models that translate"]) == 4
     assert [sample["name"] for sample in views["training"]["samples"]] == ["NNLM", "RNN", "LSTM", "GRU", "GPT", "BERT"]
     assert {"gates", "gradients", "alignments", "heads", "word_vectors"} <= views.keys()
+    assert list(views["gradients"]["recall"]) == ["RNN", "LSTM", "GRU"]
 
 
 # of kinds that the default text can answer
@@ -182,7 +183,7 @@ ANALOGIES = [
 def test_the_default_text_tells_the_story_of_the_lineage(tmp_path, seed):
     """What the presets were chosen for; 10 minutes of two cores."""
     pytest.importorskip("gensim", reason="the default corpus, English Wikipedia, comes with gensim")
-    flags = ["--output_dir", tmp_path / "run", "--seed", seed]
+    flags = ["--output_dir", tmp_path / "run", "--seed", seed, "--recall_updates", 0]
     flags += ["--stations", "nnlm", "word2vec", "rnn", "lstm", "gru", "elmo", "gpt"]
     command = [sys.executable, "recipes/lineage.py", *map(str, flags)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -1,9 +1,10 @@
 // View d: the beams of a step, and the attention of the chosen one.
 lab.views.alignments = function (body, data) {
   const controls = el("div.controls"), place = el("div");
-  let model = 0, sentence = 0;
+  // first one whose attention can be seen
+  let model = Math.max(0, data.models.findIndex(one => one.sentences[0].answers[0].weights)), sentence = 0;
   body.append(controls, place);
-  controls.append(lab.choice("model", data.models.map(one => one.name), index => { model = index; sentence = 0; draw(); }));
+  controls.append(lab.choice("model", data.models.map(one => one.name), index => { model = index; sentence = 0; draw(); }, model));
   draw();
 
   function draw() {

@@ -15,7 +15,7 @@ lab.views.minimal_pairs = function (body, data) {
       el("td", {}, el("span.meter", {}, el("i", { style: `width: ${100 * share(r, c)}%` })), ` ${counts(r, c)}`))))))));
   body.append(el("div.controls", {}, lab.choice("pairs about", phenomena.map(one => one.name), show)), detail);
   const ngram = rows.find(row => row.tokens);
-  body.append(el("p.small", {}, "A number is by how many bits the model prefers the right sentence; masked models judge by the pseudo-log-likelihood.",
+  body.append(el("p.small", {}, "A number is by how many bits the model prefers the right sentence; masked models judge by the pseudo-log-likelihood, ELMo by the mean of both directions.",
     ngram ? ` The n-gram model was counted on ${ngram.tokens.toLocaleString("en")} tokens of the training text.` : " Name the training text with --corpus to add an n-gram model."));
   show(0);
 

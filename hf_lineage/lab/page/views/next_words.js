@@ -6,11 +6,13 @@ lab.views.next_words = function (body, data) {
   if (data.rows.some(row => row.reads === "words around it"))
     notes.push(" word2vec's are a softmax over its scores, which negative sampling does not train as probabilities.");
   if (data.left_out.length) notes.push(` ${data.left_out.join(", ")} cannot read this sentence.`);
+  const translations = el("div.columns");
   for (const { name, source, words, row } of data.translations) {
-    body.append(el("h3", {}, `${name} translates “${source}”`));
-    lab.expectations(body, words, [{ name, reads: "source and left side", words: row }], `the translation of “${source}”`);
+    const place = el("div", {}, el("h3", {}, `${name} translates “${source}”`));
+    translations.append(place);
+    lab.expectations(place, words, [{ name, reads: "source and the left side", words: row }], `the translation of “${source}”`);
   }
-  body.append(el("p.small", {}, ...notes));
+  body.append(translations, el("p.small", {}, ...notes));
 };
 
 // Rows of models and columns of words, a slider that chooses a word, and what each model expected there.

@@ -6,7 +6,7 @@ lab.views.word_order = function (body, data) {
   draw(data.examples[0]);
 
   function draw({ orders, rows }) {
-    const names = rows.map(row => row.name + (row.positions ? "" : ", no positions"));
+    const names = rows.map(row => row.name + (row.positions ? "" : ", no positions") + (row.translation === undefined ? "" : " *"));
     const left = Math.max(...names.map(name => lab.width(name))) + 14, wide = 460, step = 30, top = 10;
     const all = rows.flatMap(row => row.bits), low = Math.floor(Math.min(...all)), high = Math.ceil(Math.max(...all));
     const x = bits => left + (bits - low) / (high - low || 1) * wide, height = top + rows.length * step + 40;
@@ -28,6 +28,8 @@ lab.views.word_order = function (body, data) {
       lab.scroll(el("table", {}, el("caption", {}, "Bits per token; masked models: of the pseudo-log-likelihood"),
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "model"), [orders[0], orders[1], "mean of the shuffles"].map(name => el("th.number", { scope: "col" }, name)))),
         el("tbody", {}, rows.map((row, r) => el("tr", {}, el("th", { scope: "row" }, names[r]), [row.bits[0], row.bits[1], mean(row)].map(bits => el("td.number", {}, bits.toFixed(2)))))))),
+      rows.some(row => row.translation !== undefined) ? el("p.small", {}, "* of the model's translation of the first order, when it reads the words in the order shown: ",
+        rows.filter(row => row.translation !== undefined && row.positions).map(row => `${row.name} “${row.translation}”`).join(", "), ".") : "",
       el("details", {}, el("summary.small", {}, "the shuffles"), el("ul.small", {}, orders.slice(2).map(order => el("li", {}, order)))));
   }
 };
