@@ -155,7 +155,7 @@ def kill_at_random_steps_until_done(command, output_dir, kills: int, seed: int):
 
 def check_killed_run(corpus, tmp_path, station, workers, kills):
     settings = {"dataloader_num_workers": workers, "logging_strategy": "steps"}
-    run(arguments(corpus, tmp_path / "whole", station, **settings))
+    run_here(arguments(corpus, tmp_path / "whole", station, **settings))
     command = arguments(corpus, tmp_path / "killed", station, **settings)
     killed = kill_at_random_steps_until_done(command, tmp_path / "killed", kills, seed=workers)
     assert killed == kills
@@ -194,7 +194,7 @@ def test_two_processes_train_like_one(corpus, tmp_path, station):
     }[station]
     common = {"config_overrides": json.dumps(overrides), "max_steps": 8, "save_steps": 8, "learning_rate": 1e-3}
     station = station.split()[0]
-    run(arguments(corpus, tmp_path / "one", station, per_device_train_batch_size=8, **common))
+    run_here(arguments(corpus, tmp_path / "one", station, per_device_train_batch_size=8, **common))
     launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
     launch += ["--main_process_port", str(29_600 + os.getpid() % 300)]
     run([*launch, *arguments(corpus, tmp_path / "two", station, per_device_train_batch_size=4, **common)])
@@ -211,7 +211,7 @@ def test_two_processes_train_like_one(corpus, tmp_path, station):
 
 @pytest.mark.recipe
 def test_the_folder_opens_as_users_would(corpus, tmp_path):
-    run(arguments(corpus, tmp_path, "lstm", max_steps=5))
+    run_here(arguments(corpus, tmp_path, "lstm", max_steps=5))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert model.config.use_cache
     assert model.config.vocab_size == len(tokenizer)
