@@ -1,7 +1,6 @@
 """recipes/pretrain_causal_lm.py: killed runs, equal process counts, and what it leaves behind."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from hf_lineage.training import LineageTrainer, last_complete_checkpoint
-from tests.recipes.here import call
+from tests.recipes.here import call, run_in_forks
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,15 +71,18 @@ def arguments(corpus, output_dir, station, **changes) -> list[str]:
     return [str(RECIPE), *STATIONS[station], *flags]
 
 
-def run(command, **options):
-    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, **options)
+def assert_success(result):
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-    return result
 
 
 def run_here(command):
-    result = call(*command)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    assert_success(call(*command))
+
+
+def run_two(command, output_dir):
+    """Two processes, as `accelerate launch` with cpu_2procs.yaml starts them."""
+    statuses = run_in_forks(lambda rank: assert_success(call(*command)), 2, output_dir)
+    assert statuses == [0, 0], "".join(Path(f"{output_dir}-{rank}.log").read_text()[-2000:] for rank in (0, 1))
 
 
 @pytest.mark.recipe
@@ -153,29 +155,19 @@ def kill_at_random_steps_until_done(command, output_dir, kills: int, seed: int):
         assert process.returncode == -signal.SIGKILL, "".join(output)[-4000:]
 
 
-def check_killed_run(corpus, tmp_path, station, workers, kills):
-    settings = {"dataloader_num_workers": workers, "logging_strategy": "steps"}
-    run_here(arguments(corpus, tmp_path / "whole", station, **settings))
-    command = arguments(corpus, tmp_path / "killed", station, **settings)
-    killed = kill_at_random_steps_until_done(command, tmp_path / "killed", kills, seed=workers)
-    assert killed == kills
-    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == resumed.keys()
-    assert [name for name in whole if not whole[name].equal(resumed[name])] == []
-
-
-@pytest.mark.recipe
-@pytest.mark.parametrize("station", [pytest.param("nnlm", marks=pytest.mark.slow), "lstm"])
-def test_a_killed_run_resumes_bit_identically(corpus, tmp_path, station):
-    check_killed_run(corpus, tmp_path, station, workers=0, kills=2)
-
-
 @pytest.mark.slow
 @pytest.mark.recipe
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("station", STATIONS)
 def test_ten_kills(corpus, tmp_path, station, workers):
-    check_killed_run(corpus, tmp_path, station, workers=workers, kills=10)
+    """Default tests of the kind: test_training_kills.py, in forks, and a new interpreter in test_pretrain_bilm.py."""
+    settings = {"dataloader_num_workers": workers, "logging_strategy": "steps"}
+    run_here(arguments(corpus, tmp_path / "whole", station, **settings))
+    command = arguments(corpus, tmp_path / "killed", station, **settings)
+    assert kill_at_random_steps_until_done(command, tmp_path / "killed", kills=10, seed=workers) == 10
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert [name for name in whole if not whole[name].equal(resumed[name])] == []
 
 
 @pytest.mark.recipe
@@ -195,9 +187,7 @@ def test_two_processes_train_like_one(corpus, tmp_path, station):
     common = {"config_overrides": json.dumps(overrides), "max_steps": 8, "save_steps": 8, "learning_rate": 1e-3}
     station = station.split()[0]
     run_here(arguments(corpus, tmp_path / "one", station, per_device_train_batch_size=8, **common))
-    launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
-    launch += ["--main_process_port", str(29_600 + os.getpid() % 300)]
-    run([*launch, *arguments(corpus, tmp_path / "two", station, per_device_train_batch_size=4, **common)])
+    run_two(arguments(corpus, tmp_path / "two", station, per_device_train_batch_size=4, **common), tmp_path / "two")
     one, two = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "two")
     assert len(one) == 8
     assert two == pytest.approx(one, abs=1e-5)

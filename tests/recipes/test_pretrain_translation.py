@@ -1,7 +1,6 @@
 """recipes/pretrain_translation.py as a user runs it: on the grammar, on files, killed, and in two processes."""
 
 import json
-import os
 import runpy
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 from hf_lineage.arguments import parse
 from hf_lineage.data import grammar_corpus
 from tests.recipes.here import call
-from tests.recipes.test_pretrain_causal_lm import kill_at_random_steps_until_done, logged_losses, run, run_here
+from tests.recipes.test_pretrain_causal_lm import kill_at_random_steps_until_done, logged_losses, run_here, run_two
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,9 +129,7 @@ def test_two_processes_train_like_one(corpus, tmp_path, station, settings):
     # Adam makes as large a step of a gradient that is nothing but rounding, as those of the keys' biases are
     common = {"station": station, "corpus": corpus, "optim": "sgd", "learning_rate": 0.1, "save_steps": 6}
     run_here(arguments(tmp_path / "one", **common, **settings | {"packing": False}))
-    launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
-    launch += ["--main_process_port", str(29_300 + os.getpid() % 300)]
-    run([*launch, *arguments(tmp_path / "two", **common, **settings, compare_with=tmp_path / "one")])
+    run_two(arguments(tmp_path / "two", **common, **settings, compare_with=tmp_path / "one"), tmp_path / "two")
     one, two = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, abs=1e-4)
