@@ -36,6 +36,12 @@ def call(script, *flags) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess([script, *flags], status, out.getvalue(), err.getvalue())
 
 
+def succeed(script, *flags):
+    """`call` of what must end well."""
+    result = call(script, *flags)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+
+
 def run_in_forks(work: Callable[[int], None], processes: int, log: Path) -> list[int]:
     """Calls work(rank) in forks that find each other as launched processes do, and gives their exit statuses.
 

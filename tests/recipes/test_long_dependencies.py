@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.recipes.here import call
+from tests.recipes.here import succeed
 
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_texts_are_a_pure_function_and_ask_for_their_first_word():
 def test_recipe_tells_what_a_station_recalls(tmp_path):
     flags = ["--output_dir", tmp_path, "--disable_tqdm", "true", "--gaps", "2", "4", "--longest_gap", "4"]
     flags += ["--updates", "3", "--hidden_size", "24", "--seeds", "1"]
-    call("recipes/long_dependencies.py", *flags).check_returncode()
+    succeed("recipes/long_dependencies.py", *flags)
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results.keys() == {"RNN", "LSTM", "GRU"}
     for recalls in results.values():

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from hf_lineage.data import SentencePairs
 from hf_lineage.training import BERTPretrainingTrainer
 from tests.models.test_modeling_bert import TestBERT as BERT
-from tests.recipes.here import call
+from tests.recipes.here import call, succeed
 from tests.recipes.test_a_failed_evaluation import RECIPES, folder  # noqa: F401 - a fixture
 from tests.recipes.test_a_failed_evaluation import run as run_here
 
@@ -67,7 +67,7 @@ def run(command, launcher=()):
 
 @pytest.mark.recipe
 def test_the_folder_opens_as_users_would(corpus, tmp_path):
-    call(*command(corpus, tmp_path)).check_returncode()
+    succeed(*command(corpus, tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["steps"] == 8
     assert len(results["train_curve"]) == 8
@@ -114,8 +114,7 @@ def test_pairs_batches_and_masks_may_grow(corpus, tmp_path, monkeypatch):
     growth = {"first_batch_size": 1, "growth_steps": 4, "dynamic_masking": True, "last_mask_probability": 0.15}
     growth |= {"mask_probability": 0.6, "num_train_epochs": 1, "ema_decay": 0.9, "paper_exact": False}
     growth |= {"muon_learning_rate": 0.01, "short_probability": 0}
-    result = call(*command(corpus, tmp_path, but=("max_steps",), save_strategy="no", **growth))
-    assert result.returncode == 0, result.stderr[-3000:]
+    succeed(*command(corpus, tmp_path, but=("max_steps",), save_strategy="no", **growth))
     steps = json.loads((tmp_path / "results.json").read_text())["steps"]
     assert [number for number, _ in sizes[:steps]] == [1, 1, 2, 3] + [4] * (steps - 4)
     long_steps = round(steps * SETTINGS["long_share"])
@@ -127,8 +126,7 @@ def test_pairs_batches_and_masks_may_grow(corpus, tmp_path, monkeypatch):
 
 @pytest.mark.recipe
 def test_streamed_text_trains(corpus, tmp_path):
-    flags = command(corpus, tmp_path, but=("long_block_size", "long_share"), streaming=True, max_steps=6)
-    call(*flags).check_returncode()
+    succeed(*command(corpus, tmp_path, but=("long_block_size", "long_share"), streaming=True, max_steps=6))
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["train_curve"]) == 6
     assert results["test"]["num_sentences"] > 0

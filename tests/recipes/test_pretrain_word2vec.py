@@ -18,7 +18,7 @@ from hf_lineage.data import Phrases, WordFile, WordWindows
 from hf_lineage.training import FastPath
 from hf_lineage.training.word2vec_fast import update
 from hf_lineage.word_vectors import WordVectors
-from tests.recipes.here import call
+from tests.recipes.here import succeed
 
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_trained_vectors_open_everywhere(tmp_path, backend):
     flags = ["--corpus", tmp_path / "text.txt", "--output_dir", tmp_path / "out", "--backend", backend]
     flags += ["--similarities", tmp_path / "pairs.tsv", "--config_overrides", json.dumps(overrides)]
     flags += ["--words_per_step", "500", "--subsample", "0", "--learning_rate", "0.02", "--num_train_epochs", "20"]
-    call(RECIPE, PRESET, *flags).check_returncode()
+    succeed(RECIPE, PRESET, *flags)
 
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert isinstance(model, hf_lineage.Word2VecModel)
@@ -72,7 +72,7 @@ def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path, objective):
         flags += ("--corpus", tmp_path / f"{name}.txt", "--output_dir", tmp_path / name)
         flags += ("--per_device_train_batch_size", "1", "--subsample", "0")
         flags += ("--words_per_step", "500", "--num_train_epochs", "2", "--save_strategy", "no")
-        call(RECIPE, *flags).check_returncode()
+        succeed(RECIPE, *flags)
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
         return AutoModelForPreTraining.from_pretrained(tmp_path / name), tokenizer
 
@@ -147,7 +147,7 @@ def test_counted_words_and_phrases_give_the_same_vectors(tmp_path, tiny_corpus):
     def train(name, *options):
         flags = ["--corpus", text, "--output_dir", tmp_path / name, "--min_count", "2", "--num_train_epochs", "1"]
         flags += ["--config_overrides", '{"hidden_size": 8}', "--backend", "torch", *options]
-        call(RECIPE, PRESET, *flags).check_returncode()
+        succeed(RECIPE, PRESET, *flags)
         # in the order of the counts
         passes = Phrases.load(tmp_path / name / "phrases.json").passes
         return [(tmp_path / name / file).read_bytes() for file in ("word_vectors.bin", "train.ids")], passes
