@@ -39,9 +39,9 @@ def pytest_unconfigure():
 
 
 def pytest_collection_finish():
-    """Takes modules and tests, which stay to the end, from the garbage collector.
+    """Hides modules and tests, which stay to the end, from the garbage collector.
 
-    Trainer calls it in full after each training: with millions of objects half a second, most of a small run.
+    Trainer runs a full collection after each training, which takes half a second over all these objects.
     """
     gc.collect()
     gc.freeze()
