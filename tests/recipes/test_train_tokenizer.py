@@ -1,9 +1,5 @@
 """recipes/train_tokenizer.py: the commands of its docstring leave a folder that AutoTokenizer opens."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from transformers import AutoTokenizer
 
@@ -13,7 +9,6 @@ from hf_lineage.tokenization import train_characters, train_word_level, train_wo
 from tests.recipes.here import call
 
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "recipes/train_tokenizer.py"
 WORDS = '{"unk_token": "<unk>", "eos_token": "<eos>"}'
 
@@ -62,11 +57,13 @@ def test_counts_make_the_tokenizer_of_the_text(tmp_path, tiny_corpus):
     assert "counts" in refused.stderr.splitlines()[-1]
 
 
-def test_an_empty_corpus_leaves_nothing_behind(tmp_path):
+def test_an_empty_corpus_leaves_nothing_behind(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").touch()
-    # in a process of its own, which removes an empty output_dir at its end
-    command = [sys.executable, RECIPE, "--corpus", tmp_path / "empty.txt", "--output_dir", tmp_path / "out"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    at_exit = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    result = call(RECIPE, "--corpus", tmp_path / "empty.txt", "--output_dir", tmp_path / "out")
     assert result.returncode != 0
     assert "empty.txt has no text" in result.stderr
+    for function in at_exit:
+        function()
     assert not (tmp_path / "out").exists()
