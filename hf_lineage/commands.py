@@ -188,7 +188,7 @@ def _read_elmo(folder: str) -> PreTrainedModel:
 
 
 def _write_awd(model, path: Path):
-    # safetensors holds no shared tensors
+    # safetensors cannot hold shared tensors
     tensors = {name: tensor.detach().clone() for name, tensor in converters.to_awd_lstm_lm(model).items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary)

@@ -275,7 +275,7 @@ def limits_of(model: PreTrainedModel, data: str | None) -> str:
 
 
 def card_of_saved(model: PreTrainedModel, name: str, before: str | None) -> str:
-    """The card of a model that is saved or pushed as `name`; `before`, which is there, stays if it is no draft.
+    """The card of a model that is saved or pushed as `name`; `before`, which is there, stays unless it is a draft.
 
     `LineagePreTrainedModel` calls it.
     """

@@ -40,7 +40,7 @@ def open_folder(folder: Path) -> LineagePreTrainedModel:
     """The model in the folder, by the class that saved it; opening verifies the weights.
 
     Raises:
-        ValueError: the folder holds no model of this package, or weights that do not fit.
+        ValueError: the folder holds none of this package's models, or weights that do not fit.
         OSError: a file is missing or damaged.
     """
     config = folder / "config.json"
@@ -58,7 +58,7 @@ def read_card(card: Path) -> ModelCard:
     """The card in a file.
 
     Raises:
-        ValueError: its head is no YAML.
+        ValueError: its head is not YAML.
     """
     try:
         return ModelCard.load(card)
@@ -70,7 +70,7 @@ def check_card(card: Path) -> list[str]:
     """Notes on what the card lacks.
 
     Raises:
-        ValueError: its head is no YAML, or the Hub refuses it.
+        ValueError: its head is not YAML, or the Hub refuses it.
     """
     text = read_card(card)
     head = text.data.to_dict()
@@ -140,12 +140,12 @@ def push(
     With `dry_run` nothing is sent: the text says what would go. `language` and `license` go into the model card.
 
     Raises:
-        ValueError: the folder holds no whole model, or the card is not valid.
+        ValueError: the folder does not hold a whole model, or the card is not valid.
         OSError: a file is damaged, or the Hub cannot be reached.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder")
+        raise ValueError(f"{folder} is not a folder")
     parcel = pack(folder, repository, language, license)
     if dry_run:
         return f"{parcel}\nnothing was sent to {repository} (--dry_run)"

@@ -401,8 +401,8 @@ def main():
     num_workers = args.num_workers or min(os.cpu_count() or 1, 4)
     with ThreadPoolExecutor(num_workers) as pool, tqdm(total=len(names), desc="Lineage", unit="station") as progress:
         order = sorted(names, key=lambda name: SLOWEST.index(name) if name in SLOWEST else len(SLOWEST))
-        running = {pool.submit(train, name, args): name for name in order}
         asked = pool.submit(measure_recall, args) if args.recall_updates and set(names) >= REMEMBERING else None
+        running = {pool.submit(train, name, args): name for name in order}
         for finished in as_completed(running):
             name = running[finished]
             try:

@@ -72,7 +72,9 @@ def test_all_configs_are_found():
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == names
 
 
-@pytest.mark.parametrize("join", [ACCELERATE, RECIPE], ids=["accelerate", "recipe"])
+@pytest.mark.parametrize(
+    "join", [pytest.param(ACCELERATE, marks=pytest.mark.slow, id="accelerate"), pytest.param(RECIPE, id="recipe")]
+)
 def test_cpu_config_starts_two_ranks_that_reduce(launch, tmp_path, join):
     process = launch("--config_file", CONFIGS / "cpu_2procs.yaml", join=join)
     assert reports(tmp_path, process) == TWO_CPU_RANKS

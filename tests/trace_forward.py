@@ -3,9 +3,9 @@
     python tests/trace_forward.py
 
 The first table: the rooms (files of hf_lineage/models) that the forward enters; the moves between rooms, there by a
-call and back by a return; the functions entered; the lines of the .py files that its checkpoint carries, without those
-of fast paths (fast_*.py), which a reader skips, and of its pipelines. The batch is padded, and models of more than two
-layers have one.
+call and back by a return; the functions entered; the lines of the .py files that its checkpoint carries, without its
+pipelines. A reader skips fast paths (fast_*.py), whose result is that of the paper's lines: their rooms stand in a
+column of their own, and count nowhere else. The batch is padded, and models of more than two layers have one.
 
 The second: lines of code, and lines of idea among them, of the base model's own `forward` and of all the `forward`s
 that are entered. No line of code are the signature, the docstring and comments. No line of idea is a statement that
@@ -37,6 +37,7 @@ SIZES = {
     "context_size": 3,
     "max_position_embeddings": 32,
 }
+SKIPPED = "fast_"
 # the beginnings of files that no forward reads
 OF_PIPELINES = ("pipeline_", "answer_spans")
 PLUMBING = re.compile(r"cache|mask|padding|seen|position_ids|seq_lens|kwargs|options|check_|output_hidden|None")
@@ -94,7 +95,7 @@ def carried_lines(model) -> int:
         files = [
             path
             for path in Path(folder).glob("*.py")
-            if not path.name.startswith("fast_") and not path.name.startswith(OF_PIPELINES)
+            if not path.name.startswith(SKIPPED) and not path.name.startswith(OF_PIPELINES)
         ]
         return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
 
@@ -122,10 +123,16 @@ def idea_of(statement: ast.stmt) -> int:
     return 1 + sum(map(idea_of, [*statement.body, *getattr(statement, "orelse", [])]))
 
 
+def is_read(code) -> bool:
+    return not Path(code.co_filename).name.startswith(SKIPPED)
+
+
 def figures_of(config_class: type) -> tuple[int, ...]:
-    """The numbers of both tables: rooms, moves, functions, carried lines; lines and idea of the base, of all."""
+    """The numbers of both tables: rooms, moves, functions, lines, fast rooms; lines and idea of the base, of all."""
     model = tiny_model(config_class)
     entered, walk = trace(model)
+    fast_rooms = {code.co_filename for code in entered if not is_read(code)}
+    entered, walk = list(filter(is_read, entered)), list(filter(is_read, walk))
     moves = sum(a.co_filename != b.co_filename for a, b in itertools.pairwise(walk))
     # by name: one function may hold several comprehensions
     functions = {(code.co_filename, code.co_qualname): code for code in entered}
@@ -133,18 +140,18 @@ def figures_of(config_class: type) -> tuple[int, ...]:
     base = lines_of(inspect.unwrap(transformers.AutoModel._model_mapping[config_class].forward).__code__)
     every = [sum(lines) for lines in zip(*map(lines_of, forwards), strict=True)]
     rooms = {code.co_filename for code in entered}
-    return len(rooms), moves, len(functions), carried_lines(model), *base, *every
+    return len(rooms), moves, len(functions), carried_lines(model), len(fast_rooms), *base, *every
 
 
 def main():
     transformers.utils.logging.disable_progress_bar()
     rows = [(config_class.__name__.removesuffix("Config"), *figures_of(config_class)) for config_class in LINEAGE]
-    print(f"{'station':12} {'rooms':>6} {'moves':>6} {'functions':>10} {'checkpoint lines':>17}")
+    print(f"{'station':12} {'rooms':>6} {'moves':>6} {'functions':>10} {'checkpoint lines':>17} {'fast rooms':>11}")
     for name, *counts in rows:
-        print(f"{name:12} {counts[0]:6} {counts[1]:6} {counts[2]:10} {counts[3]:17,}")
+        print(f"{name:12} {counts[0]:6} {counts[1]:6} {counts[2]:10} {counts[3]:17,} {counts[4]:11}")
     print(f"\n{'station':12} {'base model: lines':>18} {'idea':>5} {'all forwards: lines':>20} {'idea':>5}")
     for name, *counts in rows:
-        print(f"{name:12} {counts[4]:18} {counts[5]:5} {counts[6]:20} {counts[7]:5}")
+        print(f"{name:12} {counts[5]:18} {counts[6]:5} {counts[7]:20} {counts[8]:5}")
 
 
 if __name__ == "__main__":

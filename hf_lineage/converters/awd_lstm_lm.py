@@ -3,8 +3,8 @@
 It also reads the models of fastai (ULMFiT; Howard and Ruder, 2018), which have other names.
 
 Their own checkpoints are pickles, which may run any code, and are not opened here. Convert one that you trust to
-safetensors, where its own code has loaded the `model` (fastai: `learn.model`). safetensors holds no shared tensors, so
-tied weights are copied:
+safetensors, where its own code has loaded the `model` (fastai: `learn.model`). safetensors cannot hold shared tensors,
+so tied weights are copied:
 
     from safetensors.torch import save_file
 

@@ -1,8 +1,8 @@
 """fairseq's Transformer: its state dict, as a mapping or in a safetensors file, and back.
 
 fairseq's own .pt files are pickles, which may run any code, and are not opened here. Convert one that you trust to
-safetensors, where fairseq has loaded the `checkpoint`. safetensors holds no shared tensors, so the shared embeddings
-are copied:
+safetensors, where fairseq has loaded the `checkpoint`. safetensors cannot hold shared tensors, so the shared
+embeddings are copied:
 
     from safetensors.torch import save_file
 
@@ -161,7 +161,7 @@ def to_fairseq(model: TransformerForConditionalGeneration, path: str | Path | No
         )
     parameters = dict(model.model.named_parameters())
     weights = {theirs: parameters[ours].detach().clone() for ours, theirs in layer_names(config)}
-    # copies, since safetensors holds no shared tensors
+    # copies, since safetensors cannot hold shared tensors
     weights |= {name: model.get_input_embeddings().weight.detach().clone() for name in EMBEDDINGS}
     if path is not None:
         with replacing(path) as temporary:

@@ -1,8 +1,8 @@
 """OpenNMT-py's and JoeyNMT's recurrent models: state dicts, to and from `LuongForConditionalGeneration`.
 
 Their own checkpoints are pickles, which may run any code, and are not opened here. Convert one that you trust to
-safetensors, where their own code has loaded the `checkpoint`. safetensors holds no shared tensors, so tied weights are
-copied. OpenNMT-py stores the output layer apart, JoeyNMT stores all weights together; this converts both:
+safetensors, where their own code has loaded the `checkpoint`. safetensors cannot hold shared tensors, so tied weights
+are copied. OpenNMT-py stores the output layer apart, JoeyNMT stores all weights together; this converts both:
 
     from safetensors.torch import save_file
 

@@ -39,7 +39,7 @@ def find_files(source, split):
         files = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not files:
             raise CorpusError(
-                f"the corpus {source} is no file or folder, no file matches it as a pattern, and it is not of the "
+                f"the corpus {source} is not a file or folder, no file matches it as a pattern, and it is not of the "
                 "form owner/name or owner/name:configuration of a data set on the Hub"
             )
     else:
@@ -53,7 +53,7 @@ def find_files(source, split):
         )
     for path in files:
         if not path.is_file():
-            raise CorpusError(f"the corpus {path} is no file")
+            raise CorpusError(f"the corpus {path} is not a file")
         suffix_of(path)
     return files
 

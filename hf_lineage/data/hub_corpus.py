@@ -20,8 +20,8 @@ def load_hub_split(source, split, streaming=False):
     # errors of many kinds: no network, no such data set, configuration or split
     except Exception as error:
         raise CorpusError(
-            f"the corpus {source} is no file or folder, and the split {split!r} of a data set of that name could not "
-            f"be loaded from the Hub: {error}"
+            f"the corpus {source} is not a file or folder, and the split {split!r} of a data set of that name could "
+            f"not be loaded from the Hub: {error}"
         ) from error
 
 

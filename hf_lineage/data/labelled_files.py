@@ -308,7 +308,7 @@ def _read_table(path, encoding, separators):
 
 
 def _read_columns(path, encoding, is_conllu):
-    """Sentences of lines with columns; comments, starts of documents and what is no word of a tree are left out."""
+    """Sentences of lines with columns; comments, starts of documents and what is not a word of a tree are left out."""
     names, sentences, begins, words = _CONLLU if is_conllu else None, [], [], []
     for number, line in enumerate([*_lines(path, encoding), ""], start=1):
         cells = line.split("\t") if is_conllu else line.split()

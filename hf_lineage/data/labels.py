@@ -320,8 +320,8 @@ def _decide(rows, columns, column, problem_type) -> tuple[dict[str, list], Label
     kind = _kind(rows, columns, column)
     if problem_type == "regression" and kind is str:
         raise CorpusError(
-            f"{rows['train'].place(0)}, column {column!r}: the label is {columns['train'][0]!r}, which is no number, "
-            "but problem_type is regression"
+            f"{rows['train'].place(0)}, column {column!r}: the label is {columns['train'][0]!r}, which is not a "
+            "number, but problem_type is regression"
         )
     if are_lists or problem_type == "multi_label_classification":
         return _decide_lists(rows, columns, column, kind, given)
@@ -456,7 +456,7 @@ def _tags(rows, columns, column) -> Labels:
     for split, cells in columns.items():
         for row, cell in enumerate(cells):
             if not isinstance(cell, list):
-                raise CorpusError(f"{rows[split].place(row)}, column {column!r}: {cell!r:.80} is no list of tags")
+                raise CorpusError(f"{rows[split].place(row)}, column {column!r}: {cell!r:.80} is not a list of tags")
     _kind(rows, columns, column)
     return _named("tagging", rows, columns, column, "tags of words")
 

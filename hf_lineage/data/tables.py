@@ -50,7 +50,7 @@ def _cut(path, lines, separator) -> list[tuple[int, list[str]]]:
             cells = next(reader, None)
             if cells is None:
                 return rows
-            # a blank line is no row
+            # a blank line is not a row
             if cells:
                 rows.append((begin, cells))
     except csv.Error as error:

@@ -41,7 +41,7 @@ def word_layers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    """Whether text[start:end] is no part of a longer word; in writing without blanks, whole letters may be one."""
+    """Whether text[start:end] is not part of a longer word; in writing without blanks, whole letters may be one."""
     before, after = text[start - 1 : start] if start else "", text[end : end + 1]
     if _is_mark(after):
         return False

@@ -93,7 +93,7 @@ def known(model: LabModel, name: str, text: str) -> str:
     if WITHOUT_BLANKS.search(text) and is_word_level(tokenizer):
         text = segmented_by(text, tokenizer.get_vocab())
     unknown = model.read(text).unknown_share == 1
-    # pipelines read the text as it is written; special tokens, such as a mask, are no words of it
+    # pipelines read the text as it is written; special tokens, such as a mask, are not words of it
     ids = tokenizer(text, add_special_tokens=False, verbose=False).get("input_ids", [])
     others = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     words = {token for token in ids if token not in others}

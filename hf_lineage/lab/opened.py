@@ -70,7 +70,7 @@ class Reading:
         return [place for place, owner in enumerate(self.word_of) if owner == word]
 
     def labels(self) -> list[dict]:
-        """Per token {"text"}, with "joins" if it continues the word before it, and "special" if it is no text."""
+        """Per token {"text"}, with "joins" if it continues the word before it, and "special" if it is not text."""
         labels = []
         for place, (piece, word) in enumerate(zip(self.pieces, self.word_of, strict=True)):
             joins = place > 0 and word is not None and word == self.word_of[place - 1]

@@ -48,7 +48,7 @@ def choice_loss(
     """The mean of −log p of the right choices; logits [B, C], `labels` [B] (−100 = not scored).
 
     Raises:
-        ValueError: a label is no choice.
+        ValueError: a label is not a choice.
     """
     if labels is None:
         return None

@@ -11,7 +11,7 @@ from .losses import mean_cross_entropy, mean_of
 
 
 def vectors_at_last_token(vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """[B, T, D] -> [B, D]: the vector at each row's last token that is no padding."""
+    """[B, T, D] -> [B, D]: the vector at each row's last token that is not padding."""
     if vectors.shape[1] == 0:
         return vectors.new_zeros(vectors.shape[0], vectors.shape[2])
     if attention_mask is None:
@@ -75,7 +75,7 @@ def span_loss(
 ) -> Tensor:
     """Mean of the cross entropies of an answer's first and last token; logits [B, T], positions [B] or [B, 1].
 
-    Padding, where `attention_mask` [B, T] is 0, is no answer: transformers' heads count it among the classes, so that
+    Padding, where `attention_mask` [B, T] is 0, is not an answer: transformers' heads count it among the classes, so
     their losses grow with the padding. `num_items_in_batch` counts the scored first tokens of all accumulated batches,
     `num_ends_in_batch` the last ones.
     """
@@ -98,7 +98,7 @@ def answers_in(logits: Tensor, positions: Tensor, attention_mask: Tensor | None)
     Padding has the lowest number of float32.
 
     Raises:
-        ValueError: the positions are no whole numbers, or not one for each text.
+        ValueError: the positions are not whole numbers, or not one for each text.
     """
     check_classes("start_positions and end_positions", positions, len(logits))
     logits = logits.float()

@@ -62,7 +62,7 @@ class LineageConfig(PreTrainedConfig):
             or a dropout lies outside [0, 1); the message names the field and the value.
     """
 
-    # class attributes without annotation are no fields and stay out of config.json
+    # class attributes without annotation are not fields and stay out of config.json
     auto_classes = {}
     # the station's own tokenizer class, module.Class
     auto_tokenizer = None
@@ -92,7 +92,7 @@ class LineageConfig(PreTrainedConfig):
         """The fields of the file.
 
         Raises:
-            OSError: it is no JSON object.
+            OSError: it is not a JSON object.
             ValueError: it is the configuration of another type of model, or torch has no such dtype.
         """
         place, fields = pretrained_model_name_or_path, None

@@ -43,7 +43,7 @@ class CharacterCNN(nn.Module):
         self.projection = nn.Linear(config.num_filters, config.projection_size) if is_needed else nn.Identity()
 
     def check(self, char_ids):
-        """Raises ValueError for a malformed tensor or an id that is no character."""
+        """Raises ValueError for a malformed tensor or an id that is not a character."""
         length = self.config.max_characters
         if not isinstance(char_ids, Tensor) or char_ids.dim() != 3 or char_ids.is_floating_point():
             found = f"{char_ids.dtype} {list(char_ids.shape)}" if isinstance(char_ids, Tensor) else type(char_ids)

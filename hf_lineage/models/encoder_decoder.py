@@ -29,7 +29,7 @@ def shift_right(labels: Tensor, config, cu_seq_lens: Tensor | None = None) -> Te
     into one row; each of them begins with `decoder_start_token_id`.
 
     Raises:
-        ValueError: the configuration has no `decoder_start_token_id`, or the labels are no classes.
+        ValueError: the configuration has no `decoder_start_token_id`, or the labels are not classes.
     """
     check_classes("labels", labels)
     start = config.decoder_start_token_id

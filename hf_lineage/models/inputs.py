@@ -1,6 +1,6 @@
 """What every station does with its inputs: checks them, looks up token vectors, and asks whether fast paths may run.
 
-A fast path gives the same result sooner (dropout draws other random numbers), but a debugger cannot stop on the
+A fast path gives the same result faster (dropout draws other random numbers), but a debugger cannot stop on the
 paper's line. `HF_LINEAGE_PLAIN=1` in the environment turns all fast paths off, `plain_equations()` for one block.
 """
 
@@ -125,14 +125,14 @@ def kind_of(x) -> str:
 
 
 def check_finite(name: str, vectors: Tensor):
-    """Refuses vectors that are no real numbers, and (if `can_look` allows looking) NaN and infinity.
+    """Refuses vectors that are not real numbers, and (if `can_look` allows looking) NaN and infinity.
 
     Raises:
         ValueError: they have another dtype, or one is not finite; the message names its place.
     """
     if not vectors.is_floating_point():
         raise ValueError(f"{name} must be a floating-point tensor, not {kind_of(vectors)}")
-    # a sum is sooner than a test of each number
+    # a sum is faster than a test of each number
     if can_look(vectors) and not vectors.detach().sum().isfinite():
         spoilt = (~vectors.isfinite()).nonzero().tolist()
         if spoilt:
@@ -141,13 +141,13 @@ def check_finite(name: str, vectors: Tensor):
 
 
 def check_classes(name: str, labels, number: int | None = None):
-    """Refuses what are no classes: labels must be whole numbers, and `number` of them if that is given.
+    """Refuses labels that are not classes: they must be whole numbers, `number` of them if that is given.
 
     Raises:
-        ValueError: they are no tensor, have another dtype, or are more or fewer.
+        ValueError: they are not a tensor, have another dtype, or are more or fewer.
     """
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype not in LABEL_TYPES:
-        raise ValueError(f"{name} must be an integer tensor, the number of a class each, not {kind_of(labels)}")
+        raise ValueError(f"{name} must be an integer tensor, each the number of a class, not {kind_of(labels)}")
     if number is not None and labels.numel() != number:
         raise ValueError(
             f"{name} must be {number}, one for each place that has an output, not {labels.numel()} "
@@ -159,7 +159,7 @@ def check_ids(name: str, ids: Tensor, size: int, size_name: str, ignored: int | 
     """Ids of `name` must lie in [0, size), or be `ignored` (if `can_look` allows looking).
 
     Raises:
-        ValueError: an id lies outside, or they are no whole numbers.
+        ValueError: an id lies outside, or they are not whole numbers.
     """
     if ids.dtype not in LABEL_TYPES:
         raise ValueError(f"{name} must be an integer tensor, not {kind_of(ids)}")

@@ -89,7 +89,7 @@ def mean_cross_entropy(
     """Mean of −log p of labels [...] (−100 = not scored) by logits [..., C]; see `mean_of`.
 
     Raises:
-        ValueError: a label is no class (on a CPU; a GPU reports it by itself), or there are more or fewer than logits.
+        ValueError: a label is not a class (on a CPU; a GPU reports it itself), or there are more or fewer than logits.
             The message calls the labels `name`.
     """
     check_classes(name, labels, logits.shape[:-1].numel())

@@ -226,7 +226,7 @@ class ELMoModel(ELMoPreTrainedModel):
             raise ValueError("token_layer is 'words': get_input_embeddings().weight holds the vectors")
         return torch.cat([self.token_layer(part[None])[0] for part in characters.split(batch_size)])
 
-    # the cells run in kernels, between which there is next to nothing to compile
+    # the cells run in kernels, with almost nothing to compile between them
     @torch.compiler.disable
     def layers_of(self, x: dict, attention_mask: Tensor | None, cache, use_cache: bool | None) -> tuple:
         """All layers [B, T, 2·P] of what `token_vectors` makes of `x`, and the cache."""
@@ -498,7 +498,7 @@ class ELMoForTask(ELMoPreTrainedModel):
         mean = (features * mask).sum(1) / mask.sum(1).clamp(min=1)
         return torch.cat([largest * mask.any(1), mean], dim=1)
 
-    # the cells run in kernels, between which there is next to nothing to compile
+    # the cells run in kernels, with almost nothing to compile between them
     @torch.compiler.disable
     def features(self, input_ids, attention_mask, elmo_layers, **inputs) -> tuple[Tensor, tuple | None]:
         """The task's vector per token [B, T, F], and the language model's layers.

@@ -142,7 +142,7 @@ class RNNModel(RecurrentPreTrainedModel):
         shown = (*layers, dropped) if output_hidden_states else None
         return RecurrentModelOutput(dropped, cache, shown, penalty=self.penalty(dropped, x, attention_mask))
 
-    # the cells run in kernels, between which there is next to nothing to compile
+    # the cells run in kernels, with almost nothing to compile between them
     @torch.compiler.disable
     def run_layers(self, x: Tensor, attention_mask: Tensor | None, cache, all_layers: bool) -> list[Tensor]:
         """x [B, T, E] -> the last layer's vectors [B, T, D], before and after dropout; `all_layers` first if asked."""

@@ -78,7 +78,7 @@ class BahdanauDecoder(AttentionalDecoder):
     def run_steps(self, words: Tensor, first: tuple[Tensor, ...], source: Source, is_word: Tensor | None, cache):
         """Runs `step` from word to word: words [B, T, E] -> states [B, T, D], weights [B, T, S] and the last state.
 
-        With coverage, the weights that the source's words got so far are carried beside h.
+        With coverage, the state also carries the weights that the source's words got so far.
         """
         step = self.recomputed(self.step)
         check_onnx()

@@ -15,7 +15,7 @@ def text_of(name: str, text) -> str:
     """The text that an input calls `name`; one of more than `LONGEST_TEXT` characters is cut there, with a warning.
 
     Raises:
-        ValueError: it is no text, is empty, or holds half a character (a surrogate), which no tokenizer reads.
+        ValueError: it is not a text, is empty, or holds half a character (a surrogate), which no tokenizer reads.
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{name} is {text!r:.60}; it must be a text that is not empty")
@@ -28,7 +28,7 @@ def text_of(name: str, text) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{name} holds {text[error.start]!r} at character {error.start}, which is no character: read the text "
+            f"{name} holds {text[error.start]!r} at character {error.start}, which is not a character: read the text "
             "again with the right encoding"
         ) from None
     return text
@@ -38,7 +38,7 @@ def texts_of(inputs, *names: str) -> list[str]:
     """The texts with these names in an input, checked by `text_of`.
 
     Raises:
-        ValueError: the input is no mapping, or as `text_of`.
+        ValueError: the input is not a mapping, or as `text_of`.
     """
     if not isinstance(inputs, Mapping):
         wanted = ", ".join(f'"{name}": …' for name in names)

@@ -70,8 +70,8 @@ class QuestionAnsweringPipeline(TakesEmptyLists, ChunkPipeline):
         room = length - used - self.tokenizer.num_special_tokens_to_add(pair=True)
         if not 0 <= stride < room:
             raise ValueError(
-                f"doc_stride is {stride}, but max_seq_len {length} leaves {room} tokens beside the {used} of the "
-                "question: it must be at least 0 and less than them"
+                f"doc_stride is {stride}, but max_seq_len {length} leaves {room} tokens after the {used} of the "
+                "question: it must be at least 0 and below that number"
             )
         encoded = self.tokenizer(
             question,

@@ -111,7 +111,7 @@ def visible_tokens(config, vectors, attention_mask, position_ids, cache, causal:
         cache = getattr(cache, "self_attention_cache", cache)
         mask = create_causal_mask(config, vectors, attention_mask, cache, position_ids=position_ids)
         if isinstance(mask, Tensor) and mask.dtype is torch.bool:
-            # padding before a text sees nothing, of which kernels make different things: let it see all
+            # padding before a text sees nothing, which kernels treat differently: let it see all
             mask = mask | ~mask.any(-1, keepdim=True)
         return mask
     return create_bidirectional_mask(config, vectors, attention_mask)

@@ -19,7 +19,7 @@ INDEX = re.compile(r"(.+)\.safetensors\.index(\..+)?\.json")
 SHARD = re.compile(r"(.+?)(-[0-9a-f]{16})?(-\d{5}-of-\d{5})\.safetensors")
 MANIFEST = "SHA256SUMS"
 TEMPORARY = ".saving"
-# of errors that are no OSError: of torch's writer, and of libraries in Rust
+# of errors that are not an OSError: those of torch's writer, and of libraries in Rust
 WRITING = re.compile(r"inline_container|PytorchStreamWriter|iostream error|os error \d+|I/O error")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -2,10 +2,9 @@
 
 `save_pretrained` writes SHA256SUMS, a list that `sha256sum --check` reads. `from_pretrained` compares the weights with
 it, in a folder and in the Hub's cache. It refuses damaged files, NaN, tensors that are missing or have another shape,
-and paths that leave the folder; sizes and paths before it asks for memory, digests and NaN while the tensors load.
-Without the list the digests are not compared. A file that has not been touched since it was found whole is not read
-again. `verify=False`, or `HF_LINEAGE_VERIFY=0` in the
-environment, turns all of this off.
+and paths that leave the folder. It checks sizes and paths before it asks for memory, digests and NaN while the tensors
+load. Without the list it does not compare digests, and it does not read a file again that has not been touched since
+it was found whole. `verify=False`, or `HF_LINEAGE_VERIFY=0` in the environment, turns all of this off.
 
 Not compared are config.json, which people edit, and the files of tokenizers, which other classes read.
 """
@@ -38,7 +37,7 @@ LISTED = re.compile(r"(generation_)?config\.json|.+\.(safetensors|safetensors\.i
 # seconds within which two changes of a file may have the same time stamp
 CLOCK_TICK = 2.0
 LONGEST_HEADER = 100_000_000
-# a model of so few layers is built sooner than the headers of its files are read
+# a model of this many layers or fewer is built faster than the headers of its files are read
 FEW_LAYERS = 64
 # that read weights at once
 MOST_THREADS = 4
@@ -212,8 +211,8 @@ def read_manifest(file: Path) -> dict[str, str]:
         found = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
         if found is None:
             raise OSError(
-                f"{file}, line {number} is no digest and name, but {line!r:.60}: fetch the file again; without it the "
-                "weights load, but are not compared"
+                f"{file}, line {number} is not a digest and a name, but {line!r:.60}: fetch the file again; without "
+                "it the weights load, but are not compared"
             )
         digests[found[2]] = found[1]
     return digests
@@ -223,7 +222,7 @@ def check_indexes(folder: Path):
     """Refuses an index of shards in `folder` that names files elsewhere.
 
     Raises:
-        OSError: it is no index.
+        OSError: it is not an index.
         ValueError: it names such a file.
     """
     for file in sorted(folder.glob("*.safetensors.index*.json")):
@@ -238,7 +237,7 @@ def index_of(file: Path) -> list[str]:
     """The names of the shards in an index.
 
     Raises:
-        ValueError: it is no index.
+        ValueError: it is not an index.
     """
     content = json.loads(file.read_text(encoding="utf-8"))
     shards = content.get("weight_map") if isinstance(content, dict) else None
@@ -387,7 +386,7 @@ def has_nan(tensor: Tensor) -> bool:
     """Whether a number is NaN."""
     if not tensor.is_floating_point():
         return False
-    # a sum is sooner than a test of each number, and finite numbers rarely add up to infinity
+    # a sum is faster than a test of each number, and finite numbers rarely add up to infinity
     total = tensor.float().sum() if tensor.dtype.itemsize < 4 else tensor.sum()
     return not total.isfinite() and bool(tensor.isnan().any())
 

@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
         one.add_argument("--text_field", default="text", metavar="NAME", help="of jsonl, csv and parquet (text)")
         one.add_argument("--sample_by", default="line", metavar="UNIT", help="a document of .txt (line)")
-        one.add_argument("--on_invalid", default="error", metavar="HOW", help="or replace: bytes that are no text")
+        one.add_argument("--on_invalid", default="error", metavar="HOW", help="or replace: bytes that are not text")
         return one
 
     words = new("words", count_words, "Counts words, to train tokenizers and word2vec on.")

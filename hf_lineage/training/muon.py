@@ -15,7 +15,7 @@ class MuonWithAdamW(Optimizer):
     Muon's rate is on AdamW's scale (Liu et al., 2025, "Muon is scalable for LLM training", equation 4).
 
     Raises:
-        ValueError: torch is older than 2.9 and has no Muon, or a group of Muon holds a parameter that is no matrix.
+        ValueError: torch is older than 2.9 and has no Muon, or a group of Muon holds a parameter that is not a matrix.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], **adamw):

@@ -145,7 +145,7 @@ class LineageTrainingArguments(TrainingArguments):
         if self.precision is None:
             return
         if self.precision == "auto" and asked is not None:
-            # fp16 is no value of this argument: it stays with its flag
+            # fp16 is not a value of this argument: it stays with its flag
             self.precision = "bf16" if asked == "bf16" else "auto"
         elif self.precision == "auto":
             resumed = (

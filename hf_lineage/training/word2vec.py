@@ -61,7 +61,7 @@ class Word2VecTrainer(LineageTrainer):
 
     Raises:
         ValueError: gradient_accumulation_steps is not 1, muon_learning_rate is set, num_threads is below 1 or above
-            the blocks of a batch, or the data were prepared for another `path`, or FSDP or DeepSpeed is on.
+            the blocks of a batch, the data were prepared for another `path`, or FSDP or DeepSpeed is on.
     """
 
     model: Word2VecForPreTraining

@@ -231,7 +231,7 @@ def _text_rows(layout, file) -> Iterator[tuple[bytes, np.ndarray]]:
     for row, line in zip(range(layout.wanted), _lines(file, layout.dimension), strict=False):
         word, numbers = _cut(layout, line.rstrip(b" \r\n"))
         try:
-            # the zero is not reached if a field is no number; older numpy versions only warn then
+            # the zero is not reached if a field is not a number; older numpy versions only warn then
             vector = np.fromstring(numbers + b" 0", np.float32, sep=" ")[:-1]
         except ValueError:
             raise ValueError(f"{layout.place(row)}: not all fields after {word[:40]!r} are numbers") from None

@@ -242,9 +242,9 @@ def test_reader_errors_come_through(tmp_path, streaming):
 
 def test_missing_files(tmp_path):
     for source in (tmp_path / "no.txt", str(tmp_path / "no*.txt"), "data/no.txt", "no"):
-        with pytest.raises(CorpusError, match="is no file or folder, no file matches"):
+        with pytest.raises(CorpusError, match="is not a file or folder, no file matches"):
             load_corpus(source)
-    with pytest.raises(CorpusError, match="no.txt is no file"):
+    with pytest.raises(CorpusError, match="no.txt is not a file"):
         load_corpus([tmp_path / "no.txt"])
     with pytest.raises(CorpusError, match="empty list"):
         load_corpus([])

@@ -46,9 +46,10 @@ from safetensors.torch import load_file
 torch.set_num_threads(1)
 folder, heads = sys.argv[1], json.loads(sys.argv[2])
 ids = torch.tensor(json.loads(sys.argv[3]))
-for head in heads:
+for head, other in zip(heads, heads[1:] + heads[:1]):
     auto = getattr(transformers, head)
-    for saved in heads:
+    # with the package, every head opens every other's checkpoint: common_files.py
+    for saved in {head, other}:
         # output layers of equal name and other size: several labels a text, or one a choice
         options = {"trust_remote_code": True, "ignore_mismatched_sizes": saved != head}
         model = auto.from_pretrained(f"{folder}/{saved}", **options).eval()

@@ -1,11 +1,20 @@
-"""Calls a recipe in this process, which spares the seconds of a new one's imports."""
+"""Calls a recipe without a new interpreter, which spares the seconds of its imports: in this process, or in forks."""
 
 import contextlib
 import io
+import math
+import os
 import runpy
+import signal
+import socket
 import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+
+from accelerate.state import AcceleratorState, GradientState, PartialState
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,3 +34,61 @@ def call(script, *flags) -> subprocess.CompletedProcess:
     finally:
         sys.argv = argv
     return subprocess.CompletedProcess([script, *flags], status, out.getvalue(), err.getvalue())
+
+
+def succeed(script, *flags):
+    """`call` of what must end well."""
+    result = call(script, *flags)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+
+
+def run_in_forks(work: Callable[[int], None], processes: int, log: Path) -> list[int]:
+    """Calls work(rank) in forks that find each other as launched processes do, and gives their exit statuses.
+
+    The output of each goes to `log`-RANK.log.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(processes):
+        child = os.fork()
+        if child == 0:
+            work_in_fork(work, rank, processes, port, log)
+        children.append(child)
+    statuses, first_end = {}, None
+    while len(statuses) < processes:
+        for child in set(children) - statuses.keys():
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                statuses[child] = os.waitstatus_to_exitcode(status)
+                first_end = first_end or time.monotonic()
+        if first_end is not None and time.monotonic() > first_end + 60:
+            # a launcher would end them too
+            for child in set(children) - statuses.keys():
+                os.kill(child, signal.SIGTERM)
+            first_end = math.inf
+        time.sleep(0.01)
+    return [statuses[child] for child in children]
+
+
+def work_in_fork(work: Callable[[int], None], rank: int, processes: int, port: int, log: Path):
+    status = 1
+    file = os.open(f"{log}-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(file, number)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+    try:
+        AcceleratorState._reset_state(True)
+        PartialState._reset_state()
+        GradientState._reset_state()
+        if processes > 1:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+        work(rank)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)

@@ -1,35 +1,24 @@
 """Every recipe as a newcomer meets it: its help, and its answers to mistakes, in the process of the test."""
 
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 
 from hf_lineage.arguments import run
+from tests.recipes.here import call
 
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 
 
-def call(recipe, *flags, monkeypatch, capsys):
-    """Runs a recipe as `python recipes/x.py` does; returns status, stdout and stderr."""
-    monkeypatch.setattr(sys, "argv", [str(ROOT / "recipes" / recipe), *map(str, flags)])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
-
-
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_help_begins_with_what_the_script_does_and_two_commands(path, monkeypatch, capsys):
-    status, without, err = call(path.name, monkeypatch=monkeypatch, capsys=capsys)
-    assert (status, err) == (2, "")
-    status, asked, _ = call(path.name, "-h", monkeypatch=monkeypatch, capsys=capsys)
-    assert (status, without) == (0, asked)
-    description, _, flags = asked.partition("\noptions:")
+def test_help_begins_with_what_the_script_does_and_two_commands(path):
+    without, asked = call(path), call(path, "-h")
+    assert (without.returncode, without.stderr) == (2, "")
+    assert (asked.returncode, asked.stdout) == (0, without.stdout)
+    description, _, flags = asked.stdout.partition("\noptions:")
     sentence = re.match(r'r?"""(.*)', path.read_text(encoding="utf-8"))[1]
     assert description.splitlines()[2] == sentence
     assert len(re.findall(rf"^    (?:python|accelerate launch) .*{path.name}", description, re.M)) >= 2
@@ -42,16 +31,16 @@ def test_help_begins_with_what_the_script_does_and_two_commands(path, monkeypatc
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_wrong_flag_is_one_line(path, monkeypatch, capsys):
-    line = error_of(path.name, "--output_dirr", "x", monkeypatch=monkeypatch, capsys=capsys)
+def test_a_wrong_flag_is_one_line(path):
+    line = error_of(path.name, "--output_dirr", "x")
     assert "--output_dirr x" in line or "required: --" in line
 
 
-def error_of(recipe, *flags, **fixtures):
+def error_of(recipe, *flags):
     """The one line on stderr with which the recipe ends."""
-    status, out, err = call(recipe, *flags, **fixtures)
-    assert (status, out) == (2, "")
-    [line] = err.splitlines()
+    result = call(f"recipes/{recipe}", *flags)
+    assert (result.returncode, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
     assert line.startswith(f"{recipe}: error: ")
     return line
 
@@ -86,7 +75,7 @@ SAVED = {
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_mistake_is_one_line(recipe, flags, named, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_one_line(recipe, flags, named, tmp_path):
     for split in ("train", "validation", "test"):
         (tmp_path / f"{split}.jsonl").write_text('{"text": "a b c", "zh": "a", "en": "b"}\n')
     if recipe == "pretrain_translation.py":
@@ -96,17 +85,17 @@ def test_a_mistake_is_one_line(recipe, flags, named, tmp_path, monkeypatch, caps
         pytest.skip("word2vec reads no validation text")
     flags = [{"NEW": NEW[recipe], "FOLDER": tmp_path}.get(flag, flag) for flag in flags]
     flags += ["--output_dir", tmp_path / "out"]
-    assert named in error_of(recipe, *flags, monkeypatch=monkeypatch, capsys=capsys)
+    assert named in error_of(recipe, *flags)
     assert not (tmp_path / "out" / "config.json").exists()
 
 
 @pytest.mark.parametrize("recipe", SAVED)
-def test_a_model_that_is_not_there_is_one_line(recipe, tmp_path, monkeypatch, capsys):
+def test_a_model_that_is_not_there_is_one_line(recipe, tmp_path):
     flags = ["--model_name_or_path", "nowhere", *SAVED[recipe], "--output_dir", tmp_path]
-    assert "model_name_or_path is nowhere" in error_of(recipe, *flags, monkeypatch=monkeypatch, capsys=capsys)
+    assert "model_name_or_path is nowhere" in error_of(recipe, *flags)
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch):
+def test_a_bug_keeps_its_traceback():
     def main():
         int("x")
 

@@ -1,14 +1,13 @@
 """The long-dependency experiment: its texts, and the recipe run as a user would."""
 
 import json
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.recipes.here import succeed
 
 
 ROOT = Path(__file__).parents[2]
@@ -38,9 +37,9 @@ def test_texts_are_a_pure_function_and_ask_for_their_first_word():
 
 @pytest.mark.recipe
 def test_recipe_tells_what_a_station_recalls(tmp_path):
-    command = [sys.executable, "recipes/long_dependencies.py", "--output_dir", str(tmp_path), "--disable_tqdm", "true"]
-    command += ["--gaps", "2", "4", "--longest_gap", "4", "--updates", "3", "--hidden_size", "24", "--seeds", "1"]
-    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    flags = ["--output_dir", tmp_path, "--disable_tqdm", "true", "--gaps", "2", "4", "--longest_gap", "4"]
+    flags += ["--updates", "3", "--hidden_size", "24", "--seeds", "1"]
+    succeed("recipes/long_dependencies.py", *flags)
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results.keys() == {"RNN", "LSTM", "GRU"}
     for recalls in results.values():

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from transformers import AutoModel, AutoTokenizer
 
 from hf_lineage import ELMoTokenizer
+from tests.recipes.here import call
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,14 +61,10 @@ def command(corpus, output_dir, **changes):
     return [str(ROOT / "recipes" / "pretrain_bilm.py"), *flags]
 
 
-def run(corpus, output_dir, launcher=(sys.executable,), environment=None, **changes):
-    result = subprocess.run(
-        [*launcher, *command(corpus, output_dir, **changes)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | (environment or {}),
-    )
+def run(corpus, output_dir, launcher=(), **changes):
+    """In a process of its own if there is a launcher, else in this one."""
+    flags = command(corpus, output_dir, **changes)
+    result = subprocess.run([*launcher, *flags], capture_output=True, text=True) if launcher else call(*flags)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return load_file(Path(output_dir) / "model.safetensors")
 
@@ -87,7 +84,8 @@ def test_a_stopped_run_goes_on_bit_by_bit(corpus, tmp_path):
     copy = tmp_path / "stopped"
     copy.mkdir()
     (tmp_path / "whole" / "checkpoint-15").rename(copy / "checkpoint-15")
-    resumed = run(corpus, copy)
+    # a new process, in which sets have another order
+    resumed = run(corpus, copy, launcher=[sys.executable])
     assert [name for name in whole if not whole[name].equal(resumed[name])] == []
 
     results = json.loads((copy / "results.json").read_text())

@@ -1,7 +1,6 @@
 """recipes/pretrain_causal_lm.py: killed runs, equal process counts, and what it leaves behind."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from hf_lineage.training import LineageTrainer, last_complete_checkpoint
-from tests.recipes.here import call
+from tests.recipes.here import call, run_in_forks, succeed
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,15 +71,10 @@ def arguments(corpus, output_dir, station, **changes) -> list[str]:
     return [str(RECIPE), *STATIONS[station], *flags]
 
 
-def run(command, **options):
-    result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, **options)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-    return result
-
-
-def run_here(command):
-    result = call(*command)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+def run_two(command, output_dir):
+    """Two processes, as `accelerate launch` with cpu_2procs.yaml starts them."""
+    statuses = run_in_forks(lambda rank: succeed(*command), 2, output_dir)
+    assert statuses == [0, 0], "".join(Path(f"{output_dir}-{rank}.log").read_text()[-2000:] for rank in (0, 1))
 
 
 @pytest.mark.recipe
@@ -102,14 +96,14 @@ def test_blocks_and_batches_may_grow(corpus, tmp_path, station, monkeypatch):
         "long_share": 0.25,
         "save_strategy": "no",
     }
-    run_here(arguments(corpus, tmp_path, station, **growth, max_steps=8, ema_decay=0.5))
+    succeed(*arguments(corpus, tmp_path, station, **growth, max_steps=8, ema_decay=0.5))
     assert seen == [(1, 8), (2, 8), (3, 8), *[(4, 8)] * 3, *[(4, 16)] * 2]
     context = 1 if station == "gpt" else TINY_NNLM["context_size"]
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["trained_tokens"] == sum(rows * (length - context + 1) for rows, length in seen)
     # the same budget in tokens takes the same updates
-    run_here(
-        arguments(corpus, tmp_path / "again", station, **growth, train_tokens=results["trained_tokens"], max_steps=-1)
+    succeed(
+        *arguments(corpus, tmp_path / "again", station, **growth, train_tokens=results["trained_tokens"], max_steps=-1)
     )
     again = json.loads((tmp_path / "again" / "results.json").read_text())
     assert again["trained_tokens"] == results["trained_tokens"]
@@ -153,29 +147,19 @@ def kill_at_random_steps_until_done(command, output_dir, kills: int, seed: int):
         assert process.returncode == -signal.SIGKILL, "".join(output)[-4000:]
 
 
-def check_killed_run(corpus, tmp_path, station, workers, kills):
-    settings = {"dataloader_num_workers": workers, "logging_strategy": "steps"}
-    run(arguments(corpus, tmp_path / "whole", station, **settings))
-    command = arguments(corpus, tmp_path / "killed", station, **settings)
-    killed = kill_at_random_steps_until_done(command, tmp_path / "killed", kills, seed=workers)
-    assert killed == kills
-    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == resumed.keys()
-    assert [name for name in whole if not whole[name].equal(resumed[name])] == []
-
-
-@pytest.mark.recipe
-@pytest.mark.parametrize("station", [pytest.param("nnlm", marks=pytest.mark.slow), "lstm"])
-def test_a_killed_run_resumes_bit_identically(corpus, tmp_path, station):
-    check_killed_run(corpus, tmp_path, station, workers=0, kills=2)
-
-
 @pytest.mark.slow
 @pytest.mark.recipe
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("station", STATIONS)
 def test_ten_kills(corpus, tmp_path, station, workers):
-    check_killed_run(corpus, tmp_path, station, workers=workers, kills=10)
+    """Default tests of the kind: test_training_kills.py, in forks, and a new interpreter in test_pretrain_bilm.py."""
+    settings = {"dataloader_num_workers": workers, "logging_strategy": "steps"}
+    succeed(*arguments(corpus, tmp_path / "whole", station, **settings))
+    command = arguments(corpus, tmp_path / "killed", station, **settings)
+    assert kill_at_random_steps_until_done(command, tmp_path / "killed", kills=10, seed=workers) == 10
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert [name for name in whole if not whole[name].equal(resumed[name])] == []
 
 
 @pytest.mark.recipe
@@ -194,10 +178,8 @@ def test_two_processes_train_like_one(corpus, tmp_path, station):
     }[station]
     common = {"config_overrides": json.dumps(overrides), "max_steps": 8, "save_steps": 8, "learning_rate": 1e-3}
     station = station.split()[0]
-    run(arguments(corpus, tmp_path / "one", station, per_device_train_batch_size=8, **common))
-    launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
-    launch += ["--main_process_port", str(29_600 + os.getpid() % 300)]
-    run([*launch, *arguments(corpus, tmp_path / "two", station, per_device_train_batch_size=4, **common)])
+    succeed(*arguments(corpus, tmp_path / "one", station, per_device_train_batch_size=8, **common))
+    run_two(arguments(corpus, tmp_path / "two", station, per_device_train_batch_size=4, **common), tmp_path / "two")
     one, two = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "two")
     assert len(one) == 8
     assert two == pytest.approx(one, abs=1e-5)
@@ -211,7 +193,7 @@ def test_two_processes_train_like_one(corpus, tmp_path, station):
 
 @pytest.mark.recipe
 def test_the_folder_opens_as_users_would(corpus, tmp_path):
-    run(arguments(corpus, tmp_path, "lstm", max_steps=5))
+    succeed(*arguments(corpus, tmp_path, "lstm", max_steps=5))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert model.config.use_cache
     assert model.config.vocab_size == len(tokenizer)
@@ -225,7 +207,7 @@ def test_the_folder_opens_as_users_would(corpus, tmp_path):
 
 @pytest.mark.recipe
 def test_streamed_text_needs_an_end(corpus, tmp_path):
-    run_here(arguments(corpus, tmp_path, "gpt", streaming=True, max_steps=6))
+    succeed(*arguments(corpus, tmp_path, "gpt", streaming=True, max_steps=6))
     assert len(logged_losses(tmp_path)) == 6
     command = arguments(corpus, tmp_path / "endless", "gpt", streaming=True, max_steps=-1)
     result = call(*command)
@@ -234,7 +216,7 @@ def test_streamed_text_needs_an_end(corpus, tmp_path):
 
 @pytest.mark.recipe
 def test_documents_are_packed(corpus, tmp_path):
-    run_here(arguments(corpus, tmp_path, "gpt", document_packing=True, max_steps=3, block_size=16))
+    succeed(*arguments(corpus, tmp_path, "gpt", document_packing=True, max_steps=3, block_size=16))
     assert len(logged_losses(tmp_path)) == 3
     command = arguments(corpus, tmp_path / "lstm", "lstm", document_packing=True)
     result = call(*command)
@@ -243,9 +225,9 @@ def test_documents_are_packed(corpus, tmp_path):
 
 @pytest.mark.recipe
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(corpus, tmp_path):
-    run_here(arguments(corpus, tmp_path, "gpt", max_steps=6))
+    succeed(*arguments(corpus, tmp_path, "gpt", max_steps=6))
     before = {path.name: path.stat().st_mtime_ns for path in Path(last_complete_checkpoint(tmp_path)).iterdir()}
-    run_here(arguments(corpus, tmp_path, "gpt", max_steps=6))
+    succeed(*arguments(corpus, tmp_path, "gpt", max_steps=6))
     last = Path(last_complete_checkpoint(tmp_path))
     assert json.loads((last / "trainer_state.json").read_text())["global_step"] == 6
     assert {path.name: path.stat().st_mtime_ns for path in last.iterdir()} == before

@@ -1,7 +1,6 @@
 """recipes/pretrain_translation.py as a user runs it: on the grammar, on files, killed, and in two processes."""
 
 import json
-import os
 import runpy
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from hf_lineage.arguments import parse
 from hf_lineage.data import grammar_corpus
-from tests.recipes.here import call
-from tests.recipes.test_pretrain_causal_lm import kill_at_random_steps_until_done, logged_losses, run
+from tests.recipes.here import call, succeed
+from tests.recipes.test_pretrain_causal_lm import kill_at_random_steps_until_done, logged_losses, run_two
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +73,7 @@ def arguments(output_dir, station="transformer", **changes) -> list[str]:
     ["transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("seq2seq", "rnnsearch", "luong"))],
 )
 def test_every_station_trains_by_settings_alone(corpus, tmp_path, station):
-    run(arguments(tmp_path, station, corpus=corpus, label_smoothing_factor=0.1, eval_strategy="epoch"))
+    succeed(*arguments(tmp_path, station, corpus=corpus, label_smoothing_factor=0.1, eval_strategy="epoch"))
     results = json.loads((tmp_path / "results.json").read_text())
     losses = [loss for _, loss in results["train_curve"]]
     assert len(losses) == 6
@@ -95,7 +94,7 @@ def test_every_station_trains_by_settings_alone(corpus, tmp_path, station):
 @pytest.mark.slow
 @pytest.mark.recipe
 def test_the_grammar_has_gold_alignments(tmp_path):
-    run(arguments(tmp_path, "rnnsearch", max_steps=2, save_strategy="no", generation_max_length=4))
+    succeed(*arguments(tmp_path, "rnnsearch", max_steps=2, save_strategy="no", generation_max_length=4))
     alignment = json.loads((tmp_path / "results.json").read_text())["alignment"]
     assert alignment.keys() == {"aer", "precision", "recall"}
     assert 0 < alignment["aer"] < 1
@@ -106,7 +105,7 @@ def test_the_grammar_has_gold_alignments(tmp_path):
 def test_a_killed_run_ends_with_the_same_average(corpus, tmp_path):
     settings = {"corpus": corpus, "max_steps": 16, "average_checkpoints": 2, "save_total_limit": 2, "packing": True}
     settings |= {"config_overrides": json.dumps(TRANSFORMER | {"dropout": 0.2})}
-    run(arguments(tmp_path / "whole", **settings))
+    succeed(*arguments(tmp_path / "whole", **settings))
     command = arguments(tmp_path / "killed", **settings)
     assert kill_at_random_steps_until_done(command, tmp_path / "killed", kills=2, seed=1) == 2
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
@@ -129,10 +128,8 @@ SAMPLING = {"scheduled_sampling": "linear", "sampling_c": 0.15, "sampling_least"
 def test_two_processes_train_like_one(corpus, tmp_path, station, settings):
     # Adam makes as large a step of a gradient that is nothing but rounding, as those of the keys' biases are
     common = {"station": station, "corpus": corpus, "optim": "sgd", "learning_rate": 0.1, "save_steps": 6}
-    run(arguments(tmp_path / "one", **common, **settings | {"packing": False}))
-    launch = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu_2procs.yaml"]
-    launch += ["--main_process_port", str(29_300 + os.getpid() % 300)]
-    run([*launch, *arguments(tmp_path / "two", **common, **settings, compare_with=tmp_path / "one")])
+    succeed(*arguments(tmp_path / "one", **common, **settings | {"packing": False}))
+    run_two(arguments(tmp_path / "two", **common, **settings, compare_with=tmp_path / "one"), tmp_path / "two")
     one, two = logged_losses(tmp_path / "one"), logged_losses(tmp_path / "two")
     assert len(one) == 6
     assert two == pytest.approx(one, abs=1e-4)
@@ -163,7 +160,7 @@ def test_wordpiece_on_real_pairs(shared_data, tmp_path):
         save_strategy="no",
         generation_max_length=5,
     )
-    run(command)
+    succeed(*command)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     text = "He owes me a million."
     assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text

@@ -18,9 +18,11 @@ from hf_lineage.data import Phrases, WordFile, WordWindows
 from hf_lineage.training import FastPath
 from hf_lineage.training.word2vec_fast import update
 from hf_lineage.word_vectors import WordVectors
+from tests.recipes.here import succeed
 
 
 ROOT = Path(__file__).parents[2]
+RECIPE, PRESET = "recipes/pretrain_word2vec.py", str(ROOT / "recipes/configs/word2vec_tiny.yaml")
 
 
 @pytest.mark.recipe
@@ -34,11 +36,10 @@ def test_trained_vectors_open_everywhere(tmp_path, backend):
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "pairs.tsv").write_text("cat\tdog\t9\ncat\tred\t1\nblue\tpink\t8\n", encoding="utf-8")
     overrides = {"hidden_size": 12, "window": 3}
-    command = [sys.executable, "recipes/pretrain_word2vec.py", "recipes/configs/word2vec_tiny.yaml"]
-    command += ["--corpus", str(tmp_path / "text.txt"), "--output_dir", str(tmp_path / "out"), "--backend", backend]
-    command += ["--similarities", str(tmp_path / "pairs.tsv"), "--config_overrides", json.dumps(overrides)]
-    command += ["--words_per_step", "500", "--subsample", "0", "--learning_rate", "0.02", "--num_train_epochs", "20"]
-    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    flags = ["--corpus", tmp_path / "text.txt", "--output_dir", tmp_path / "out", "--backend", backend]
+    flags += ["--similarities", tmp_path / "pairs.tsv", "--config_overrides", json.dumps(overrides)]
+    flags += ["--words_per_step", "500", "--subsample", "0", "--learning_rate", "0.02", "--num_train_epochs", "20"]
+    succeed(RECIPE, PRESET, *flags)
 
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert isinstance(model, hf_lineage.Word2VecModel)
@@ -68,10 +69,10 @@ def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path, objective):
         sentences = [draws.permutation([*words, place, "the", "of"]).tolist() for _ in range(300)]
         lines = [" ".join(sentence).replace("york", "New York") for sentence in sentences]
         (tmp_path / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
-        command = [sys.executable, "recipes/pretrain_word2vec.py", *flags, "--corpus", str(tmp_path / f"{name}.txt")]
-        command += ["--output_dir", str(tmp_path / name), "--per_device_train_batch_size", "1", "--subsample", "0"]
-        command += ["--words_per_step", "500", "--num_train_epochs", "2", "--save_strategy", "no"]
-        subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+        flags += ("--corpus", tmp_path / f"{name}.txt", "--output_dir", tmp_path / name)
+        flags += ("--per_device_train_batch_size", "1", "--subsample", "0")
+        flags += ("--words_per_step", "500", "--num_train_epochs", "2", "--save_strategy", "no")
+        succeed(RECIPE, *flags)
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
         return AutoModelForPreTraining.from_pretrained(tmp_path / name), tokenizer
 
@@ -81,7 +82,7 @@ def test_new_text_adds_words_and_phrases_to_a_saved_model(tmp_path, objective):
     )
     assert "new_york" in tokenizer.get_vocab()
     rate = ["--learning_rate", "1e-9"]
-    second, grown = run("second", new, "--model_name_or_path", str(tmp_path / "first"), *rate, place="york")
+    second, grown = run("second", new, "--model_name_or_path", tmp_path / "first", *rate, place="york")
 
     size = len(tokenizer)
     assert {word: i for word, i in grown.get_vocab().items() if i < size} == tokenizer.get_vocab()
@@ -106,7 +107,7 @@ def test_two_processes_average_what_each_learned_from_its_blocks(tmp_path):
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     fields = {"hidden_size": 8}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["recipes/pretrain_word2vec.py", "recipes/configs/word2vec_tiny.yaml", "--backend", "torch"]
+    command += [RECIPE, PRESET, "--backend", "torch"]
     command += ["--corpus", str(tmp_path / "text.txt"), "--output_dir", str(tmp_path / "out"), "--seed", "3"]
     command += ["--words_per_step", "500", "--subsample", "0", "--num_train_epochs", "1"]
     command += ["--config_overrides", json.dumps(fields)]
@@ -144,11 +145,9 @@ def test_counted_words_and_phrases_give_the_same_vectors(tmp_path, tiny_corpus):
     text.write_text("\n".join(tiny_corpus), encoding="utf-8")
 
     def train(name, *options):
-        command = [sys.executable, "recipes/pretrain_word2vec.py", "recipes/configs/word2vec_tiny.yaml"]
-        command += ["--corpus", text, "--output_dir", tmp_path / name, "--min_count", "2", "--num_train_epochs", "1"]
-        command += ["--config_overrides", '{"hidden_size": 8}', "--backend", "torch", *options]
-        run = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
+        flags = ["--corpus", text, "--output_dir", tmp_path / name, "--min_count", "2", "--num_train_epochs", "1"]
+        flags += ["--config_overrides", '{"hidden_size": 8}', "--backend", "torch", *options]
+        succeed(RECIPE, PRESET, *flags)
         # in the order of the counts
         passes = Phrases.load(tmp_path / name / "phrases.json").passes
         return [(tmp_path / name / file).read_bytes() for file in ("word_vectors.bin", "train.ids")], passes

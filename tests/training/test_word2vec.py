@@ -84,7 +84,8 @@ def assert_groups_are_found(trainer, tokenizer):
 @pytest.mark.parametrize("architecture", ["skip_gram", "cbow"])
 @pytest.mark.parametrize("objective", ["negative_sampling", "hierarchical_softmax", "softmax"])
 def test_words_of_one_kind_come_together(text, tmp_path, architecture, objective):
-    trainer = new_trainer(text, tmp_path, fields={"architecture": architecture, "objective": objective})
+    fields = {"architecture": architecture, "objective": objective}
+    trainer = new_trainer(text, tmp_path, fields=fields, num_train_epochs=4, learning_rate=0.1)
     trainer.train()
     assert_groups_are_found(trainer, text[1])
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
