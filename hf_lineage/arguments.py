@@ -332,7 +332,7 @@ class GrowthArguments:
     long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long blocks."})
     expected_curve: str | None = field(
         default=None,
-        metadata={"help": "A validation loss above the curve in this file is warned of; a name is one of ours."},
+        metadata={"help": "A validation loss above the curve in this file is warned of."},
     )
     first_batch_size: int | None = field(
         default=None,
@@ -349,11 +349,6 @@ class GrowthArguments:
     @property
     def is_used(self) -> bool:
         return self.long_block_size is not None or self.first_batch_size is not None
-
-    def curve_in(self, folder: Path) -> Path:
-        """The file of `expected_curve`: itself, or the one of that name in `folder`."""
-        named = folder / f"{self.expected_curve}.json"
-        return named if named.is_file() else Path(str(self.expected_curve))
 
     def steps(self, steps: int) -> list[int]:
         """Updates of short and, if there are any, of long blocks."""

@@ -12,7 +12,6 @@ import math
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -98,7 +97,6 @@ class LanguageModelArguments:
     )
 
 
-CURVES = Path(__file__).parent / "configs" / "expected"
 ARGUMENTS = (ModelArguments, DataArguments, LanguageModelArguments, GrowthArguments, LineageTrainingArguments)
 
 
@@ -240,7 +238,7 @@ def main():
         counted = streams.get("train", streams["validation"]).tokens
         chance = loss_by_frequency(counted, streams["validation"].tokens, len(tokenizer))
         per_update = batch_size * (data_args.block_size - context_size + 1)
-        callbacks.append(ExpectedCurve(growth.curve_in(CURVES), chance, per_update))
+        callbacks.append(ExpectedCurve(growth.expected_curve, chance, per_update))
     trainer = trainer_class(
         model=model,
         args=training_args,
