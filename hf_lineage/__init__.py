@@ -58,6 +58,6 @@ def _write_card(model, folder, name: str):
 
 models.configuration_lineage.LineageConfig.package_version = __version__
 models.configuration_lineage.LineageConfig.reaching = staticmethod(fetching.naming_the_model)
-models.saved_models.LineagePreTrainedModel.write_card = _write_card
+models.saved_models.LineagePreTrainedModel.write_card = _write_card  # type: ignore[method-assign, assignment]
 moved.register()
 tasks.register()

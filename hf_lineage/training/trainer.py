@@ -737,7 +737,7 @@ class LineageTrainer(Trainer):
         if not files or not all(file.is_file() for file in files):
             return False
         self._finish_current_push()
-        with replaced_together(self.args.output_dir) as temporary:
+        with replaced_together(str(self.args.output_dir)) as temporary:
             for file in (*files, manifest):
                 shutil.copyfile(file, temporary / file.name)
             if self.processing_class is not None:
