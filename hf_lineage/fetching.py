@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 
+# the first base is of the library that carries the requests, whose name changes with the client's version
+OF_NETWORK = (HfHubHTTPError.__bases__[0], LocalEntryNotFoundError)
+
+
 @contextmanager
 def naming_the_model(place: str | os.PathLike | None) -> Iterator[None]:
     """Gives errors of the network the name of the model that is fetched.
@@ -18,12 +22,7 @@ def naming_the_model(place: str | os.PathLike | None) -> Iterator[None]:
         yield
     except Exception as error:
         # transformers raises an error of its own from the client's
-        of_network = [
-            each
-            for each in (error, error.__cause__)
-            if isinstance(each, HfHubHTTPError | LocalEntryNotFoundError)
-            or type(each).__module__.partition(".")[0] == "httpx"
-        ]
+        of_network = [each for each in (error, error.__cause__) if isinstance(each, OF_NETWORK)]
         if not of_network or place is None or str(place) in str(error):
             raise
         reason = " ".join(str(error).split()).partition(". ")[0]
