@@ -7,7 +7,7 @@ sub-packages are imported on first use: `hf_lineage.data`, `hf_lineage.training`
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hf_lineage import models, moved, tasks
+from hf_lineage import fetching, models, moved, tasks
 from hf_lineage.models import *  # noqa: F403  the stations, written out in hf_lineage/models/__init__.py
 
 
@@ -51,12 +51,13 @@ def __dir__() -> list[str]:
     return sorted([*__all__, "models", *ON_DEMAND])
 
 
-def _card_of_saved(model, name: str, before: str | None) -> str:
+def _write_card(model, folder, name: str):
     # not needed before a model is saved
-    return import_module(f"{__name__}.model_card").card_of_saved(model, name, before)
+    import_module(f"{__name__}.model_card").write_card_of_saved(model, folder, name)
 
 
 models.configuration_lineage.LineageConfig.package_version = __version__
-models.saved_models.LineagePreTrainedModel.card_writer = staticmethod(_card_of_saved)
+models.configuration_lineage.LineageConfig.reaching = staticmethod(fetching.naming_the_model)
+models.saved_models.LineagePreTrainedModel.write_card = _write_card  # type: ignore[method-assign, assignment]
 moved.register()
 tasks.register()

@@ -41,6 +41,7 @@ SAMPLES: dict[str, str | dict] = {
     "next-sentence-prediction": {"text": "The cat sat on the mat.", "text_pair": "Then it slept."},
 }
 NOT_RECORDED = "Not recorded: the model was saved outside a recipe"
+NOT_TOLD = "Not recorded by the script that trained the model"
 # what transformers writes if a repository has no card
 DRAFT = "This is the model card of a 🤗 transformers model"
 LIBRARIES = ("hf_lineage", "transformers", "torch", "tokenizers", "datasets")
@@ -85,43 +86,51 @@ def task_of(model: PreTrainedModel) -> str:
     return "fill-mask" if is_pretrained_bert else "feature-extraction"
 
 
-def code_for(model: PreTrainedModel, name: str, sample: str | dict | None = None) -> list[str]:
-    """Lines of Python that open the model `name` (folder or Hub name) and ask it for an answer to `sample`."""
+def code_for(
+    model: PreTrainedModel, name: str, sample: str | dict | None = None, *, with_package: bool = True
+) -> list[str]:
+    """Lines of Python that open the model `name` (folder or Hub name) and ask it for an answer to `sample`.
+
+    Without the package they run the code of the repository.
+    """
     task, is_recorded = task_of(model), sample is not None
     sample = SAMPLES.get(task, "The cat sat on the mat.") if sample is None else sample
     # in double quotes, so that a shell takes the code in single ones
     name, sample = (json.dumps(one, ensure_ascii=False) for one in (name, sample))
-    if model.config.model_type == "lineage_word2vec" and task == "feature-extraction":
-        opened = f"AutoModel.from_pretrained({name}), AutoTokenizer.from_pretrained({name})"
+    imports = ["import hf_lineage"] if with_package else []
+    source = name if with_package else f"{name}, trust_remote_code=True"
+    if task != "feature-extraction":
+        call = f'pipeline("{task}", model={source})'
+        answer = {
+            "text-generation": f'{call}({sample}, max_new_tokens=20)[0]["generated_text"]',
+            "fill-mask": f'[answer["sequence"] for answer in {call}({sample})]',
+            "translation": f'{call}({sample})[0]["translation_text"]',
+        }.get(task, f"{call}({sample})")
+        return [*imports, "from transformers import pipeline", f"print({answer})"]
+    imports.append("from transformers import AutoModel, AutoTokenizer")
+    opened, tokenizer = f"AutoModel.from_pretrained({source})", f"AutoTokenizer.from_pretrained({source})"
+    if model.config.model_type == "lineage_word2vec" and with_package:
         word = sample if is_recorded else "vectors.words[-1]"
         return [
-            "import hf_lineage",
-            "from transformers import AutoModel, AutoTokenizer",
-            f"vectors = hf_lineage.word_vectors.WordVectors.from_model({opened})",
+            *imports,
+            f"vectors = hf_lineage.word_vectors.WordVectors.from_model({opened}, {tokenizer})",
             f"print(vectors.nearest({word}, 5))",
         ]
-    if task == "feature-extraction" and model.config.is_encoder_decoder:
+    if model.config.model_type == "lineage_word2vec":
+        number = f"tokenizer.convert_tokens_to_ids({sample})" if is_recorded else "-1"
         return [
-            "import hf_lineage",
-            "from transformers import AutoModel, AutoTokenizer",
-            f'source = AutoTokenizer.from_pretrained({name})({sample}, return_tensors="pt")',
-            f"encoder = AutoModel.from_pretrained({name}).get_encoder()",
+            *imports,
+            f"tokenizer, vectors = {tokenizer}, {opened}.get_input_embeddings().weight",
+            f"print(vectors[{number}])",
+        ]
+    if model.config.is_encoder_decoder:
+        return [
+            *imports,
+            f'source = {tokenizer}({sample}, return_tensors="pt")',
+            f"encoder = {opened}.get_encoder()",
             "print(encoder(source.input_ids, source.attention_mask).last_hidden_state)",
         ]
-    if task == "feature-extraction":
-        inputs = f'AutoTokenizer.from_pretrained({name})({sample}, return_tensors="pt")'
-        return [
-            "import hf_lineage",
-            "from transformers import AutoModel, AutoTokenizer",
-            f"print(AutoModel.from_pretrained({name})(**{inputs}).last_hidden_state)",
-        ]
-    call = f'pipeline("{task}", model={name})'
-    answer = {
-        "text-generation": f'{call}({sample}, max_new_tokens=20)[0]["generated_text"]',
-        "fill-mask": f'[answer["sequence"] for answer in {call}({sample})]',
-        "translation": f'{call}({sample})[0]["translation_text"]',
-    }.get(task, f"{call}({sample})")
-    return ["import hf_lineage", "from transformers import pipeline", f"print({answer})"]
+    return [*imports, f'print({opened}(**{tokenizer}({sample}, return_tensors="pt")).last_hidden_state)']
 
 
 def language_of(base_model: str | None) -> str | list[str] | None:
@@ -175,7 +184,7 @@ def model_card(
     """
     station = station_of(model.config.model_type)
     title, idea = name_and_idea(station) if station else (type(model).__name__, "")
-    of_hub, data, base_model, sample = None, NOT_RECORDED, None, None
+    of_hub, data, base_model, sample = None, NOT_RECORDED if arguments is None else NOT_TOLD, None, None
     if facts is not None:
         # imports datasets, which the card of a saved model does without
         from hf_lineage.data.corpus_files import is_hub_name
@@ -247,8 +256,9 @@ def model_card(
         f"Configuration: `{json.dumps(changed, ensure_ascii=False)}`.",
         "Versions: " + ", ".join([f"python {platform.python_version()}", *map(_with_version, LIBRARIES)]) + ".",
         "## How to use it",
-        "```python\n" + "\n".join(code_for(model, opened_as, sample)) + "\n```",
-        "`import hf_lineage` registers the station; without the package, pass `trust_remote_code=True`.",
+        _block(code_for(model, opened_as, sample)),
+        "`import hf_lineage` registers the station. Without the package, the code of the repository runs:",
+        _block(code_for(model, opened_as, sample, with_package=False)),
         "## Limits",
         limits_of(model, None if facts is None else data),
     ]
@@ -275,13 +285,19 @@ def limits_of(model: PreTrainedModel, data: str | None) -> str:
 
 
 def card_of_saved(model: PreTrainedModel, name: str, before: str | None) -> str:
-    """The card of a model that is saved or pushed as `name`; `before`, which is there, stays unless it is a draft.
-
-    `LineagePreTrainedModel` calls it.
-    """
+    """The card of a model that is saved or pushed as `name`; `before`, which is there, stays if it is no draft."""
     if before is not None and DRAFT not in before:
         return before
     return str(model_card(model, name=name.rpartition("/")[2], opened_as=name))
+
+
+def write_card_of_saved(model: PreTrainedModel, folder: Path, name: str):
+    """Writes `card_of_saved` to README.md; `LineagePreTrainedModel.write_card`."""
+    card = folder / "README.md"
+    before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+    text = card_of_saved(model, name, before)
+    if text != before:
+        write_text(card, text)
 
 
 def command_line() -> str:
@@ -293,6 +309,10 @@ def command_line() -> str:
         path = os.path.relpath(script) if script.is_absolute() else str(script)
         begin = ["python", path]
     return shlex.join([*begin, *sys.argv[1:]])
+
+
+def _block(code: list[str]) -> str:
+    return "\n".join(["```python", *code, "```"])
 
 
 def _with_version(library: str) -> str:

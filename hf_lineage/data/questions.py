@@ -60,7 +60,7 @@ def _read_file(path, encoding) -> list[Question]:
     if str(path).lower().endswith((".json", ".json.gz")):
         try:
             content = json.loads(read_text(path))
-        except ValueError:
+        except (ValueError, RecursionError):
             # JSON Lines
             content = None
         if isinstance(content, dict) and isinstance(content.get("data"), list):

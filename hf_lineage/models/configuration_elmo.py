@@ -4,7 +4,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_lineage import SIZE_LIMITS, LineageConfig
+from .configuration_lineage import LineageConfig
 
 
 # (width, filters) of the character convolutions, 2,048 filters in all
@@ -103,8 +103,7 @@ class ELMoConfig(LineageConfig):
     @property
     def layer_types(self) -> list[str]:
         """What `DynamicCache(config=...)` builds: one state per layer of the forward LSTM, then of the backward."""
-        # read before the number of layers is checked, so the list must not have millions of entries
-        return ["lineage_recurrent"] * (2 * min(self.num_hidden_layers, SIZE_LIMITS["num_hidden_layers"]))
+        return ["lineage_recurrent"] * (2 * self.num_hidden_layers)
 
     @property
     def per_layer_config(self) -> list:

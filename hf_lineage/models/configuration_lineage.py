@@ -2,11 +2,14 @@
 
 import json
 import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
@@ -17,8 +20,9 @@ from .replaced_files import replaced_together
 # a downloaded config is untrusted input: larger sizes would exhaust the machine before any weight is read
 SIZE_LIMITS = {
     "vocab_size": 10_000_000,
-    "embedding_size": 65_536,
+    # before the sizes that are equal to it by default
     "hidden_size": 65_536,
+    "embedding_size": 65_536,
     "context_size": 1_000,
     "last_hidden_size": 65_536,
     "intermediate_size": 1_048_576,
@@ -71,8 +75,9 @@ class LineageConfig(PreTrainedConfig):
     sizes_from_zero = ()
     # further types of config.json that this class can read
     foreign_types = ()
-    # set by the package, which has the pipelines; code on the Hub does without
+    # set by the package, which has the pipelines, and names the model in errors of the network
     package_version: ClassVar[str | None] = None
+    reaching: ClassVar[Callable] = nullcontext
 
     pad_token_id: int | None = None
     bos_token_id: int | None = None
@@ -83,6 +88,10 @@ class LineageConfig(PreTrainedConfig):
         labels = kwargs.get("num_labels")
         if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MOST_LABELS):
             raise ValueError(f"num_labels is {labels!r}; it must be a number between 0 and {MOST_LABELS}")
+        if not isinstance(self.id2label, Mapping | None) or not all(str(i).isdecimal() for i in self.id2label or ()):
+            raise ValueError(f"id2label is {self.id2label!r:.60}; it must be a mapping of numbers to labels")
+        # before anything has as many parts as they say
+        self.validate_sizes()
         super().__post_init__(**kwargs)
         module = type(self).__module__.rpartition(".")[2]
         self.auto_map = {"AutoConfig": f"{module}.{type(self).__name__}", **self.auto_classes}
@@ -97,7 +106,8 @@ class LineageConfig(PreTrainedConfig):
         """
         place, fields = pretrained_model_name_or_path, None
         try:
-            fields, kwargs = super().get_config_dict(place, **kwargs)
+            with cls.reaching(place):
+                fields, kwargs = super().get_config_dict(place, **kwargs)
         except (TypeError, AttributeError, RecursionError):
             # transformers asks a list or a number for its fields
             pass
@@ -128,14 +138,14 @@ class LineageConfig(PreTrainedConfig):
                 f"{fields.get('hf_lineage_version', 'of a later version')} has saved the model; install that one "
                 "(pip install --upgrade hf_lineage)"
             )
+        pipelines = fields.get("custom_pipelines") or {}
+        if not isinstance(pipelines, Mapping) or not all(isinstance(each, Mapping) for each in pipelines.values()):
+            raise ValueError(f"custom_pipelines is {pipelines!r:.60}; it must give each task a mapping")
         if cls.package_version is not None:
             fields.pop("hf_lineage_version", None)
             # the package has them: transformers would refuse to take those of the repository without trust
-            others = {
-                task: entry
-                for task, entry in (fields.pop("custom_pipelines", None) or {}).items()
-                if entry.get("impl") != PIPELINES.get(task)
-            }
+            fields.pop("custom_pipelines", None)
+            others = {task: entry for task, entry in pipelines.items() if entry.get("impl") != PIPELINES.get(task)}
             fields |= {"custom_pipelines": others} if others else {}
         return super().from_dict(fields, **kwargs)
 
@@ -171,7 +181,8 @@ class LineageConfig(PreTrainedConfig):
             size = getattr(self, name, None)
             least = 0 if name in self.sizes_from_zero else 1
             if size is not None and not least <= size <= limit:
-                raise ValueError(f"{name} is {size}; it must lie between {least} and {limit}")
+                error = ValueError(f"{name} is {size}; it must lie between {least} and {limit}")
+                raise StrictDataclassClassValidationError("validate_sizes", error)
 
     def validate_activation(self):
         """Refuses an activation that transformers does not have."""

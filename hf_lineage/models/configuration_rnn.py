@@ -75,9 +75,9 @@ class RecurrentConfig(LineageConfig):
             # kwargs holds only what the class has no field for, so an LSTM's own fields pass
             if kwargs.get(name) is not None:
                 raise ValueError(f"{name} is {kwargs[name]!r}, but {type(self).__name__} has none: see LSTMConfig")
+        super().__post_init__(**kwargs)
         if self.embedding_size is None:
             self.embedding_size = self.direction_sizes[-1]
-        super().__post_init__(**kwargs)
 
     @property
     def layer_sizes(self) -> list[int]:

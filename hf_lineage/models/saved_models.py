@@ -1,23 +1,23 @@
 """What every station does with its files: it saves them with a list of digests, and loads only what is whole.
 
 `save_pretrained` writes SHA256SUMS, a list that `sha256sum --check` reads. `from_pretrained` compares the weights with
-it, in a folder and in the Hub's cache. It refuses damaged files, NaN, tensors that are missing or have another shape,
-and paths that leave the folder. It checks sizes and paths before it asks for memory, digests and NaN while the tensors
-load. Without the list it does not compare digests, and it does not read a file again that has not been touched since
-it was found whole. `verify=False`, or `HF_LINEAGE_VERIFY=0` in the environment, turns all of this off.
-
-Not compared are config.json, which people edit, and the files of tokenizers, which other classes read.
+it, in a folder and in the Hub's cache. It refuses damaged files, NaN, tensors that are missing, too many or of another
+shape, and paths that leave the folder; sizes and paths before it asks for memory, digests and NaN while the tensors
+load. It warns of a config.json that has changed, since people edit it, and does not look at the files of tokenizers,
+which other classes read. Without the list the digests are not compared. A file that has not been touched since it was
+found whole is not read again. `verify=False`, or `HF_LINEAGE_VERIFY=0` in the environment, turns all of this off.
 """
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -42,6 +42,7 @@ FEW_LAYERS = 64
 # that read weights at once
 MOST_THREADS = 4
 UNFETCHED = f"{MANIFEST} of {{}} cannot be fetched, so its weights cannot be compared: try again, or pass verify=False"
+logger = logging.getLogger(__name__)
 # where the model that is being loaded comes from, if it is verified
 verifying: ContextVar[tuple | None] = ContextVar("verifying", default=None)
 
@@ -51,8 +52,6 @@ class LineagePreTrainedModel(PreTrainedModel):
 
     # the beginnings of tensors of the body that some heads do not have
     optional_parts = ()
-    # (model, name, the text that is there) -> the text of README.md; set by the package, code on the Hub does without
-    card_writer: Callable | None = None
 
     def __init__(self, config, *arguments, **options):
         check_layers(config)
@@ -63,7 +62,7 @@ class LineagePreTrainedModel(PreTrainedModel):
         """PreTrainedModel.from_pretrained of files that are whole; `verify` is True unless the environment says 0.
 
         Raises:
-            OSError: a file is damaged, or differs from SHA256SUMS; the message names it.
+            OSError: a file is damaged, or differs from SHA256SUMS; the message names it. The Hub cannot be reached.
             ValueError: a tensor is missing, has another shape than the configuration asks for, or holds NaN; the index
                 names a file outside the folder.
         """
@@ -73,7 +72,8 @@ class LineagePreTrainedModel(PreTrainedModel):
         try:
             if verify and place is not None and os.path.isdir(place):
                 check_indexes(Path(place, options.get("subfolder") or ""))
-            return super().from_pretrained(place, *arguments, **options)
+            with cls.config_class.reaching(place):
+                return super().from_pretrained(place, *arguments, **options)
         except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             # the error names no file
             for file in files_beside(place, options):
@@ -98,7 +98,7 @@ class LineagePreTrainedModel(PreTrainedModel):
         return info, offloaded
 
     def check_tensors(self, info, load_config):
-        """Refuses tensors that are missing in the file, but for those of a new head, and those of another shape.
+        """Refuses tensors that are missing in the file, but for those of a new head, too many or of another shape.
 
         Raises:
             ValueError: the message names the first such tensor.
@@ -118,6 +118,11 @@ class LineagePreTrainedModel(PreTrainedModel):
                 + (f", and {len(missing) - 1} more tensors" if missing[1:] else "")
                 + f": they do not fit {type(self).__name__} with this configuration; fetch them again, or pass "
                 "verify=False to start these tensors anew"
+            )
+        if info.unexpected_keys and type(self).__name__ in (getattr(self.config, "architectures", None) or ()):
+            raise ValueError(
+                f"{min(info.unexpected_keys)} is in the weights of {place}, but the configuration has no place for "
+                "it: config.json belongs to other weights, or pass verify=False to leave it out"
             )
 
     def lacking(self, missing: set[str]) -> set[str]:
@@ -159,14 +164,7 @@ class LineagePreTrainedModel(PreTrainedModel):
             write_manifest(temporary)
 
     def write_card(self, folder: Path, name: str):
-        """Writes the model card, if hf_lineage is installed, in place of transformers' draft or of none."""
-        if type(self).card_writer is None:
-            return
-        card = folder / CARD
-        before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
-        text = type(self).card_writer(self, name, before)
-        if text != before:
-            card.write_text(text, encoding="utf-8")
+        """Writes the model card in place of transformers' draft or of none; the package replaces this method."""
 
     def _upload_modified_files(self, working_dir, repo_id, *arguments, **options):
         # save_pretrained and push_to_hub send the folder with it, after they have written a draft of the card
@@ -177,11 +175,7 @@ class LineagePreTrainedModel(PreTrainedModel):
 
 @contextmanager
 def naming(file: Path):
-    """Gives errors about the content of `file` its name.
-
-    Raises:
-        OSError: instead of SafetensorError, those of json, and those of another structure.
-    """
+    """Raises OSError with the name of `file` for SafetensorError, errors of json, and those of another structure."""
     try:
         yield
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -341,12 +335,12 @@ def checking(files: list[Path], load_config) -> Iterator[None]:
         ValueError: a tensor holds NaN.
     """
     place, options = load_config.pretrained_model_name_or_path, load_config.download_kwargs or {}
-    if os.path.isdir(place) or os.path.isfile(place):
-        manifest = files[0].parent / MANIFEST
-    else:
-        manifest = manifest_on_hub(place, options)
+    manifest = files[0].parent / MANIFEST if os.path.exists(place) else manifest_on_hub(place, options)
     digests = read_manifest(manifest) if manifest is not None and manifest.is_file() else {}
-    unknown = [file for file in files if not is_known(file, digests.get(file.name))]
+    config = files[0].with_name("config.json")
+    if config.name in digests and config.is_file() and digest(config) != digests[config.name]:
+        logger.warning("%s has changed since it was saved: if nobody has edited it, fetch it again", config)
+    unknown = [file for file in files if not mark_of(file, digests.get(file.name)).exists()]
     for file in unknown:
         with naming(file):
             header_of(file)
@@ -398,19 +392,12 @@ def mark_of(file: Path, expected: str | None) -> Path:
     return Path(constants.HF_HOME, "hf_lineage", "verified", hashlib.sha256(repr(state).encode()).hexdigest())
 
 
-def is_known(file: Path, expected: str | None) -> bool:
-    """Whether the file was found whole, and has not been touched since."""
-    return mark_of(file, expected).exists()
-
-
 def remember(file: Path, expected: str | None):
     """Marks a file as whole, unless it is so new that a further change could keep its time stamp."""
     status = file.stat()
     if time.time() - max(status.st_mtime, status.st_ctime) > CLOCK_TICK:
-        mark = mark_of(file, expected)
-        try:
+        # a folder that cannot be written costs time, nothing else
+        with suppress(OSError):
+            mark = mark_of(file, expected)
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
-        except OSError:
-            # a folder that cannot be written costs time, nothing else
-            pass

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 import pyarrow
 import torch
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, SchedulerType, TrainingArguments
 
 
 # fields of TrainingArguments that do not change what is trained; each may differ when a run continues
@@ -52,12 +52,18 @@ FREE_FIELDS = frozenset(
 STREAMED_ROWS = 100
 
 
+def scores_decide(args: TrainingArguments) -> bool:
+    """Whether scores in training decide which weights the run ends with, or its learning rates."""
+    of_rate = args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU
+    return args.load_best_model_at_end or getattr(args, "average_after", None) is not None or of_rate
+
+
 def settings_of_arguments(args: TrainingArguments) -> dict[str, Any]:
     """The arguments that decide what is trained; see FREE_ARGUMENTS for the others."""
     values, free = args.to_dict(), set(FREE_ARGUMENTS)
     if args.load_best_model_at_end or getattr(args, "average_checkpoints", None):
         free -= {*OF_SAVING}
-    if args.load_best_model_at_end or getattr(args, "average_after", None) is not None:
+    if scores_decide(args):
         free -= {*OF_SCORING}
     names = [item.name for item in dataclasses.fields(args) if item.name not in free]
     return {name: plain(values.get(name)) for name in names}
@@ -75,7 +81,7 @@ def settings_of_data(data, name: str = "data") -> dict[str, Any]:
     Of a streamed corpus the first STREAMED_ROWS texts are compared.
     """
     found: dict[str, Any] = {name: getattr(data, "__qualname__", type(data).__qualname__)}
-    if isinstance(data, list | tuple | datasets.Dataset | datasets.IterableDataset):
+    if isinstance(data, list | tuple | Mapping | datasets.Dataset | datasets.IterableDataset):
         return found | {f"{name}.content": digest_of(data)}
     for attribute, value in _attributes(data).items():
         if isinstance(value, Path):

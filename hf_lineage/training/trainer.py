@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import shutil
 import sys
 from collections.abc import Sized
 from contextlib import nullcontext
@@ -37,7 +38,8 @@ from hf_lineage.files import json_text
 from hf_lineage.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import mean_cross_entropy, next_labels
-from hf_lineage.models.replaced_files import naming_the_disk, replaced_together
+from hf_lineage.models.replaced_files import MANIFEST, naming_the_disk, replaced_together
+from hf_lineage.models.saved_models import read_manifest
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
 from hf_lineage.training.muon import MuonWithAdamW, muon_groups
@@ -46,6 +48,7 @@ from hf_lineage.training.run_lock import hold
 from hf_lineage.training.run_settings import (
     digest_of,
     plain,
+    scores_decide,
     settings_of_arguments,
     settings_of_config,
     settings_of_data,
@@ -236,11 +239,11 @@ class LineageTrainer(Trainer):
             self.add_callback(self.average)
 
     def create_model_card(self, language=None, license=None, tags=None, model_name=None, **others):
-        """README.md from the run's `facts`, its results.json and its arguments; without facts, transformers' draft.
+        """README.md from the run's arguments, `facts` and results.json; of other models than stations Trainer's.
 
-        `push_to_hub` calls it.
+        Without results.json the scores are those of the last evaluation. `push_to_hub` calls it.
         """
-        if self.facts is None:
+        if not self.is_station:
             super().create_model_card(language=language, license=license, tags=tags, model_name=model_name, **others)
         elif self.is_world_process_zero():
             folder = Path(self.args.output_dir)
@@ -248,7 +251,7 @@ class LineageTrainer(Trainer):
                 self.model,
                 self.args,
                 self.facts,
-                read_results(folder),
+                read_results(folder) or self.last_evaluation(),
                 name=model_name or folder.name,
                 opened_as=self.hub_model_id or self.args.hub_model_id or str(folder),
                 language=language or self.args.model_language,
@@ -256,6 +259,12 @@ class LineageTrainer(Trainer):
                 tags=[tags] if isinstance(tags, str) else tags,
             )
             write_card(folder, card)
+
+    def last_evaluation(self) -> dict[str, dict[str, float]]:
+        """What the log has of the last evaluation, as an entry of results.json; empty if there was none."""
+        rows = [{name[5:]: row[name] for name in row if name.startswith("eval_")} for row in self.state.log_history]
+        evaluations = [scores for scores in rows if scores]
+        return {"evaluation": evaluations[-1]} if evaluations else {}
 
     def last_lines(self, score: str) -> str:
         """The end of a recipe with `facts`: where the model is, its score, and a command that asks it."""
@@ -308,6 +317,8 @@ class LineageTrainer(Trainer):
             "tokenizer": None if self.processing_class is None else digest_of(self.processing_class),
             "transfer": None if self.transfer is None else self.transfer.identity(),
         }
+        if scores_decide(self.args):
+            settings |= settings_of_data(self.eval_dataset, "eval_data")
         if not isinstance(self.train_dataset, Sized):
             # the workers divide a stream among them
             settings["dataloader_num_workers"] = self.args.dataloader_num_workers
@@ -622,8 +633,22 @@ class LineageTrainer(Trainer):
             )
 
     def save_model(self, output_dir=None, _internal_call=False):
-        """Trainer.save_model, of finite weights only."""
+        """Trainer.save_model, of finite weights only.
+
+        Raises:
+            FloatingPointError: a weight is NaN or infinite.
+            ValueError: FSDP saves its parts only, and Trainer would save nothing.
+        """
         self.check_weights()
+        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+        if plugin is not None and (output_dir is None or not _internal_call):
+            kind = plugin.state_dict_type.name
+            if kind != "FULL_STATE_DICT":
+                raise ValueError(
+                    f"fsdp_state_dict_type is {kind}, which from_pretrained cannot open; the checkpoints are whole: "
+                    "run the same command with FULL_STATE_DICT, or call "
+                    "trainer.accelerator.state.fsdp_plugin.set_state_dict_type first"
+                )
         super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir=None, state_dict=None):
@@ -631,6 +656,9 @@ class LineageTrainer(Trainer):
         if not self.args.should_save:
             super()._save(output_dir, state_dict)
             return
+        if output_dir in (None, self.args.output_dir):
+            # it reads these files
+            self._finish_current_push()
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
         try:
             with in_own_class(self.model), replaced_together(output_dir or self.args.output_dir) as temporary:
@@ -662,17 +690,19 @@ class LineageTrainer(Trainer):
             )
 
     def _push_from_checkpoint(self, checkpoint_folder):
-        """As in Trainer, but the files of output_dir are replaced together, and no pickle of the arguments is sent."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            # only the checkpoint has the whole weights
-            super()._push_from_checkpoint(checkpoint_folder)
+        """As in Trainer, but output_dir's files are replaced together, with a card, and no pickle of the arguments."""
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         is_busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        is_due = self.args.hub_strategy != HubStrategy.END and (self.args.hub_always_push or not is_busy)
-        if not self.is_world_process_zero() or not is_due:
+        if is_busy and not self.args.hub_always_push:
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        self._save(self.args.output_dir)
+        if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
+            self._save(self.args.output_dir)
+        elif not self.take_model_of(Path(checkpoint_folder)):
+            logger.warning("%s has no whole weights, so nothing is pushed", checkpoint_folder)
+            return
+        self.create_model_card(model_name=self.hub_model_id.partition("/")[2])
         message = f"Training in progress, step {self.state.global_step}"
         options = {"token": self.args.hub_token, "revision": self.args.hub_revision, "run_as_future": True}
         jobs = [
@@ -695,7 +725,31 @@ class LineageTrainer(Trainer):
                     **options,
                 )
             )
-        if is_busy:
-            self.push_in_progress.jobs.extend(jobs)
-        else:
-            self.push_in_progress = PushInProgress(jobs)
+        self.push_in_progress = PushInProgress(jobs)
+
+    def take_model_of(self, checkpoint: Path) -> bool:
+        """Copies the model of a checkpoint into output_dir, and says whether the checkpoint has its whole weights.
+
+        All processes have gathered them there, and would have to do it again.
+        """
+        manifest = checkpoint / MANIFEST
+        files = [checkpoint / name for name in read_manifest(manifest)] if manifest.is_file() else []
+        if not files or not all(file.is_file() for file in files):
+            return False
+        self._finish_current_push()
+        with replaced_together(str(self.args.output_dir)) as temporary:
+            for file in (*files, manifest):
+                shutil.copyfile(file, temporary / file.name)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(temporary)
+        return True
+
+    def _finish_current_push(self):
+        """As in Trainer, but a push that failed is named."""
+        super()._finish_current_push()
+        push = getattr(self, "push_in_progress", None)
+        for job in [] if push is None else push.jobs:
+            if error := job.exception():
+                reason = f"{type(error).__name__}: {error}"
+                logger.warning("a push to %s failed (%s); the next one sends all files", self.hub_model_id, reason)
+        self.push_in_progress = None

@@ -24,7 +24,7 @@ class FileTests(StationTable):
     def test_every_head_opens_every_checkpoint(self, head, tmp_path, poisoned_memory):
         model = self.changed_model(head)
         model.save_pretrained(tmp_path / "checkpoint")
-        for other in self.heads:
+        for other in [other for other in self.heads if (other in self.apart) == (head in self.apart)]:
             loaded, report = getattr(transformers, other).from_pretrained(
                 tmp_path / "checkpoint", output_loading_info=True
             )

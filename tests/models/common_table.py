@@ -104,6 +104,8 @@ class StationTable:
     tiny = {}
     # the Auto classes to test, in place of all of the station's
     only_heads = None
+    # heads whose tensors have the names of other heads' and other shapes: they open only their own checkpoints
+    apart = ()
 
     no_attention = None
     no_attention_mask = None

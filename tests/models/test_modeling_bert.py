@@ -37,10 +37,9 @@ class TestBERT(ModelTests):
     }
     # heads that look at single tokens have no pooler
     optional_parts = ("pooler.",)
+    # one score per choice, by a layer that has the name of that for classes, as in transformers
+    apart = (CHOICE,)
     without_effect = {"k_proj.bias": "softmax does not change when all scores of a query rise alike"}
-
-    # multiple choice reads [batch, choices, time] and has tests of its own
-    only_heads = [head for head in BERTConfig.auto_classes if head != CHOICE]
 
     def initialization(self, name, config):
         if name.endswith("bias"):
@@ -55,7 +54,7 @@ class TestBERT(ModelTests):
 
     def inputs(self, head, batch=4, length=7):
         ids = super().inputs(head, batch, length)["input_ids"]
-        segments = (torch.arange(length) > length // 2).long().expand(batch, length)
+        segments = (torch.arange(length) > length // 2).long().expand(ids.shape)
         return {"input_ids": ids, "token_type_ids": segments}
 
     def labels(self, head, inputs):
@@ -80,7 +79,7 @@ class TestBERT(ModelTests):
         return loss + model(**inputs).pooler_output[:, 0].sum() if head == "AutoModel" else loss
 
     def alone(self, inputs, row, positions):
-        return {name: inputs[name][row, positions][None] for name in ("input_ids", "token_type_ids")}
+        return {name: inputs[name][row, None, ..., positions] for name in ("input_ids", "token_type_ids")}
 
     def test_accumulated_gradients_are_those_of_the_whole_batch(self, trained_head, tmp_path):
         if trained_head != PRETRAINING:

@@ -68,7 +68,7 @@ def test_a_run_leaves_a_card_and_a_command(folder, tmp_path, monkeypatch, capsys
         assert results[result.dataset_split][result.metric_type] == pytest.approx(result.metric_value)
     measured = {result.dataset_split for result in data.eval_results}
     assert measured == ({"similarities"} if recipe == "pretrain_word2vec" else measured & {"validation", "test"})
-    [code] = [block.partition("```")[0] for block in card.text.split("```python\n")[1:]]
+    code, _ = [block.partition("```")[0] for block in card.text.split("```python\n")[1:]]
     assert ask(code, tmp_path).strip()
 
 

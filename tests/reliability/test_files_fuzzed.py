@@ -3,12 +3,12 @@
 `HF_LINEAGE_FUZZ_SECONDS=600 pytest -m slow tests/reliability/test_files_fuzzed.py` searches for ten minutes.
 """
 
-import itertools
 import json
 import os
 import random
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -325,8 +325,6 @@ def sound(tmp_path_factory):
 
 
 def search(name: str, folder: Path, examples: int, seed: int, work: Path):
-    numbers = itertools.count()
-
     @hypothesis.seed(seed)
     @hypothesis.settings(
         max_examples=examples,
@@ -338,11 +336,10 @@ def search(name: str, folder: Path, examples: int, seed: int, work: Path):
     @hypothesis.given(st.data())
     def check(data):
         # models draw weights, and hypothesis demands that this leaves no trace
-        copy = work / f"{folder.name}_{next(numbers)}"
-        shutil.copytree(folder, copy)
-        damage(data.draw, copy)
-        reads_or_names(READERS[name], copy)
-        shutil.rmtree(copy)
+        with tempfile.TemporaryDirectory(dir=work) as place:
+            copy = shutil.copytree(folder, Path(place, folder.name))
+            damage(data.draw, copy)
+            reads_or_names(READERS[name], copy)
 
     check()
 

@@ -1,5 +1,6 @@
 """Folders of models of all stations, damaged: the error names the file, the tensor or the field, before any work."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -9,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file, save_file
 
 from hf_lineage.models import LINEAGE, BERTConfig, BERTForMaskedLM, LSTMForCausalLM, saved_models
+from hf_lineage.models.configuration_lineage import SIZE_LIMITS
 from tests.models.stations import STATIONS, TABLES
 
 
@@ -129,11 +132,15 @@ def test_a_flipped_bit_in_a_shard_is_found(damaged):
 
 
 @pytest.mark.reliability("B3")
-def test_people_edit_the_configuration_and_save_the_tokenizer_again(damaged, tiny_tokenizer):
+def test_people_edit_the_configuration_and_save_the_tokenizer_again(damaged, tiny_tokenizer, caplog):
+    """A configuration that was edited, or damaged, is warned about."""
     folder, auto = damaged("LSTM")
     change_settings(folder, dropout=0.25)
     tiny_tokenizer.save_pretrained(folder)
-    assert auto.from_pretrained(folder).config.dropout == 0.25
+    with caplog.at_level(logging.WARNING, "hf_lineage"):
+        config = auto.from_pretrained(folder).config
+    assert config.dropout == 0.25
+    assert f"{folder / 'config.json'} has changed since it was saved" in caplog.text
 
 
 @pytest.mark.reliability("B3")
@@ -142,7 +149,13 @@ def test_a_file_is_read_once_until_it_is_touched(damaged, monkeypatch, tmp_path)
     folder, auto = damaged("GRU")
     read = []
     digest = saved_models.digest
-    monkeypatch.setattr(saved_models, "digest", lambda file: read.append(file.name) or digest(file))
+
+    def counted(file):
+        if file.suffix == ".safetensors":
+            read.append(file.name)
+        return digest(file)
+
+    monkeypatch.setattr(saved_models, "digest", counted)
     auto.from_pretrained(folder)
     # so new that a change could hide behind the same time stamp
     auto.from_pretrained(folder)
@@ -249,6 +262,29 @@ def test_a_missing_tensor_is_an_error(station, damaged):
             auto.from_pretrained(folder)
     loaded, report = auto.from_pretrained(folder, verify=False, output_loading_info=True)
     assert report["missing_keys"]
+
+
+@pytest.mark.reliability("B4", "B5")
+@pytest.mark.parametrize("station", STATIONS)
+def test_a_tensor_that_the_configuration_has_no_place_for_is_an_error(station, damaged):
+    """As after a change of config.json to fewer layers, which would load half a model."""
+    folder, auto = damaged(station)
+    change_tensors(folder, lambda tensors: tensors.update({"further.weight": torch.ones(3)}))
+    with pytest.raises(ValueError, match=r"further\.weight .*no place"):
+        auto.from_pretrained(folder)
+    auto.from_pretrained(folder, verify=False)
+    # another class takes what it needs
+    transformers.AutoModel.from_pretrained(folder)
+
+
+@pytest.mark.reliability("B4", "B5")
+def test_fewer_layers_than_the_weights_have_are_refused(damaged):
+    for station in ("BERT", "GPT", "LSTM", "Transformer"):
+        folder, auto = damaged(station)
+        layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+        change_settings(folder, num_hidden_layers=layers - 1)
+        with pytest.raises(ValueError, match="no place"):
+            auto.from_pretrained(folder)
 
 
 @pytest.mark.reliability("B5")
@@ -378,6 +414,30 @@ def test_an_absurd_size_is_refused_before_memory_is_asked_for(station, size, dam
     # in KiB on Linux, in bytes on a Mac
     unit = 1 if sys.platform == "darwin" else 1024
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 100e6
+
+
+@pytest.mark.reliability("B7", "B8")
+@pytest.mark.parametrize("value", [10**12, 0, -1, "thirty", [1]])
+@pytest.mark.parametrize("config_class", LINEAGE, ids=lambda config_class: config_class.model_type)
+def test_a_size_that_is_none_is_named(config_class, value):
+    """Without an attempt to make so many of anything, or to divide by them."""
+    names = SIZE_LIMITS.keys() & {field.name for field in dataclasses.fields(config_class)}
+    for name in names - ({*config_class.sizes_from_zero} if value == 0 else set()):
+        started = time.process_time()
+        with pytest.raises(StrictDataclassError, match=rf"\b{name}\b"):
+            config_class(**{name: value})
+        assert time.process_time() - started < 1
+
+
+@pytest.mark.reliability("B7")
+@pytest.mark.parametrize("name", ["id2label", "custom_pipelines"])
+@pytest.mark.parametrize("value", [2, "two", [1], {"two": 1}])
+@pytest.mark.parametrize("station", STATIONS)
+def test_a_table_of_the_configuration_that_is_none_is_named(station, name, value, damaged):
+    folder, auto = damaged(station)
+    change_settings(folder, **{name: value})
+    with pytest.raises(ValueError, match=f"{name} is "):
+        auto.from_pretrained(folder)
 
 
 @pytest.mark.reliability("B8")

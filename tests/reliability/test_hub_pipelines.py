@@ -81,6 +81,22 @@ for name, task in MODELS:
 """
 
 
+RUN_CARDS = r"""
+import contextlib, io, json, re, sys
+sys.modules["hf_lineage"] = None
+from huggingface_hub import ModelCard
+for name, _ in MODELS:
+    _, code = re.findall(r"```python\n(.+?)\n```", ModelCard.load(name).text, re.S)
+    error, printed = None, io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(code, {})
+    except Exception as raised:
+        error = repr(raised)
+    print(json.dumps([name, error, len(printed.getvalue()) > 0]))
+"""
+
+
 def script(code, **names):
     """The code after a line `NAME = value` for each name."""
     return "\n".join(f"{name} = {value!r}" for name, value in names.items()) + code
@@ -133,3 +149,10 @@ def test_every_head_answers_from_the_hub(package, hub, pushed, tmp_path):  # noq
         if found_origin != origin or not close(answer, expected):
             wrong.append((name, given, found_origin, str(answer)[:300], str(expected)[:300]))
     assert wrong == []
+
+
+@pytest.mark.slow
+def test_the_code_on_the_card_of_every_head_runs_without_the_package(hub, pushed, tmp_path):  # noqa: F811
+    result = run(hub, script(RUN_CARDS, MODELS=[row[:2] for row in pushed]), tmp_path)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert rows == [[name, None, True] for name, _, _ in pushed], result.stderr[-2000:]

@@ -8,12 +8,14 @@ import runpy
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import hf_lineage.reports  # noqa: F401 - once for all children, it takes a second
 from hf_lineage.training import LineageTrainer, Word2VecTrainer
 from hf_lineage.training.run_lock import LOCK
 from tests.recipes.here import run_in_forks
@@ -62,11 +64,26 @@ RUNS = {
         "pretrain_causal_lm",
         TEXT | {"model_type": "lineage_gpt", "streaming": True, "config_overrides": json.dumps(SMALL | ATTENTION)},
     ),
+    "GPT, grown": (
+        "pretrain_causal_lm",
+        TEXT
+        | {"model_type": "lineage_gpt", "muon_learning_rate": 0.02, "ema_decay": 0.9}
+        | {"long_block_size": 16, "long_share": 0.4, "first_batch_size": 1, "growth_steps": 4}
+        | {"config_overrides": json.dumps(SMALL | ATTENTION)},
+    ),
     "BERT": (
         "pretrain_bert",
         TEXT
         | {"corpus": "documents", "model_type": "lineage_bert", "block_size": 24, "sample_by": "paragraph"}
         | {"duplicates": 1, "dynamic_masking": True}
+        | {"config_overrides": json.dumps({**ATTENTION, "hidden_size": 16, "num_hidden_layers": 1})},
+    ),
+    "BERT, grown": (
+        "pretrain_bert",
+        TEXT
+        | {"corpus": "documents", "model_type": "lineage_bert", "block_size": 16, "sample_by": "paragraph"}
+        | {"duplicates": 1, "dynamic_masking": True, "mask_probability": 0.3, "last_mask_probability": 0.15}
+        | {"long_block_size": 24, "long_share": 0.4, "ema_decay": 0.9}
         | {"config_overrides": json.dumps({**ATTENTION, "hidden_size": 16, "num_hidden_layers": 1})},
     ),
     "ELMo": (
@@ -145,6 +162,9 @@ def start(inputs, name, output_dir, processes, workers, kill_at=None, delay=0.0)
         def save_and_end(self, output_dir=None, _internal_call=False):
             save_model(self, output_dir, _internal_call)
             if not _internal_call:
+                if kill_at is not None and rank == processes - 1:
+                    # the signal is on its way
+                    time.sleep(60)
                 self.accelerator.wait_for_everyone()
                 os._exit(0)
 
@@ -156,7 +176,7 @@ def start(inputs, name, output_dir, processes, workers, kill_at=None, delay=0.0)
 
 
 def kill_after(updates: int, delay: float):
-    """SIGKILL, `delay` seconds after some updates: now and then in the middle of a save."""
+    """SIGKILL, `delay` seconds after some updates: now and then in the middle of a save, or of the last one."""
     done = 0
     for trainer in (LineageTrainer, Word2VecTrainer):
         if "training_step" in vars(trainer) or trainer is LineageTrainer:
@@ -172,33 +192,34 @@ def kill_after(updates: int, delay: float):
             trainer.training_step = counted
 
 
-def check(inputs, tmp_path, name, processes, workers, kills, seed=0):
+def start_well(inputs, name, output_dir, processes, workers):
+    """Runs the recipe to its end."""
+    log = Path(f"{output_dir}-{processes - 1}.log")
+    assert start(inputs, name, output_dir, processes, workers) == [0] * processes, log.read_text()[-4_000:]
+
+
+def check(inputs, tmp_path, name, processes, workers, seed=0):
+    """A run that is killed once, and one that is not, end with the same weights."""
     draw = random.Random(f"{name} {processes} {workers} {seed}")
-    logs = tmp_path / f"whole-{processes - 1}.log"
-    assert start(inputs, name, tmp_path / "whole", processes, workers) == [0] * processes, logs.read_text()[-4_000:]
-    killed = 0
-    while killed < kills:
-        # at the fastest, the run is a few updates further each time
-        statuses = start(
-            inputs, name, tmp_path / "killed", processes, workers, draw.randint(1, SAVES + 2), draw.random() * 0.05
-        )
-        assert statuses[-1] in (0, -signal.SIGKILL), (tmp_path / f"killed-{processes - 1}.log").read_text()[-4_000:]
-        if statuses[-1] == 0:
-            break
-        # no process goes on alone
-        assert 0 not in statuses
-        killed += 1
-    assert killed
-    assert start(inputs, name, tmp_path / "killed", processes, workers) == [0] * processes, (
-        tmp_path / f"killed-{processes - 1}.log"
-    ).read_text()[-4_000:]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    start_well(inputs, name, whole, processes, workers)
+    when = draw.randint(1, STEPS), draw.random() * 0.05
+    statuses = start(inputs, name, killed, processes, workers, *when)
+    assert statuses[-1] == -signal.SIGKILL, Path(f"{killed}-{processes - 1}.log").read_text()[-4_000:]
+    # no process goes on alone
+    assert 0 not in statuses
+    start_well(inputs, name, killed, processes, workers)
+    expected, resumed = (load_file(each / "model.safetensors") for each in (whole, killed))
+    assert expected.keys() == resumed.keys()
+    assert [name for name in expected if not torch.equal(expected[name], resumed[name])] == []
+
+
+def check_finished(inputs, output_dir, name, processes, workers):
+    """The command of a finished run changes no file."""
     # these processes end without removing their lock
-    before = contents(tmp_path / "killed") | {LOCK: b""}
-    assert start(inputs, name, tmp_path / "killed", processes, workers) == [0] * processes
-    assert contents(tmp_path / "killed") | {LOCK: b""} == before, "the command of a finished run changed a file"
-    whole, resumed = (load_file(tmp_path / each / "model.safetensors") for each in ("whole", "killed"))
-    assert whole.keys() == resumed.keys()
-    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+    before = contents(output_dir) | {LOCK: b""}
+    start_well(inputs, name, output_dir, processes, workers)
+    assert contents(output_dir) | {LOCK: b""} == before
 
 
 def test_every_recipe_with_a_trainer_is_killed():
@@ -208,15 +229,36 @@ def test_every_recipe_with_a_trainer_is_killed():
         if re.search(r"\w*[Tt]rainer(_class)?\($", path.read_text(encoding="utf-8"), re.M)
     }
     assert {recipe for recipe, _ in RUNS.values()} == with_trainer
+    assert sorted(RUNS[name][0] for name in ONE_EACH) == sorted(with_trainer)
+
+
+# one of each recipe -> processes, workers
+ONE_EACH = {
+    "LSTM": (2, 0),
+    "BERT": (1, 0),
+    "ELMo": (1, 0),
+    "word2vec": (1, 0),
+    "Seq2Seq, scheduled sampling": (1, 0),
+    "classification": (1, 2),
+    "tagging": (1, 0),
+    "question answering": (1, 0),
+    "multiple choice": (1, 0),
+    "labels on ELMo": (1, 0),
+}
 
 
 @pytest.mark.recipe
-@pytest.mark.reliability("A1", "A2", "A4", "A12", "A15")
-@pytest.mark.parametrize(
-    ("name", "processes", "workers"), [("LSTM", 2, 0), ("word2vec", 1, 0), ("classification", 1, 2)]
-)
-def test_a_killed_recipe_ends_as_an_unbroken_one(inputs, tmp_path, name, processes, workers):
-    check(inputs, tmp_path, name, processes, workers, kills=1)
+@pytest.mark.reliability("A1", "A2", "A4", "A15")
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_a_killed_recipe_ends_as_an_unbroken_one(inputs, tmp_path, name):
+    check(inputs, tmp_path, name, *ONE_EACH[name])
+
+
+@pytest.mark.recipe
+@pytest.mark.reliability("A12")
+def test_the_command_of_a_finished_run_changes_nothing(inputs, tmp_path):
+    start_well(inputs, "NNLM", tmp_path / "run", 1, 0)
+    check_finished(inputs, tmp_path / "run", "NNLM", 1, 0)
 
 
 @pytest.mark.slow
@@ -226,4 +268,5 @@ def test_a_killed_recipe_ends_as_an_unbroken_one(inputs, tmp_path, name, process
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("name", RUNS)
 def test_every_killed_recipe_ends_as_an_unbroken_one(inputs, tmp_path, name, processes, workers):
-    check(inputs, tmp_path, name, processes, workers, kills=1, seed=1)
+    check(inputs, tmp_path, name, processes, workers, seed=1)
+    check_finished(inputs, tmp_path / "killed", name, processes, workers)

@@ -23,7 +23,9 @@ from tests.training.test_trainers import arguments, contents, stream
 SAVING = {"save_strategy": "steps", "save_steps": 3}
 
 
-def train(folder, resume=None, *, dropout=0.0, block_size=5, text=None, tokenizer=None, callbacks=(), **settings):
+def train(
+    folder, resume=None, *, dropout=0.0, block_size=5, text=None, scored=None, tokenizer=None, callbacks=(), **settings
+):
     """Ten updates per epoch, of ContiguousBlocks in batches of 4."""
     torch.manual_seed(0)
     model = GRUForCausalLM(GRUConfig(vocab_size=30, hidden_size=8, dropout=dropout))
@@ -31,7 +33,7 @@ def train(folder, resume=None, *, dropout=0.0, block_size=5, text=None, tokenize
         model,
         arguments(folder, **SAVING | settings),
         train_dataset=ContiguousBlocks(stream() if text is None else text, block_size),
-        eval_dataset=ContiguousBlocks(stream(), 5, shuffle=False),
+        eval_dataset=ContiguousBlocks(stream() if scored is None else scored, 5, shuffle=False),
         data_collator=default_data_collator,
         processing_class=tokenizer,
         callbacks=list(callbacks),
@@ -77,6 +79,18 @@ def test_other_settings_are_refused_by_name(run, changes, message):
     with pytest.raises(ValueError, match=f"checkpoint-3 .*{message}.*--ignore_changed"):
         train(run, str(run / "checkpoint-3"), **{"num_train_epochs": 1} | changes)
     assert contents(run) == before
+
+
+@pytest.mark.reliability("A11")
+@pytest.mark.parametrize("decide", [{}, {"load_best_model_at_end": True}, {"average_after": 2}])
+def test_other_scored_texts_are_refused_where_scores_decide(tmp_path, decide):
+    settings = {"max_steps": 6, "eval_strategy": "steps", "eval_steps": 3} | decide
+    train(tmp_path, **settings)
+    if not decide:
+        train(tmp_path, True, scored=changed_text(), **settings)
+        return
+    with pytest.raises(ValueError, match=r"eval_data\.tokens='\w+', this run has '\w+'"):
+        train(tmp_path, True, scored=changed_text(), **settings)
 
 
 @pytest.mark.reliability("A11")

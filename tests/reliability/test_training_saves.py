@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import logging
 import math
 import os
 import random
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -275,7 +277,9 @@ class Hub:
         assert "_*" in ignore_patterns
         names = {path.name for path in Path(folder_path).iterdir() if path.is_file()}
         self.commits.append({name for name in names if not name.startswith("_")})
-        return SimpleNamespace(done=lambda: True)
+        done = Future()
+        done.set_result(None)
+        return done
 
 
 @pytest.mark.reliability("B11")
@@ -295,9 +299,46 @@ def test_a_push_is_one_commit_without_pickles(tmp_path, monkeypatch, tiny_tokeni
     saves = len(list(tmp_path.glob("checkpoint-*")))
     assert len(Hub.commits) == saves + 1
     for names in Hub.commits:
-        assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+        assert {"config.json", "model.safetensors", "SHA256SUMS", "tokenizer.json", "README.md"} <= names
         assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl", ".lock"))]
     assert AutoModelForCausalLM.from_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "What is new in it" in card
+    assert 'model="me/lstm"' in card
+
+
+@pytest.mark.parametrize("error", [None, ConnectionError("no answer")])
+def test_no_save_changes_files_while_they_are_sent(tmp_path, monkeypatch, caplog, error):
+    """A push that failed is named, and the run goes on."""
+    with ThreadPoolExecutor(1) as sender:
+
+        def send(weights):
+            before = weights.read_bytes()
+            time.sleep(0.1)
+            assert weights.read_bytes() == before
+            if error is not None:
+                raise error
+
+        class SlowHub(Hub):
+            def upload_folder(self, *, folder_path, run_as_future, **_):
+                sent.append(sender.submit(send, Path(folder_path) / "model.safetensors"))
+                return sent[-1] if run_as_future else sent[-1].exception()
+
+        sent = []
+        for module in ("transformers.trainer", "hf_lineage.training.trainer"):
+            monkeypatch.setattr(f"{module}.hf_api", SlowHub)
+        saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "push_to_hub": True}
+        trainer = LineageTrainer(
+            lstm(0.1),
+            arguments(tmp_path, **saving, hub_model_id="me/lstm", hub_always_push=True),
+            train_dataset=ContiguousBlocks(stream(), 5),
+            data_collator=default_data_collator,
+        )
+        with caplog.at_level(logging.WARNING, "hf_lineage"):
+            trainer.train()
+            trainer.push_to_hub()
+    assert [repr(job.exception()) for job in sent] == [repr(error)] * 4
+    assert caplog.text.count("a push to me/lstm failed (ConnectionError: no answer)") == (error is not None) * 3
 
 
 @pytest.mark.reliability("A6")

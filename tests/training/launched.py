@@ -1,10 +1,11 @@
 """What the tests of several processes start by `accelerate launch`: trains small models on fixed data.
 
-    accelerate launch ... tests/training/launched.py FOLDER STEPS STATION ... [--accumulate N] [--die_at STEP]
+    accelerate launch ... tests/training/launched.py FOLDER STEPS STATION ... [--accumulate N] [--die_at STEP] [--push]
 
 The rank 0 of all processes writes the losses of each station to FOLDER/STATION/losses.json. An update has 8 rows,
 however many processes share them. A checkpoint is saved every second step, and the newest one is continued.
-With --die_at, the second process ends after that step without a word, once.
+With --die_at, the second process ends after that step without a word, once. With --push, the model goes to the Hub as
+me/STATION with each checkpoint and at the end.
 """
 
 import argparse
@@ -101,6 +102,7 @@ def main():
     parser.add_argument("stations", nargs="+")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--die_at", type=int)
+    parser.add_argument("--push", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -121,6 +123,9 @@ def main():
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,
+            push_to_hub=given.push,
+            hub_model_id=f"me/{station}",
+            hub_always_push=True,
         )
         if os.environ.get("ACCELERATE_USE_FSDP") == "true":
             # accelerate shards on accelerators only: to it these processes of a CPU are some
@@ -129,7 +134,7 @@ def main():
         if given.die_at is not None:
             trainer.add_callback(Die(given.die_at, given.folder / "died"))
         trainer.train(last_complete_checkpoint(args.output_dir))
-        trainer.save_model()
+        trainer.push_to_hub() if given.push else trainer.save_model()
         if trainer.is_world_process_zero():
             losses = {row["step"]: row["loss"] for row in trainer.state.log_history if "loss" in row}
             report = {"losses": losses, "sharded": trainer.is_fsdp_enabled, "processes": args.world_size}

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.utils.other import get_free_port
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoModelForPreTraining, AutoModelForSeq2SeqLM
 
 import hf_lineage  # noqa: F401 - registers the stations
+from tests.reliability.test_hub_travel import environment_of, hub, run  # noqa: F401 - a fixture
 
 
 pytestmark = pytest.mark.slow
@@ -29,10 +31,10 @@ STATIONS = {
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def start(*command) -> subprocess.Popen:
+def start(*command, **environment) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -49,8 +51,8 @@ def finish(process: subprocess.Popen, expected: int = 0) -> str:
     return output
 
 
-def launch(config: Path, *flags) -> subprocess.Popen:
-    return start("-m", "accelerate.commands.launch", "--config_file", config, *flags)
+def launch(config: Path, *flags, **environment) -> subprocess.Popen:
+    return start("-m", "accelerate.commands.launch", "--config_file", config, *flags, **environment)
 
 
 def report_of(folder: Path, station: str) -> dict:
@@ -103,6 +105,48 @@ def test_shards_train_save_and_continue_as_one_process(alone, sharded_config, tm
         assert {path.name for path in (tmp_path / station).glob("*.py")} == names
         configs = [json.loads((folder / station / "config.json").read_text()) for folder in (tmp_path, alone)]
         assert configs[0] == configs[1]
+
+
+OPEN = """
+import sys
+from safetensors.torch import save_file
+from huggingface_hub import HfApi
+import transformers
+sys.modules["hf_lineage"] = None
+for name, auto in MODELS.items():
+    model = getattr(transformers, auto).from_pretrained(name, trust_remote_code=True)
+    save_file({key: weight.clone() for key, weight in model.state_dict().items()}, name.replace("/", "-"))
+    for commit in HfApi().list_repo_commits(name)[:-1]:
+        tree = {file.path: file for file in HfApi().list_repo_tree(name, revision=commit.commit_id)}
+        digests = open(HfApi().hf_hub_download(name, "SHA256SUMS", revision=commit.commit_id)).read()
+        print(name, *tree, f"{tree['model.safetensors'].lfs.sha256}  model.safetensors" in digests)
+"""
+
+
+def test_shards_are_pushed_whole(hub, alone, sharded_config, tmp_path):  # noqa: F811
+    """Each checkpoint and the end are a commit of a whole repository, which opens elsewhere without the package."""
+    home = tmp_path / "home"
+    home.mkdir()
+    process = launch(sharded_config, SCRIPT, tmp_path, STEPS, *STATIONS, "--push", **environment_of(hub, home))
+    finish(process)
+    names = {f"me/{station}": auto.__name__ for station, auto in STATIONS.items()}
+    opened = run(hub, f"MODELS = {names!r}\n{OPEN}", home)
+    assert opened.returncode == 0, opened.stderr
+    for station in STATIONS:
+        assert report_of(tmp_path, station)["sharded"]
+        commits = [line.split()[1:] for line in opened.stdout.splitlines() if line.startswith(f"me/{station} ")]
+        # the end has nothing that the last checkpoint has not sent
+        assert len(commits) == STEPS // 2
+        code = {path.name for path in (alone / station).glob("*.py")}
+        for *files, is_listed in commits:
+            assert is_listed == "True"
+            assert code | {"config.json", "model.safetensors", "SHA256SUMS", "README.md"} <= set(files)
+            assert not [file for file in files if file.endswith((".bin", ".pt", ".pth", ".lock"))]
+        weights = STATIONS[station].from_pretrained(tmp_path / station).state_dict()
+        assert_close(load_file(home / f"me-{station}"), {**weights}, rtol=0, atol=0)
+        card = (tmp_path / station / "README.md").read_text()
+        assert "What is new in it" in card
+        assert f"updates {STEPS}" in card
 
 
 def test_word2vec_refuses_shards(sharded_config, tmp_path):
