@@ -390,10 +390,12 @@ def _read_parquet(path):
         table = parquet.read_table(path)
         # bytes that are not UTF-8, too
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+        for index, field in enumerate(table.schema):
+            # pandas writes its categories as dictionaries
+            if pa.types.is_dictionary(field.type):
+                table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
+        rows = datasets.Dataset(table)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        # a ValueError: names of columns that are not UTF-8, or not those of the file's metadata
         raise CorpusError(f"{path} is not a whole Parquet file ({error}); fetch or write it again") from error
-    for index, field in enumerate(table.schema):
-        # pandas writes its categories as dictionaries
-        if pa.types.is_dictionary(field.type):
-            table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
-    return LabelledRows(datasets.Dataset(table), lambda row: f"{path}, row {row + 1}")
+    return LabelledRows(rows, lambda row: f"{path}, row {row + 1}")

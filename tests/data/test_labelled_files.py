@@ -6,7 +6,9 @@ import json
 
 import datasets
 import pandas
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from hf_lineage.data import read_labelled, read_labelled_file
 from hf_lineage.files import CorpusError
@@ -193,3 +195,13 @@ def test_columns_of_conll(tmp_path):
     path.write_text("EU NNP B-ORG\nrejects O\n")
     with pytest.raises(CorpusError, match=r"train\.conll, line 2: 2 columns.*3"):
         read_labelled_file(path)
+
+
+@pytest.mark.parametrize("byte", [0xFF, 0x00])
+def test_a_damaged_name_of_a_column_is_named_with_its_file(tmp_path, byte):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": ["a"], "label": [0]}), path)
+    damaged = path.read_bytes().replace(b"text", bytes([byte]) + b"ext")
+    path.write_bytes(damaged)
+    with pytest.raises(CorpusError, match=r"a\.parquet"):
+        read_labelled_file(path).texts("text")

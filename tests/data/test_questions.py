@@ -100,3 +100,10 @@ def test_rows_hold_the_answer_or_say_that_they_do_not(tmp_path, tiny_tokenizer):
     assert {place for place, character in enumerate(CONTEXT) if not character.isspace()} <= shown
     with pytest.raises(ValueError, match="stride is 9;.*between 0 and 8"):
         question_rows(tiny_tokenizer, [first], 16, 9, 4)
+
+
+def test_a_deep_file_is_named(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(CorpusError, match=r"deep\.json"):
+        read_questions({"train": path})
