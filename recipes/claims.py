@@ -100,7 +100,7 @@ class Runs(RecipeRuns):
 
 
 NO_EVALUATION = ["--eval_strategy", "no"]
-# longer than in the lineage run, whose models can stand for all but the translators
+# the lineage run's models can stand for all but the translators
 MODELS = {
     "word2vec": ["pretrain_word2vec.py", "word2vec_tiny.yaml", "--num_train_epochs", 20, "--learning_rate", 0.05]
     + ["--subsample", 1e-4],
