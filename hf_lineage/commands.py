@@ -35,6 +35,7 @@ from hf_lineage import (
     converters,
 )
 from hf_lineage.arguments import configuration_type, json_mapping, saved_config
+from hf_lineage.data.cjk import lacks_blanks
 from hf_lineage.data.segmentation import segmented_by
 from hf_lineage.files import replacing
 from hf_lineage.inference import Alignment, align, has_words_without_blanks
@@ -398,7 +399,7 @@ def _readable(tokenizer, text: str) -> str:
         ValueError: the model knows no word of the text.
     """
     read = text
-    if is_word_level(tokenizer):
+    if is_word_level(tokenizer) and lacks_blanks(text):
         read = segmented_by(text, tokenizer.get_vocab())
         if read.split() != text.split():
             sys.stderr.write(f"{text} lacks blanks between its words; it is read as: {read}\n")

@@ -94,6 +94,11 @@ def _chunks(text: str) -> list[str]:
     return text.replace("\u200b", " ").split()
 
 
+def lacks_blanks(text: str) -> bool:
+    """Whether words of writing without blanks stand together: the text is one stretch, or its stretches are long."""
+    return bool(WITHOUT_BLANKS.search(text)) and (len(_chunks(text)) == 1 or WordCount.of(text).without_blanks)
+
+
 def numbers_of_words(texts: Sequence[str]) -> list[int]:
     """The number of words per text; in a corpus written without blanks, each such character is a word (`WordCount`).
 

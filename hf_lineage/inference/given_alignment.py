@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from hf_lineage.data.cjk import WITHOUT_BLANKS, WordCount
+from hf_lineage.data.cjk import lacks_blanks
 from hf_lineage.tokenization import is_word_level
 
 
@@ -107,9 +107,7 @@ def has_words_without_blanks(tokenizer: PreTrainedTokenizerFast, *texts: str) ->
 
     A Chinese text has none, or stretches longer than a word.
     """
-    return not is_word_level(tokenizer) and any(
-        WITHOUT_BLANKS.search(text) and (len(text.split()) == 1 or WordCount.of(text).without_blanks) for text in texts
-    )
+    return not is_word_level(tokenizer) and any(map(lacks_blanks, texts))
 
 
 def cross_attention(outputs, layer: int | None = None) -> Tensor:

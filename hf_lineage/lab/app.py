@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForQuestionAnswering, AutoModelForTokenClassification, Pipeline, pipeline, set_seed
 from transformers.utils import logging
 
-from hf_lineage.data.cjk import WITHOUT_BLANKS
+from hf_lineage.data.cjk import lacks_blanks
 from hf_lineage.data.segmentation import segmented_by
 from hf_lineage.inference import NoAttentionError, align, has_words_without_blanks
 from hf_lineage.lab.examples import ANALOGIES, MASKED, SENTENCES
@@ -90,7 +90,7 @@ def known(model: LabModel, name: str, text: str) -> str:
         ValueError: the text is empty, too long, or has no token that the model knows.
     """
     tokenizer, text = model.tokenizer, short(name, text)
-    if WITHOUT_BLANKS.search(text) and is_word_level(tokenizer):
+    if is_word_level(tokenizer) and lacks_blanks(text):
         text = segmented_by(text, tokenizer.get_vocab())
     unknown = model.read(text).unknown_share == 1
     # pipelines read the text as it is written; special tokens, such as a mask, are not words of it
