@@ -175,6 +175,18 @@ def saved_config(name_or_path: str, argument: str = "model_name_or_path") -> Pre
     return _opened(AutoConfig, name_or_path, argument)
 
 
+def check_opens(auto_class, config: PreTrainedConfig, name_or_path: str, argument: str = "model_name_or_path"):
+    """Refuses a saved model that an Auto class does not open.
+
+    Raises:
+        ValueError: it is of another type; the message names argument, model, type and class.
+    """
+    if type(config) not in auto_class._model_mapping:
+        raise ValueError(
+            f"{argument} is {name_or_path}, of type {config.model_type}, which {auto_class.__name__} does not open"
+        )
+
+
 def _opened(auto_class, name_or_path, argument):
     try:
         return auto_class.from_pretrained(name_or_path)

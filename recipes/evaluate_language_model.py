@@ -22,7 +22,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, parse, run, saved_config
+from hf_lineage.arguments import DataArguments, check_opens, parse, run, saved_config
 from hf_lineage.data import encode_corpus, load_splits, segment_words
 from hf_lineage.metrics import (
     dynamic_log_probabilities,
@@ -71,7 +71,7 @@ def main():
     data_args, args = parse(*ARGUMENTS, description=__doc__)
     folder = Path(args.output_dir or args.model_name_or_path)
     prepare_output_dir(folder, args.overwrite_output_dir, finished=("evaluation.json",))
-    saved_config(args.model_name_or_path)
+    check_opens(AutoModelForCausalLM, saved_config(args.model_name_or_path), args.model_name_or_path)
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     corpora = load_splits(**data_args.text, longest=LONGEST)

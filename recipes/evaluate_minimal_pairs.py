@@ -19,10 +19,11 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoTokenizer,
+    PreTrainedConfig,
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse, run, saved_config
+from hf_lineage.arguments import check_opens, parse, run, saved_config
 from hf_lineage.data import pair_files, read_labelled_file
 from hf_lineage.metrics import measure_minimal_pairs
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
@@ -55,9 +56,7 @@ def main():
     # 1. arguments
     (args,) = parse(*ARGUMENTS, description=__doc__)
     files = pair_files(args.pairs)
-    for name in args.models:
-        saved_config(name, "models")
-
+    openers = {name: opener_of(saved_config(name, "models"), name) for name in args.models}
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. pairs
@@ -76,13 +75,7 @@ def main():
         for name in args.models:
             tokenizer = AutoTokenizer.from_pretrained(name)
             config = AutoConfig.from_pretrained(name)
-            is_masked = type(config) in AutoModelForMaskedLM._model_mapping and not any(
-                architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ()
-            )
-            opener = AutoModelForMaskedLM if is_masked else AutoModelForCausalLM
-            if config.model_type == "lineage_elmo":
-                opener = AutoModelForPreTraining
-            model = opener.from_pretrained(name).to(args.device)
+            model = openers[name].from_pretrained(name).to(args.device)
             settings = {"group_by": args.group_by, "batch_size": args.batch_size, "word_l2r": args.word_l2r}
             settings["show_progress"] = not args.disable_tqdm
             result = measure_minimal_pairs(model, tokenizer, rows, **settings)
@@ -95,6 +88,22 @@ def main():
     shown = output_dir / "accuracy.png"
     shown = shown if shown.is_file() else results.path
     print(last_lines(output_dir, f"accuracy {results[best]['accuracy']:.4f} ({best})", page_command(shown)))
+
+
+def opener_of(config: PreTrainedConfig, name: str):
+    """The Auto class that opens a saved model with the head that judges.
+
+    Raises:
+        ValueError: it has no such head.
+    """
+    is_masked = type(config) in AutoModelForMaskedLM._model_mapping and not any(
+        architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in config.architectures or ()
+    )
+    opener = AutoModelForMaskedLM if is_masked else AutoModelForCausalLM
+    if config.model_type == "lineage_elmo":
+        opener = AutoModelForPreTraining
+    check_opens(opener, config, name, "models")
+    return opener
 
 
 def plot(results: dict, path: Path):

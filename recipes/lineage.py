@@ -387,12 +387,12 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
-    (output_dir / "logs").mkdir(parents=True, exist_ok=True)
     names = [name for name in STATIONS if name in (args.stations or STATIONS)]
 
     # 2. one tokenizer for all stations that read pieces, so that they compare per token
-    print(f"tokenizer: WordPiece of {args.vocab_size} pieces")
     corpora = load_splits(args.corpus)
+    (output_dir / "logs").mkdir(parents=True, exist_ok=True)
+    print(f"tokenizer: WordPiece of {args.vocab_size} pieces")
     train_wordpiece(corpora["train"]["text"], args.vocab_size).save_pretrained(output_dir / "tokenizer")
     ngrams = describe_ngrams(args, AutoTokenizer.from_pretrained(output_dir / "tokenizer"), corpora)
 

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import warnings
 from pathlib import Path
 
 import datasets
@@ -96,6 +97,15 @@ def _files_of_folder(folder):
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name.lower().endswith(SUFFIXES))
     if not files:
         raise CorpusError(f"the folder {folder} has no text: no file in it ends in one of {', '.join(SUFFIXES)}")
+    known = set(files)
+    others = [path for path in folder.rglob("*") if path.is_file() and path not in known]
+    others = sorted(path.name for path in others if not path.name.startswith("."))
+    if others:
+        warnings.warn(
+            f"the folder {folder} has {len(others)} files of no known kind, such as {others[0]}, which are not read; "
+            f"names of texts end in one of {', '.join(SUFFIXES)}",
+            stacklevel=2,
+        )
     return files
 
 

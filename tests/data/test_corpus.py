@@ -201,6 +201,13 @@ def test_damaged_cache_names_the_folder(tmp_path):
         load_corpus(path)
 
 
+def test_files_of_no_known_kind_are_named(tmp_path):
+    write(tmp_path / "a.txt", "read\n")
+    write(tmp_path / "notes.md", "not read\n")
+    with pytest.warns(UserWarning, match=r"1 files of no known kind, such as notes\.md"):
+        assert texts(load_corpus(tmp_path)) == ["read"]
+
+
 def test_the_shards_of_a_split_are_read_in_order(tmp_path):
     for number in (1, 0, 2):
         write_gzip(tmp_path / f"train-0{number}.txt.gz", f"text {number}\n")

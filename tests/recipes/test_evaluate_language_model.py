@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_lineage import LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
+from hf_lineage import BERTConfig, BERTForMaskedLM, LSTMConfig, LSTMForCausalLM, NNLMConfig, NNLMForCausalLM
 from hf_lineage.tokenization import causal_tokenizer, train_word_level
 from tests.recipes.here import call
 
@@ -81,3 +81,20 @@ def test_a_recurrent_model_adapts(tmp_path, tiny_corpus):
     # untrained, it knows no word; both learn from the text itself which ones come
     assert found["LSTMForCausalLM with a neural cache"] < 0.9 * plain
     assert found["LSTMForCausalLM, evaluated dynamically"] < 0.9 * plain
+
+
+@pytest.mark.recipe
+def test_a_model_that_does_not_write_is_refused_in_one_line(tmp_path):
+    sizes = {
+        "vocab_size": 30,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    BERTForMaskedLM(BERTConfig(**sizes)).save_pretrained(tmp_path / "bert")
+    flags = ["--model_name_or_path", tmp_path / "bert", "--output_dir", tmp_path / "run"]
+    result = call("recipes/evaluate_language_model.py", *flags)
+    assert result.returncode == 2
+    [line] = result.stderr.strip().splitlines()
+    assert "of type lineage_bert, which AutoModelForCausalLM does not open" in line
