@@ -3,9 +3,9 @@
     python benchmarks/determinism.py                      # --steps 200
 
 Such a choice makes a generator of its own (`hf_lineage.data.randomness.generator`), where one generator for the whole
-run would do. The table has the CPU time of making them as a share of that of a whole step, with its data, in small
-models, whose steps are short: BERT's masks, blocks of GPT, the windows and negatives of word2vec, and the coins of
-scheduled sampling, one generator per sentence. One thread.
+run would do. The table says which share of a whole step's CPU time, its data included, goes into making them. The
+models are small, so their steps are short: BERT's masks, blocks of GPT, the windows and negatives of word2vec, and the
+coins of scheduled sampling, one generator per sentence. One thread.
 """
 
 import argparse

@@ -23,13 +23,14 @@ from statistics import fmean, stdev
 from typing import Literal
 
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from hf_lineage.arguments import parse, run
-from hf_lineage.data import TokenStream, encode_corpus, load_splits, pair_files, read_labelled_file
-from hf_lineage.data.cjk import numbers_of_words
+from hf_lineage.data import TokenStream, encode_corpus, load_splits, read_minimal_pairs
+from hf_lineage.data.cjk import WordCount, numbers_of_words
 from hf_lineage.files import write_text
 from hf_lineage.metrics import judge_minimal_pairs, perplexity_of
 from hf_lineage.metrics.ngrams import KneserNey
@@ -232,7 +233,7 @@ class Bench:
 
     def counted(self, model: KneserNey, tokenizer, train: TokenStream) -> tuple[dict[str, float], list[dict]]:
         """The log-probability of each sentence of the pairs after an end mark, and the pairs."""
-        rows = read_pairs(self.args.pairs, self.args.limit_per_phenomenon)
+        rows = read_minimal_pairs(self.args.pairs, limit=self.args.limit_per_phenomenon)
         texts = sorted({row[name] for row in rows for name in ("sentence_good", "sentence_bad")})
         encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         # all in one pass: each sentence begins with an end mark, which is read but not scored
@@ -248,24 +249,10 @@ def first_documents(texts: Iterable[str], words: int) -> list[str]:
     kept, number = [], 0
     for text in texts:
         kept.append(text)
-        number += sum(numbers_of_words([text]))
+        number += WordCount.of(text).words
         if number >= words:
             break
     return kept
-
-
-def read_pairs(source: str, limit: int | None) -> list[dict]:
-    """Rows of minimal pairs, at most `limit` of each phenomenon."""
-    rows, seen = [], {}
-    for file in pair_files(source):
-        found = read_labelled_file(file)
-        columns = {name: found.texts(name) for name in ("sentence_good", "sentence_bad", "UID")}
-        for values in zip(*columns.values(), strict=True):
-            row = dict(zip(columns, values, strict=True))
-            seen[row["UID"]] = seen.get(row["UID"], 0) + 1
-            if limit is None or seen[row["UID"]] <= limit:
-                rows.append(row)
-    return rows
 
 
 def spread(values: Iterable[float]) -> str:
@@ -373,7 +360,7 @@ def main():
             print(f"{budget.name}: {error}")
             failed.append(budget.name)
             continue
-        passes = budget.epochs or float(preset_epochs(args.tier, budget.station))
+        passes = budget.epochs or preset_epochs(args.tier, budget.station)
         row["words_read"] = passes * min(budget.words or total, total)
         results["models"] = {**results.get("models", {}), budget.name: row}
         shown = [f"{name} {row[name]:.3f}" for name in ("bits_per_character", "pairs") if name in row]
@@ -408,8 +395,7 @@ def main():
 
 def preset_epochs(tier: str, station: str) -> float:
     """num_train_epochs of a station's preset."""
-    lines = preset(tier, station).read_text(encoding="utf-8").splitlines()
-    return next(float(line.partition(":")[2]) for line in lines if line.startswith("num_train_epochs:"))
+    return float(yaml.safe_load(preset(tier, station).read_text(encoding="utf-8"))["num_train_epochs"])
 
 
 if __name__ == "__main__":

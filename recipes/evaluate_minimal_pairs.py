@@ -9,12 +9,10 @@ by log-probability, masked models by pseudo-log-likelihood (--word_l2r: Kauf and
 Writes results.json and, with matplotlib, accuracy.png.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
@@ -24,7 +22,7 @@ from transformers import (
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import check_opens, parse, run, saved_config
-from hf_lineage.data import pair_files, read_labelled_file
+from hf_lineage.data import pair_files, read_minimal_pairs
 from hf_lineage.metrics import measure_minimal_pairs
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
@@ -55,31 +53,24 @@ ARGUMENTS = (MinimalPairsArguments,)
 def main():
     # 1. arguments
     (args,) = parse(*ARGUMENTS, description=__doc__)
-    files = pair_files(args.pairs)
+    # a wrong path stops the run before anything is made
+    pair_files(args.pairs)
     openers = {name: opener_of(saved_config(name, "models"), name) for name in args.models}
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. pairs
-    by_phenomenon = defaultdict(list)
-    for file in files:
-        found = read_labelled_file(file)
-        groups = found.column(args.group_by) if args.group_by in found.column_names else [None] * len(found)
-        for group, *pair in zip(groups, found.texts("sentence_good"), found.texts("sentence_bad"), strict=True):
-            row = dict(zip(("sentence_good", "sentence_bad"), pair, strict=True))
-            by_phenomenon[group].append(row | ({} if group is None else {args.group_by: group}))
-    rows = [row for group in by_phenomenon.values() for row in group[: args.limit_per_phenomenon]]
+    rows = read_minimal_pairs(args.pairs, group_by=args.group_by, limit=args.limit_per_phenomenon)
 
     # 3. models
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in args.models:
             tokenizer = AutoTokenizer.from_pretrained(name)
-            config = AutoConfig.from_pretrained(name)
             model = openers[name].from_pretrained(name).to(args.device)
             settings = {"group_by": args.group_by, "batch_size": args.batch_size, "word_l2r": args.word_l2r}
             settings["show_progress"] = not args.disable_tqdm
             result = measure_minimal_pairs(model, tokenizer, rows, **settings)
-            results[name] = {"model_type": config.model_type, "parameters": model.num_parameters(), **result}
+            results[name] = {"model_type": model.config.model_type, "parameters": model.num_parameters(), **result}
             print(f"{name}: {result['accuracy']:.4f} of {result['pairs']:,} pairs")
 
         # 4. plot

@@ -12,6 +12,7 @@ from hf_lineage.data.labelled_files import (
     pair_files,
     read_labelled,
     read_labelled_file,
+    read_minimal_pairs,
     splits_for_training,
 )
 from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_splits, load_labelled
@@ -110,6 +111,7 @@ __all__ = [
     "read_documents",
     "read_labelled",
     "read_labelled_file",
+    "read_minimal_pairs",
     "read_parts",
     "read_questions",
     "segment_words",

@@ -94,12 +94,13 @@ def listed_shards(path):
 
 
 def _files_of_folder(folder):
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name.lower().endswith(SUFFIXES))
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in found if path.name.lower().endswith(SUFFIXES)]
     if not files:
         raise CorpusError(f"the folder {folder} has no text: no file in it ends in one of {', '.join(SUFFIXES)}")
-    known = set(files)
-    others = [path for path in folder.rglob("*") if path.is_file() and path not in known]
-    others = sorted(path.name for path in others if not path.name.startswith("."))
+    others = [
+        path.name for path in found if not path.name.startswith(".") and not path.name.lower().endswith(SUFFIXES)
+    ]
     if others:
         warnings.warn(
             f"the folder {folder} has {len(others)} files of no known kind, such as {others[0]}, which are not read; "

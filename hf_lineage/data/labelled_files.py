@@ -13,6 +13,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -226,6 +227,25 @@ def pair_files(path: str | os.PathLike) -> list[str]:
     if not found or not all(file.is_file() for file in found):
         raise FileNotFoundError(f"pairs is {path}: there is no .jsonl or .jsonl.gz file")
     return sorted(map(str, found))
+
+
+def read_minimal_pairs(path: str | os.PathLike, *, group_by: str = "UID", limit: int | None = None) -> list[dict]:
+    """Rows of {"sentence_good", "sentence_bad", `group_by`} of `pair_files`, phenomenon by phenomenon.
+
+    `limit` keeps the first pairs of each phenomenon. A file without the column `group_by` gives rows without it.
+
+    Raises:
+        CorpusError: a file is damaged, or a sentence is missing.
+        OSError: there is no such file, or it cannot be read.
+    """
+    by_phenomenon: dict[Any, list[dict]] = {}
+    for file in pair_files(path):
+        found = read_labelled_file(file)
+        groups = found.column(group_by) if group_by in found.column_names else [None] * len(found)
+        for group, good, bad in zip(groups, found.texts("sentence_good"), found.texts("sentence_bad"), strict=True):
+            named = {} if group is None else {group_by: group}
+            by_phenomenon.setdefault(group, []).append({"sentence_good": good, "sentence_bad": bad, **named})
+    return [row for rows in by_phenomenon.values() for row in rows[:limit]]
 
 
 def read_labelled_file(path: str | os.PathLike, *, encoding: str = "utf-8") -> LabelledRows:

@@ -54,10 +54,10 @@ def batch_sizes(steps: int, batch_size: int, first_batch_size: int | None = None
 
 
 class GrowingBatches(torch.utils.data.Dataset):
-    """`data` for updates that always ask for `batch_size` examples, of which `sizes[update]` are real.
+    """Examples of `data` for batches that grow: an update asks for `batch_size` examples and gets `sizes[update]`.
 
-    The others are blank (no label), evenly spread over the update, and `WithoutBlanks` drops them from the batches. So
-    position p is always the same example, as in `Phases`. Train one epoch, in order.
+    Blank examples, without a label, fill the rest, evenly spread over the update. `WithoutBlanks` drops them from the
+    batches. So position p is always the same example, as in `Phases`. Train one epoch, in order.
     """
 
     def __init__(self, data: Phases, sizes: np.ndarray, batch_size: int):

@@ -327,7 +327,9 @@ class SentencePairs(randomness.EpochDataset):
         return self.masked(index, self.masking, generator)
 
     def move_masking(self, last_probability: float, num_examples: int):
-        """Lets the share of masked tokens move evenly, from that of `masking` to another after so many examples.
+        """Moves the share of masked tokens evenly, from that of `masking` to `last_probability`.
+
+        The share reaches `last_probability` after `num_examples` examples and stays there.
 
         Raises:
             ValueError: the share lies outside [0, 1], there are no examples, or the masks are drawn once.

@@ -16,7 +16,11 @@ import hf_lineage
 from hf_lineage.arguments import saved_config
 from hf_lineage.data.cjk import WITHOUT_BLANKS
 from hf_lineage.data.word_starts import WordStarts, word_starts
-from hf_lineage.metrics.likelihood import continuation_log_probabilities, pseudo_log_probabilities
+from hf_lineage.metrics.likelihood import (
+    continuation_log_probabilities,
+    directional_log_probabilities,
+    pseudo_log_probabilities,
+)
 from hf_lineage.models import LINEAGE, name_and_idea, station_of
 from hf_lineage.papers import PAPERS
 from hf_lineage.tokenization import is_word_level
@@ -198,15 +202,9 @@ class LabModel:
             pairs = [("", text) for text in texts]
             return continuation_log_probabilities(self.model, self.tokenizer, pairs, show_progress=False)
         if self.is_bidirectional:
-            return [self._from_both_sides(text) for text in texts]
+            both = directional_log_probabilities(self.model, self.tokenizer, list(texts), show_progress=False)
+            return [torch.stack(directions) for directions in both]
         return pseudo_log_probabilities(self.masked_lm, self.tokenizer, list(texts), show_progress=False)
-
-    def _from_both_sides(self, text: str) -> Tensor:
-        reading = self.read(text)
-        outputs = self.model(**reading.inputs)
-        ids = reading.inputs["input_ids"][0]
-        sides = (outputs.logits[0, :-1], ids[1:]), (outputs.backward_logits[0, 1:], ids[:-1])
-        return torch.stack([scores.log_softmax(1).gather(1, true[:, None])[:, 0] for scores, true in sides])
 
     def continuation(self, last: int, token: int) -> dict:
         """How a token reads after another one: {"text"}, and "joins" if it continues the word."""

@@ -22,9 +22,10 @@ CAUSES = (
 class ExpectedCurve(TrainerCallback):
     """Warns once when an evaluation's loss lies above the expected curve.
 
-    The file at `path` has {"points": [[tokens, share], …]}: after so many training tokens the validation loss is this
-    share of `chance`, the loss of a model that knows the words' frequencies alone. So the curve holds for other texts
-    and other vocabularies too. Before the first point nothing is said. `tokens_per_update` counts a whole update.
+    The file at `path` has {"points": [[tokens, share], …]}. A point gives a number of training tokens, and the
+    validation loss after them as a share of `chance`. `chance` is the loss of a model that knows the words'
+    frequencies alone, so the curve holds for other texts and vocabularies too. The callback says nothing before the
+    first point. `tokens_per_update` counts a whole update.
 
     Raises:
         ValueError: the file is missing or holds something else.

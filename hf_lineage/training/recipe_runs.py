@@ -43,7 +43,9 @@ class RecipeRuns:
         self.finished = Results(path, **found)
 
     def run(self, name: str, recipe: str, *options, continues: bool = False) -> dict:
-        """The results of a recipe with these options; one that `continues` goes on from its last checkpoint.
+        """Runs a recipe with these options and returns its results.
+
+        With `continues`, a recipe that was cut goes on from its last checkpoint; otherwise it starts anew.
 
         Raises:
             RuntimeError: the recipe failed; the message has the end of its log.

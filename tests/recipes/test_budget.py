@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_lineage.data import encode_corpus, load_splits
+from hf_lineage.data import encode_corpus, load_splits, read_minimal_pairs
 from hf_lineage.metrics.ngrams import KneserNey
 from hf_lineage.tokenization import train_wordpiece
 from tests.recipes.here import call
@@ -80,8 +80,8 @@ def test_whole_documents_up_to_the_number_of_words(recipe):
     assert recipe["first_documents"](["a b c", "d e", "f"], 4) == ["a b c", "d e"]
 
 
-def test_pairs_of_each_phenomenon_are_limited(recipe, pairs):
-    assert [row["UID"] for row in recipe["read_pairs"](str(pairs), 1)] == ["number", "verbs"]
+def test_pairs_of_each_phenomenon_are_limited(pairs):
+    assert [row["UID"] for row in read_minimal_pairs(pairs, limit=1)] == ["number", "verbs"]
 
 
 def test_an_opponent_scores_each_sentence_by_itself(recipe, pairs, corpus, tmp_path):

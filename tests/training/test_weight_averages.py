@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
-from transformers import TrainerCallback, default_data_collator
 
-from hf_lineage.data import ParallelStreams
-from hf_lineage.training import MovingAverage, TruncatedBPTTTrainer
-from tests.training.test_trainers import BLOCK, arguments, lstm, stream
+from hf_lineage.training import MovingAverage
+from tests.training.test_nt_asgd import Watch
+from tests.training.test_nt_asgd import train as train_with_average
+from tests.training.test_trainers import arguments
 
 
 def test_mean_moves_as_the_recurrence_says():
@@ -25,34 +25,23 @@ def test_mean_moves_as_the_recurrence_says():
     assert torch.equal(model.weight.double(), weight)
 
 
-class Watch(TrainerCallback):
-    def __init__(self):
-        self.weights = []
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.weights.append(model.lm_head.weight.detach().double())
-
-
 def train(folder, resume=None, watch=None, **settings):
-    data = ParallelStreams(stream(), 4, BLOCK)
-    settings = {"num_train_epochs": 2, "ema_decay": 0.9, "save_strategy": "steps", "save_steps": 8, **settings}
-    trainer = TruncatedBPTTTrainer(
-        lstm(),
-        arguments(folder, learning_rate=30.0, per_device_eval_batch_size=4, **settings),
-        train_dataset=data,
-        eval_dataset=data,
-        data_collator=default_data_collator,
-        callbacks=[watch] if watch else [],
-    )
-    trainer.train(resume)
-    return trainer
+    defaults = {
+        "ema_decay": 0.9,
+        "average_after": None,
+        "eval_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": 8,
+    }
+    return train_with_average(folder, resume, watch, **defaults | settings)
 
 
 def test_trained_model_is_the_average(tmp_path):
     watch = Watch()
     trainer = train(tmp_path, watch=watch)
-    expected = watch.weights[0]
-    for number, weight in enumerate(watch.weights, 1):
+    weights = [weight.double() for weight in watch.weights.values()]
+    expected = weights[0]
+    for number, weight in enumerate(weights, 1):
         expected = torch.lerp(weight, expected, min(0.9, (1 + number) / (10 + number)))
     assert_close(trainer.model.lm_head.weight.double(), expected, atol=1e-5, rtol=1e-5)
 
