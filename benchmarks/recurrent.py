@@ -121,7 +121,7 @@ def recurrence(rounds: int) -> dict[str, float]:
         def step():
             outputs = x
             for layer in layers:
-                outputs = layer(outputs)
+                outputs, _ = layer(outputs)
             outputs.backward(probe[..., : outputs.shape[2]])
 
         return step

@@ -40,9 +40,9 @@ def parse(*dataclass_types, argv: list[str] | None = None, description: str | No
     """`recipe.py [config.yaml] [--key value ...]` -> one object of each dataclass.
 
     Keys of the file are fields of the dataclasses. A field that holds a dict is a mapping in the file and JSON on the
-    command line. `description` begins the help, which also answers a call without arguments. Exits with status 2 and
-    one line on stderr for an unknown key or flag, a value of the wrong type or that a dataclass refuses, a missing
-    argument, or a file that is not a YAML mapping.
+    command line. `description` begins the help; a program that has one answers a call without arguments by its help.
+    Exits with status 2 and one line on stderr for an unknown key or flag, a value that a dataclass refuses or of the
+    wrong type, a missing argument, or a file that is not a YAML mapping.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     hints = {}
@@ -57,7 +57,7 @@ def parse(*dataclass_types, argv: list[str] | None = None, description: str | No
         description=description,
         formatter_class=_Help,
     )
-    if not argv:
+    if not argv and description is not None:
         parser.print_help()
         parser.exit(2)
     settings = {}

@@ -91,6 +91,9 @@ class BudgetArguments:
         default=None, metadata={"help": "Numbers of labels for the curve over few labels; default: all labels."}
     )
     task_seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of each fine-tuning."})
+    task_learning_rates: list[float] | None = field(
+        default=None, metadata={"help": "Rates of each fine-tuning, chosen on validation; default: the preset's."}
+    )
     probe_rows: int = field(default=2_000, metadata={"help": "Training rows of the layers' probes; 0: no probes."})
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Do all runs again."})
 
@@ -140,15 +143,18 @@ class Bench:
         self.corpora = load_splits(args.corpus, sample_by="paragraph")
 
     def text(self, words: int | None) -> str:
-        """The corpus, or a folder with its first documents of so many words and its held-out texts."""
+        """The corpus, or a folder with its first documents of so many words, a validation text to match, and its test.
+
+        Each run reads the validation text ten times: a text of its own size would cost more than the training.
+        """
         if words is None:
             return self.args.corpus
         folder = self.output_dir / f"text-{words}"
         if not (folder / "train.txt").is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            for split in ("validation", "test", "train"):
-                kept = self.corpora[split]["text"]
-                kept = first_documents(kept, words) if split == "train" else kept
+            for split, limit in {"validation": words // 30, "test": None, "train": words}.items():
+                texts = self.corpora[split]["text"]
+                kept = texts if limit is None else first_documents(texts, limit)
                 write_text(folder / f"{split}.txt", "\n\n".join(kept) + "\n")
         return str(folder)
 
@@ -204,6 +210,8 @@ class Bench:
         options += ["--random_weights_floor", "true", "--seeds", *self.args.task_seeds, "--eval_strategy", "no"]
         if kind == "tagging":
             options += ["--label_field", self.args.tag_field]
+        if self.args.task_learning_rates:
+            options += ["--learning_rates", *self.args.task_learning_rates]
         if self.args.label_counts:
             options += ["--label_counts", *self.args.label_counts]
         found = self.runs.run(f"{budget.name}-{Path(task).name}", f"finetune_{kind}.py", *options, continues=True)

@@ -5,7 +5,8 @@
 The first table: the rooms (files of hf_lineage/models) that the forward enters; the moves between rooms, there by a
 call and back by a return; the functions entered; the lines of the .py files that its checkpoint carries, without its
 pipelines. A reader skips fast paths (fast_*.py), whose result is that of the paper's lines: their rooms stand in a
-column of their own, and count nowhere else. The batch is padded, and models of more than two layers have one.
+column of their own, and count nowhere else. He does not see what transformers reads of a configuration either
+(`attention_in_use`). The batch is padded, and models of more than two layers have one.
 
 The second: lines of code, and lines of idea among them, of the base model's own `forward` and of all the `forward`s
 that are entered. No line of code are the signature, the docstring and comments. No line of idea is a statement that
@@ -38,6 +39,7 @@ SIZES = {
     "max_position_embeddings": 32,
 }
 SKIPPED = "fast_"
+ATTRIBUTE_OF_CONFIGURATIONS = "attention_in_use"
 # the beginnings of files that no forward reads
 OF_PIPELINES = ("pipeline_", "answer_spans")
 PLUMBING = re.compile(r"cache|mask|padding|seen|position_ids|seq_lens|kwargs|options|check_|output_hidden|None")
@@ -123,15 +125,19 @@ def idea_of(statement: ast.stmt) -> int:
     return 1 + sum(map(idea_of, [*statement.body, *getattr(statement, "orelse", [])]))
 
 
+def is_fast(code) -> bool:
+    return Path(code.co_filename).name.startswith(SKIPPED)
+
+
 def is_read(code) -> bool:
-    return not Path(code.co_filename).name.startswith(SKIPPED)
+    return not is_fast(code) and code.co_name != ATTRIBUTE_OF_CONFIGURATIONS
 
 
 def figures_of(config_class: type) -> tuple[int, ...]:
     """The numbers of both tables: rooms, moves, functions, lines, fast rooms; lines and idea of the base, of all."""
     model = tiny_model(config_class)
     entered, walk = trace(model)
-    fast_rooms = {code.co_filename for code in entered if not is_read(code)}
+    fast_rooms = {code.co_filename for code in entered if is_fast(code)}
     entered, walk = list(filter(is_read, entered)), list(filter(is_read, walk))
     moves = sum(a.co_filename != b.co_filename for a, b in itertools.pairwise(walk))
     # by name: one function may hold several comprehensions
