@@ -59,6 +59,11 @@ JUDGES = tuple(name for name in RECIPE_OF if name != "word2vec")
 MINIBERTAS = {1e6: 0.586, 1e7: 0.72, 1e8: 0.78, 1e9: 0.82}
 ORDERS = {"unigram": 1, "Kneser-Ney, order 5": 5}
 RANDOM = "random weights"
+# what the presets are made for
+PRESET_WORDS = 10_000_000
+# rates of fine-tuning, chosen on validation: one vector per word wants a hundred times those of a Transformer
+TASK_LEARNING_RATES = {"word2vec": (1e-2, 1e-1), "nnlm": (1e-3, 1e-2), "gpt": (3e-4, 1e-3), "bert": (3e-4, 1e-3)}
+RECURRENT_TASK_LEARNING_RATES = (1e-3, 3e-3)
 
 
 @dataclass
@@ -92,7 +97,7 @@ class BudgetArguments:
     )
     task_seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of each fine-tuning."})
     task_learning_rates: list[float] | None = field(
-        default=None, metadata={"help": "Rates of each fine-tuning, chosen on validation; default: the preset's."}
+        default=None, metadata={"help": "Rates of each fine-tuning, chosen on validation; default: two by station."}
     )
     probe_rows: int = field(default=2_000, metadata={"help": "Training rows of the layers' probes; 0: no probes."})
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Do all runs again."})
@@ -110,6 +115,11 @@ ARGUMENTS = (BudgetArguments,)
 
 def preset(tier: str, station: str) -> Path:
     return CONFIGS / f"budget_{tier}_{station}.yaml"
+
+
+def settings_of(tier: str, station: str) -> dict:
+    """What a station's preset says."""
+    return yaml.safe_load(preset(tier, station).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -173,7 +183,17 @@ class Bench:
             options += ["--tokenizer_name", self.tokenizer(budget.words)]
         if budget.epochs is not None:
             options += ["--num_train_epochs", budget.epochs]
+        if budget.station != "word2vec" and (budget.words or budget.epochs):
+            options += ["--per_device_train_batch_size", self.rows(budget)]
         return self.runs.run(budget.name, RECIPE_OF[budget.station], *options, continues=True)
+
+    def rows(self, budget: Budget) -> int:
+        """Rows of a batch, so that less text makes as many updates as the preset's."""
+        settings = settings_of(self.args.tier, budget.station)
+        full = PRESET_WORDS * settings["num_train_epochs"]
+        read = (budget.words or PRESET_WORDS) * (budget.epochs or settings["num_train_epochs"])
+        rows = settings["per_device_train_batch_size"]
+        return min(rows, max(2, round(rows * read / full)))
 
     def score(self, budget: Budget) -> dict:
         """Everything that is measured on one pre-trained station."""
@@ -210,8 +230,8 @@ class Bench:
         options += ["--random_weights_floor", "true", "--seeds", *self.args.task_seeds, "--eval_strategy", "no"]
         if kind == "tagging":
             options += ["--label_field", self.args.tag_field]
-        if self.args.task_learning_rates:
-            options += ["--learning_rates", *self.args.task_learning_rates]
+        rates = TASK_LEARNING_RATES.get(budget.station, RECURRENT_TASK_LEARNING_RATES)
+        options += ["--learning_rates", *(self.args.task_learning_rates or rates)]
         if self.args.label_counts:
             options += ["--label_counts", *self.args.label_counts]
         found = self.runs.run(f"{budget.name}-{Path(task).name}", f"finetune_{kind}.py", *options, continues=True)
@@ -368,7 +388,7 @@ def main():
             print(f"{budget.name}: {error}")
             failed.append(budget.name)
             continue
-        passes = budget.epochs or preset_epochs(args.tier, budget.station)
+        passes = budget.epochs or float(settings_of(args.tier, budget.station)["num_train_epochs"])
         row["words_read"] = passes * min(budget.words or total, total)
         results["models"] = {**results.get("models", {}), budget.name: row}
         shown = [f"{name} {row[name]:.3f}" for name in ("bits_per_character", "pairs") if name in row]
@@ -399,11 +419,6 @@ def main():
     print(last_lines(output_dir / "report.html", score, page_command(output_dir / "report.html")))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
-
-
-def preset_epochs(tier: str, station: str) -> float:
-    """num_train_epochs of a station's preset."""
-    return float(yaml.safe_load(preset(tier, station).read_text(encoding="utf-8"))["num_train_epochs"])
 
 
 if __name__ == "__main__":

@@ -173,20 +173,25 @@ class FineTuningRun:
         write_task_report(self.folder / "report.html", self.results, self._lines, self.trainer.state.log_history)
 
 
+def finetune_twin(finetune: Callable, run: FineTuningRun, model_args, task_args, data_args, training_args):
+    """`finetune` from random weights, in a folder within the run's, unless that is finished."""
+    folder, own = run.folder / RANDOM_WEIGHTS, copy.copy(training_args)
+    own.output_dir, own.push_to_hub = str(folder), False
+    options = {"random_weights": True, "random_weights_floor": False, "features_dir": None}
+    of_twin = dataclasses.replace(model_args, **options)
+    if run.is_trained or not (folder / PREDICTIONS).is_file():
+        twin = dataclasses.replace(run, folder=folder, model_args=of_twin, training_args=own)
+        PartialState().print("\nthe same network from random weights")
+        finetune(twin, of_twin, task_args, data_args, own)
+    PartialState().wait_for_everyone()
+
+
 def with_random_twin(finetune: Callable) -> Callable:
-    """`finetune`, which with `random_weights_floor` first does the same from random weights, in a folder within."""
+    """`finetune`, which with `random_weights_floor` first does the same from random weights."""
 
     def both(run: FineTuningRun, model_args, task_args, data_args, training_args):
         if model_args.random_weights_floor:
-            folder, own = run.folder / RANDOM_WEIGHTS, copy.copy(training_args)
-            own.output_dir, own.push_to_hub = str(folder), False
-            options = {"random_weights": True, "random_weights_floor": False, "features_dir": None}
-            of_twin = dataclasses.replace(model_args, **options)
-            if run.is_trained or not (folder / PREDICTIONS).is_file():
-                twin = dataclasses.replace(run, folder=folder, model_args=of_twin, training_args=own)
-                PartialState().print("\nthe same network from random weights")
-                finetune(twin, of_twin, task_args, data_args, own)
-            PartialState().wait_for_everyone()
+            finetune_twin(finetune, run, model_args, task_args, data_args, training_args)
         finetune(run, model_args, task_args, data_args, training_args)
 
     return both
@@ -203,15 +208,15 @@ def finetune_all(
     """Calls `finetune(tuning, model_args, task_args, data_args, training_args)` once, or for each run of `grid`.
 
     Of several learning rates the one with the best mean score on the validation text is chosen, for each number of
-    labels; only its models are scored on the test text. The folder of several runs has a folder of each, results.json
-    with means and standard deviations, and, for a curve or a comparison, curve.png. A killed command goes on where it
-    was.
+    labels; only its models are scored on the test text. Random weights choose their own. The folder of several runs
+    has a folder of each, results.json with means and standard deviations, and, for a curve or a comparison, curve.png.
+    A killed command goes on where it was.
 
     Raises:
         ValueError: the folder holds a finished run or one with other settings, or `compare_with` names a folder
             without such results.
     """
-    finetune = with_random_twin(finetune)
+    alone, finetune = finetune, with_random_twin(finetune)
     saved_config(model_args.model_name_or_path)
     others = {folder: _curve_of(folder) for folder in grid.compare_with or ()}
     folder = prepare_output_dir(
@@ -229,15 +234,34 @@ def finetune_all(
     cells = Cell.all(grid, training_args)
     _same_grid(folder, cells, [model_args, task_args, data_args, grid, training_args])
 
-    def run_one(cell: "Cell", **options) -> dict:
+    def run_of(cell: "Cell", **options) -> FineTuningRun:
         own = copy.copy(training_args)
         own.output_dir, own.seed, own.learning_rate = str(folder / cell.name), cell.seed, cell.learning_rate
-        run = FineTuningRun(
+        PartialState().print(f"\n{cell.name}")
+        return FineTuningRun(
             folder / cell.name, model_args, own, label_count=cell.label_count, fold=cell.fold, **options
         )
-        PartialState().print(f"\n{cell.name}")
-        finetune(run, model_args, task_args, data_args, own)
+
+    def run_one(cell: "Cell", **options) -> dict:
+        run = run_of(cell, **options)
+        finetune(run, model_args, task_args, data_args, run.training_args)
         return dict(run.results)
+
+    def untrained(cell: "Cell") -> dict:
+        return read_results(folder / cell.name / RANDOM_WEIGHTS)
+
+    def choose_for_random_weights(chosen: Sequence["Cell"], of_count: Sequence["Cell"]) -> float:
+        """Puts what random weights reach at their own best rate beside the scores of `chosen`; returns the rate."""
+        rate, _ = best_rate({cell: untrained(cell) for cell in of_count}, main)
+        for cell, twin in zip(chosen, [cell for cell in of_count if cell.learning_rate == rate], strict=True):
+            if "test" in results[cell] and "test" not in untrained(twin):
+                run = run_of(twin, is_trained=True)
+                finetune_twin(alone, run, model_args, task_args, data_args, run.training_args)
+            for split in ("validation", "test"):
+                if split in results[cell]:
+                    floor = results[cell][split]["floors"]["random weights"]
+                    floor |= {name: untrained(twin)[split][name] for name in floor}
+        return rate
 
     results = {
         cell: read_results(folder / cell.name) for cell in cells if (folder / cell.name / PREDICTIONS).is_file()
@@ -253,17 +277,14 @@ def finetune_all(
     points = []
     for count in sorted({cell.label_count for cell in cells}, key=lambda count: count or 0):
         of_count = [cell for cell in cells if cell.label_count == count]
-        by_rate = {
-            rate: [_number(results[cell]["validation"][main]) for cell in of_count if cell.learning_rate == rate]
-            for rate in dict.fromkeys(cell.learning_rate for cell in of_count)
-        }
-        # a correlation with answers that are all equal does not exist
-        means = {rate: fmean(values) for rate, values in by_rate.items()}
-        best = max(means, key=lambda rate: -math.inf if math.isnan(means[rate]) else means[rate])
+        best, by_rate = best_rate({cell: results[cell] for cell in of_count}, main)
         chosen = [cell for cell in of_count if cell.learning_rate == best]
+        twin_rate = {}
         if several_rates:
             results |= {cell: run_one(cell, is_trained=True) for cell in chosen if "test" not in results[cell]}
-        points.append(point([results[cell] for cell in chosen], by_rate))
+            if model_args.random_weights_floor:
+                twin_rate = {"learning_rate_of_random_weights": choose_for_random_weights(chosen, of_count)}
+        points.append(point([results[cell] for cell in chosen], by_rate) | twin_rate)
     if PartialState().is_main_process:
         curve = {"main_score": main, "points": points}
         write_json(folder / "results.json", curve)
@@ -301,6 +322,16 @@ class Cell:
             name = "-".join([*parts, f"seed_{seed}"])
             cells.append(cls(name, count, rate, None if fold is None else (fold, grid.folds or 1), seed))
         return cells
+
+
+def best_rate(results: Mapping[Cell, Mapping], main: str) -> tuple[float, dict[float, list[float]]]:
+    """The learning rate with the best mean of the score `main` on the validation text, and the scores at each."""
+    by_rate: dict[float, list[float]] = {}
+    for cell, result in results.items():
+        by_rate.setdefault(cell.learning_rate, []).append(_number(result["validation"][main]))
+    # a correlation with answers that are all equal does not exist
+    means = {rate: fmean(values) for rate, values in by_rate.items()}
+    return max(means, key=lambda rate: -math.inf if math.isnan(means[rate]) else means[rate]), by_rate
 
 
 def point(results: Sequence[Mapping], by_rate: Mapping[float, Sequence[float]]) -> dict:

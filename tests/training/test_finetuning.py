@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from hf_lineage.arguments import FineTuningArguments, GridArguments
-from hf_lineage.training import FineTuningRun, LineageTrainer, LineageTrainingArguments
+from hf_lineage.training import FineTuningRun, LineageTrainer, LineageTrainingArguments, finetuning
 from tests.recipes.test_finetune_classification import saved
 
 
@@ -111,6 +111,22 @@ def test_random_weights_are_a_floor(run, tmp_path, capsys):
     assert twin["parameters"]["loaded"] == 0
     with pytest.raises(ValueError, match="set random_weights to false"):
         FineTuningArguments("x", random_weights=True, random_weights_floor=True)
+
+
+def test_random_weights_choose_their_own_rate(run, tmp_path, monkeypatch):
+    """Whatever the trained weights like best; the test text has no part in the choice."""
+    write(tmp_path / "data", {"train": 48, "validation": 16, "test": 16})
+
+    rates, best_rate = iter([1e-6, 5e-1]), finetuning.best_rate
+    monkeypatch.setattr(finetuning, "best_rate", lambda *arguments: (next(rates), best_rate(*arguments)[1]))
+    [point] = run(random_weights_floor=True, seeds=[3], learning_rates=[1e-6, 5e-1])["points"]
+    assert (point["learning_rate"], point["learning_rate_of_random_weights"]) == (1e-6, 5e-1)
+    other = tmp_path / "out" / "rate_0.5-seed_3"
+    twin = json.loads((other / "_random_weights" / "results.json").read_text())
+    for split in ("validation", "test"):
+        floor = point[split]["floors"]["random weights"]
+        assert {name: value["mean"] for name, value in floor.items()} == {name: twin[split][name] for name in floor}
+    assert "test" not in json.loads((other / "results.json").read_text())
 
 
 def test_few_labels_are_a_curve_beside_others(run, tmp_path, capsys):
