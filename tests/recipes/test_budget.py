@@ -104,7 +104,21 @@ def test_every_preset_keeps_its_tier(recipe):
     assert found <= {f"{tier}_{station}" for tier in ("cpu", "gpu") for station in recipe["RECIPE_OF"]}
     assert {f"cpu_{station}" for station in recipe["RECIPE_OF"]} <= found
     for name in found:
-        assert recipe["preset_epochs"](*name.split("_")) >= 1
+        assert recipe["settings_of"](*name.split("_"))["num_train_epochs"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs", "share"),
+    [(None, None, 1), (10_000_000, None, 1), (5_000_000, None, 1 / 2), (1_000_000, 10, 1 / 2), (2_500_000, 2, 1 / 4)],
+)
+def test_less_text_makes_as_many_updates(recipe, corpus, tmp_path, words, epochs, share):
+    settings = recipe["settings_of"]("cpu", "lstm")
+    assert settings["num_train_epochs"] == 2
+    bench = recipe["Bench"](recipe["BudgetArguments"](corpus=str(corpus)), tmp_path)
+    rows = bench.rows(recipe["Budget"]("lstm", words, epochs, 0))
+    assert rows == settings["per_device_train_batch_size"] * share
+    # however little text: a batch of one row trains too slowly
+    assert bench.rows(recipe["Budget"]("lstm", 1_000, 1, 0)) == 2
 
 
 def test_what_cannot_be_is_refused(corpus, tmp_path):
