@@ -20,9 +20,11 @@ ON_DEMAND = (
     "converters",
     "data",
     "inference",
+    "lab",
     "metrics",
     "pipelines",
     "reports",
+    "scale",
     "tokenization",
     "training",
     "word_vectors",
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
     from hf_lineage import converters as converters
     from hf_lineage import data as data
     from hf_lineage import inference as inference
+    from hf_lineage import lab as lab
     from hf_lineage import metrics as metrics
     from hf_lineage import pipelines as pipelines
     from hf_lineage import reports as reports
+    from hf_lineage import scale as scale
     from hf_lineage import tokenization as tokenization
     from hf_lineage import training as training
     from hf_lineage import word_vectors as word_vectors

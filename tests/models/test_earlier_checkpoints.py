@@ -5,12 +5,14 @@ is refused from some version on is named here, with the remedy that its error me
 """
 
 import dataclasses
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,16 @@ def test_models_open(name, saved, tmp_path):
     model.save_pretrained(tmp_path)
     shutil.copy(saved / name / answers.EXPECTED, tmp_path)
     answers.assert_same_answers(answers.open_model(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("name", names("code"))
+def test_modules_of_earlier_versions_can_be_imported(name, monkeypatch):
+    """Their code has imported its bricks by these names, and so may a user's."""
+    module = f"hf_lineage.models.{Path(name).stem}"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert importlib.import_module(module).__name__.startswith("hf_lineage.models.")
 
 
 def test_main_forms_open_without_the_package(saved, tmp_path):
