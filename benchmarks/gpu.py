@@ -1,4 +1,4 @@
-"""Speed on a GPU beside other libraries: BERT, GPT, recurrent models, ELMo, RNNsearch and decoding, in 8 minutes.
+"""Speed on a GPU compared with other libraries: BERT, GPT, recurrent models, ELMo, RNNsearch, decoding; 8 minutes.
 
     python benchmarks/gpu.py                       # all sections
     python benchmarks/gpu.py --sections bert gpt --seconds 200
@@ -233,7 +233,7 @@ class TorchLM(nn.Module):
 
 
 def recurrent(bench: Bench):
-    """Language models of two recurrent layers, beside torch.nn's of the same shape."""
+    """Language models of two recurrent layers, compared with torch.nn's of the same shape."""
     words, size = bench.size(10_000, 300), bench.size(650, 32)
     ids = torch.randint(words, (bench.size(20, 3), bench.size(35, 5)))
     batch = {"input_ids": ids, "labels": ids, "use_cache": False}
@@ -272,7 +272,7 @@ def recurrent(bench: Bench):
 
 
 def elmo(bench: Bench):
-    """ELMo's pre-training in the paper's size, and its recurrence beside nn.LSTM with a projection."""
+    """ELMo's pre-training in the paper's size, and its recurrence compared with nn.LSTM with a projection."""
     words, rows, steps = bench.size(10_000, 300), bench.size(128, 2), bench.size(20, 5)
     size, projection = bench.size(4_096, 32), bench.size(512, 16)
     ids = torch.randint(words, (rows, steps))
@@ -332,7 +332,7 @@ class TorchSearch(nn.Module):
 
 
 def rnnsearch(bench: Bench):
-    """RNNsearch and Luong's model, beside a loop over nn.GRUCell."""
+    """RNNsearch and Luong's model, compared with a loop over nn.GRUCell."""
     words, size, embedding = bench.size(30_000, 300), bench.size(1_000, 32), bench.size(620, 16)
     source, target = (torch.randint(5, words, (bench.size(80, 2), bench.size(30, 5))) for _ in "12")
     batch = {"input_ids": source, "labels": target}

@@ -468,8 +468,8 @@ class GridArguments:
     """Several runs in one command: over seeds, learning rates, parts of the data and numbers of labels.
 
     Raises:
-        ValueError: a list is empty or repeats a value, a number lies outside its range, or label_counts stands beside
-            folds.
+        ValueError: a list is empty or repeats a value, a number lies outside its range, or label_counts and folds
+            are both given.
     """
 
     seeds: list[int] | None = field(

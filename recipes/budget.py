@@ -6,10 +6,10 @@ r"""Pre-train the lineage under one budget, and measure what each station has le
 
 Every station reads the same text by its preset budget_cpu_… or budget_gpu_… (--tier). Then each is asked minimal pairs
 (--pairs) and, where data are named, learns to label texts (--classification) and to tag words (--tagging), with all
-labels or with few; its layers are probed. Beside its scores stand those of the same network from random weights, of
-TF-IDF, of unigrams and of a Kneser-Ney model that counted the same text. --words and --epochs give learning curves.
+labels or with few; its layers are probed. The same network from random weights, TF-IDF, unigrams and a Kneser-Ney
+model that counted the same text are scored too. --words and --epochs give learning curves.
 
-What is finished is not repeated, and what was cut goes on: the same command continues. Writes results.json, budget.md,
+Finished runs are not repeated: after an interruption, run the same command again. Writes results.json, budget.md,
 curves.png and report.html. Needs the extras finetune and demo.
 """
 
@@ -75,10 +75,12 @@ class BudgetArguments:
     tier: Literal["cpu", "gpu"] = field(
         default="cpu", metadata={"help": "Which presets: budget_cpu_… or budget_gpu_…"}
     )
-    stations: list[str] = field(default_factory=lambda: [*RECIPE_OF], metadata={"help": "Default: all."})
-    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Each pre-trains every station."})
+    stations: list[str] = field(
+        default_factory=lambda: [*RECIPE_OF], metadata={"help": "Stations; default: all."}
+    )
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Each seed trains every station."})
     words: list[int] | None = field(
-        default=None, metadata={"help": "Learning curve: so many words of the text, whole documents; default: all."}
+        default=None, metadata={"help": "Learning curve: numbers of words, in whole documents; default: all."}
     )
     epochs: list[float] | None = field(
         default=None, metadata={"help": "Learning curve: passes over the text; default: the preset's."}
@@ -153,7 +155,7 @@ class Bench:
         self.corpora = load_splits(args.corpus, sample_by="paragraph")
 
     def text(self, words: int | None) -> str:
-        """The corpus, or a folder with its first documents of so many words, a validation text to match, and its test.
+        """The corpus, or a folder with its first documents of `words` words, a matching validation text, and its test.
 
         Each run reads the validation text ten times: a text of its own size would cost more than the training.
         """
@@ -273,7 +275,7 @@ class Bench:
 
 
 def first_documents(texts: Iterable[str], words: int) -> list[str]:
-    """Whole documents until they have so many words (characters, where the text has no blanks)."""
+    """The first whole documents that together have `words` words (characters, where the text has no blanks)."""
     kept, number = [], 0
     for text in texts:
         kept.append(text)

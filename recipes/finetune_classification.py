@@ -11,7 +11,7 @@ The data set is a folder with files train, validation and optionally test (.json
 .parquet), a file per split (--train_file, --validation_file, --test_file), or a name on the Hub. Labels are classes,
 several classes per row (lists) or numbers; a printed line says which, and --problem_type overrules it. A saved head
 of another size starts anew. --seeds, --learning_rates, --folds and --label_counts make several runs of one command.
-After an interruption, run the same command again: it goes on from the last complete checkpoint in output_dir.
+After an interruption, run the same command again: it continues from the last complete checkpoint in output_dir.
 """
 
 import inspect
@@ -85,7 +85,7 @@ class ClassificationArguments:
     packing: bool = field(
         default=True, metadata={"help": "Join texts in one row without padding, where the model can."}
     )
-    floors: bool = field(default=True, metadata={"help": "Score the most frequent class and TF-IDF beside the model."})
+    floors: bool = field(default=True, metadata={"help": "Score the most frequent class and TF-IDF too."})
 
 
 ARGUMENTS = (

@@ -8,7 +8,7 @@ r"""Fine-tune any station that `AutoModelForTokenClassification` opens to tag wo
 The data set is a folder with files train, validation and optionally test, a file per split (--train_file, …), or a
 name on the Hub. Formats: .jsonl with lists of tokens and tags, .conllu, .conll (a word per line, the tag in the last
 column), .parquet. A word's first token has its tag. Scores count every word: accuracy, and whole entities if the tags
-mark them. Beside them stand the scores of the most frequent tag, and of each word's most frequent tag in training.
+mark them. The table also scores the most frequent tag, and each word's most frequent tag in training.
 After an interruption, run the same command again. Needs the extra finetune.
 """
 

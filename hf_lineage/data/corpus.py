@@ -41,7 +41,8 @@ def load_corpus(
     - a file, a list of files or a glob pattern, all for the split "train";
     - a folder with one file per split (train.txt, validation.jsonl, ...) or its shards (train-00.txt, train-01.txt,
       ...), or with files of other names, which are all for the split "train", those of its sub-folders too;
-    - a .txt file that lists some shards of such a folder, one a line, for "train"; the other splits are the folder's;
+    - a .txt file that lists some shards of such a folder, one per line, for "train"; the other splits are those of
+      the folder;
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
 
     Files end in .txt, .jsonl, .json (JSON Lines), .csv, .tsv or .parquet; all but the last also in .gz. See

@@ -85,7 +85,7 @@ def _named(folder, split):
 
 
 def listed_shards(path):
-    """The files that a text file lists, one a line, beside it; none if it is a text, or no file."""
+    """The files of its folder that a text file lists, one per line; none if it is a text, or no file."""
     if path.suffix != ".txt" or not path.is_file() or path.stat().st_size > LONGEST_LIST:
         return []
     names = path.read_text(encoding="utf-8", errors="replace").split()

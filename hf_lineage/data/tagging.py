@@ -59,7 +59,7 @@ def tagged_rows(
         labels = tags_of_tokens(word_ids, tags[text])
         places = [place for place, word in enumerate(word_ids) if word is not None]
         if text == last_text:
-            # what goes on with the last word of the row before does not begin it
+            # what continues the last word of the row before does not begin it
             for place in places:
                 if word_ids[place] != last_word:
                     break

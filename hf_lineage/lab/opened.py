@@ -271,6 +271,6 @@ def _open(folder: str) -> LabModel:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise ValueError(f"MODEL is {folder}: it has no tokenizer; save one beside the model ({error})") from error
+        raise ValueError(f"MODEL is {folder}: it has no tokenizer; save one there too ({error})") from error
     # only the eager implementation of attention returns its weights
     return LabModel(folder, kind.from_pretrained(folder, attn_implementation="eager").eval(), tokenizer)

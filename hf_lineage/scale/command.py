@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.set_defaults(job=job)
         one.add_argument("corpus", metavar="CORPUS", help="a file, a folder, or a pattern in quotes")
-        one.add_argument("output", metavar="OUTPUT", type=Path, help="a folder; an interrupted job goes on there")
+        one.add_argument("output", metavar="OUTPUT", type=Path, help="a folder; an interrupted job continues there")
         one.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
         one.add_argument("--text_field", default="text", metavar="NAME", help="of jsonl, csv and parquet (text)")
         one.add_argument("--sample_by", default="line", metavar="UNIT", help="a document of .txt (line)")

@@ -1,4 +1,4 @@
-"""Is my pre-training working? The validation loss beside the curve that a preset is expected to follow."""
+"""Is my pre-training working? Compares the validation loss with the curve that a preset is expected to follow."""
 
 import json
 import warnings

@@ -42,7 +42,7 @@ class FineTuningRun:
         folder: where the model and all results go.
         model_args: of the recipe.
         training_args: of the recipe; seed, learning rate and output_dir are the run's own.
-        label_count: so many training rows, in place of `max_train_samples`.
+        label_count: the number of training rows, in place of `max_train_samples`.
         fold: (number, of how many): which part of the training and validation rows validates this run.
         is_trained: the folder holds the trained model, which is only scored.
         splits: which splits are scored; None: validation and test.
@@ -138,7 +138,7 @@ class FineTuningRun:
         main: str,
         **counts: int,
     ):
-        """Keeps the scores of a split beside its floors, and what was predicted; prints a table.
+        """Keeps the scores of a split, its floors and what was predicted; prints a table.
 
         `main` is the score by which runs are compared. Each prediction has "gold" and "answer", and the input.
         """
@@ -210,7 +210,7 @@ def finetune_all(
     Of several learning rates the one with the best mean score on the validation text is chosen, for each number of
     labels; only its models are scored on the test text. Random weights choose their own. The folder of several runs
     has a folder of each, results.json with means and standard deviations, and, for a curve or a comparison, curve.png.
-    A killed command goes on where it was.
+    A killed command continues where it stopped.
 
     Raises:
         ValueError: the folder holds a finished run or one with other settings, or `compare_with` names a folder
@@ -403,7 +403,7 @@ def _shown(folder: Path, curves: Mapping[str, dict], is_curve: bool) -> Path:
 
 
 def _same_grid(folder: Path, cells: Sequence["Cell"], arguments: Sequence):
-    """Keeps the command's settings in grid.json; refuses to go on with runs of other settings."""
+    """Keeps the command's settings in grid.json; refuses to continue runs of other settings."""
     settings = {}
     for one in arguments:
         settings |= one.to_dict() if isinstance(one, LineageTrainingArguments) else dataclasses.asdict(one)

@@ -45,7 +45,7 @@ class RecipeRuns:
     def run(self, name: str, recipe: str, *options, continues: bool = False) -> dict:
         """Runs a recipe with these options and returns its results.
 
-        With `continues`, a recipe that was cut goes on from its last checkpoint; otherwise it starts anew.
+        With `continues`, an interrupted recipe continues from its last checkpoint; otherwise it starts anew.
 
         Raises:
             RuntimeError: the recipe failed; the message has the end of its log.

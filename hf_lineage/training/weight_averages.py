@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 
 class WeightAverage(TrainerCallback):
-    """A mean of the weights that learn; training goes on with the raw ones.
+    """A mean of the weights that learn; training continues with the raw ones.
 
     Evaluation uses the mean (`in_place_of`), and the model has it at the end of training. A subclass says in `update`
     how the mean moves. `asked` is the setting that asks for it, such as "ema_decay is 0.999", for errors.

@@ -39,7 +39,7 @@ lab.scroll = function (...children) {
 let numbered = 0;
 const newId = () => `n${++numbered}`;
 
-// A group of choices of which one holds, as pills. `options` are labels; `changed(index)` is called at each change.
+// A group of choices, as pills; one of them is chosen. `options` are labels; `changed(index)` is called at each change.
 lab.choice = function (label, options, changed, chosen = 0) {
   const name = newId();
   const pills = options.map((option, index) => el("label", {},
