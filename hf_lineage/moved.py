@@ -27,6 +27,7 @@ MOVED = {
     "hf_lineage.models.conditional_random_field": "hf_lineage.models.token_labels",
     "hf_lineage.models.cross_entropy": "hf_lineage.models.fast_cross_entropy",
     "hf_lineage.models.elmo_crf": "hf_lineage.models.token_labels",
+    "hf_lineage.models.fast_attention": "hf_lineage.models.fast_rnnsearch",
     "hf_lineage.models.fast_kernels": "hf_lineage.models.fast_recurrence",
     "hf_lineage.models.fast_paths": "hf_lineage.models.inputs",
     "hf_lineage.models.id_checks": "hf_lineage.models.inputs",

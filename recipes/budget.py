@@ -75,9 +75,7 @@ class BudgetArguments:
     tier: Literal["cpu", "gpu"] = field(
         default="cpu", metadata={"help": "Which presets: budget_cpu_… or budget_gpu_…"}
     )
-    stations: list[str] = field(
-        default_factory=lambda: [*RECIPE_OF], metadata={"help": "Stations; default: all."}
-    )
+    stations: list[str] = field(default_factory=lambda: [*RECIPE_OF], metadata={"help": "Stations; default: all."})
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Each seed trains every station."})
     words: list[int] | None = field(
         default=None, metadata={"help": "Learning curve: numbers of words, in whole documents; default: all."}

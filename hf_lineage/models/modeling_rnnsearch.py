@@ -23,7 +23,7 @@ from .attentional_decoder import (
 )
 from .configuration_rnnsearch import RNNSearchConfig
 from .encoder_decoder import ConditionalGeneration
-from .fast_attention import run_attention
+from .fast_rnnsearch import run_attention
 from .recurrent_layers import loop, one_step
 from .recurrent_seq2seq import (
     DecoderOutput,

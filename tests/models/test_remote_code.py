@@ -181,7 +181,7 @@ TRAVELS = {
     "word2vec": CLASSES,
     "rnn": CELLS | TASKS,
     "seq2seq": RECURRENT_TARGET,
-    "rnnsearch": RECURRENT_TARGET | {"attentional_decoder", "fast_attention"},
+    "rnnsearch": RECURRENT_TARGET | {"attentional_decoder", "fast_rnnsearch"},
     "luong": RECURRENT_TARGET | {"attentional_decoder", "fast_feeding"},
     "transformer": TARGET | BLOCKS,
     "elmo": CELLS | TASKS | OUTPUTS | {"elmo_layers"},
