@@ -229,6 +229,23 @@ def test_no_import_circle():
     assert circles == set()
 
 
+def test_data_knows_no_model():
+    imports = {name: modules_imported_by(name) for name in MODULES if name.startswith("hf_lineage.data")}
+    assert imports
+    for name, found in imports.items():
+        assert not [module for module in found if module.startswith("hf_lineage.models")], name
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_import_public_names_and_never_each_other(path):
+    recipes = {each.stem for each in RECIPES}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.module.split(".")[0] not in {*recipes, "recipes"}
+            if node.module.startswith("hf_lineage"):
+                assert not [part.name for part in node.names if part.name.startswith("_")]
+
+
 # folders that exist on the machine of one person or company only
 PRIVATE_PATH = re.compile(r"(?<![\w.*/])/(?:home|Users|root|work|farm|mnt|opt/(?:wheels|pypi))/\w")
 

@@ -105,11 +105,11 @@ class MultiHeadAttention(nn.Module):
 class FeedForward(nn.Module):
     """The same two-layer network at every position: widen to `intermediate_size`, activate, narrow again."""
 
-    def __init__(self, config):
+    def __init__(self, hidden_size: int, intermediate_size: int, hidden_act: str):
         super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.up_proj = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[hidden_act]
+        self.down_proj = nn.Linear(intermediate_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]"""
@@ -123,7 +123,7 @@ class SelfAttentionBlock(GradientCheckpointingLayer):
         super().__init__()
         self.attention = MultiHeadAttention(config, layer_idx, is_causal)
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = FeedForward(config.hidden_size, config.intermediate_size, config.hidden_act)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.dropout)
 

@@ -54,6 +54,49 @@ USERS = {name: [station for station in STATIONS if name in files_of(station)] fo
 BRICKS = [name for name in PARTS if USERS[name] != [name.split("_")[0]]]
 
 
+def reads_of(node: ast.AST, name: str) -> tuple[set[str], bool]:
+    """The attributes that a class or function reads of an argument, and whether it also hands on the argument."""
+    attributes = [part for part in ast.walk(node) if isinstance(part, ast.Attribute)]
+    of_argument = [part for part in attributes if isinstance(part.value, ast.Name) and part.value.id == name]
+    loads = [part for part in ast.walk(node) if isinstance(part, ast.Name) and part.id == name]
+    return {part.attr for part in of_argument}, len(loads) > len(of_argument)
+
+
+@pytest.mark.parametrize("name", BRICKS)
+def test_a_module_takes_a_configuration_for_four_fields(name):
+    """Or to hand it on; for less it has plain arguments."""
+    for node in ast.parse(FILES[name].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                    takes = "config" in [argument.arg for argument in method.args.args]
+                    fields, hands_on = reads_of(method, "config")
+                    assert not takes or hands_on or len(fields) >= 4 or not fields, f"{node.name}: {fields}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_stations_import_bricks_and_never_another_station(name):
+    kind, _, station = name.partition("_")
+    found = siblings(FILES[name])
+    if kind == "configuration":
+        shared = {"configuration_lineage", "configuration_recurrent_seq2seq"}
+        assert {each for each in found if each.startswith(("configuration_", "modeling_"))} <= shared
+    else:
+        own = {f"configuration_{station}"} if kind == "modeling" else set()
+        assert {each for each in found if each.startswith(("configuration_", "modeling_"))} <= own
+
+
+@pytest.mark.parametrize("name", ["attentional_decoder", "modeling_luong"])
+def test_each_score_of_attention_is_a_class_of_four_lines(name):
+    """A class per score: none asks which score it is."""
+    nodes = ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8")))
+    scores = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "scores"]
+    assert len(scores) >= 2
+    for function in scores:
+        assert function.end_lineno - function.body[0].lineno < 4
+        assert not [part for part in ast.walk(function) if isinstance(part, ast.If | ast.IfExp)]
+
+
 @pytest.mark.parametrize("name", BRICKS)
 def test_a_brick_serves_two_stations(name):
     """By itself or through another brick; what serves one station is named after it, and no brick."""
