@@ -344,7 +344,7 @@ class GrowthArguments:
     long_share: float = field(default=0.1, metadata={"help": "Share of the steps that read long blocks."})
     expected_curve: str | None = field(
         default=None,
-        metadata={"help": "A validation loss above the curve in this file is warned of."},
+        metadata={"help": "Warns of a validation loss above the curve in this file."},
     )
     first_batch_size: int | None = field(
         default=None,

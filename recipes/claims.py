@@ -15,8 +15,8 @@ masking            80/10/10 masks give better features than 100 % masks
 pretraining        a pre-trained model tags better than the same one untrained
 
 Runs that are finished are not repeated, so a killed command continues where it stopped. With --models runs/lineage the
-models of `make demo` stand for all but the translators; they learned for less time. Writes results.json, claims.md and
-a plot for each claim. Needs the extras finetune and demo.
+claims use the models of `make demo`, which learned for less time, except for translation. Writes results.json,
+claims.md and a plot for each claim. Needs the extras finetune and demo.
 """
 
 import math

@@ -145,10 +145,10 @@ class KeptStates(torch.utils.data.Dataset):
     """Rows that have passed through a frozen model once; the heads of its family train on what it gave.
 
     `rows` are what a tokenizer gives, input_ids `[T]` or `[C][T]` (choices, both orders of a pair), labels; `collator`
-    makes batches of them. `model` is the base model of a head, from word2vec to BERT, or of transformers. Written to a
-    file in `folder`, named after the rows and the frozen weights, are its last hidden states [T, D] (of an ELMo all
-    layers [T, N + 1, 2·P], and the ids). A second run with the same ones reads the file. Weights in `learned`, such as
-    those of a pooler, stand above these states and do not change them.
+    makes batches of them. `model` is the base model of a head, from word2vec to BERT, or of transformers. Its last
+    hidden states [T, D] (of an ELMo all layers [T, N + 1, 2·P], and the ids) are written to a file in `folder`, named
+    after the rows and the frozen weights. A second run with the same rows and weights reads the file. Weights in
+    `learned`, such as those of a pooler, stand above these states and do not change them.
 
     Gives inputs_embeds `[T, D]` or `[C][T, D]` (an ELMo: elmo_layers and input_ids), the labels and other columns.
     `collate` makes a batch, padded on the right. Heads other than ELMo's read it after `Transfer.keep_states`, which

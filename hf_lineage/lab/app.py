@@ -385,7 +385,7 @@ def serve(folders: Sequence[str], port: int | None = None):
     """Opens the models and serves their page until the process ends.
 
     Raises:
-        ValueError: there is no such model, none can do a task of the page, or the port is none or taken.
+        ValueError: there is no such model, none can do a task of the page, or the port is invalid or taken.
     """
     if port is not None and not 1 <= port <= 65_535:
         raise ValueError(f"port is {port}; it must lie in [1, 65535]")
@@ -397,7 +397,7 @@ def serve(folders: Sequence[str], port: int | None = None):
     try:
         address = launch(page, server_port=port)
     except OSError as error:
-        raise ValueError(f"port is {port}, which another program has: name another --port, or none") from error
+        raise ValueError(f"port is {port}, which another program uses: name another --port, or none") from error
     sys.stdout.write(f"open {address} in a browser; Ctrl-C ends it\n")
     sys.stdout.flush()
     page.block_thread()

@@ -191,7 +191,7 @@ def _keep_settings(output: Path, settings: dict):
             raise ValueError(f"OUTPUT {output} holds the results of other {', '.join(other)}: name another folder")
         return
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"OUTPUT {output} is there and not empty: name another folder")
+        raise ValueError(f"OUTPUT {output} exists and is not empty: name another folder")
     output.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
 
