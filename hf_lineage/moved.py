@@ -20,6 +20,7 @@ MOVED = {
     "hf_lineage.embedding": "hf_lineage.inference.text_vectors",
     "hf_lineage.forced_alignment": "hf_lineage.inference.given_alignment",
     "hf_lineage.generation": "hf_lineage.inference.fast_decoding",
+    "hf_lineage.metrics.classification": "hf_lineage.metrics.class_scores",
     "hf_lineage.models.attention": "hf_lineage.models.transformer_layers",
     "hf_lineage.models.bert_layers": "hf_lineage.models.modeling_bert",
     "hf_lineage.models.cache_name": "hf_lineage.models.cache_argument",

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from email.parser import Parser
 from pathlib import Path
 
@@ -211,6 +212,12 @@ def modules_imported_by(name):
                 targets = {f"{source}.{alias.name}" for alias in names}
                 found |= {target if target in MODULES else source for target in targets}
     return found & MODULES.keys() - {name}
+
+
+def test_each_module_has_a_name_of_its_own():
+    """A reader who searches a name finds one file; sub-packages that run as a command share `command`."""
+    names = Counter(path.stem for path in PACKAGE if path.stem not in ("__init__", "command"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_import_circle():

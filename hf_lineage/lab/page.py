@@ -12,32 +12,32 @@ from hf_lineage.lab import (
     gates,
     gradients,
     heads,
-    masking,
-    minimal_pairs,
+    judged_sentences,
+    masked_words,
+    neighbours,
+    next_sentences,
     next_words,
     senses,
-    sentence_pairs,
-    training,
+    training_curves,
     word_order,
-    word_vectors,
 )
 from hf_lineage.lab.opened import LabModel
 from hf_lineage.lab.view import Given, View
 
 
 VIEWS: list[View] = [
-    training.VIEW,
+    training_curves.VIEW,
     next_words.VIEW,
     gates.VIEW,
     gradients.VIEW,
     alignments.VIEW,
     heads.VIEW,
     senses.VIEW,
-    masking.VIEW,
-    sentence_pairs.VIEW,
+    masked_words.VIEW,
+    next_sentences.VIEW,
     word_order.VIEW,
-    word_vectors.VIEW,
-    minimal_pairs.VIEW,
+    neighbours.VIEW,
+    judged_sentences.VIEW,
 ]
 MOST_BYTES = 5_000_000
 
@@ -54,7 +54,7 @@ def lab_data(models: Sequence[LabModel], given: Given | None = None) -> dict:
         about = {"key": view.key, "short": view.short, "title": view.title, "see": view.see, "source": view.source}
         if data is not None:
             views.append(about | {"data": data})
-        elif view is not training.VIEW:
+        elif view is not training_curves.VIEW:
             absent.append(about)
     return {"models": [model.card() for model in models], "views": views, "absent": absent}
 

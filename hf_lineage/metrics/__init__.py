@@ -6,7 +6,7 @@ from hf_lineage.metrics.answers import best_null_threshold, find_answers, score_
 from hf_lineage.metrics.bert_pretraining import measure_bert_pretraining
 from hf_lineage.metrics.bilm_perplexity import measure_bilm_perplexity
 from hf_lineage.metrics.bleu import BLEU, bleu_of_generated, bleu_tokenizer, generated_texts, is_lowercasing
-from hf_lineage.metrics.classification import score_classification
+from hf_lineage.metrics.class_scores import score_classification
 from hf_lineage.metrics.floors import choice_floors, classification_floors
 from hf_lineage.metrics.likelihood import (
     continuation_log_probabilities,
@@ -16,7 +16,7 @@ from hf_lineage.metrics.likelihood import (
 from hf_lineage.metrics.minimal_pairs import judge_minimal_pairs, measure_minimal_pairs
 from hf_lineage.metrics.perplexity import log_probabilities, measure_perplexity, perplexities, perplexity_of
 from hf_lineage.metrics.score_table import score_table
-from hf_lineage.metrics.tagging import majority_tags, score_tags
+from hf_lineage.metrics.tag_scores import majority_tags, score_tags
 from hf_lineage.metrics.word_analogy import WordAnalogy, measure_word_analogy
 from hf_lineage.metrics.word_similarity import WordSimilarity, measure_word_similarity
 from hf_lineage.word_vectors import answer_analogies, load_analogies, load_similarities, pair_similarities

@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_lineage.data.choice_questions import ChoiceQuestion
 from hf_lineage.data.cjk import WITHOUT_BLANKS
-from hf_lineage.metrics.classification import score_classification
+from hf_lineage.metrics.class_scores import score_classification
 
 
 def classification_floors(

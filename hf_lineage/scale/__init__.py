@@ -10,7 +10,7 @@ files -> documents (ReadFiles) -> token ids per file (EncodeDocuments, EncodeSen
 `hf_lineage.tokenization` take counts in place of texts.
 """
 
-from hf_lineage.scale.blocks import (
+from hf_lineage.scale.pipeline_blocks import (
     CountPhrases,
     CountWords,
     EncodeDocuments,

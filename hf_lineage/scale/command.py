@@ -19,7 +19,7 @@ from hf_lineage.arguments import json_mapping
 from hf_lineage.commands import COLUMNS
 from hf_lineage.data.corpus_files import with_stamp
 from hf_lineage.files import read_text, write_json
-from hf_lineage.scale.blocks import (
+from hf_lineage.scale.pipeline_blocks import (
     CountPhrases,
     CountWords,
     EncodeDocuments,

@@ -21,14 +21,14 @@ from hf_lineage.lab import (
     examples,
     gradients,
     heads,
-    masking,
-    minimal_pairs,
+    judged_sentences,
+    masked_words,
+    neighbours,
+    next_sentences,
     next_words,
     open_models,
     senses,
-    sentence_pairs,
     word_order,
-    word_vectors,
 )
 from hf_lineage.tokenization import train_word_level, train_wordpiece
 
@@ -315,7 +315,7 @@ def test_masks_are_drawn_as_in_training(lab_models):
     fates = {"mask": 0, "random": 0, "kept": 0}
     ids = model.tokenizer(examples.MASKED[0], return_tensors="pt").input_ids
     for seed in range(40):
-        found = masking.draw(model, examples.MASKED[0], seed)["places"]
+        found = masked_words.draw(model, examples.MASKED[0], seed)["places"]
         assert len(found) == round(0.15 * ids.shape[1])
         assert all(0 < one["place"] < ids.shape[1] - 1 for one in found)
         for one in found:
@@ -323,14 +323,14 @@ def test_masks_are_drawn_as_in_training(lab_models):
     assert fates["mask"] > 0.6 * sum(fates.values())
     assert min(fates.values()) > 0
     # a draw of masks alone can be repeated by hand
-    draws = (masking.draw(model, examples.MASKED[0], seed)["places"] for seed in range(40))
+    draws = (masked_words.draw(model, examples.MASKED[0], seed)["places"] for seed in range(40))
     places = next(found for found in draws if all(one["fate"] == "mask" for one in found))
     for one in places:
         ids[0, one["place"]] = model.tokenizer.mask_token_id
     with torch.no_grad():
         p = model.model(ids).prediction_logits[0].softmax(1)
     for one in places:
-        best = p[one["place"]].topk(masking.GUESSES).values.tolist()
+        best = p[one["place"]].topk(masked_words.GUESSES).values.tolist()
         assert [guess["p"] for guess in one["guesses"]] == pytest.approx(best, abs=1e-4)
 
 
@@ -339,7 +339,7 @@ def test_pairs_are_answered_as_the_pipeline_answers(lab_models):
 
     model = lab_models["bert"]
     ask = pipeline("next-sentence-prediction", model=model.folder, tokenizer=model.tokenizer, device="cpu")
-    [shown] = sentence_pairs.compute([model], Given())["models"]
+    [shown] = next_sentences.compute([model], Given())["models"]
     assert {pair["follows"] for pair in shown["pairs"]} == {True, False}
     for pair in shown["pairs"][:2]:
         answer = ask({"text": pair["first"], "text_pair": pair["second"]})
@@ -407,7 +407,7 @@ def test_elmo_does_not_judge_words_that_it_cannot_expect(lab_models):
 
 def test_vectors_of_the_page_give_the_models_cosines(lab_models):
     model = lab_models["word2vec"]
-    [shown] = word_vectors.compute([model], Given())["models"]
+    [shown] = neighbours.compute([model], Given())["models"]
     raw = np.frombuffer(base64.b64decode(shown["vectors"]), "<i2").reshape(-1, shown["size"]) / 32767
     first, second = (shown["words"].index(word) for word in ("germany", "france"))
     table = model.model.get_input_embeddings().weight.detach()
@@ -418,7 +418,7 @@ def test_vectors_of_the_page_give_the_models_cosines(lab_models):
 
 
 def test_judgements_are_sums_of_log_probabilities(lab_models, lab_texts):
-    data = minimal_pairs.compute([lab_models["lstm"], lab_models["bert"]], Given(corpus=lab_texts))
+    data = judged_sentences.compute([lab_models["lstm"], lab_models["bert"]], Given(corpus=lab_texts))
     assert [row["name"] for row in data["rows"]] == ["LSTM", "BERT", "5-gram"]
     good = data["phenomena"][0]["pairs"][0][0]
     ids = lab_models["lstm"].tokenizer(good, return_tensors="pt").input_ids
