@@ -184,6 +184,7 @@ class BERTPreTrainedModel(LineagePreTrainedModel):
     _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
     _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]
     optional_parts = ("pooler.",)
+    parts_of_heads = (*LineagePreTrainedModel.parts_of_heads, "cls.predictions.", "cls.seq_relationship.")
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)

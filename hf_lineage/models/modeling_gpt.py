@@ -155,6 +155,45 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         super().__init__(config)
         self.post_init()
 
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, generation_config=None, *args, **kwargs):
+        """transformers' generate; of a prompt that is longer than `max_position_embeddings`, only the end is read.
+
+        A warning says so. The end leaves room for the new tokens, but takes at least half of the positions. The
+        sequences begin with the whole prompt.
+        """
+        prompt, limit = kwargs.get("input_ids") if inputs is None else inputs, self.config.max_position_embeddings
+        others = [kwargs.get(name) for name in ("cache", "past_key_values", "inputs_embeds")]
+        if prompt is None or prompt.shape[-1] <= limit or any(other is not None for other in others):
+            return super().generate(inputs, generation_config, *args, **kwargs)
+
+        def asked(name: str) -> int | None:
+            of_config = getattr(generation_config, name, None) or getattr(self.generation_config, name)
+            return kwargs.get(name) or of_config
+
+        length, longest = prompt.shape[-1], asked("max_length")
+        new = asked("max_new_tokens") or (20 if longest is None else longest - length)
+        # the last token is not read
+        kept = min(limit, max(limit + 1 - new, (limit + 1) // 2))
+        logger.warning(
+            f"The prompt has {length} tokens, more than the {limit} positions of this model "
+            f"(max_position_embeddings): it reads the last {kept}."
+        )
+        before, kwargs["input_ids"] = prompt.tensor_split([length - kept], dim=1)
+        # counted from the tokens that are read
+        kwargs.pop("position_ids", None)
+        if kwargs.get("attention_mask") is not None:
+            kwargs["attention_mask"] = kwargs["attention_mask"][:, -kept:]
+        kwargs |= {name: asked(name) + kept - length for name in ("max_length", "min_length") if asked(name)}
+        answer = super().generate(None, generation_config, *args, **kwargs)
+        sequences = answer if isinstance(answer, Tensor) else answer.sequences
+        before = before.to(sequences.device).repeat_interleave(len(sequences) // len(before), 0)
+        whole = torch.cat([before, sequences], 1)
+        if isinstance(answer, Tensor):
+            return whole
+        answer.sequences = whole
+        return answer
+
     def _prepare_generated_length(
         self,
         generation_config,
@@ -167,13 +206,13 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         """As in transformers, but an answer ends at the last position, with transformers' warning.
 
         Raises:
-            ValueError: the prompt alone is longer than `max_position_embeddings`.
+            ValueError: the prompt alone, which `generate` could not shorten, is longer than `max_position_embeddings`.
         """
         limit, length = self.config.max_position_embeddings, inputs_tensor.shape[1]
         if length > limit:
             raise ValueError(
                 f"the prompt has {length} tokens, more than the {limit} positions of this model "
-                '(max_position_embeddings): shorten it (in pipelines: handle_long_generation="hole", max_new_tokens)'
+                "(max_position_embeddings): shorten it"
             )
         lengths = super()._prepare_generated_length(
             generation_config,

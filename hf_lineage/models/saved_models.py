@@ -51,7 +51,9 @@ class LineagePreTrainedModel(PreTrainedModel):
     """Base of all stations: transformers' PreTrainedModel, which verifies what it loads."""
 
     # the beginnings of tensors of the body that some heads do not have
-    optional_parts = ()
+    optional_parts: tuple[str, ...] = ()
+    # the beginnings of tensors that one head has and others leave off without a word
+    parts_of_heads: tuple[str, ...] = ("lm_head.", "classifier.", "scorer.", "qa_outputs.", "crf.")
 
     def __init__(self, config, *arguments, **options):
         check_layers(config)
@@ -124,6 +126,23 @@ class LineagePreTrainedModel(PreTrainedModel):
                 f"{min(info.unexpected_keys)} is in the weights of {place}, but the configuration has no place for "
                 "it: config.json belongs to other weights, or pass verify=False to leave it out"
             )
+
+    def _adjust_missing_and_unexpected_keys(self, loading_info):
+        # what stays gets a line in transformers' report
+        super()._adjust_missing_and_unexpected_keys(loading_info)
+        if loading_info.unexpected_keys:
+            loading_info.unexpected_keys -= self.left_off(loading_info.unexpected_keys)
+
+    def left_off(self, unexpected: set[str]) -> set[str]:
+        """Of the tensors without a place here those of parts that other heads of the family have, and this one not."""
+        prefix = f"{self.base_model_prefix}."
+        own = [name.removeprefix(prefix) for name in self.state_dict()]
+        parts = [
+            part
+            for part in (*self.parts_of_heads, *self.optional_parts)
+            if not any(name.startswith(part) for name in own)
+        ]
+        return {name for name in unexpected if name.removeprefix(prefix).startswith(tuple(parts))}
 
     def lacking(self, missing: set[str]) -> set[str]:
         """Of the tensors missing in a file those that no tensor tied to them replaces."""
