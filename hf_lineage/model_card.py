@@ -44,6 +44,8 @@ NOT_RECORDED = "Not recorded: the model was saved outside a recipe"
 NOT_TOLD = "Not recorded by the script that trained the model"
 # what transformers writes if a repository has no card
 DRAFT = "This is the model card of a 🤗 transformers model"
+# the folders of the scripts: of an installed package, and of a checkout
+RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "recipes")
 LIBRARIES = ("hf_lineage", "transformers", "torch", "tokenizers", "datasets")
 # of a split's entries these are counts, times and sums, no scores
 NO_SCORES = (
@@ -334,14 +336,12 @@ def as_shown(name: str) -> str:
 def command_line() -> str:
     """The command that runs now, as a shell reads it, without absolute paths."""
     script, arguments = Path(sys.argv[0]), sys.argv[1:]
-    configs = script.parent / "configs"
-    if script.parent.name == "recipes" and script.parent.parent.name == "hf_lineage":
+    if script.is_absolute() and script.parent in RECIPES:
         begin = ["python", "-m", "hf_lineage", "train", script.stem]
-        if arguments and Path(arguments[0]).parent == configs:
+        if arguments and Path(arguments[0]).parent == script.parent / "configs":
             arguments = [Path(arguments[0]).stem, *arguments[1:]]
     else:
-        shown = as_shown(str(script))
-        begin = ["python", f"recipes/{shown}" if script.is_absolute() and shown == script.name else shown]
+        begin = ["python", as_shown(str(script))]
     return shlex.join([*begin, *map(_shown_argument, arguments)])
 
 

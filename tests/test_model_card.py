@@ -1,23 +1,22 @@
 """What a model card says of the machine that wrote it: nothing."""
 
 import sys
-from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
 from hf_lineage import GRUConfig, GRUForCausalLM
-from hf_lineage.model_card import RunFacts, command_line, model_card
+from hf_lineage.model_card import RECIPES, RunFacts, command_line, model_card
 
 
-PACKAGED = Path("/", "lib", "hf_lineage", "recipes")
+OURS = RECIPES[1]
 
 
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
         (["recipes/x.py", "--a", "b"], "python recipes/x.py --a b"),
-        (["/opt/code/recipes/x.py", "/opt/data/mine.yaml"], "python recipes/x.py mine.yaml"),
+        (["/opt/code/recipes/x.py", "/opt/data/mine.yaml"], "python x.py mine.yaml"),
         (["HERE/recipes/x.py", "HERE/mine.yaml"], "python recipes/x.py mine.yaml"),
         (
             ["x.py", "--corpus", "/opt/data/my text.txt", "--output_dir=HERE/runs/a", "--rate=1/2"],
@@ -28,10 +27,10 @@ PACKAGED = Path("/", "lib", "hf_lineage", "recipes")
             "python x.py --compare_with a b --hub_model_id me/x --fields '{\"a\": 1}'",
         ),
         (
-            [PACKAGED / "y.py", PACKAGED / "configs" / "lstm_tiny.yaml", "--seed", "3"],
+            [OURS / "y.py", OURS / "configs" / "lstm_tiny.yaml", "--seed", "3"],
             "python -m hf_lineage train y lstm_tiny --seed 3",
         ),
-        ([PACKAGED / "y.py", "/opt/mine.yaml"], "python -m hf_lineage train y mine.yaml"),
+        ([OURS / "y.py", "/opt/mine.yaml"], "python -m hf_lineage train y mine.yaml"),
     ],
 )
 def test_the_command_has_no_absolute_path(argv, expected, tmp_path, monkeypatch):

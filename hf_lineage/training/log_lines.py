@@ -34,7 +34,7 @@ def log_line(logs: Mapping, state: TrainerState, per_token: bool = False) -> str
         number = f"{value:.4g}" if isinstance(value, float) else value
         said.append(f"{NAMES.get(short, short.replace('_', ' '))} {number}")
         if name == "eval_loss" and per_token:
-            said.append(f"perplexity {math.exp(min(value, 700)):.4g}")
+            said.append(f"perplexity {math.exp(value) if value < 700 else math.inf:.4g}")
     return f"{step}: {', '.join(said)}" if said else None
 
 

@@ -83,12 +83,7 @@ def test_a_run_leaves_a_card_and_a_command(folder, tmp_path, monkeypatch, capsys
     assert {*load_reports} == {None}
 
 
-CHINESE = {
-    "pretrain_causal_lm": "texts",
-    "pretrain_bert": "documents",
-    "pretrain_bilm": "texts",
-    "pretrain_word2vec": "texts",
-}
+CHINESE = ("pretrain_causal_lm", "pretrain_bert", "pretrain_bilm", "pretrain_word2vec")
 
 
 @pytest.mark.recipe
