@@ -42,6 +42,7 @@ def test_the_command_has_no_absolute_path(argv, expected, tmp_path, monkeypatch)
 def test_a_card_has_no_absolute_path(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x.py", "--corpus", str(tmp_path / "mine.txt")])
     model = GRUForCausalLM(GRUConfig(vocab_size=9, hidden_size=4))
+    (tmp_path / "base").mkdir()
     facts = RunFacts(str(tmp_path / "mine.txt"), "The dog", base_model=str(tmp_path / "base"))
     card = str(model_card(model, None, facts, name="gru", opened_as=str(tmp_path / "runs" / "gru")))
     assert str(tmp_path) not in card

@@ -39,14 +39,15 @@ def test_one_known_word_is_masked(tiny_tokenizer, chinese):
 
 
 def test_a_word_that_recurs_has_two_surroundings():
-    rare = [f"one two bank{number} three" for number in range(60)]
-    texts = ["we sat on the bank of a wide old river", "the bank lent us", "a", *rare]
-    # only "the" and "bank" stand in two texts with something else around them; fewer than fifty, the rarest wins
-    word, around = recurring_word(texts[:3])
-    assert word == "bank"
-    assert around == ["we sat on the bank of a wide old", "the bank lent us"]
+    texts = ["we sat on the bank of a wide old river", "the bank lent us the money", "the money"]
+    # with fewer than fifty, the rarest
+    assert recurring_word(texts[:2]) == ("bank", ["we sat on the bank of a wide old", "the bank lent us the money"])
+    # the fifty most frequent ones say little
+    frequent = [" ".join(a + b for b in "abcdefghij") for a in "abcde"]
+    texts = [f"{first} {second}" for first in frequent for second in frequent] + ["a bank", "the bank", "rare", "rare"]
+    assert recurring_word(texts) == ("bank", ["a bank", "the bank"])
     assert recurring_word(["one two", "one two"]) is None
-    assert recurring_word(["alone", "apart"]) is None
+    assert recurring_word(["alone", "apart", "no1 x", "no1 y"]) is None
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_chinese_run_asks_in_chinese_and_says_so(folder, tmp_path, monkeypatch
     (tmp_path / "texts").mkdir()
     for number, split in enumerate(("train", "validation", "test")):
         (tmp_path / "texts" / f"{split}.txt").write_text("\n".join(texts[number::3]), encoding="utf-8")
-    settings = {"corpus": tmp_path / "texts"}
+    settings = {"corpus": tmp_path / "texts", "vocab_size": 1_000}
     if recipe == "pretrain_word2vec":
         settings["similarities"] = ""
     finished(folder, recipe, tmp_path / "run", monkeypatch, **settings)
