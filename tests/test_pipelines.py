@@ -89,7 +89,7 @@ def test_an_answer_ends_at_the_last_position(caplog, monkeypatch):
     vectors = model.get_input_embeddings()(prompt)
     assert model.generate(inputs_embeds=vectors, max_new_tokens=100, do_sample=False).equal(free[:, 3:])
     assert model.generate(prompt, max_new_tokens=2, do_sample=False).shape == (1, 5)
-    with pytest.raises(ValueError, match="prompt has 17 tokens, more than the 16 positions"):
+    with pytest.raises(ValueError, match="17 tokens are more than the 16 positions"):
         model.generate(inputs_embeds=model.get_input_embeddings()(free), max_new_tokens=3)
 
 
@@ -113,10 +113,7 @@ def test_of_a_prompt_longer_than_the_positions_the_end_is_read(options, kept, wa
     monkeypatch.setattr(package_logger := logging.getLogger("hf_lineage"), "propagate", True)
     with caplog.at_level("WARNING", logger=package_logger.name):
         found = model.generate(prompt, attention_mask=mask, **way, **options)
-    assert (
-        f"40 tokens, more than the 16 positions of this model (max_position_embeddings): it reads the last {kept}."
-        in (caplog.text)
-    )
+    assert f"The prompt has 40 tokens, the model 16 positions: it reads the last {kept}." in caplog.text
     assert found[:, 40 - kept :].equal(expected)
     assert found[:, :40].equal(prompt.repeat_interleave(len(found) // 2, 0))
     answer = model.generate(input_ids=prompt, attention_mask=mask, return_dict_in_generate=True, **way, **options)

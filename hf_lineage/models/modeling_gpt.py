@@ -5,6 +5,7 @@ input_ids [B, T] -> token + position vectors [B, T, D] -> N masked blocks [B, T,
 For fine-tuning, a linear layer reads the vector at a text's last token, the extract token (section 3.2).
 """
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -157,35 +158,24 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, generation_config=None, *args, **kwargs):
-        """transformers' generate; of a prompt that is longer than `max_position_embeddings`, only the end is read.
+        """transformers' generate; of a prompt that is longer than `max_position_embeddings` only the end is read.
 
-        A warning says so. The end leaves room for the new tokens, but takes at least half of the positions. The
-        sequences begin with the whole prompt.
+        It leaves room for the new tokens, but takes half of the positions at least. The answer has the whole prompt.
         """
         prompt, limit = kwargs.get("input_ids") if inputs is None else inputs, self.config.max_position_embeddings
-        others = [kwargs.get(name) for name in ("cache", "past_key_values", "inputs_embeds")]
-        if prompt is None or prompt.shape[-1] <= limit or any(other is not None for other in others):
+        if prompt is None or prompt.shape[-1] <= limit or {"cache", "past_key_values", "inputs_embeds"} & {*kwargs}:
             return super().generate(inputs, generation_config, *args, **kwargs)
-
-        def asked(name: str) -> int | None:
-            of_config = getattr(generation_config, name, None) or getattr(self.generation_config, name)
-            return kwargs.get(name) or of_config
-
-        length, longest = prompt.shape[-1], asked("max_length")
-        new = asked("max_new_tokens") or (20 if longest is None else longest - length)
-        # the last token is not read
+        options, length = copy.deepcopy(generation_config or self.generation_config), prompt.shape[1]
+        given = options.update(**kwargs)
+        new = options.max_new_tokens or (options.max_length or length + 20) - length
         kept = min(limit, max(limit + 1 - new, (limit + 1) // 2))
-        logger.warning(
-            f"The prompt has {length} tokens, more than the {limit} positions of this model "
-            f"(max_position_embeddings): it reads the last {kept}."
-        )
-        before, kwargs["input_ids"] = prompt.tensor_split([length - kept], dim=1)
-        # counted from the tokens that are read
-        kwargs.pop("position_ids", None)
-        if kwargs.get("attention_mask") is not None:
-            kwargs["attention_mask"] = kwargs["attention_mask"][:, -kept:]
-        kwargs |= {name: asked(name) + kept - length for name in ("max_length", "min_length") if asked(name)}
-        answer = super().generate(None, generation_config, *args, **kwargs)
+        logger.warning(f"The prompt has {length} tokens, the model {limit} positions: it reads the last {kept}.")
+        for name in ("max_length", "min_length"):
+            if getattr(options, name) is not None:
+                setattr(options, name, max(getattr(options, name) - length + kept, 0))
+        given |= {name: given[name][:, -kept:] for name in ("attention_mask",) if given.get(name) is not None}
+        before, given["input_ids"] = prompt.tensor_split([length - kept], dim=1)
+        answer = super().generate(None, options, *args, **given)
         sequences = answer if isinstance(answer, Tensor) else answer.sequences
         before = before.to(sequences.device).repeat_interleave(len(sequences) // len(before), 0)
         whole = torch.cat([before, sequences], 1)
@@ -194,40 +184,14 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         answer.sequences = whole
         return answer
 
-    def _prepare_generated_length(
-        self,
-        generation_config,
-        has_default_max_length,
-        has_default_min_length,
-        model_input_name,
-        input_ids_length,
-        inputs_tensor,
-    ):
-        """As in transformers, but an answer ends at the last position, with transformers' warning.
-
-        Raises:
-            ValueError: the prompt alone, which `generate` could not shorten, is longer than `max_position_embeddings`.
-        """
-        limit, length = self.config.max_position_embeddings, inputs_tensor.shape[1]
-        if length > limit:
-            raise ValueError(
-                f"the prompt has {length} tokens, more than the {limit} positions of this model "
-                "(max_position_embeddings): shorten it"
-            )
-        lengths = super()._prepare_generated_length(
-            generation_config,
-            has_default_max_length,
-            has_default_min_length,
-            model_input_name,
-            input_ids_length,
-            inputs_tensor,
-        )
+    def _prepare_generated_length(self, generation_config, **given):
+        # as in transformers, but an answer ends at the last position, with transformers' warning
+        lengths = super()._prepare_generated_length(generation_config, **given)
+        limit, length = self.config.max_position_embeddings, given["input_ids_length"]
         # the last token is not read
-        longest = limit + 1 - length + input_ids_length
-        if lengths.max_length > longest:
-            logger.warning(
-                f"This generation asks for more than the model's predefined maximum length ({limit}): it ends there."
-            )
+        longest = limit + 1 - given["inputs_tensor"].shape[1] + length
+        if length < longest < lengths.max_length:
+            logger.warning(f"The answer may be longer than the model's predefined maximum length ({limit}): it ends.")
             lengths.max_length = longest
         return lengths
 
