@@ -173,7 +173,8 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         for name in ("max_length", "min_length"):
             if getattr(options, name) is not None:
                 setattr(options, name, max(getattr(options, name) - length + kept, 0))
-        given |= {name: given[name][:, -kept:] for name in ("attention_mask",) if given.get(name) is not None}
+        if given.get("attention_mask") is not None:
+            given["attention_mask"] = given["attention_mask"][:, -kept:]
         before, given["input_ids"] = prompt.tensor_split([length - kept], dim=1)
         answer = super().generate(None, options, *args, **given)
         sequences = answer if isinstance(answer, Tensor) else answer.sequences
@@ -191,7 +192,7 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         # the last token is not read
         longest = limit + 1 - given["inputs_tensor"].shape[1] + length
         if length < longest < lengths.max_length:
-            logger.warning(f"The answer may be longer than the model's predefined maximum length ({limit}): it ends.")
+            logger.warning(f"The answer ends at the latest at the model's predefined maximum length ({limit}).")
             lengths.max_length = longest
         return lengths
 
