@@ -73,12 +73,19 @@ def parse(*dataclass_types, argv: list[str] | None = None, description: str | No
             action.required = False
         if dict in _options(hints.get(action.dest)):
             action.type = json_mapping if str not in _options(hints[action.dest]) else _mapping_or_text
+    # a mistyped flag is said before a missing one, which it may be
+    required = [action for action in parser._actions if action.required]
+    for action in required:
+        action.required = False
     _, unknown = parser.parse_known_args(argv)
     if unknown:
-        flags = [name.lstrip("-") for name in unknown if name.startswith("--")]
+        flags = [name.partition("=")[0].lstrip("-") for name in unknown if name.startswith("--")]
         similar = [f"--{near}" for name in flags for near in difflib.get_close_matches(name, hints, n=1)]
-        remedy = f"did you mean {', '.join(similar)}?" if similar else "a YAML file must come first"
-        parser.error(f"unknown arguments: {' '.join(unknown)} ({remedy})")
+        remedy = f" (did you mean {', '.join(similar)}?)" if similar else ""
+        remedy = remedy if flags else " (a YAML file must come first)"
+        parser.error(f"unknown arguments: {' '.join(unknown)}{remedy}")
+    for action in required:
+        action.required = True
     try:
         return tuple(parser.parse_args_into_dataclasses(argv, look_for_args_file=False))
     except ValueError as error:

@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +44,8 @@ NOT_RECORDED = "Not recorded: the model was saved outside a recipe"
 NOT_TOLD = "Not recorded by the script that trained the model"
 # what transformers writes if a repository has no card
 DRAFT = "This is the model card of a 🤗 transformers model"
+# the folders of the scripts: of an installed package, and of a checkout
+RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "recipes")
 LIBRARIES = ("hf_lineage", "transformers", "torch", "tokenizers", "datasets")
 # of a split's entries these are counts, times and sums, no scores
 NO_SCORES = (
@@ -67,7 +69,8 @@ class RunFacts:
     """What only the recipe knows of its run.
 
     data: the corpus as it was named, None: the default one. default_data: what the default one is. sample: a text that
-    the model can answer. base_model: the model that was trained further.
+    the model can answer, or for ELMo {"word": …, "texts": [two texts with it]}. texts: some of the data, whose writing
+    may tell the language. base_model: the model that was trained further.
     """
 
     data: str | None
@@ -75,6 +78,7 @@ class RunFacts:
     default_data: str = "English Wikipedia articles of the gensim wheel"
     language: str | list[str] | None = None
     base_model: str | None = None
+    texts: Sequence[str] = ()
 
 
 def task_of(model: PreTrainedModel) -> str:
@@ -94,6 +98,8 @@ def code_for(
     Without the package they run the code of the repository.
     """
     task, is_recorded = task_of(model), sample is not None
+    pair = sample if isinstance(sample, dict) and "word" in sample else None
+    sample = sample if pair is None else pair["texts"][0]
     sample = SAMPLES.get(task, "The cat sat on the mat.") if sample is None else sample
     # in double quotes, so that a shell takes the code in single ones
     name, sample = (json.dumps(one, ensure_ascii=False) for one in (name, sample))
@@ -121,16 +127,31 @@ def code_for(
         return [
             *imports,
             f"tokenizer, vectors = {tokenizer}, {opened}.get_input_embeddings().weight",
-            f"print(vectors[{number}])",
+            f"nearest = (vectors @ vectors[{number}]).topk(5)",
+            "print(tokenizer.convert_ids_to_tokens(nearest.indices.tolist()))",
         ]
     if model.config.is_encoder_decoder:
         return [
             *imports,
             f'source = {tokenizer}({sample}, return_tensors="pt")',
             f"encoder = {opened}.get_encoder()",
-            "print(encoder(source.input_ids, source.attention_mask).last_hidden_state)",
+            "print(encoder(source.input_ids, source.attention_mask).last_hidden_state.shape)",
         ]
-    return [*imports, f'print({opened}(**{tokenizer}({sample}, return_tensors="pt")).last_hidden_state)']
+    if pair is not None and with_package:
+        word, texts = (json.dumps(pair[key], ensure_ascii=False) for key in ("word", "texts"))
+        return [
+            *imports,
+            "from hf_lineage.inference import context_similarities",
+            f"model, tokenizer, word, texts = {opened}, {tokenizer}, {word}, {texts}",
+            'print("cosine of", word, "in two texts, layer by layer:", '
+            "context_similarities(model, tokenizer, word, texts))",
+        ]
+    return [
+        *imports,
+        f"tokenizer, text = {tokenizer}, {sample}",
+        f'vectors = {opened}(**tokenizer(text, return_tensors="pt")).last_hidden_state',
+        'print(tokenizer.tokenize(text), "have vectors of shape", [*vectors.shape])',
+    ]
 
 
 def language_of(base_model: str | None) -> str | list[str] | None:
@@ -187,13 +208,16 @@ def model_card(
     of_hub, data, base_model, sample = None, NOT_RECORDED if arguments is None else NOT_TOLD, None, None
     if facts is not None:
         # imports datasets, which the card of a saved model does without
+        from hf_lineage.data.cjk import written_language
         from hf_lineage.data.corpus_files import is_hub_name
 
         of_hub = facts.data if facts.data is not None and is_hub_name(facts.data) else None
         # a path says nothing to readers elsewhere
         data = facts.default_data if facts.data is None else facts.data if of_hub else Path(facts.data).name
         base_model = facts.base_model if facts.base_model and is_hub_name(facts.base_model) else None
-        language, sample = language or facts.language or language_of(facts.base_model), facts.sample
+        language = language or facts.language or written_language(facts.texts) or language_of(facts.base_model)
+        sample = facts.sample
+    opened_as = as_shown(opened_as)
     scores, task = scores_of(results), task_of(model)
     measured = [
         EvalResult(
@@ -247,7 +271,8 @@ def model_card(
         f"{title}." if station is None else f"[{title}]({PAPERS[station.model_type]}), a station of hf_lineage.",
         f"What is new in it: {idea}" if idea else "",
         "## Data",
-        f"{data}." + (f" It continues {facts.base_model}." if facts is not None and facts.base_model else ""),
+        f"{data}."
+        + (f" It continues {as_shown(facts.base_model)}." if facts is not None and facts.base_model else ""),
         "## Scores",
         "\n".join(["| split | score | value |", "|---|---|---|", *rows]) if rows else "None were measured.",
         "## How it was trained",
@@ -300,15 +325,29 @@ def write_card_of_saved(model: PreTrainedModel, folder: Path, name: str):
         write_text(card, text)
 
 
+def as_shown(name: str) -> str:
+    """A path for readers elsewhere: relative to the working directory or, from outside of it, its last part."""
+    path = Path(name).expanduser()
+    if not path.is_absolute():
+        return name
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+
+
 def command_line() -> str:
-    """The command that runs now, as a shell reads it."""
-    script = Path(sys.argv[0])
-    if script.parent.name == "recipes" and script.parent.parent.name == "hf_lineage":
+    """The command that runs now, as a shell reads it, without absolute paths."""
+    script, arguments = Path(sys.argv[0]), sys.argv[1:]
+    if script.is_absolute() and script.parent in RECIPES:
         begin = ["python", "-m", "hf_lineage", "train", script.stem]
+        if arguments and Path(arguments[0]).parent == script.parent / "configs":
+            arguments = [Path(arguments[0]).stem, *arguments[1:]]
     else:
-        path = os.path.relpath(script) if script.is_absolute() else str(script)
-        begin = ["python", path]
-    return shlex.join([*begin, *sys.argv[1:]])
+        begin = ["python", as_shown(str(script))]
+    return shlex.join([*begin, *map(_shown_argument, arguments)])
+
+
+def _shown_argument(argument: str) -> str:
+    flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{flag}{equals}{as_shown(value)}"
 
 
 def _block(code: list[str]) -> str:

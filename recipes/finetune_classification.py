@@ -185,10 +185,11 @@ def finetune(
         columns = [raw[split][field][:] for field in fields]
         return [[" ".join(text) if data.are_words else text for text in column] for column in columns]
 
-    sample = [column[0] for column in texts_of("validation")]
+    texts = texts_of("validation")
+    sample = [column[0] for column in texts]
     sample = sample[0] if len(sample) == 1 else dict(zip(("text", "text_pair"), sample, strict=True))
     data_name = data_args.dataset or data_args.train_file
-    facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path)
+    facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path, texts=texts[0][:100])
 
     # 5. train and save: AutoModelForSequenceClassification.from_pretrained(output_dir) opens it
     tuning.train(trainer, facts, problem_type=labels.problem_type)

@@ -120,7 +120,12 @@ def finetune(
     )
     first = splits["validation"][0]
     sample = {"text": first.text, "choices": list(first.choices)}
-    facts = RunFacts(data_args.dataset or data_args.train_file, sample, base_model=model_args.model_name_or_path)
+    facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        sample,
+        base_model=model_args.model_name_or_path,
+        texts=[question.text for question in splits["validation"][:100]],
+    )
 
     # 5. train and save: AutoModelForMultipleChoice.from_pretrained(output_dir) opens it
     tuning.train(trainer, facts)

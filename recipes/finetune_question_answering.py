@@ -133,7 +133,12 @@ def finetune(
     )
     first = splits["validation"][0]
     sample = {"question": first.question, "context": first.context}
-    facts = RunFacts(data_args.dataset or data_args.train_file, sample, base_model=model_args.model_name_or_path)
+    facts = RunFacts(
+        data_args.dataset or data_args.train_file,
+        sample,
+        base_model=model_args.model_name_or_path,
+        texts=[question.context for question in splits["validation"][:100]],
+    )
 
     # 5. train and save: AutoModelForQuestionAnswering.from_pretrained(output_dir) opens it
     tuning.train(trainer, facts)

@@ -188,7 +188,8 @@ def finetune(
         callbacks=model_args.callbacks(),
     )
     data_name, sample = data_args.dataset or data_args.train_file, " ".join(texts["validation"][0])
-    facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path)
+    shown = ["".join(words) for words in texts["validation"][:100]]
+    facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path, texts=shown)
 
     # 5. train and save: AutoModelForTokenClassification.from_pretrained(output_dir) opens it
     tuning.train(trainer, facts)

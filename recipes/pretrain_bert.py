@@ -4,7 +4,8 @@ r"""Pretrain BERT on masked words and next sentences: on pairs of 128 tokens, in
     accelerate launch --config_file recipes/accelerate/multi_gpu.yaml recipes/pretrain_bert.py \
         recipes/configs/bert_base.yaml --output_dir runs/bert --corpus my_books/ --sample_by paragraph
 
-A document of the corpus is a text with its sentences in order (with --sample_by paragraph: lines between blank lines).
+A document of the corpus is a text with its sentences in order (with --sample_by paragraph: lines between blank lines,
+or every 10 lines of a file that has none).
 After an interruption, run the same command again: training continues from the last complete checkpoint in output_dir.
 """
 
@@ -28,6 +29,8 @@ from hf_lineage.data import (
     encoded_sentence_pairs,
     growing_data,
     load_splits,
+    short_sentences,
+    with_a_mask,
 )
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
@@ -82,13 +85,12 @@ class BERTPretrainingArguments:
         metadata={"help": "Use BertAdam, without bias correction, as released."},
     )
     vocab_size: int = field(default=8_000, metadata={"help": "Size of the WordPiece vocabulary trained here."})
-    prompts: list[str] = field(
-        default_factory=lambda: ["He went to the [MASK].", "The [MASK] of the city is old."],
-        metadata={"help": "Texts whose [MASK] the trained model fills in."},
+    prompts: list[str] | None = field(
+        default=None,
+        metadata={"help": "Texts whose [MASK] the trained model fills in; default: sentences of the test text."},
     )
-    picture: str = field(
-        default="The animal didn't cross the street because it was too tired",
-        metadata={"help": "Text whose attention is drawn."},
+    picture: str | None = field(
+        default=None, metadata={"help": "Text whose attention is drawn; default: a sentence of the test text."}
     )
 
 
@@ -221,11 +223,15 @@ def main():
         optimizer_cls_and_kwargs=optimizer,
         callbacks=callbacks,
     )
+    texts = corpora["test"][:100]["text"]
+    sentences = short_sentences(texts, tokenizer, 2, bert_args.language)
+    prompts = bert_args.prompts or [with_a_mask(sentence, tokenizer) for sentence in sentences]
     trainer.facts = RunFacts(
         data_args.corpus,
-        bert_args.prompts[0],
+        prompts[0],
         language=bert_args.language or (None if data_args.corpus else "en"),
         base_model=model_args.model_name_or_path,
+        texts=texts,
     )
 
     # 5. train
@@ -252,9 +258,10 @@ def main():
             for split, data in held_out.items():
                 results[split] = measure_bert_pretraining(model, data)
             fill = pipeline("fill-mask", model=str(output_dir), device="cpu")
-            results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in bert_args.prompts]
+            results["samples"] = [(text, [guess["token_str"] for guess in fill(text)]) for text in prompts]
             plot_learning_curves({output_dir.name: results}, output_dir / "learning_curves.png")
-            write_attention_report(output_dir / "attention.html", record_attention(output_dir, bert_args.picture))
+            drawn = record_attention(output_dir, bert_args.picture or sentences[0])
+            write_attention_report(output_dir / "attention.html", drawn)
         trainer.create_model_card()
         test = results["test"]
         print(

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
-from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_splits, segment_words
+from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_splits, recurring_word, segment_words
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import elmo_tokenizer, train_word_level
@@ -135,11 +135,14 @@ def main():
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=adagrad if training_args.optim == "adagrad" else None,
     )
+    texts = corpora["test"][:1_000]["text"]
+    word, pair = recurring_word(texts) or (None, [])
     trainer.facts = RunFacts(
         data_args.corpus,
-        " ".join(corpora["test"][0]["text"].split()[:5]),
+        {"word": word, "texts": pair} if word else " ".join(texts[0].split()[:5]),
         language=None if data_args.corpus else "en",
         base_model=model_args.model_name_or_path,
+        texts=texts,
     )
 
     # 5. train

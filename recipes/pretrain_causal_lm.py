@@ -253,6 +253,7 @@ def main():
         " ".join(corpora["test"][0]["text"].split()[:3])[:40],
         language=None if data_args.corpus else "en",
         base_model=model_args.model_name_or_path,
+        texts=corpora["test"][:100]["text"],
     )
 
     # 5. train

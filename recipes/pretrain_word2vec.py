@@ -192,6 +192,8 @@ def main():
         tokenizer.convert_ids_to_tokens(min(50, len(tokenizer) - 1)),
         language=None if data_args.corpus else "en",
         base_model=model_args.model_name_or_path,
+        # the most frequent words
+        texts=tokenizer.convert_ids_to_tokens(range(min(1_000, len(tokenizer)))),
     )
 
     # 5. train

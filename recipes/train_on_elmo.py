@@ -162,11 +162,10 @@ def main():
         compute_metrics=score,
         preprocess_logits_for_metrics=decoded if is_tagging else None,
     )
-    text = raw["validation"][0][text_field]
+    texts = raw["validation"][:100][text_field]
+    texts = [text if isinstance(text, str) else " ".join(text) for text in texts]
     trainer.facts = RunFacts(
-        data_args.dataset or data_args.train_file,
-        text if isinstance(text, str) else " ".join(text),
-        base_model=args.model_name_or_path,
+        data_args.dataset or data_args.train_file, texts[0], base_model=args.model_name_or_path, texts=texts
     )
 
     # 6. train and save: the auto class opens output_dir, language model included

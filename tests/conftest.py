@@ -53,6 +53,17 @@ def seed():
     transformers.set_seed(0)
 
 
+@pytest.fixture
+def load_reports(monkeypatch):
+    """The reports of weights that transformers logs, one for each loading, None where there is nothing to report."""
+    found = []
+    monkeypatch.setattr(
+        "transformers.modeling_utils.log_state_dict_report",
+        lambda *, loading_info, **_: found.append(loading_info.create_loading_report()),
+    )
+    return found
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of optional data sets next to the checkout; without it, the test is skipped."""

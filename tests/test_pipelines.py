@@ -89,8 +89,49 @@ def test_an_answer_ends_at_the_last_position(caplog, monkeypatch):
     vectors = model.get_input_embeddings()(prompt)
     assert model.generate(inputs_embeds=vectors, max_new_tokens=100, do_sample=False).equal(free[:, 3:])
     assert model.generate(prompt, max_new_tokens=2, do_sample=False).shape == (1, 5)
-    with pytest.raises(ValueError, match="prompt has 17 tokens, more than the 16 positions"):
-        model.generate(free, max_new_tokens=3)
+    with pytest.raises(ValueError, match="17 tokens are more than the 16 positions"):
+        model.generate(inputs_embeds=model.get_input_embeddings()(free), max_new_tokens=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    # room for the new tokens, but half of the positions at least
+    [({"max_new_tokens": 3}, 14), ({"max_length": 45}, 12), ({"max_new_tokens": 100}, 8), ({"max_new_tokens": 1}, 16)],
+    ids=str,
+)
+@pytest.mark.parametrize("way", [{}, {"num_beams": 3, "num_return_sequences": 2}], ids=["greedy", "beams"])
+def test_of_a_prompt_longer_than_the_positions_the_end_is_read(options, kept, way, caplog, monkeypatch):
+    set_seed(0)
+    model = GPTForCausalLM(GPTConfig(vocab_size=20, num_attention_heads=2, max_position_embeddings=16, **TINY)).eval()
+    model.generation_config.eos_token_id = None
+    prompt, way = torch.randint(20, (2, 40)), way | {"do_sample": False}
+    # the second text is shorter, and padding takes the place of its first words
+    mask = torch.ones_like(prompt)
+    mask[1, :36] = 0
+    end = {"input_ids": prompt[:, -kept:], "attention_mask": mask[:, -kept:]}
+    expected = model.generate(**end, **way | {"max_new_tokens": options.get("max_new_tokens", 5)})
+    monkeypatch.setattr(package_logger := logging.getLogger("hf_lineage"), "propagate", True)
+    with caplog.at_level("WARNING", logger=package_logger.name):
+        found = model.generate(prompt, attention_mask=mask, **way, **options)
+    assert f"The prompt has 40 tokens, the model 16 positions: it reads the last {kept}." in caplog.text
+    assert found[:, 40 - kept :].equal(expected)
+    assert found[:, :40].equal(prompt.repeat_interleave(len(found) // 2, 0))
+    answer = model.generate(input_ids=prompt, attention_mask=mask, return_dict_in_generate=True, **way, **options)
+    assert answer.sequences.equal(found)
+
+
+def test_the_plainest_call_takes_a_prompt_of_any_length(tiny_corpus):
+    tokenizer = causal_tokenizer(TRAINERS["byte_pairs"](tiny_corpus, 300, show_progress=False), tiny_corpus)
+    config = GPTConfig(vocab_size=len(tokenizer), num_attention_heads=2, max_position_embeddings=16, **TINY)
+    tokenizer.model_max_length = 16
+    write = pipeline("text-generation", model=GPTForCausalLM(config).eval(), tokenizer=tokenizer, device="cpu")
+    prompt = " ".join(tiny_corpus[:20])
+    for options in ({}, {"max_new_tokens": 4, "do_sample": False}):
+        [answer] = write(prompt, **options)
+        assert answer["generated_text"].startswith(prompt)
+    [[one], [other]] = write([prompt, "The"], batch_size=2)
+    assert one["generated_text"].startswith(prompt)
+    assert other["generated_text"].startswith("The")
 
 
 @pytest.fixture(scope="module", params=SAVED)

@@ -102,7 +102,7 @@ def test_an_unknown_command_is_named_with_a_similar_one(capsys):
 def test_command_trains_by_recipe_and_preset(preset, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["hf_lineage"])
     with pytest.raises(SystemExit) as stop:
-        main(["train", "pretrain_causal_lm", preset, "--config_name", "x"])
+        main(["train", "pretrain_causal_lm", preset, "--config_name", "x", "--output_dir", "x"])
     assert stop.value.code == 2
     # with the preset's model_type
     assert "exactly one of model_type or config_name" in capsys.readouterr().err

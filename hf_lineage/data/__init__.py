@@ -23,6 +23,7 @@ from hf_lineage.data.phases import GrowingBatches, Phases, WithoutBlanks, batch_
 from hf_lineage.data.questions import Question, Window, question_rows, read_questions
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows, draw_rows
+from hf_lineage.data.samples import recurring_word, short_sentences, with_a_mask
 from hf_lineage.data.segmentation import WordSegmentation, segment_words, segmented
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
@@ -114,11 +115,14 @@ __all__ = [
     "read_minimal_pairs",
     "read_parts",
     "read_questions",
+    "recurring_word",
     "segment_words",
     "segmented",
+    "short_sentences",
     "split_sentences",
     "splits_for_training",
     "tagged_rows",
     "tags_of_tokens",
     "task_tokenizer",
+    "with_a_mask",
 ]

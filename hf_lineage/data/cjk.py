@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -108,3 +108,14 @@ def numbers_of_words(texts: Sequence[str]) -> list[int]:
     if sum(counts, WordCount()).without_blanks:
         return [count.with_characters for count in counts]
     return [count.between_blanks for count in counts]
+
+
+def written_language(texts: Iterable[str]) -> str | None:
+    """`zh` if Chinese characters are most of the letters, and next to none are kana or hangul; else None.
+
+    Other writing is that of many languages.
+    """
+    letters = "".join(filter(str.isalpha, "".join(texts)))
+    others = len(re.findall("[\u1100-\u11ff\u3040-\u312f\uac00-\ud7af]", letters))
+    han = len(re.findall(f"[{IDEOGRAPHS}]", letters))
+    return "zh" if 2 * han > len(letters) and others < han / 20 else None

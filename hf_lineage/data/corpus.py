@@ -1,8 +1,10 @@
 """Corpora: documents from text, JSON Lines and Parquet files, from the Hub, or from the default corpus."""
 
 import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import datasets
 from accelerate import PartialState
@@ -11,7 +13,7 @@ from hf_lineage.data.corpus_files import cached, find_files, is_hub_name, with_s
 from hf_lineage.data.embedded_corpus import load_embedded
 from hf_lineage.data.held_out import bounds_of, missing_splits, number_of, with_held_out
 from hf_lineage.data.hub_corpus import load_from_hub
-from hf_lineage.data.text_files import CorpusError, check_choices, read_documents, read_parts
+from hf_lineage.data.text_files import CorpusError, check_choices, read_documents, read_parts, suffix_of
 from hf_lineage.text_parts import Part
 
 
@@ -20,6 +22,8 @@ _READER_VERSION = 3
 # rows read at a time
 _BATCH = 1_000
 _FEATURES = datasets.Features(text=datasets.Value("string"))
+# of a text without blank lines so many make a document, or as many as give this number of documents
+_LINES, _DOCUMENTS = 10, 20
 
 
 def load_corpus(
@@ -46,8 +50,10 @@ def load_corpus(
     - a data set on the Hub, "owner/name" or "owner/name:configuration".
 
     Files end in .txt, .jsonl, .json (JSON Lines), .csv, .tsv or .parquet; all but the last also in .gz. See
-    `read_documents` for `text_field`, `sample_by` and `on_invalid`. `streaming` reads documents only when they are
-    needed; otherwise datasets caches them, and reads them again when a file has changed.
+    `read_documents` for `text_field`, `sample_by` and `on_invalid`. If a text file is all that a split has, and has no
+    blank line, `sample_by="paragraph"` takes every 10 lines as a document (in a file of fewer than 200 lines a
+    twentieth of them), and a printed line says so. `streaming` reads documents only when they are needed; otherwise
+    datasets caches them, and reads them again when a file has changed.
 
     `longest` splits documents of files with more characters into several rows, each cut after a blank; the column
     "continues" says whether the next row continues the document. So a file such as text8, a single line, needs little
@@ -117,10 +123,11 @@ def _load(source, split, text_field, sample_by, streaming, on_invalid, longest, 
         return corpus.to_iterable_dataset() if streaming else corpus
     if is_hub_name(source):
         return load_from_hub(source, split, text_field, streaming)
+    files = [with_stamp(path) for path in find_files(source, split)]
     settings = {
-        "files": [with_stamp(path) for path in find_files(source, split)],
+        "files": files,
         "text_field": text_field,
-        "sample_by": sample_by,
+        "sample_by": _unit_of(files, sample_by, on_invalid),
         "on_invalid": on_invalid,
         "version": _READER_VERSION,
     }
@@ -138,6 +145,32 @@ def _load(source, split, text_field, sample_by, streaming, on_invalid, longest, 
     if streaming:
         return datasets.IterableDataset.from_generator(read, features=features, gen_kwargs=settings)
     return cached(read, features, settings)
+
+
+def _unit_of(files, sample_by, on_invalid):
+    """`sample_by`, or how many lines are a document of a text file that no blank line parts."""
+    if sample_by != "paragraph" or len(files) > 1 or not suffix_of(files[0][0]).startswith(".txt"):
+        return sample_by
+    return _lines_of_document(files[0], on_invalid) or sample_by
+
+
+@lru_cache
+def _lines_of_document(file, on_invalid):
+    """How many lines make a document of a text file; None if blank lines part them, or there is one line."""
+    path, _, _ = file
+
+    def texts(sample_by):
+        parts = read_parts(path, sample_by=sample_by, on_invalid=on_invalid)
+        return (1 for part in parts if not isinstance(part, Part))
+
+    if sum(itertools.islice(texts("paragraph"), 2)) > 1 or (lines := sum(texts("line"))) == 1:
+        return None
+    number = min(_LINES, math.ceil(lines / _DOCUMENTS))
+    PartialState().print(
+        f"{path} has no blank line: every {number} lines are a document (sample_by paragraph; line makes each one "
+        "a document)"
+    )
+    return number
 
 
 def _read_within(read, bounds, **settings):

@@ -26,13 +26,14 @@ _REMEDY = 'convert the file to UTF-8 text, or read it with on_invalid="replace",
 
 
 def read_documents(
-    path: str | os.PathLike, *, text_field: str = "text", sample_by: str = "line", on_invalid: str = "error"
+    path: str | os.PathLike, *, text_field: str = "text", sample_by: str | int = "line", on_invalid: str = "error"
 ) -> Iterator[str]:
     """The documents of one local file, in order; documents without text are left out.
 
-    `sample_by` decides whether a document of a text file is a line, a paragraph (between blank lines) or the whole
-    file. JSON Lines, CSV, TSV and Parquet give `text_field` of each row. A byte order mark is dropped. Bytes that are
-    not UTF-8, and NULs, are an error, or with `on_invalid="replace"` the character U+FFFD.
+    `sample_by` decides whether a document of a text file is a line, a paragraph (between blank lines), the whole file,
+    or so many lines that are not blank. JSON Lines, CSV, TSV and Parquet give `text_field` of each row. A byte order
+    mark is dropped. Bytes that are not UTF-8, and NULs, are an error, or with `on_invalid="replace"` the character
+    U+FFFD.
 
     Raises CorpusError, which names file, line (from 1) and byte offset in the unpacked file (from 0).
     """
@@ -43,7 +44,7 @@ def read_parts(
     path: str | os.PathLike,
     *,
     text_field: str = "text",
-    sample_by: str = "line",
+    sample_by: str | int = "line",
     on_invalid: str = "error",
     longest: int = LONGEST,
 ) -> Iterator[str]:
@@ -74,6 +75,8 @@ def _read(path, longest, text_field, sample_by, on_invalid):
 
 
 def check_choices(sample_by, on_invalid):
+    if isinstance(sample_by, int) and sample_by >= 1:
+        sample_by = "line"
     for name, value, choices in (("sample_by", sample_by, SAMPLE_BY), ("on_invalid", on_invalid, ON_INVALID)):
         if value not in choices:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
@@ -107,15 +110,19 @@ def _group_lines(parts, sample_by):
     if sample_by == "line":
         yield from parts
         return
-    inside, begins = False, True
+    inside, begins, lines = False, True, 0
     for part, ends in _marked_blank(parts):
-        if sample_by == "paragraph" and begins and not has_text(part):
+        is_blank = begins and not has_text(part)
+        if sample_by == "paragraph" and is_blank:
             if inside:
                 yield "", True
             inside = False
-        else:
+        elif sample_by in ("paragraph", "document") or not is_blank:
             yield ("\n" + part if begins and inside else part), False
-            inside = True
+            inside, lines = True, lines + ends
+            if lines == sample_by:
+                yield "", True
+                inside, lines = False, 0
         begins = ends
     if inside:
         yield "", True

@@ -182,7 +182,8 @@ class BERTPreTrainedModel(LineagePreTrainedModel):
     _no_split_modules = ["BERTEmbeddings", "SelfAttentionBlock"]
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": SelfAttentionBlock, "attentions": MultiHeadAttention}
-    _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]
+    _keys_to_ignore_on_load_unexpected = [r"^cls\.(predictions|seq_relationship)\.", r"embeddings\.position_ids$"]
+    _keys_to_ignore_on_load_unexpected += [r"^((bert\.)?pooler|classifier|qa_outputs|crf)\."]
     optional_parts = ("pooler.",)
 
     def __init__(self, config: BERTConfig):

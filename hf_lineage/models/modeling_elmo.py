@@ -73,6 +73,7 @@ class ELMoPreTrainedModel(LineagePreTrainedModel):
 
     config: ELMoConfig
     base_model_prefix = "model"
+    _keys_to_ignore_on_load_unexpected = [r"^(lm_head|classifier|scorer?|qa_outputs|crf|task_layer|word_vectors)\."]
     supports_gradient_checkpointing = True
     _is_stateful = True
     _no_split_modules = ["RecurrentLayer"]

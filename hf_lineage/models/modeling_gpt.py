@@ -5,6 +5,7 @@ input_ids [B, T] -> token + position vectors [B, T, D] -> N masked blocks [B, T,
 For fine-tuning, a linear layer reads the vector at a text's last token, the extract token (section 3.2).
 """
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -155,40 +156,43 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
         super().__init__(config)
         self.post_init()
 
-    def _prepare_generated_length(
-        self,
-        generation_config,
-        has_default_max_length,
-        has_default_min_length,
-        model_input_name,
-        input_ids_length,
-        inputs_tensor,
-    ):
-        """As in transformers, but an answer ends at the last position, with transformers' warning.
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, generation_config=None, *args, **kwargs):
+        """transformers' generate; of a prompt that is longer than `max_position_embeddings` only the end is read.
 
-        Raises:
-            ValueError: the prompt alone is longer than `max_position_embeddings`.
+        It leaves room for the new tokens, but takes half of the positions at least. The answer has the whole prompt.
         """
-        limit, length = self.config.max_position_embeddings, inputs_tensor.shape[1]
-        if length > limit:
-            raise ValueError(
-                f"the prompt has {length} tokens, more than the {limit} positions of this model "
-                '(max_position_embeddings): shorten it (in pipelines: handle_long_generation="hole", max_new_tokens)'
-            )
-        lengths = super()._prepare_generated_length(
-            generation_config,
-            has_default_max_length,
-            has_default_min_length,
-            model_input_name,
-            input_ids_length,
-            inputs_tensor,
-        )
+        prompt, limit = kwargs.get("input_ids") if inputs is None else inputs, self.config.max_position_embeddings
+        if prompt is None or prompt.shape[-1] <= limit or {"cache", "past_key_values", "inputs_embeds"} & {*kwargs}:
+            return super().generate(inputs, generation_config, *args, **kwargs)
+        options, length = copy.deepcopy(generation_config or self.generation_config), prompt.shape[1]
+        given = options.update(**kwargs)
+        new = options.max_new_tokens or (options.max_length or length + 20) - length
+        kept = min(limit, max(limit + 1 - new, (limit + 1) // 2))
+        logger.warning(f"The prompt has {length} tokens, the model {limit} positions: it reads the last {kept}.")
+        for name in ("max_length", "min_length"):
+            if getattr(options, name) is not None:
+                setattr(options, name, max(getattr(options, name) - length + kept, 0))
+        if given.get("attention_mask") is not None:
+            given["attention_mask"] = given["attention_mask"][:, -kept:]
+        before, given["input_ids"] = prompt.tensor_split([length - kept], dim=1)
+        answer = super().generate(None, options, *args, **given)
+        sequences = answer if isinstance(answer, Tensor) else answer.sequences
+        before = before.to(sequences.device).repeat_interleave(len(sequences) // len(before), 0)
+        whole = torch.cat([before, sequences], 1)
+        if isinstance(answer, Tensor):
+            return whole
+        answer.sequences = whole
+        return answer
+
+    def _prepare_generated_length(self, generation_config, **given):
+        # as in transformers, but an answer ends at the last position, with transformers' warning
+        lengths = super()._prepare_generated_length(generation_config, **given)
+        limit, length = self.config.max_position_embeddings, given["input_ids_length"]
         # the last token is not read
-        longest = limit + 1 - length + input_ids_length
-        if lengths.max_length > longest:
-            logger.warning(
-                f"This generation asks for more than the model's predefined maximum length ({limit}): it ends there."
-            )
+        longest = limit + 1 - given["inputs_tensor"].shape[1] + length
+        if length < longest < lengths.max_length:
+            logger.warning(f"The answer ends at the latest at the model's predefined maximum length ({limit}).")
             lengths.max_length = longest
         return lengths
 

@@ -106,6 +106,7 @@ class Word2VecPreTrainedModel(LineagePreTrainedModel):
 
     config: Word2VecConfig
     base_model_prefix = "model"
+    _keys_to_ignore_on_load_unexpected = [r"^((classifier|scorer|crf)\.|context_embeddings$|word_counts$)"]
 
     def _init_weights(self, module):
         bound = self.config.initializer_range / self.config.hidden_size

@@ -52,6 +52,8 @@ class LineagePreTrainedModel(PreTrainedModel):
 
     # the beginnings of tensors of the body that some heads do not have
     optional_parts = ()
+    # parts of heads, which other heads of the family leave off without a word
+    _keys_to_ignore_on_load_unexpected = [r"^(lm_head|classifier|scorer|qa_outputs|crf)\."]
 
     def __init__(self, config, *arguments, **options):
         check_layers(config)
@@ -187,8 +189,7 @@ def write_manifest(folder: Path):
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and LISTED.fullmatch(path.name))
     temporary = folder / f".{MANIFEST}.tmp{os.getpid()}"
     try:
-        lines = [f"{digest(folder / name)}  {name}\n" for name in names]
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text("".join(f"{digest(folder / name)}  {name}\n" for name in names), encoding="utf-8")
         os.replace(temporary, folder / MANIFEST)
     finally:
         temporary.unlink(missing_ok=True)
@@ -272,15 +273,14 @@ def check_layers(config):
     loaded = verifying.get()
     if layers <= FEW_LAYERS or loaded is None:
         return
-    place, options = loaded
     number = 0
-    for file in files_beside(place, options):
+    for file in files_beside(*loaded):
         if file.suffix == ".safetensors":
             with naming(file):
                 number += len(header_of(file))
     if 0 < number < layers:
         raise ValueError(
-            f"the configuration asks for {layers} layers, but the weights of {place} have {number} tensors: "
+            f"the configuration asks for {layers} layers, but the weights of {loaded[0]} have {number} tensors: "
             "config.json belongs to other weights"
         )
 
@@ -312,9 +312,8 @@ def manifest_on_hub(place, options: dict) -> Path | None:
     name = "/".join(part for part in (options.get("subfolder"), MANIFEST) if part)
     if in_cache(place, name, options) is _CACHED_NO_EXIST:
         return None
-    quiet = {"_raise_exceptions_for_missing_entries": False}
     try:
-        found = cached_file(place, MANIFEST, **options, **quiet)
+        found = cached_file(place, MANIFEST, **options, _raise_exceptions_for_missing_entries=False)
     except Exception as error:
         # the client's errors have no common class
         raise OSError(f"{UNFETCHED.format(place)} ({type(error).__name__}: {error})") from error

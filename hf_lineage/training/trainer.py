@@ -42,6 +42,7 @@ from hf_lineage.models.replaced_files import MANIFEST, naming_the_disk, replaced
 from hf_lineage.models.saved_models import read_manifest
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
+from hf_lineage.training.log_lines import say_in_words
 from hf_lineage.training.muon import MuonWithAdamW, muon_groups
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.run_lock import hold
@@ -204,6 +205,7 @@ class LineageTrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         finally:
             args.label_smoothing_factor = smoothing
+        say_in_words(self)
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap is None:
             self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = units_to_shard(model)
         if transfer is not None and transfer.mode == "gradual":

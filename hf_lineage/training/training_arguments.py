@@ -30,7 +30,8 @@ class LineageTrainingArguments(TrainingArguments):
 
     output_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder of the model, its checkpoints and its scores; default: trainer_output."},
+        # of the recipes; in Python transformers' default holds
+        metadata={"help": "Folder of the model, its checkpoints and its scores.", "required": True},
     )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Start anew in a folder that holds a run; its checkpoints are removed."}

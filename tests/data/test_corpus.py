@@ -43,6 +43,7 @@ TEXT = "\ufeffone two \r\n\n  \nthree\nfour é\n\n"
         ("line", ["one two ", "three", "four é"]),
         ("paragraph", ["one two ", "three\nfour é"]),
         ("document", ["one two \n\n  \nthree\nfour é\n"]),
+        (2, ["one two \nthree", "four é"]),
     ],
 )
 @pytest.mark.parametrize(("name", "write_it"), [("a.txt", write), ("a.TXT.gz", write_gzip)])

@@ -105,6 +105,34 @@ def test_too_few_documents(tmp_path):
     assert [len(part) for part in parts.values()] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("number", "lines"), [(200, 10), (5_000, 10), (50, 3), (8, 1)])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_text_without_blank_lines_has_documents_of_lines(tmp_path, number, lines, streaming, capsys):
+    texts = [f"this is line {i} of many" for i in range(number)]
+    path = write(tmp_path / "a.txt", texts)
+    corpora = load_splits(path, sample_by="paragraph", streaming=streaming, validation_share=0.2)
+    found = {part: [row["text"] for row in corpus] for part, corpus in corpora.items()}
+    expected = ["\n".join(texts[start : start + lines]) for start in range(0, number, lines)]
+    assert sorted(document for of_part in found.values() for document in of_part) == sorted(expected)
+    assert all(found.values())
+    said = [line for line in capsys.readouterr().out.splitlines() if "no blank line" in line]
+    assert len(said) == 1
+    assert f"every {lines} lines are a document" in said[0]
+
+
+def test_each_split_without_blank_lines_has_documents_of_lines(tmp_path):
+    for split in ("train", "validation", "test"):
+        write(tmp_path / f"{split}.txt", [f"this is {split} line {i}" for i in range(40)])
+    assert [len(corpus) for corpus in load_splits(tmp_path, sample_by="paragraph").values()] == [20, 20, 20]
+
+
+def test_a_folder_of_texts_keeps_its_documents(tmp_path):
+    for name in "abcd":
+        write(tmp_path / f"{name}.txt", [f"this is line {i} of {name}" for i in range(30)])
+    parts = as_texts(load_splits(tmp_path, sample_by="paragraph"))
+    assert sum(map(len, parts.values())) == 4
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, -1])
 def test_shares_out_of_range(tmp_path, share):
     with pytest.raises(ValueError, match=f"validation_share is {share}"):

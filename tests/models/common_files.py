@@ -33,8 +33,8 @@ class FileTests(StationTable):
             optional = tuple(f"{body}{part}" for part in self.optional_parts)
             missing = [name for name in report["missing_keys"] if name.startswith(body)]
             assert not [name for name in missing if not name.startswith(optional)], report
-            own = set(model.state_dict()) - {f"{model.base_model_prefix}.{name}" for name in loaded.state_dict()}
-            assert set(report["unexpected_keys"]) <= own - set(loaded.state_dict()), report
+            # what a head leaves off of another one is no news
+            assert not report["unexpected_keys"], report
             assert not report["mismatched_keys"]
 
             loaded.save_pretrained(tmp_path / other)

@@ -33,7 +33,17 @@ def test_help_begins_with_what_the_script_does_and_two_commands(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_wrong_flag_is_one_line(path):
     line = error_of(path.name, "--output_dirr", "x")
-    assert "--output_dirr x" in line or "required: --" in line
+    assert "unknown arguments: --output_dirr x (did you mean --output_dir?)" in line
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("flags", [["--max_stps", "3"], ["--max_stps=3"]], ids=["two words", "one word"])
+def test_a_mistyped_flag_is_said_before_a_missing_one(path, flags):
+    takes_steps = "TrainingArguments" in path.read_text(encoding="utf-8")
+    line = error_of(path.name, *flags)
+    assert f"unknown arguments: {' '.join(flags)} (" in line
+    assert ("did you mean --max_steps?" in line) == takes_steps
+    assert "YAML" not in line
 
 
 def error_of(recipe, *flags):
@@ -87,6 +97,13 @@ def test_a_mistake_is_one_line(recipe, flags, named, tmp_path):
     flags += ["--output_dir", tmp_path / "out"]
     assert named in error_of(recipe, *flags)
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize("recipe", NEW)
+def test_a_run_without_a_folder_is_refused(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "required: --output_dir" in error_of(recipe, "--model_type", NEW[recipe], "--max_steps", "1")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("recipe", SAVED)

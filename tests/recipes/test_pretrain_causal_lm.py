@@ -134,7 +134,7 @@ def kill_at_random_steps_until_done(command, output_dir, kills: int, seed: int):
         output = []
         for line in process.stdout:
             output.append(line)
-            steps_to_live -= "'loss'" in line
+            steps_to_live -= ": loss " in line
             if steps_to_live <= 0 and killed < kills:
                 # between two log lines: now and then in the middle of a save
                 time.sleep(draw.random() * 0.02)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import runpy
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import ModelCard
 
+from hf_lineage.data import grammar_corpus
 from hf_lineage.models import LINEAGE, name_and_idea
 from hf_lineage.papers import PAPERS
 from tests.recipes.test_a_failed_evaluation import RECIPES, WITHOUT_MODEL, folder, run  # noqa: F401 - a fixture
@@ -43,22 +45,27 @@ def ask(code, tmp_path):
 
 @pytest.mark.recipe
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_run_leaves_a_card_and_a_command(folder, tmp_path, monkeypatch, capsys, recipe):  # noqa: F811
+def test_a_run_leaves_a_card_and_a_command(folder, tmp_path, monkeypatch, capsys, load_reports, recipe):  # noqa: F811
     finished(folder, recipe, tmp_path, monkeypatch, model_license="apache-2.0", model_language="en")
     *before, place, score, command = capsys.readouterr().out.splitlines()
     assert place == f"result: {tmp_path}"
     assert any(character.isdigit() for character in score.removeprefix("score:  "))
-    assert not any(line.lstrip().startswith(('{"', '"')) for line in before)
+    assert not any(line.lstrip().startswith(("{", '"')) for line in before)
     assert "LOAD REPORT" not in "\n".join(before)
     python, flag, code = shlex.split(command.removeprefix("next:   "))
     assert (python, flag) == ("python", "-c")
-    assert ask(code, tmp_path).strip()
+    load_reports.clear()
+    answer = ask(code, tmp_path)
+    assert answer.strip()
+    assert "tensor(" not in answer
 
     card = ModelCard.load(tmp_path / "README.md")
     results = json.loads((tmp_path / "results.json").read_text())
     model_type = json.loads((tmp_path / "config.json").read_text())["model_type"]
     [station] = [one for one in LINEAGE if one.model_type == model_type]
     title, idea = name_and_idea(station)
+    assert str(folder) not in card.text
+    assert str(tmp_path) not in card.text
     for part in (title, PAPERS[model_type], idea, f"{recipe}.py", "transformers 5", "parameters", "## Limits"):
         assert part in card.text
     data = card.data
@@ -69,7 +76,33 @@ def test_a_run_leaves_a_card_and_a_command(folder, tmp_path, monkeypatch, capsys
     measured = {result.dataset_split for result in data.eval_results}
     assert measured == ({"similarities"} if recipe == "pretrain_word2vec" else measured & {"validation", "test"})
     code, _ = [block.partition("```")[0] for block in card.text.split("```python\n")[1:]]
+    # by the name of its folder
+    monkeypatch.chdir(tmp_path.parent)
     assert ask(code, tmp_path).strip()
+    # weights that a head leaves off, such as BERT's pooler, are not reported
+    assert {*load_reports} == {None}
+
+
+CHINESE = ("pretrain_causal_lm", "pretrain_bert", "pretrain_bilm", "pretrain_word2vec")
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("recipe", CHINESE)
+def test_a_chinese_run_asks_in_chinese_and_says_so(folder, tmp_path, monkeypatch, capsys, recipe):  # noqa: F811
+    texts = ["".join(row["source"].split()) + "。" for row in grammar_corpus("train", 300)]
+    (tmp_path / "texts").mkdir()
+    for number, split in enumerate(("train", "validation", "test")):
+        (tmp_path / "texts" / f"{split}.txt").write_text("\n".join(texts[number::3]), encoding="utf-8")
+    settings = {"corpus": tmp_path / "texts", "vocab_size": 1_000}
+    if recipe == "pretrain_word2vec":
+        settings["similarities"] = ""
+    finished(folder, recipe, tmp_path / "run", monkeypatch, **settings)
+    *_, command = capsys.readouterr().out.splitlines()
+    _, _, code = shlex.split(command.removeprefix("next:   "))
+    assert not re.search(r"\b(He|The|cat)\b", code)
+    assert re.search("[\u4e00-\u9fff]", code)
+    assert ask(code, tmp_path).strip()
+    assert ModelCard.load(tmp_path / "run" / "README.md").data.language == "zh"
 
 
 @pytest.mark.recipe

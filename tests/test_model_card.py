@@ -1,0 +1,70 @@
+"""What a model card says of the machine that wrote it: nothing."""
+
+import sys
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hf_lineage import GRUConfig, GRUForCausalLM
+from hf_lineage.model_card import RECIPES, RunFacts, command_line, model_card
+
+
+OURS = RECIPES[1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["recipes/x.py", "--a", "b"], "python recipes/x.py --a b"),
+        (["/opt/code/recipes/x.py", "/opt/data/mine.yaml"], "python x.py mine.yaml"),
+        (["HERE/recipes/x.py", "HERE/mine.yaml"], "python recipes/x.py mine.yaml"),
+        (
+            ["x.py", "--corpus", "/opt/data/my text.txt", "--output_dir=HERE/runs/a", "--rate=1/2"],
+            "python x.py --corpus 'my text.txt' --output_dir=runs/a --rate=1/2",
+        ),
+        (
+            ["x.py", "--compare_with", "HERE/a", "/opt/b", "--hub_model_id", "me/x", "--fields", '{"a": 1}'],
+            "python x.py --compare_with a b --hub_model_id me/x --fields '{\"a\": 1}'",
+        ),
+        (
+            [OURS / "y.py", OURS / "configs" / "lstm_tiny.yaml", "--seed", "3"],
+            "python -m hf_lineage train y lstm_tiny --seed 3",
+        ),
+        ([OURS / "y.py", "/opt/mine.yaml"], "python -m hf_lineage train y mine.yaml"),
+    ],
+)
+def test_the_command_has_no_absolute_path(argv, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(word).replace("HERE", str(tmp_path)) for word in argv])
+    assert command_line() == expected
+
+
+def test_a_card_has_no_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x.py", "--corpus", str(tmp_path / "mine.txt")])
+    model = GRUForCausalLM(GRUConfig(vocab_size=9, hidden_size=4))
+    (tmp_path / "base").mkdir()
+    facts = RunFacts(str(tmp_path / "mine.txt"), "The dog", base_model=str(tmp_path / "base"))
+    card = str(model_card(model, None, facts, name="gru", opened_as=str(tmp_path / "runs" / "gru")))
+    assert str(tmp_path) not in card
+    assert 'model="gru"' in card
+    assert "It continues base." in card
+    model.save_pretrained(tmp_path / "saved")
+    saved = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert str(tmp_path) not in saved
+    monkeypatch.chdir(tmp_path)
+    assert 'model="runs/gru"' in str(model_card(model, None, facts, name="gru", opened_as=str(tmp_path / "runs/gru")))
+
+
+@pytest.mark.parametrize(
+    ("facts", "language"),
+    [
+        ({"texts": ["他欠我钱。"]}, "zh"),
+        ({"texts": ["他欠我钱。"], "language": "yue"}, "yue"),
+        ({"texts": ["He owes me."]}, None),
+        ({"texts": ["He owes me."], "language": "en"}, "en"),
+    ],
+)
+def test_a_chinese_text_tells_the_language(facts, language):
+    model = GRUForCausalLM(GRUConfig(vocab_size=9, hidden_size=4))
+    card = model_card(model, None, RunFacts("mine.txt", "x", **facts), name="gru", opened_as="gru")
+    assert ModelCard(str(card)).data.language == language
