@@ -12,7 +12,7 @@ import hf_lineage
 from hf_lineage.files import write_text
 from hf_lineage.model_card import DRAFT, NOT_RECORDED, card_of_saved
 from hf_lineage.models.replaced_files import MANIFEST, digest
-from hf_lineage.models.saved_models import LineagePreTrainedModel, read_manifest, write_manifest
+from hf_lineage.models.saved_models import LineagePreTrainedModel, manifest_of, read_manifest
 
 
 # a pickle, which nobody should have to open, or what only this run needs
@@ -120,7 +120,7 @@ def pack(folder: Path, repository: str, language: list[str] | None = None, licen
     tokenizers = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
     if not any((folder / name).is_file() for name in tokenizers):
         notes.append("there is no tokenizer: save one into the folder, or nobody can give the model a text")
-    write_manifest(folder)
+    write_text(folder / MANIFEST, manifest_of(folder))
     names = sorted({*names, card.name, MANIFEST})
     others = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir() if path.name not in names]
     return Parcel({name: (folder / name).stat().st_size for name in names}, sorted(others), notes)

@@ -16,7 +16,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
-from hf_lineage.converters.foreign_files import check_finite, reading
+from hf_lineage.converters.foreign_files import check_numbers, reading
 from hf_lineage.files import read_text, replacing, write_json
 from hf_lineage.models.configuration_elmo import ELMoConfig
 from hf_lineage.models.modeling_elmo import ELMoModel
@@ -46,7 +46,7 @@ def from_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
         with torch.no_grad():
             for name, parameters in _parameters(model).items():
                 values = datasets[name][...]
-                check_finite(path, {name: torch.from_numpy(values)})
+                check_numbers(path, {name: torch.from_numpy(values)})
                 _set(name, parameters, values)
     return model.eval()
 
@@ -82,7 +82,7 @@ def from_elmo_token_vectors(path: str | Path, vocab_size: int, size: int) -> tor
     path = Path(path)
     with reading(path), _hdf5().File(path, "r") as file:
         vectors = torch.from_numpy(_checked(path, file, "embedding", (vocab_size, size))[...].astype(np.float32))
-        check_finite(path, {"embedding": vectors})
+        check_numbers(path, {"embedding": vectors})
         return vectors
 
 
