@@ -9,6 +9,7 @@ import gzip
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +122,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if error.filename not in (None, str(temporary), temporary):
             raise
         raise OSError(error.errno, f"{error.strerror or error}; not written", str(path)) from error
+    except Exception as error:
+        # of safetensors, tokenizers and other libraries in Rust
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), f"{error}; not written", str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ Every array is checked before it is read: it must have the shape that options.js
 uncompressed, in one piece and in this file, so that reading never takes more memory than the file's size.
 """
 
+import io
 import json
 from pathlib import Path
 
@@ -66,9 +67,13 @@ def to_elmo(model: ELMoModel, folder: str | Path):
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "lm_weights.hdf5") as temporary, _hdf5().File(temporary, "w") as file:
+    # in memory first: on a full disk the library would end the whole process
+    content = io.BytesIO()
+    with _hdf5().File(content, "w") as file:
         for name, parameters in _parameters(model).items():
             file.create_dataset(name, data=_get(name, parameters))
+    with replacing(folder / "lm_weights.hdf5") as temporary:
+        temporary.write_bytes(content.getbuffer())
     write_json(folder / "options.json", _options(config))
 
 
