@@ -14,7 +14,6 @@ output_dir.
 `AutoModel.from_pretrained(output_dir)` opens the word vectors; word_vectors.bin holds them for other programs.
 """
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -195,9 +194,7 @@ def main():
     )
 
     # 5. train
-    started = time.perf_counter()
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    seconds = time.perf_counter() - started
 
     # 6. save: the whole model, and the vectors alone in word2vec's own format
     trainer.save_model()
@@ -210,7 +207,7 @@ def main():
         results = Results(
             output_dir / "results.json",
             parameters=model.num_parameters(),
-            train_seconds=round(seconds, 1),
+            train_seconds=round(trainer.train_seconds, 1),
             words=words.num_words,
             vocabulary=len(vectors),
             losses=[(row["step"], row["loss"]) for row in history if "loss" in row],

@@ -5,6 +5,7 @@ import logging
 import math
 import shutil
 import sys
+import time
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
@@ -41,7 +42,7 @@ from hf_lineage.models.losses import mean_cross_entropy, next_labels
 from hf_lineage.models.replaced_files import MANIFEST, naming_the_disk, replaced_together
 from hf_lineage.models.saved_models import read_manifest
 from hf_lineage.training.averaging import AverageCheckpoints
-from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
+from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, read_seal, seal
 from hf_lineage.training.muon import MuonWithAdamW, muon_groups
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.run_lock import hold
@@ -226,6 +227,10 @@ class LineageTrainer(Trainer):
         self.evaluated: list[torch.Tensor] = []
         self.evaluated_batches, self.evaluated_rows = 0, None
         self.facts: RunFacts | None = None
+        # how long the run has trained: before this command, until its newest checkpoint (with its step), in all
+        self.seconds_before, self.started = 0.0, time.perf_counter()
+        self.sealed: tuple[int | None, float] = None, 0.0
+        self.train_seconds = 0.0
         # of the run that trains, for its checkpoints
         self.settings: dict[str, Any] | None = None
         self.average: WeightAverage | None = None
@@ -346,11 +351,20 @@ class LineageTrainer(Trainer):
             SystemExit: SIGTERM or SIGINT came (`StopOnSignal`).
         """
         lock = hold(self.args.output_dir) if self.is_world_process_zero() else None
+        self.started = time.perf_counter()
         try:
-            return self.train_alone(resume_from_checkpoint, **kwargs)
+            output = self.train_alone(resume_from_checkpoint, **kwargs)
+            step, seconds = self.sealed
+            # the command of a finished run says the same
+            self.train_seconds = seconds if step == self.state.global_step else self.seconds_until_now()
+            return output
         finally:
             if lock is not None:
                 lock.release()
+
+    def seconds_until_now(self) -> float:
+        """How long the run has trained, with what came before it was interrupted."""
+        return self.seconds_before + time.perf_counter() - self.started
 
     def train_alone(self, resume_from_checkpoint, **kwargs):
         self.say_precision()
@@ -368,6 +382,8 @@ class LineageTrainer(Trainer):
             check_whole(resume_from_checkpoint)
         if isinstance(resume_from_checkpoint, str | Path):
             check_same_run(resume_from_checkpoint, self.settings, self.args.ignore_changed or ())
+            # of an earlier version's checkpoint it is not known
+            self.seconds_before = read_seal(resume_from_checkpoint).get("seconds", 0.0)
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
             last = self.args.max_steps
             if last <= 0:
@@ -375,6 +391,7 @@ class LineageTrainer(Trainer):
             if state.global_step >= last or stopped_early(state, self.callback_handler.callbacks):
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
+                self.sealed = state.global_step, self.seconds_before
                 self.finish_again(resume_from_checkpoint)
                 return TrainOutput(state.global_step, math.nan, {})
         if isinstance(self.train_dataset, Sized):
@@ -681,7 +698,8 @@ class LineageTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoint = Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            seal(checkpoint, self.settings or self.run_settings())
+            self.sealed = self.state.global_step, self.seconds_until_now()
+            seal(checkpoint, self.settings or self.run_settings(), self.sealed[1])
             rotate_checkpoints(
                 output_dir=run_dir,
                 save_total_limit=limit,
