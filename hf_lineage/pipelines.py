@@ -3,8 +3,8 @@
 Importing this file registers for `transformers.pipeline`: "word-analogy", "word-similarity", "multiple-choice",
 "next-sentence-prediction", "lineage-translation" and "lineage-question-answering"; and "translation" and
 "question-answering", which transformers 5 has removed. Of each text the first 100,000 characters are read, with a
-warning; of the start of a text that is to be continued, the last. transformers' own tasks follow this rule for models
-of the lineage, and are as ever for all others.
+warning; of one to translate the first 10,000, of one to continue the last 100,000. transformers' own tasks follow this
+rule for models of the lineage, and are as ever for all others.
 
 A saved model carries the pipeline of its head to the Hub, and `pipeline.save_pretrained` that of words too: with
 `trust_remote_code=True` they answer without this package, except for the option `replace_unknown`. transformers' own
@@ -19,7 +19,7 @@ from transformers.pipelines.base import Pipeline
 from transformers.utils.chat_template_utils import Chat
 
 from hf_lineage.models import station_of
-from hf_lineage.models.pipeline_inputs import LONGEST_TEXT, TakesEmptyLists, part_read, words_read
+from hf_lineage.models.pipeline_inputs import LONGEST_SOURCE, LONGEST_TEXT, TakesEmptyLists, part_read, words_read
 from hf_lineage.models.pipeline_multiple_choice import MultipleChoicePipeline
 from hf_lineage.models.pipeline_next_sentence import NextSentencePipeline
 from hf_lineage.models.pipeline_question_answering import QuestionAnsweringPipeline
@@ -28,6 +28,7 @@ from hf_lineage.models.pipeline_word_vectors import WordAnalogyPipeline, WordSim
 
 
 __all__ = [
+    "LONGEST_SOURCE",
     "LONGEST_TEXT",
     "FeatureExtractionPipeline",
     "FillMaskPipeline",
@@ -67,7 +68,7 @@ class ChecksTexts(TakesEmptyLists, Pipeline):
     def checked(self, inputs):
         """The same texts, pairs or words of a text, each of them cut where it is too long."""
         if isinstance(inputs, str):
-            return part_read("the text", inputs, self.end)
+            return part_read("the text", inputs, end=self.end)
         if isinstance(inputs, Mapping):
             # a pair may lack its second text
             given = {name: text for name, text in inputs.items() if text is not None or name == "text"}

@@ -10,10 +10,17 @@ from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
 
 # about 50 pages; the tokens of more would take minutes to read
 LONGEST_TEXT = 100_000
+# of a text to translate: each step of the answer looks at the whole text
+LONGEST_SOURCE = 10_000
 logger = logging.getLogger(__name__)
 
 
-def text_of(name: str, text) -> str:
+def source_of(text) -> str:
+    """A text to translate, as `text_of`, of at most `LONGEST_SOURCE` characters."""
+    return text_of("the text to translate", text, LONGEST_SOURCE)
+
+
+def text_of(name: str, text, longest: int | None = None) -> str:
     """The text that an input calls `name`, as `part_read` of it.
 
     Raises:
@@ -21,24 +28,22 @@ def text_of(name: str, text) -> str:
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{name} is {text!r:.60}; it must be a text that is not empty")
-    return part_read(name, text)
+    return part_read(name, text, longest)
 
 
-def part_read(name: str, text: str, end: bool = False) -> str:
-    """The text; of one that has more than `LONGEST_TEXT` characters the first ones, or the last, with a warning.
+def part_read(name: str, text: str, longest: int | None = None, end: bool = False) -> str:
+    """The text; of more than `longest` characters (LONGEST_TEXT) the first ones, or the last, with a warning.
 
     Raises:
         ValueError: it holds half a character (a surrogate), which no tokenizer reads.
     """
-    if len(text) > LONGEST_TEXT:
+    longest = longest or LONGEST_TEXT
+    if len(text) > longest:
+        part = "last" if end else "first"
         logger.warning(
-            "%s has %s characters; the %s %s are read. Give longer texts in parts",
-            name,
-            len(text),
-            "last" if end else "first",
-            LONGEST_TEXT,
+            "%s has %s characters; the %s %s are read. Give longer texts in parts", name, len(text), part, longest
         )
-        text = text[-LONGEST_TEXT:] if end else text[:LONGEST_TEXT]
+        text = text[-longest:] if end else text[:longest]
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -231,6 +231,8 @@ class LineageTrainer(Trainer):
         self.seconds_before, self.started = 0.0, time.perf_counter()
         self.sealed: tuple[int | None, float] = None, 0.0
         self.train_seconds = 0.0
+        # by an earlier command
+        self.was_finished = False
         # of the run that trains, for its checkpoints
         self.settings: dict[str, Any] | None = None
         self.average: WeightAverage | None = None
@@ -391,7 +393,7 @@ class LineageTrainer(Trainer):
             if state.global_step >= last or stopped_early(state, self.callback_handler.callbacks):
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
-                self.sealed = state.global_step, self.seconds_before
+                self.sealed, self.was_finished = (state.global_step, self.seconds_before), True
                 self.finish_again(resume_from_checkpoint)
                 return TrainOutput(state.global_step, math.nan, {})
         if isinstance(self.train_dataset, Sized):
@@ -668,6 +670,17 @@ class LineageTrainer(Trainer):
                 )
         super().save_model(output_dir, _internal_call)
 
+    def save_state(self):
+        """Trainer.save_state; of a finished run the state stays, with the last lines of its log."""
+        if not (self.was_finished and Path(str(self.args.output_dir), TRAINER_STATE_NAME).is_file()):
+            super().save_state()
+
+    def forget_last_call(self):
+        """Takes the settings of its last call from the tokenizer, which would save them."""
+        if backend := getattr(self.processing_class, "backend_tokenizer", None):
+            backend.no_padding()
+            backend.no_truncation()
+
     def _save(self, output_dir=None, state_dict=None):
         """As in Trainer, but replaces the files of an earlier save only after all new ones are written; no pickle."""
         if not self.args.should_save:
@@ -679,6 +692,7 @@ class LineageTrainer(Trainer):
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
         try:
             with in_own_class(self.model), replaced_together(output_dir or self.args.output_dir) as temporary:
+                self.forget_last_call()
                 super()._save(str(temporary), state_dict)
                 # a pickle; README.md and the seals of checkpoints have what it says
                 (temporary / TRAINING_ARGS_NAME).unlink(missing_ok=True)
@@ -759,6 +773,7 @@ class LineageTrainer(Trainer):
             for file in (*files, manifest):
                 shutil.copyfile(file, temporary / file.name)
             if self.processing_class is not None:
+                self.forget_last_call()
                 self.processing_class.save_pretrained(temporary)
         return True
 

@@ -65,6 +65,11 @@ def pipe_of(tiny_tokenizer):
     return pipes.__getitem__
 
 
+def limit_texts(monkeypatch, limit):
+    for name in ("LONGEST_TEXT", "LONGEST_SOURCE"):
+        monkeypatch.setattr(pipeline_inputs, name, limit)
+
+
 @pytest.mark.reliability("C16", "C2")
 @pytest.mark.parametrize("task", INPUTS)
 @pytest.mark.parametrize("bad", [None, 3, float("nan"), b"bytes", ["The dog."], "", "  ", "The \ud800 dog"], ids=repr)
@@ -92,7 +97,7 @@ def test_nothing_gives_nothing(task, pipe_of):
 def test_ten_megabytes_are_cut_with_a_warning(task, pipe_of, monkeypatch, caplog):
     """The rest is never tokenized: what is read has as many characters as the limit, here a small one."""
     pipe, limit = pipe_of(task), 100
-    monkeypatch.setattr(pipeline_inputs, "LONGEST_TEXT", limit)
+    limit_texts(monkeypatch, limit)
     text = "The dog watches the river. " * 400_000
     with caplog.at_level(logging.WARNING):
         if task.startswith("word"):
@@ -141,7 +146,7 @@ def asked(task, folder, text) -> tuple:
 def test_ten_megabytes_are_cut_before_they_are_tokenized(station, head, saved, monkeypatch, caplog):
     """In the pipelines of all heads, transformers' own among them."""
     limit = 50
-    monkeypatch.setattr(pipeline_inputs, "LONGEST_TEXT", limit)
+    limit_texts(monkeypatch, limit)
     task, folder = saved(station, head)
     text = ("[MASK] " if task == "fill-mask" else "") + "The dog watches the river. " * 400_000
     with caplog.at_level(logging.WARNING):
@@ -171,7 +176,7 @@ def test_three_thousand_tokens_are_read_whole(station, head, saved, caplog):
 
 @pytest.mark.reliability("C15")
 def test_words_of_a_text_are_cut_too(saved, monkeypatch, caplog):
-    monkeypatch.setattr(pipeline_inputs, "LONGEST_TEXT", 20)
+    limit_texts(monkeypatch, 20)
     pipe = pipeline("token-classification", model=str(saved("LSTM", "AutoModelForTokenClassification")[1]))
     words = "The dog watches the river now".split()
     given, cut = (pipe(each, is_split_into_words=True, delimiter=" ", ignore_labels=[]) for each in (words, words[:4]))
