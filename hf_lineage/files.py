@@ -5,6 +5,7 @@ run or a full disk leaves the older file unchanged.
 """
 
 import codecs
+import errno
 import gzip
 import json
 import math
@@ -124,9 +125,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise OSError(error.errno, f"{error.strerror or error}; not written", str(path)) from error
     except Exception as error:
         # of safetensors, tokenizers and other libraries in Rust
-        if number := re.search(r"\(os error (\d+)\)", str(error)):
-            raise OSError(int(number[1]), f"{error}; not written", str(path)) from error
-        raise
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None or int(number[1]) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        raise OSError(int(number[1]), f"{error}; not written", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
