@@ -32,6 +32,7 @@ quality: .venv/.installed-dev ## check style and types, change nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	@! grep -rn --include='*.py' --include='*.ipynb' 'allow_pickle' hf_lineage recipes benchmarks docs
 
 style: .venv/.installed-dev ## correct the style
 	$(BIN)/ruff check --fix

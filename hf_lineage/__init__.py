@@ -7,7 +7,8 @@ sub-packages are imported on first use: `hf_lineage.data`, `hf_lineage.training`
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hf_lineage import fetching, models, moved, tasks
+from hf_lineage import models, moved, tasks
+from hf_lineage.hub import fetching
 from hf_lineage.models import *  # noqa: F403  the stations, written out in hf_lineage/models/__init__.py
 
 
@@ -19,6 +20,7 @@ ON_DEMAND = (
     "arguments",
     "converters",
     "data",
+    "hub",
     "inference",
     "lab",
     "metrics",
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from hf_lineage import arguments as arguments
     from hf_lineage import converters as converters
     from hf_lineage import data as data
+    from hf_lineage import hub as hub
     from hf_lineage import inference as inference
     from hf_lineage import lab as lab
     from hf_lineage import metrics as metrics
@@ -57,7 +60,7 @@ def __dir__() -> list[str]:
 
 def _write_card(model, folder, name: str):
     # not needed before a model is saved
-    import_module(f"{__name__}.model_card").write_card_of_saved(model, folder, name)
+    import_module(f"{__name__}.hub.model_card").write_card_of_saved(model, folder, name)
 
 
 models.configuration_lineage.LineageConfig.package_version = __version__

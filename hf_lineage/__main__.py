@@ -14,8 +14,8 @@ from transformers.utils import logging
 from hf_lineage import arguments as recipe_arguments
 from hf_lineage import commands
 from hf_lineage.arguments import remedy_for
+from hf_lineage.hub.papers import PAPERS
 from hf_lineage.models import LINEAGE, name_and_idea
-from hf_lineage.papers import PAPERS
 
 
 def lineage_table() -> str:
@@ -126,7 +126,7 @@ def push(arguments: list[str]):
     parser.add_argument("--license", metavar="ID", help="for the model card, such as apache-2.0")
     parser.add_argument("--language", metavar="CODE", nargs="+", help="for the model card, such as zh en")
     args = parser.parse_args(arguments)
-    from hf_lineage import publishing
+    from hf_lineage.hub import publishing
 
     sys.stdout.write(f"{publishing.push(**vars(args))}\n")
 

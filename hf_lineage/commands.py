@@ -38,10 +38,10 @@ from hf_lineage.arguments import configuration_type, json_mapping, saved_config
 from hf_lineage.data.cjk import lacks_blanks
 from hf_lineage.data.segmentation import segmented_by
 from hf_lineage.files import replacing
+from hf_lineage.hub.model_card import read_results, scores_of
+from hf_lineage.hub.papers import PAPERS
 from hf_lineage.inference import Alignment, align, has_words_without_blanks
-from hf_lineage.model_card import read_results, scores_of
 from hf_lineage.models import LINEAGE, name_and_idea, station_of
-from hf_lineage.papers import PAPERS
 from hf_lineage.tokenization import is_word_level
 from hf_lineage.word_vectors import WordVectors
 

@@ -5,10 +5,12 @@ run or a full disk leaves the older file unchanged.
 """
 
 import codecs
+import errno
 import gzip
 import json
 import math
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +123,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if error.filename not in (None, str(temporary), temporary):
             raise
         raise OSError(error.errno, f"{error.strerror or error}; not written", str(path)) from error
+    except Exception as error:
+        # of safetensors, tokenizers and other libraries in Rust
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None or int(number[1]) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        raise OSError(int(number[1]), f"{error}; not written", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

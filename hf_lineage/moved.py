@@ -40,7 +40,7 @@ MOVED = {
     "hf_lineage.stations": "hf_lineage.models",
     "hf_lineage.training.arguments": "hf_lineage.training.training_arguments",
     "hf_lineage.training.bert_pretraining": "hf_lineage.training.bert_pretraining_trainer",
-    "hf_lineage.training.model_card": "hf_lineage.model_card",
+    "hf_lineage.training.model_card": "hf_lineage.hub.model_card",
     "hf_lineage.training.translation": "hf_lineage.training.translation_trainer",
     "hf_lineage.word_counts": "hf_lineage.tokenization.word_counts",
     "hf_lineage.words_in_context": "hf_lineage.inference.words_in_context",

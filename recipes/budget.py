@@ -31,9 +31,10 @@ from transformers.utils import logging
 from hf_lineage.arguments import parse, run
 from hf_lineage.data import TokenStream, encode_corpus, load_splits, read_minimal_pairs
 from hf_lineage.data.cjk import WordCount, numbers_of_words
-from hf_lineage.files import write_text
+from hf_lineage.files import replacing, write_text
 from hf_lineage.metrics import judge_minimal_pairs, perplexity_of
 from hf_lineage.metrics.ngrams import KneserNey
+from hf_lineage.models.replaced_files import replaced_together
 from hf_lineage.reports.pages import html_figure, html_table, png
 from hf_lineage.reports.task_report import PAGE, STYLE
 from hf_lineage.tokenization import train_wordpiece
@@ -173,7 +174,9 @@ class Bench:
         folder = self.output_dir / (f"tokenizer-{words}" if words else "tokenizer")
         if not (folder / "tokenizer.json").is_file():
             texts = self.corpora["train"]["text"]
-            train_wordpiece(first_documents(texts, words) if words else texts, 8_000).save_pretrained(folder)
+            tokenizer = train_wordpiece(first_documents(texts, words) if words else texts, 8_000)
+            with replaced_together(folder) as temporary:
+                tokenizer.save_pretrained(temporary)
         return folder
 
     def pretrain(self, budget: Budget) -> dict:
@@ -400,7 +403,8 @@ def main():
     header, lines = table(results["models"], results["opponents"])
     write_text(output_dir / "budget.md", markdown(header, lines) + "\n")
     figure = curves(results["models"], results["opponents"])
-    figure.savefig(output_dir / "curves.png")
+    with replacing(output_dir / "curves.png") as temporary:
+        figure.savefig(temporary)
     sections = html_figure(
         png(figure), "two plots over words read", "Lines: stations. Dotted: unigrams. Dashed: Kneser-Ney, order 5."
     )

@@ -33,10 +33,10 @@ from transformers.utils import logging
 
 from hf_lineage.arguments import parse, run
 from hf_lineage.data import load_splits, read_labelled, split_sentences
-from hf_lineage.files import json_text, write_text
+from hf_lineage.files import json_text, replacing, write_text
+from hf_lineage.hub.model_card import read_results
 from hf_lineage.lab import open_models
 from hf_lineage.lab.word_order import bits, shuffles, without_positions
-from hf_lineage.model_card import read_results
 from hf_lineage.training import RecipeRuns, Results, last_lines, page_command, prepare_output_dir
 
 
@@ -374,7 +374,8 @@ def plot(claim: Claim, result: Mapping, path: Path):
     claim.plot(result["numbers"], axes)
     verdict = "Holds here." if result["holds"] else "Does not hold at this scale."
     axes.set_title(f"{textwrap.fill(claim.says, 70)}\n{verdict}", fontsize=9)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
     pyplot.close(figure)
 
 

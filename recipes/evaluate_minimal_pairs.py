@@ -23,6 +23,7 @@ from transformers import (
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import check_opens, parse, run, saved_config
 from hf_lineage.data import pair_files, read_minimal_pairs
+from hf_lineage.files import replacing
 from hf_lineage.metrics import measure_minimal_pairs
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
@@ -114,7 +115,8 @@ def plot(results: dict, path: Path):
     axes.invert_yaxis()
     axes.grid(axis="y", linewidth=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
     pyplot.close(figure)
 
 

@@ -33,6 +33,7 @@ from hf_lineage.lab.senses import sense_gaps
 from hf_lineage.metrics import perplexity_of
 from hf_lineage.metrics.ngrams import KneserNey
 from hf_lineage.models import name_and_idea
+from hf_lineage.models.replaced_files import replaced_together
 from hf_lineage.tokenization import train_wordpiece
 from hf_lineage.training import last_lines, page_command, prepare_output_dir, run_recipe
 
@@ -393,7 +394,9 @@ def main():
     corpora = load_splits(args.corpus)
     (output_dir / "logs").mkdir(parents=True, exist_ok=True)
     print(f"tokenizer: WordPiece of {args.vocab_size} pieces")
-    train_wordpiece(corpora["train"]["text"], args.vocab_size).save_pretrained(output_dir / "tokenizer")
+    tokenizer = train_wordpiece(corpora["train"]["text"], args.vocab_size)
+    with replaced_together(output_dir / "tokenizer") as folder:
+        tokenizer.save_pretrained(folder)
     ngrams = describe_ngrams(args, AutoTokenizer.from_pretrained(output_dir / "tokenizer"), corpora)
 
     # 3. train every station, reopen it and describe it

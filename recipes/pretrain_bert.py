@@ -10,7 +10,6 @@ After an interruption, run the same command again: training continues from the l
 """
 
 import math
-import time
 from dataclasses import dataclass, field
 
 from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, pipeline, set_seed
@@ -235,9 +234,7 @@ def main():
     )
 
     # 5. train
-    started = time.perf_counter()
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    seconds = time.perf_counter() - started
 
     # 6. save: every head of BERT, and transformers' BertModel, opens output_dir
     trainer.save_model()
@@ -249,7 +246,7 @@ def main():
             output_dir / "results.json",
             model_type=model.config.model_type,
             parameters=model.num_parameters(),
-            train_seconds=round(seconds, 1),
+            train_seconds=round(trainer.train_seconds, 1),
             steps=trainer.state.global_step,
             train_curve=[(row["step"], row["loss"]) for row in log if "loss" in row],
             validation_curve=[(row["step"], row["eval_loss"]) for row in log if "eval_loss" in row],

@@ -8,7 +8,6 @@ A row of the corpus is a sentence with white space between words. After an inter
 training continues from the last complete checkpoint in output_dir.
 """
 
-import time
 from dataclasses import dataclass, field
 
 import torch
@@ -146,9 +145,7 @@ def main():
     )
 
     # 5. train
-    started = time.perf_counter()
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    seconds = time.perf_counter() - started
 
     # 6. save: AutoModel.from_pretrained(output_dir) opens it, and so does any head
     trainer.save_model()
@@ -163,7 +160,7 @@ def main():
             trained_tokens=trainer.state.global_step * tokens_per_update,
             tokens_per_epoch=len(train_data) * data_args.block_size,
             tokens_dropped=train_data.num_dropped,
-            train_seconds=round(seconds, 1),
+            train_seconds=round(trainer.train_seconds, 1),
         )
         with results.kept_on_error():
             for split in ("validation", "test"):

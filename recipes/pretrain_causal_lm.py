@@ -9,7 +9,6 @@ After an interruption, run the same command again: training continues from the l
 
 import inspect
 import math
-import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Literal
@@ -257,9 +256,7 @@ def main():
     )
 
     # 5. train
-    started = time.perf_counter()
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    seconds = time.perf_counter() - started
 
     # 6. save: AutoModelForCausalLM.from_pretrained(output_dir) opens it
     trainer.save_model()
@@ -273,7 +270,7 @@ def main():
             model_type=model.config.model_type,
             parameters=model.num_parameters(),
             trained_tokens=until[steps],
-            train_seconds=round(seconds, 1),
+            train_seconds=round(trainer.train_seconds, 1),
             train_curve=[(until[row["step"]], row["loss"]) for row in log if "loss" in row],
             validation_curve=[(until[row["step"]], row["eval_loss"]) for row in log if "eval_loss" in row],
         )

@@ -8,7 +8,6 @@ After an interruption, run the same command again: training continues from the l
 """
 
 import json
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -209,9 +208,7 @@ def main():
     )
 
     # 5. train
-    started = time.perf_counter()
     trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    seconds = time.perf_counter() - started
 
     # 6. save: AutoModelForSeq2SeqLM.from_pretrained(output_dir) and pipeline("translation", output_dir) open it
     trainer.save_model()
@@ -223,7 +220,7 @@ def main():
         is_writer=trainer.is_world_process_zero(),
         model_type=model.config.model_type,
         parameters=model.num_parameters(),
-        train_seconds=round(seconds, 1),
+        train_seconds=round(trainer.train_seconds, 1),
         train_curve=[(row["step"], row["loss"]) for row in log if "loss" in row],
         validation_curve=[(row["step"], row["eval_loss"], row.get("eval_bleu")) for row in log if "eval_loss" in row],
     )

@@ -14,7 +14,6 @@ output_dir.
 `AutoModel.from_pretrained(output_dir)` opens the word vectors; word_vectors.bin holds them for other programs.
 """
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,7 +116,8 @@ def main():
         longest=LONGEST,
     )
     corpus = segment_words({"train": corpus}, data_args.word_segmentation)["train"]
-    texts, ids_file = CorpusTexts(corpus), output_dir / "train.ids"
+    # another name until the run has ended: one that is refused leaves the file of the run before
+    texts, ids_file = CorpusTexts(corpus), output_dir / "train.new.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
         saved = model_args.tokenizer_name
         if saved:
@@ -144,8 +144,6 @@ def main():
             tokenizer = extend_word_level(tokenizer, texts, min_frequency=word_args.min_count)
         if training_args.process_index == 0:
             WordFile.write(ids_file, texts, tokenizer)
-            if phrases:
-                phrases.save(output_dir / "phrases.json")
         words = WordFile(ids_file, len(tokenizer))
 
     # 3. model: new, or a saved one with the new words added to its vocabulary and counts
@@ -197,13 +195,18 @@ def main():
     )
 
     # 5. train
-    started = time.perf_counter()
-    trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
-    seconds = time.perf_counter() - started
+    try:
+        trainer.train(training_args.resume_from_checkpoint or last_complete_checkpoint(output_dir))
+    except ValueError:
+        ids_file.unlink(missing_ok=True)
+        raise
 
     # 6. save: the whole model, and the vectors alone in word2vec's own format
     trainer.save_model()
     if trainer.is_world_process_zero():
+        ids_file.replace(output_dir / "train.ids")
+        if phrases:
+            phrases.save(output_dir / "phrases.json")
         vectors = WordVectors.from_model(model, tokenizer)
         vectors.save(output_dir / "word_vectors.bin")
 
@@ -212,7 +215,7 @@ def main():
         results = Results(
             output_dir / "results.json",
             parameters=model.num_parameters(),
-            train_seconds=round(seconds, 1),
+            train_seconds=round(trainer.train_seconds, 1),
             words=words.num_words,
             vocabulary=len(vectors),
             losses=[(row["step"], row["loss"]) for row in history if "loss" in row],

@@ -26,8 +26,8 @@ from hf_lineage import (
 from hf_lineage.__main__ import COMMANDS, main
 from hf_lineage.commands import FORMATS, matrix
 from hf_lineage.converters import from_elmo
+from hf_lineage.hub.papers import PAPERS
 from hf_lineage.inference import Alignment
-from hf_lineage.papers import PAPERS
 from hf_lineage.tokenization import train_word_level, train_wordpiece, translation_tokenizer
 from hf_lineage.word_vectors import WordVectors
 from tests.models.stations import TABLES

@@ -12,7 +12,7 @@ import yaml
 
 from hf_lineage import LINEAGE, converters
 from hf_lineage import models as all_models
-from hf_lineage.papers import PAPERS
+from hf_lineage.hub.papers import PAPERS
 from tests.reliability.table import ROWS
 
 

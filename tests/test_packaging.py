@@ -117,7 +117,8 @@ def test_continuous_integration_runs_the_command_of_the_readme():
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_NAMES = {
-    *("torch.load", "yaml.load", "yaml.full_load", "yaml.unsafe_load"),
+    *("torch.load", "torch.serialization.load", "torch.jit.load", "torch.hub.load", "pandas.read_pickle"),
+    *("yaml.load", "yaml.full_load", "yaml.unsafe_load"),
     *("eval", "exec", "builtins.eval", "builtins.exec"),
 }
 
@@ -155,6 +156,9 @@ def test_no_file_is_opened_in_a_way_that_could_run_code(path):
         "from joblib.numpy_pickle import load",
         "from torch import load",
         "torch.load(path, weights_only=True)",
+        "from torch.serialization import load",
+        "torch.jit.load(path)",
+        "pandas.read_pickle(path)",
         "settings = yaml.load(file, Loader=yaml.SafeLoader)",
         "numpy.load(path, allow_pickle=True)",
         "subprocess.run(line, shell=True)",

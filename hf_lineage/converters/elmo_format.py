@@ -8,6 +8,7 @@ Every array is checked before it is read: it must have the shape that options.js
 uncompressed, in one piece and in this file, so that reading never takes more memory than the file's size.
 """
 
+import io
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
-from hf_lineage.converters.foreign_files import check_finite, reading
+from hf_lineage.converters.foreign_files import check_numbers, reading
 from hf_lineage.files import read_text, replacing, write_json
 from hf_lineage.models.configuration_elmo import ELMoConfig
 from hf_lineage.models.modeling_elmo import ELMoModel
@@ -46,7 +47,7 @@ def from_elmo(options_file: str | Path, weight_file: str | Path) -> ELMoModel:
         with torch.no_grad():
             for name, parameters in _parameters(model).items():
                 values = datasets[name][...]
-                check_finite(path, {name: torch.from_numpy(values)})
+                check_numbers(path, {name: torch.from_numpy(values)})
                 _set(name, parameters, values)
     return model.eval()
 
@@ -66,9 +67,13 @@ def to_elmo(model: ELMoModel, folder: str | Path):
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "lm_weights.hdf5") as temporary, _hdf5().File(temporary, "w") as file:
+    # in memory first: on a full disk the library would end the whole process
+    content = io.BytesIO()
+    with _hdf5().File(content, "w") as file:
         for name, parameters in _parameters(model).items():
             file.create_dataset(name, data=_get(name, parameters))
+    with replacing(folder / "lm_weights.hdf5") as temporary:
+        temporary.write_bytes(content.getbuffer())
     write_json(folder / "options.json", _options(config))
 
 
@@ -82,7 +87,7 @@ def from_elmo_token_vectors(path: str | Path, vocab_size: int, size: int) -> tor
     path = Path(path)
     with reading(path), _hdf5().File(path, "r") as file:
         vectors = torch.from_numpy(_checked(path, file, "embedding", (vocab_size, size))[...].astype(np.float32))
-        check_finite(path, {"embedding": vectors})
+        check_numbers(path, {"embedding": vectors})
         return vectors
 
 

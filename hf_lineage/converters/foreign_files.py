@@ -43,12 +43,17 @@ def naming(read: Callable) -> Callable:
     return read_named
 
 
-def check_finite(source: str | Path, weights: Mapping[str, Tensor]):
+def check_numbers(source: str | Path, weights: Mapping[str, Tensor]):
     """Refuses weights with which no model can answer.
 
     Raises:
-        ValueError: one holds NaN or infinity.
+        ValueError: one holds NaN or infinity, or a weight or bias is of whole numbers, as quantised ones are.
     """
     for name, tensor in weights.items():
+        last = name.rpartition(".")[2]
+        # a mask may be called bias
+        is_weight = "weight" in last or ("bias" in last and tensor.dim() == 1)
+        if is_weight and not (tensor.is_floating_point() and tensor.dtype.itemsize > 1):
+            raise ValueError(f"{source}: {name} holds {tensor.dtype}; it must hold floating-point numbers")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"{source}: the tensor {name} holds NaN or infinity")

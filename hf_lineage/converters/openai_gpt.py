@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedTokenizerFast
 
-from hf_lineage.converters.foreign_files import check_finite, naming
+from hf_lineage.converters.foreign_files import check_numbers, naming
 from hf_lineage.converters.safetensors_file import read_safetensors
 from hf_lineage.files import read_text
 from hf_lineage.models import GPTConfig, GPTForCausalLM
@@ -82,7 +82,7 @@ def from_openai_gpt(folder: str | Path, *, num_attention_heads: int | None = Non
     )
     names = [name for name, _ in _correspondence(config)]
     tensors = {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
-    check_finite(folder, tensors)
+    check_numbers(folder, tensors)
     return _model(folder, config, tensors)
 
 

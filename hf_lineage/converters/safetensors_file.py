@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_lineage.converters.foreign_files import check_finite
+from hf_lineage.converters.foreign_files import check_numbers
 
 
 def read_safetensors(path: str | Path) -> dict[str, Tensor]:
@@ -27,7 +27,7 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
             "safetensors.torch.save_file({name: tensor.clone().contiguous() for name, tensor in state_dict.items()}, "
             "'model.safetensors')"
         ) from error
-    check_finite(path, weights)
+    check_numbers(path, weights)
     return weights
 
 
@@ -40,5 +40,5 @@ def read_weights(weights: Mapping[str, Tensor] | str | Path) -> tuple[dict[str, 
     """
     if isinstance(weights, str | Path):
         return read_safetensors(weights), str(weights)
-    check_finite("the state dict", weights)
+    check_numbers("the state dict", weights)
     return dict(weights), "the state dict"

@@ -22,7 +22,7 @@ _READER_VERSION = 3
 # rows read at a time
 _BATCH = 1_000
 _FEATURES = datasets.Features(text=datasets.Value("string"))
-# of a text without blank lines so many make a document, or as many as give this number of documents
+# lines per document of a text without blank lines; fewer, where they would make fewer documents than this
 _LINES, _DOCUMENTS = 10, 20
 
 

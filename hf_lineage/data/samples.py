@@ -10,7 +10,7 @@ from hf_lineage.data.sentences import split_sentences
 
 # tokens of a sentence that people like to look at
 _SHORTEST, _LONGEST = 5, 20
-# so many of the most frequent words join others, and mean little
+# the most frequent words join others, and mean little
 _FUNCTION_WORDS = 50
 # words on each side of one that is shown
 _REACH = 4

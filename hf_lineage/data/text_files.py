@@ -31,9 +31,9 @@ def read_documents(
     """The documents of one local file, in order; documents without text are left out.
 
     `sample_by` decides whether a document of a text file is a line, a paragraph (between blank lines), the whole file,
-    or so many lines that are not blank. JSON Lines, CSV, TSV and Parquet give `text_field` of each row. A byte order
-    mark is dropped. Bytes that are not UTF-8, and NULs, are an error, or with `on_invalid="replace"` the character
-    U+FFFD.
+    or a number of lines that are not blank. JSON Lines, CSV, TSV and Parquet give `text_field` of each row. A byte
+    order mark is dropped. Bytes that are not UTF-8, and NULs, are an error, or with `on_invalid="replace"` the
+    character U+FFFD.
 
     Raises CorpusError, which names file, line (from 1) and byte offset in the unpacked file (from 0).
     """

@@ -7,10 +7,10 @@ from transformers.utils import logging
 
 from hf_lineage.commands import new_parser
 from hf_lineage.data import load_splits
+from hf_lineage.hub.model_card import read_results
 from hf_lineage.lab.opened import open_models
 from hf_lineage.lab.page import write_lab
 from hf_lineage.lab.view import Given
-from hf_lineage.model_card import read_results
 from hf_lineage.training import last_lines, page_command
 
 

@@ -16,13 +16,13 @@ import hf_lineage
 from hf_lineage.arguments import saved_config
 from hf_lineage.data.cjk import WITHOUT_BLANKS
 from hf_lineage.data.word_starts import WordStarts, word_starts
+from hf_lineage.hub.papers import PAPERS
 from hf_lineage.metrics.likelihood import (
     continuation_log_probabilities,
     directional_log_probabilities,
     pseudo_log_probabilities,
 )
 from hf_lineage.models import LINEAGE, name_and_idea, station_of
-from hf_lineage.papers import PAPERS
 from hf_lineage.tokenization import is_word_level
 
 

@@ -1,5 +1,7 @@
 """What all pipelines share: checks of their texts, and registration. `hf_lineage.pipelines` has their list."""
 
+import bisect
+import itertools
 import logging
 from collections.abc import Mapping
 
@@ -8,22 +10,40 @@ from transformers.pipelines import PIPELINE_REGISTRY, REMOVED_TASKS
 
 # about 50 pages; the tokens of more would take minutes to read
 LONGEST_TEXT = 100_000
+# of a text to translate: each step of the answer looks at the whole text
+LONGEST_SOURCE = 10_000
 logger = logging.getLogger(__name__)
 
 
-def text_of(name: str, text) -> str:
-    """The text that an input calls `name`; one of more than `LONGEST_TEXT` characters is cut there, with a warning.
+def source_of(text) -> str:
+    """A text to translate, as `text_of`, of at most `LONGEST_SOURCE` characters."""
+    return text_of("the text to translate", text, LONGEST_SOURCE)
+
+
+def text_of(name: str, text, longest: int | None = None) -> str:
+    """The text that an input calls `name`, as `part_read` of it.
 
     Raises:
-        ValueError: it is not a text, is empty, or holds half a character (a surrogate), which no tokenizer reads.
+        ValueError: it is not a text, is empty, or as in `part_read`.
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{name} is {text!r:.60}; it must be a text that is not empty")
-    if len(text) > LONGEST_TEXT:
+    return part_read(name, text, longest)
+
+
+def part_read(name: str, text: str, longest: int | None = None, end: bool = False) -> str:
+    """The text; of more than `longest` characters (LONGEST_TEXT) the first ones, or the last, with a warning.
+
+    Raises:
+        ValueError: it holds half a character (a surrogate), which no tokenizer reads.
+    """
+    longest = longest or LONGEST_TEXT
+    if len(text) > longest:
+        part = "last" if end else "first"
         logger.warning(
-            "%s has %s characters; the first %s are read. Give longer texts in parts", name, len(text), LONGEST_TEXT
+            "%s has %s characters; the %s %s are read. Give longer texts in parts", name, len(text), part, longest
         )
-        text = text[:LONGEST_TEXT]
+        text = text[-longest:] if end else text[:longest]
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -32,6 +52,20 @@ def text_of(name: str, text) -> str:
             "again with the right encoding"
         ) from None
     return text
+
+
+def words_read(words: list[str]) -> list[str]:
+    """The words of a text; of more than `LONGEST_TEXT` characters together the first ones, with a warning."""
+    characters = list(itertools.accumulate(map(len, words)))
+    number = bisect.bisect_right(characters, LONGEST_TEXT)
+    if number < len(words):
+        logger.warning(
+            "the text has %s words of %s characters; the first %s words are read. Give longer texts in parts",
+            len(words),
+            characters[-1],
+            number,
+        )
+    return words[:number]
 
 
 def texts_of(inputs, *names: str) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from transformers import AutoModelForSeq2SeqLM, Pipeline, StoppingCriteria
 
-from .pipeline_inputs import TakesEmptyLists, register, text_of
+from .pipeline_inputs import TakesEmptyLists, register, source_of
 
 
 class LengthLimits(StoppingCriteria):
@@ -59,7 +59,7 @@ class TranslationPipeline(TakesEmptyLists, Pipeline):
         return before, options | (generate_kwargs or {}), after
 
     def preprocess(self, inputs, truncation=False, keep_text=False):
-        inputs = text_of("the text to translate", inputs)
+        inputs = source_of(inputs)
         encoded = self.tokenizer(inputs, return_tensors="pt", truncation=truncation)
         return {**encoded, "text": inputs} if keep_text else encoded
 

@@ -21,12 +21,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
+import torch
 from huggingface_hub import _CACHED_NO_EXIST, constants, is_offline_mode, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from .inputs import ID_TYPES
 from .replaced_files import INDEX, MANIFEST, digest, name_shards_by_content, replaced_together
 
 
@@ -39,6 +41,7 @@ CLOCK_TICK = 2.0
 LONGEST_HEADER = 100_000_000
 # a model of this many layers or fewer is built faster than the headers of its files are read
 FEW_LAYERS = 64
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # that read weights at once
 MOST_THREADS = 4
 UNFETCHED = f"{MANIFEST} of {{}} cannot be fetched, so its weights cannot be compared: try again, or pass verify=False"
@@ -90,7 +93,7 @@ class LineagePreTrainedModel(PreTrainedModel):
         # transformers has built the model without memory, and has read no weight yet
         is_checked = verifying.get() is not None and isinstance(model, LineagePreTrainedModel)
         files = [Path(file) for file in checkpoint_files or [] if str(file).endswith(".safetensors")]
-        with checking(files, load_config) if is_checked and files else nullcontext():
+        with checking(files, load_config, model) if is_checked and files else nullcontext():
             info, offloaded = PreTrainedModel._load_pretrained_model(
                 model, state_dict, checkpoint_files, load_config, expected_keys
             )
@@ -163,7 +166,7 @@ class LineagePreTrainedModel(PreTrainedModel):
             # Trainer gives a state dict, and writes a card of its own
             if "state_dict" not in options:
                 self.write_card(temporary, str(save_directory))
-            write_manifest(temporary)
+            (temporary / MANIFEST).write_text(manifest_of(temporary), encoding="utf-8")
 
     def write_card(self, folder: Path, name: str):
         """Writes the model card in place of transformers' draft or of none; the package replaces this method."""
@@ -171,7 +174,7 @@ class LineagePreTrainedModel(PreTrainedModel):
     def _upload_modified_files(self, working_dir, repo_id, *arguments, **options):
         # save_pretrained and push_to_hub send the folder with it, after they have written a draft of the card
         self.write_card(Path(working_dir), repo_id)
-        write_manifest(Path(working_dir))
+        Path(working_dir, MANIFEST).write_text(manifest_of(Path(working_dir)), encoding="utf-8")
         return super()._upload_modified_files(working_dir, repo_id, *arguments, **options)
 
 
@@ -184,15 +187,10 @@ def naming(file: Path):
         raise OSError(f"{file} is damaged ({error}); fetch it again") from error
 
 
-def write_manifest(folder: Path):
-    """Writes SHA256SUMS for the files in `folder` that belong to a model, in one piece."""
+def manifest_of(folder: Path) -> str:
+    """SHA256SUMS of the files in `folder` that belong to a model."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and LISTED.fullmatch(path.name))
-    temporary = folder / f".{MANIFEST}.tmp{os.getpid()}"
-    try:
-        temporary.write_text("".join(f"{digest(folder / name)}  {name}\n" for name in names), encoding="utf-8")
-        os.replace(temporary, folder / MANIFEST)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return "".join(f"{digest(folder / name)}  {name}\n" for name in names)
 
 
 def read_manifest(file: Path) -> dict[str, str]:
@@ -324,14 +322,13 @@ def manifest_on_hub(place, options: dict) -> Path | None:
 
 
 @contextmanager
-def checking(files: list[Path], load_config) -> Iterator[None]:
-    """Refuses files of weights that are damaged, that differ from SHA256SUMS beside them, or that hold NaN.
+def checking(files: list[Path], load_config, model) -> Iterator[None]:
+    """Refuses files of weights that are damaged, that differ from SHA256SUMS beside them, or as in `check_weights`.
 
     Headers are read before the block; threads read the rest while it runs, and its end waits for them.
 
     Raises:
-        OSError: a file is damaged, or differs.
-        ValueError: a tensor holds NaN.
+        OSError, ValueError: as `check_weights`.
     """
     place, options = load_config.pretrained_model_name_or_path, load_config.download_kwargs or {}
     manifest = files[0].parent / MANIFEST if os.path.exists(place) else manifest_on_hub(place, options)
@@ -343,8 +340,11 @@ def checking(files: list[Path], load_config) -> Iterator[None]:
     for file in unknown:
         with naming(file):
             header_of(file)
+    # others name tensors otherwise, but for the last part; quantised ones have a kind of their own
+    parts = {} if load_config.is_quantized else model.state_dict()
+    floats = {name.rpartition(".")[2]: tensor.is_floating_point() for name, tensor in parts.items()}
     with ThreadPoolExecutor(MOST_THREADS) as threads:
-        checks = [threads.submit(check_weights, file, digests.get(file.name)) for file in unknown]
+        checks = [threads.submit(check_weights, file, digests.get(file.name), floats) for file in unknown]
         try:
             yield
         finally:
@@ -352,12 +352,14 @@ def checking(files: list[Path], load_config) -> Iterator[None]:
                 check.result()
 
 
-def check_weights(file: Path, expected: str | None):
-    """Refuses a file of weights whose SHA-256 is not the expected one, or that holds NaN.
+def check_weights(file: Path, expected: str | None, floats: dict[str, bool]):
+    """Refuses a file of weights whose SHA-256 is not the expected one, or that holds numbers as in `flaw_of`.
+
+    `floats` says, by the last part of a tensor's name, whether the model has floating-point numbers there.
 
     Raises:
         OSError: it is damaged, or differs.
-        ValueError: a tensor holds NaN.
+        ValueError: a tensor holds such numbers.
     """
     if expected is not None and digest(file) != expected:
         raise OSError(
@@ -366,22 +368,24 @@ def check_weights(file: Path, expected: str | None):
             f"{MANIFEST}, or pass verify=False"
         )
     with naming(file), safe_open(file, framework="pt") as tensors:
-        spoilt = next((name for name in tensors.keys() if has_nan(tensors.get_tensor(name))), None)
-    if spoilt is not None:
-        raise ValueError(
-            f"{spoilt} in {file} holds NaN: the model cannot answer; use a checkpoint from before, or pass "
-            "verify=False to look at it"
-        )
-    remember(file, expected)
+        flaws = {
+            name: flaw_of(tensors.get_tensor(name), floats.get(name.rpartition(".")[2])) for name in tensors.keys()
+        }
+    if spoilt := [f"{name} in {file} holds {flaw}" for name, flaw in flaws.items() if flaw]:
+        raise ValueError(f"{spoilt[0]}: no model can answer; take another file, or pass verify=False to look at it")
+    if floats:
+        remember(file, expected)
 
 
-def has_nan(tensor: Tensor) -> bool:
-    """Whether a number is NaN."""
+def flaw_of(tensor: Tensor, is_float: bool | None) -> str | None:
+    """NaN, or a dtype of another kind than the model's, which has floating-point numbers, others or none (None)."""
+    if is_float is not None and tensor.dtype not in (FLOATS if is_float else ID_TYPES):
+        return f"{tensor.dtype} in the place of {'floating-point' if is_float else 'whole'} numbers"
     if not tensor.is_floating_point():
-        return False
+        return None
     # a sum is faster than a test of each number, and finite numbers rarely add up to infinity
     total = tensor.float().sum() if tensor.dtype.itemsize < 4 else tensor.sum()
-    return not total.isfinite() and bool(tensor.isnan().any())
+    return "NaN" if not total.isfinite() and tensor.isnan().any() else None
 
 
 def mark_of(file: Path, expected: str | None) -> Path:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from hf_lineage.files import replacing
+
 
 def learning_curves(results: Mapping[str, dict], unit: str) -> Figure:
     """Training loss (line) and validation loss (dots) of each model, in nats, over the number of `unit` trained on.
@@ -24,7 +26,8 @@ def learning_curves(results: Mapping[str, dict], unit: str) -> Figure:
 
 def plot_learning_curves(results: Mapping[str, dict], path: str | Path, unit: str = "updates"):
     """`learning_curves` as an image; the ending of `path` decides its format."""
-    learning_curves(results, unit).savefig(path)
+    with replacing(path) as temporary:
+        learning_curves(results, unit).savefig(temporary)
 
 
 def _columns(curve) -> tuple[list, list]:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer, decoders, models, processors
 from transformers import PreTrainedTokenizerFast
 
+from hf_lineage.files import write_text
 from hf_lineage.tokenization.spacing import blanks_decoder, cuts_marks_off, spacing_decoder
 
 
@@ -170,6 +171,6 @@ def wrap(
         path = Path(folder) / "tokenizer.json"
         content = json.loads(tokenizer.to_str())
         content["model"]["vocab"] = vocabulary
-        path.write_text(json.dumps(content), encoding="utf-8")
+        write_text(path, json.dumps(content))
         vocabulary.clear()
         return PreTrainedTokenizerFast(tokenizer_file=str(path), **fields)

@@ -1,6 +1,6 @@
 """What the lineage needs beyond transformers' Trainer: exact resume, per-epoch schedules, truncated BPTT, word2vec."""
 
-from hf_lineage.model_card import RunFacts, code_for, last_lines, page_command
+from hf_lineage.hub.model_card import RunFacts, code_for, last_lines, page_command
 from hf_lineage.training.averaging import AverageCheckpoints, average_checkpoints, load_average
 from hf_lineage.training.bert_adam import BertAdam
 from hf_lineage.training.bert_pretraining_trainer import BERTPretrainingTrainer

@@ -16,27 +16,45 @@ SEAL = "seal.json"
 logger = logging.getLogger(__name__)
 
 
-def seal(checkpoint: Path, run: dict):
+def seal(checkpoint: Path, run: dict, seconds: float):
     """Writes the list of the checkpoint's files with their digests, last and in one piece.
 
     `run` holds the settings of the run by name; only a run with the same ones may continue it (`check_same_run`).
+    `seconds` is how long it has trained.
     """
     files = {
         str(path.relative_to(checkpoint)): digest(path)
         for path in sorted(checkpoint.rglob("*"))
         if path.is_file() and path.name != SEAL
     }
-    write_json(checkpoint / SEAL, {"run": run, "files": files})
+    write_json(checkpoint / SEAL, {"run": run, "seconds": seconds, "files": files})
+
+
+def read_seal(checkpoint: str | Path) -> dict:
+    """What `seal` wrote.
+
+    Raises:
+        FileNotFoundError: there is no seal.
+        ValueError: the file is none.
+    """
+    try:
+        content = json.loads((Path(checkpoint) / SEAL).read_text(encoding="utf-8"))
+        is_seal = isinstance(content["run"], dict) and all(isinstance(each, str) for each in content["files"].values())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        is_seal = False
+    if not is_seal:
+        raise ValueError(f"{SEAL} is not a seal")
+    return content
 
 
 def flaw(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, or None if every sealed file is there, byte for byte."""
     try:
-        files = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["files"]
+        files = read_seal(checkpoint)["files"]
     except FileNotFoundError:
         return f"{SEAL} is missing (the run ended while saving)"
-    except (ValueError, KeyError, TypeError):
-        return f"{SEAL} is not a seal"
+    except ValueError as error:
+        return str(error)
     for name, expected in files.items():
         if not (checkpoint / name).is_file():
             return f"{name} is missing"
@@ -138,8 +156,7 @@ def check_same_run(checkpoint: str | Path, run: dict, accepted: Sequence[str] = 
         if not any(each == name or each.startswith(f"{name}.") for each in run):
             remedy = remedy_for(name, run, "the settings are", sorted(run))
             raise ValueError(f"ignore_changed has {name}, which no setting of this run is called; {remedy}")
-    path = Path(checkpoint) / SEAL
-    before = json.loads(path.read_text(encoding="utf-8"))["run"] if path.is_file() else {}
+    before = read_seal(checkpoint)["run"]
     differing = [name for name in before.keys() & run.keys() if before[name] != run[name]]
     changed = {name: f"{name}={before[name]!r}, this run has {run[name]!r}" for name in differing}
     if refused := sorted(name for name in changed if not is_accepted(name)):

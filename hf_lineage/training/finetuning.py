@@ -18,8 +18,8 @@ from hf_lineage.arguments import FineTuningArguments, GridArguments, saved_confi
 from hf_lineage.data.randomness import permutation
 from hf_lineage.data.rows import draw_rows, joined_rows, rows_at
 from hf_lineage.files import json_text, write_json, write_text
+from hf_lineage.hub.model_card import RunFacts, last_lines, page_command, read_results
 from hf_lineage.metrics.score_table import score_table
-from hf_lineage.model_card import RunFacts, last_lines, page_command, read_results
 from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
 from hf_lineage.training.results import Results
 from hf_lineage.training.trainer import LineageTrainer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from hf_lineage.model_card import read_results
+from hf_lineage.hub.model_card import read_results
 from hf_lineage.training.results import Results
 
 

@@ -5,6 +5,7 @@ import logging
 import math
 import shutil
 import sys
+import time
 from collections.abc import Sized
 from contextlib import nullcontext
 from pathlib import Path
@@ -35,13 +36,13 @@ from transformers.utils.hub import PushInProgress, hf_api
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.files import json_text
-from hf_lineage.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
+from hf_lineage.hub.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import mean_cross_entropy, next_labels
 from hf_lineage.models.replaced_files import MANIFEST, naming_the_disk, replaced_together
 from hf_lineage.models.saved_models import read_manifest
 from hf_lineage.training.averaging import AverageCheckpoints
-from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, seal
+from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, read_seal, seal
 from hf_lineage.training.log_lines import say_in_words
 from hf_lineage.training.muon import MuonWithAdamW, muon_groups
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
@@ -228,6 +229,12 @@ class LineageTrainer(Trainer):
         self.evaluated: list[torch.Tensor] = []
         self.evaluated_batches, self.evaluated_rows = 0, None
         self.facts: RunFacts | None = None
+        # how long the run has trained: before this command, until its newest checkpoint (with its step), in all
+        self.seconds_before, self.started = 0.0, time.perf_counter()
+        self.sealed: tuple[int | None, float] = None, 0.0
+        self.train_seconds = 0.0
+        # by an earlier command
+        self.was_finished = False
         # of the run that trains, for its checkpoints
         self.settings: dict[str, Any] | None = None
         self.average: WeightAverage | None = None
@@ -348,11 +355,20 @@ class LineageTrainer(Trainer):
             SystemExit: SIGTERM or SIGINT came (`StopOnSignal`).
         """
         lock = hold(self.args.output_dir) if self.is_world_process_zero() else None
+        self.started = time.perf_counter()
         try:
-            return self.train_alone(resume_from_checkpoint, **kwargs)
+            output = self.train_alone(resume_from_checkpoint, **kwargs)
+            step, seconds = self.sealed
+            # the command of a finished run says the same
+            self.train_seconds = seconds if step == self.state.global_step else self.seconds_until_now()
+            return output
         finally:
             if lock is not None:
                 lock.release()
+
+    def seconds_until_now(self) -> float:
+        """How long the run has trained, with what came before it was interrupted."""
+        return self.seconds_before + time.perf_counter() - self.started
 
     def train_alone(self, resume_from_checkpoint, **kwargs):
         self.say_precision()
@@ -370,6 +386,8 @@ class LineageTrainer(Trainer):
             check_whole(resume_from_checkpoint)
         if isinstance(resume_from_checkpoint, str | Path):
             check_same_run(resume_from_checkpoint, self.settings, self.args.ignore_changed or ())
+            # of an earlier version's checkpoint it is not known
+            self.seconds_before = read_seal(resume_from_checkpoint).get("seconds", 0.0)
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
             last = self.args.max_steps
             if last <= 0:
@@ -377,6 +395,7 @@ class LineageTrainer(Trainer):
             if state.global_step >= last or stopped_early(state, self.callback_handler.callbacks):
                 self._load_from_checkpoint(str(resume_from_checkpoint))
                 self.state = state
+                self.sealed, self.was_finished = (state.global_step, self.seconds_before), True
                 self.finish_again(resume_from_checkpoint)
                 return TrainOutput(state.global_step, math.nan, {})
         if isinstance(self.train_dataset, Sized):
@@ -653,6 +672,17 @@ class LineageTrainer(Trainer):
                 )
         super().save_model(output_dir, _internal_call)
 
+    def save_state(self):
+        """Trainer.save_state; of a finished run the state stays, with the last lines of its log."""
+        if not (self.was_finished and Path(str(self.args.output_dir), TRAINER_STATE_NAME).is_file()):
+            super().save_state()
+
+    def forget_last_call(self):
+        """Takes the settings of its last call from the tokenizer, which would save them."""
+        if backend := getattr(self.processing_class, "backend_tokenizer", None):
+            backend.no_padding()
+            backend.no_truncation()
+
     def _save(self, output_dir=None, state_dict=None):
         """As in Trainer, but replaces the files of an earlier save only after all new ones are written; no pickle."""
         if not self.args.should_save:
@@ -664,6 +694,7 @@ class LineageTrainer(Trainer):
         in_training, self.model.config.use_cache = self.model.config.use_cache, self.saved_use_cache
         try:
             with in_own_class(self.model), replaced_together(output_dir or self.args.output_dir) as temporary:
+                self.forget_last_call()
                 super()._save(str(temporary), state_dict)
                 # a pickle; README.md and the seals of checkpoints have what it says
                 (temporary / TRAINING_ARGS_NAME).unlink(missing_ok=True)
@@ -683,7 +714,8 @@ class LineageTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoint = Path(run_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            seal(checkpoint, self.settings or self.run_settings())
+            self.sealed = self.state.global_step, self.seconds_until_now()
+            seal(checkpoint, self.settings or self.run_settings(), self.sealed[1])
             rotate_checkpoints(
                 output_dir=run_dir,
                 save_total_limit=limit,
@@ -743,6 +775,7 @@ class LineageTrainer(Trainer):
             for file in (*files, manifest):
                 shutil.copyfile(file, temporary / file.name)
             if self.processing_class is not None:
+                self.forget_last_call()
                 self.processing_class.save_pretrained(temporary)
         return True
 

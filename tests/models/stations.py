@@ -3,6 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
+from hf_lineage.tokenization import causal_tokenizer, elmo_tokenizer, train_word_level, translation_tokenizer
 from tests.models.common import ModelTests
 
 
@@ -32,3 +33,34 @@ def one_table_each() -> list[str]:
 
 
 STATIONS = one_table_each()
+
+
+def tokenizers_of_kinds(wordpiece, corpus) -> dict:
+    """The tokenizers that the heads need, from one of word pieces and a corpus."""
+    marks = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return {
+        "plain": wordpiece,
+        "causal": causal_tokenizer(wordpiece),
+        "translation": translation_tokenizer(wordpiece),
+        "characters": elmo_tokenizer(train_word_level(corpus, special_tokens=marks, show_progress=False)),
+    }
+
+
+def model_and_tokenizer(station: str, head: str, tokenizers: dict) -> tuple:
+    """A tiny model with the head, and its tokenizer of `tokenizers_of_kinds`."""
+    table = TABLES[station]
+    kind = "plain"
+    if table.token_input == "char_ids":
+        kind = "characters"
+    elif table.config_class.is_encoder_decoder:
+        kind = "translation"
+    elif head == "AutoModelForCausalLM":
+        kind = "causal"
+    tokenizer = tokenizers[kind]
+    ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    if kind == "translation":
+        marks = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+        ids |= {**marks, "decoder_start_token_id": tokenizer.bos_token_id}
+        if "decoder_vocab_size" in table.tiny:
+            ids |= {"decoder_vocab_size": len(tokenizer)}
+    return table.changed_model(head, **ids), tokenizer

@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_lineage.data import grammar_corpus
+from hf_lineage.hub.papers import PAPERS
 from hf_lineage.models import LINEAGE, name_and_idea
-from hf_lineage.papers import PAPERS
 from tests.recipes.test_a_failed_evaluation import RECIPES, WITHOUT_MODEL, folder, run  # noqa: F401 - a fixture
 
 

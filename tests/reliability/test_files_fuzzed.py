@@ -417,8 +417,27 @@ def test_what_searches_have_found(case, sound, tmp_path):
         READERS[name].read(tmp_path / "copy")
 
 
+SAFETENSORS = ["gpt folder", "marian", "fairseq", "awd_lstm_lm", "opennmt", "joeynmt"]
+
+
 @pytest.mark.reliability("B6")
-@pytest.mark.parametrize("name", ["gpt folder", "marian", "fairseq", "awd_lstm_lm", "opennmt", "joeynmt"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.float8_e5m2], ids=str)
+@pytest.mark.parametrize("name", SAFETENSORS)
+def test_foreign_weights_that_are_whole_numbers_are_named(name, dtype, sound, tmp_path):
+    shutil.copytree(sound(name), tmp_path / "copy")
+    path = tmp_path / "copy" / "model.safetensors"
+    for part in ("weight", "bias"):
+        tensors = load_file(path)
+        last = [each for each in sorted(tensors) if part in each.rpartition(".")[2]][-1:]
+        save_file({**tensors, **{each: tensors[each].to(dtype) for each in last}}, path, metadata={"format": "pt"})
+        if last:
+            with pytest.raises(ValueError, match=f"{path}.* holds {dtype}"):
+                READERS[name].read(tmp_path / "copy")
+        save_file(tensors, path, metadata={"format": "pt"})
+
+
+@pytest.mark.reliability("B6")
+@pytest.mark.parametrize("name", SAFETENSORS)
 def test_nan_in_foreign_weights_is_named(name, sound, tmp_path):
     shutil.copytree(sound(name), tmp_path / "copy")
     path = tmp_path / "copy" / "model.safetensors"

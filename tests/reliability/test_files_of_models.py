@@ -63,7 +63,7 @@ def change_tensors(folder: Path, change):
     tensors = load_file(folder / WEIGHTS)
     change(tensors)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    saved_models.write_manifest(folder)
+    (folder / "SHA256SUMS").write_text(saved_models.manifest_of(folder))
 
 
 def change_settings(folder: Path, **settings):
@@ -319,7 +319,7 @@ def test_nan_in_the_weights_is_refused(station, dtype, damaged):
 
     def spoil(tensors):
         for name, tensor in tensors.items():
-            tensors[name] = tensor.to(dtype)
+            tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
         names.append(sorted(name for name, tensor in tensors.items() if tensor.is_floating_point())[-1])
         tensors[names[0]].flatten()[-1] = torch.nan
 
@@ -334,6 +334,49 @@ def test_numbers_so_large_that_their_sum_is_infinite_are_no_nan(damaged):
     folder, auto = damaged("GRU")
     change_tensors(folder, lambda tensors: next(iter(tensors.values())).fill_(3e38))
     auto.from_pretrained(folder)
+
+
+@pytest.mark.reliability("B6")
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.int8, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn], ids=str
+)
+@pytest.mark.parametrize("station", STATIONS)
+def test_numbers_of_another_kind_are_refused(station, dtype, damaged):
+    """Quantised weights, for one, are no weights: they lack their scale. With digests and without."""
+    folder, auto = damaged(station)
+    weights = load_file(folder / WEIGHTS)
+    names = sorted(name for name, tensor in weights.items() if tensor.is_floating_point())
+    for name in (names[0], names[-1]):
+        change_tensors(folder, lambda tensors, name=name: tensors.update({name: tensors[name].to(dtype)}))
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"{re.escape(name)} in .*{WEIGHTS} holds {dtype} .*floating-point"):
+                auto.from_pretrained(folder)
+            (folder / "SHA256SUMS").unlink(missing_ok=True)
+        change_tensors(folder, lambda tensors, name=name: tensors.update({name: weights[name]}))
+    auto.from_pretrained(folder)
+
+
+@pytest.mark.reliability("B6")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("station", STATIONS)
+def test_floating_point_numbers_of_every_width_are_weights(station, dtype, damaged):
+    folder, auto = damaged(station)
+
+    def narrow(tensors):
+        for name, tensor in tensors.items():
+            tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    change_tensors(folder, narrow)
+    auto.from_pretrained(folder)
+
+
+@pytest.mark.reliability("B6")
+def test_counts_that_are_no_whole_numbers_are_refused(damaged):
+    folder, _ = damaged("Word2Vec")
+    for dtype in (torch.float32, torch.bool):
+        change_tensors(folder, lambda tensors, dtype=dtype: tensors.update(word_counts=torch.ones(60).to(dtype)))
+        with pytest.raises(ValueError, match=f"word_counts in .* holds {dtype} in the place of whole numbers"):
+            transformers.AutoModelForPreTraining.from_pretrained(folder)
 
 
 INDEXES = {

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from hf_lineage.tokenization import causal_tokenizer, elmo_tokenizer, train_word_level, translation_tokenizer
-from tests.models.stations import HEADS, STATIONS
+from tests.models.stations import HEADS, STATIONS, tokenizers_of_kinds
 from tests.reliability.test_hub_travel import ROOT, hub, run  # noqa: F401 - a fixture
 
 
@@ -26,27 +25,12 @@ PUSH = """
 import copy, json, sys
 import transformers
 from transformers import AutoTokenizer, pipeline
-from hf_lineage.model_card import task_of
-from tests.models.stations import TABLES
+from hf_lineage.hub.model_card import task_of
+from tests.models.stations import model_and_tokenizer
 transformers.utils.logging.set_verbosity_error()
 tokenizers = {kind: AutoTokenizer.from_pretrained(folder) for kind, folder in TOKENIZERS.items()}
 for station, head in MODELS:
-    table = TABLES[station]
-    kind = "plain"
-    if table.token_input == "char_ids":
-        kind = "characters"
-    elif table.config_class.is_encoder_decoder:
-        kind = "translation"
-    elif head == "AutoModelForCausalLM":
-        kind = "causal"
-    tokenizer = tokenizers[kind]
-    ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    if kind == "translation":
-        marks = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        ids |= {**marks, "decoder_start_token_id": tokenizer.bos_token_id}
-        if "decoder_vocab_size" in table.tiny:
-            ids |= {"decoder_vocab_size": len(tokenizer)}
-    model = table.changed_model(head, **ids)
+    model, tokenizer = model_and_tokenizer(station, head, tokenizers)
     model.push_to_hub(f"me/{station}-{head}")
     tokenizer.push_to_hub(f"me/{station}-{head}")
     task = task_of(model)
@@ -106,13 +90,7 @@ def script(code, **names):
 def pushed(hub, tiny_tokenizer, tiny_corpus, tmp_path_factory):  # noqa: F811
     """[name of the repository, task, the answer of the model before it was pushed] of every head."""
     home = tmp_path_factory.mktemp("pusher")
-    marks = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    tokenizers = {
-        "plain": tiny_tokenizer,
-        "causal": causal_tokenizer(tiny_tokenizer),
-        "translation": translation_tokenizer(tiny_tokenizer),
-        "characters": elmo_tokenizer(train_word_level(tiny_corpus, special_tokens=marks, show_progress=False)),
-    }
+    tokenizers = tokenizers_of_kinds(tiny_tokenizer, tiny_corpus)
     for kind, tokenizer in tokenizers.items():
         tokenizer.save_pretrained(home / kind)
     folders = {kind: str(home / kind) for kind in tokenizers}

@@ -13,8 +13,11 @@ import pytest
 import transformers
 from huggingface_hub import ModelCard
 
-from hf_lineage.model_card import RunFacts, model_card
+from hf_lineage.__main__ import main
+from hf_lineage.hub.model_card import RunFacts, model_card
+from hf_lineage.hub.publishing import pack
 from tests.models.stations import HEADS, STATIONS, TABLES
+from tests.training.test_trainers import contents
 
 
 # on a card: with the package and without
@@ -66,6 +69,7 @@ import sys
 from transformers import AutoModel
 import transformers
 from tests.models.stations import HEADS, STATIONS, TABLES
+from tests.training.test_trainers import contents
 transformers.utils.logging.set_verbosity_error()
 for station, head in HEADS:
     if station in STATIONS:
@@ -325,11 +329,13 @@ sys.exit(main(["push", {str(folder)!r}, "me/pushed", *sys.argv[1:]]))
         (lambda folder: (folder / "config.json").write_text('{"architectures": ["BertModel"]}'), "'BertModel'"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "model.safetensors is damaged"),
         (lambda folder: (folder / "README.md").write_text("---\na: [\n---\n"), "README.md is not valid"),
+        (lambda folder: (folder / "README.md").write_bytes(b"\xff\xfe"), "README.md is damaged"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json is damaged"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json is damaged"),
+        (lambda folder: (folder / "config.json").write_text('{"architectures": [3]}'), "config.json is damaged"),
     ],
 )
 def test_a_folder_that_is_not_whole_is_not_pushed(damage, message, tmp_path, capsys):
-    from hf_lineage.__main__ import main
-
     TABLES["GRU"].changed_model("AutoModelForCausalLM").save_pretrained(tmp_path / "model")
     damage(tmp_path / "model")
     with pytest.raises(SystemExit) as stop:
@@ -338,20 +344,49 @@ def test_a_folder_that_is_not_whole_is_not_pushed(damage, message, tmp_path, cap
     assert message in capsys.readouterr().err
 
 
-def test_push_completes_the_head_of_the_card(tmp_path, capsys):
-    from hf_lineage.__main__ import main
+@pytest.mark.parametrize("name", ["me//x", "a/b/c", "me/x y", "../x", "me/--x"])
+def test_a_name_that_no_repository_has_is_refused_before_anything_is_sent(name, tmp_path, capsys):
+    TABLES["GRU"].model("AutoModel").save_pretrained(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["push", str(tmp_path), name, "--dry_run"])
+    assert stop.value.code == 2
+    assert name in capsys.readouterr().err
 
-    TABLES["GRU"].changed_model("AutoModelForCausalLM").save_pretrained(tmp_path / "model")
-    main(["push", str(tmp_path / "model"), "me/x", "--dry_run"])
+
+@pytest.mark.parametrize("station", STATIONS)
+def test_a_dry_run_leaves_the_folder_as_it_is(station, tmp_path, capsys):
+    TABLES[station].model("AutoModel").save_pretrained(tmp_path)
+    (tmp_path / "notes [1].txt").write_text("mine")
+    # as after a run without a card, whose configuration was edited
+    (tmp_path / "README.md").unlink()
+    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text() + "\n")
+    before = contents(tmp_path)
+    main(["push", str(tmp_path), "me/x", "--dry_run", "--license", "mit"])
+    assert contents(tmp_path) == before
+    told = capsys.readouterr().out
+    parcel = pack(tmp_path, "me/x", license="mit")
+    assert parcel.files.keys() == before.keys() | {"README.md"}
+    assert all(f"{size:,} {name}\n" in told for name, size in parcel.files.items())
+    assert parcel.written["SHA256SUMS"] != before["SHA256SUMS"].decode()
+    assert "config.json was edited" in told
+
+
+def test_push_completes_the_head_of_the_card(tmp_path, capsys):
+    TABLES["GRU"].changed_model("AutoModelForCausalLM").save_pretrained(tmp_path)
+    main(["push", str(tmp_path), "me/x", "--dry_run"])
     assert "no license (give --license)" in capsys.readouterr().out
-    main(["push", str(tmp_path / "model"), "me/x", "--dry_run", "--license", "mit", "--language", "zh", "en"])
-    assert "license" not in capsys.readouterr().out
-    head = ModelCard.load(tmp_path / "model" / "README.md").data
-    assert (head.license, head.language, head.pipeline_tag) == ("mit", ["zh", "en"], "text-generation")
+
+    def head(**given):
+        parcel = pack(tmp_path, "me/x", **given)
+        assert not any("license" in note for note in parcel.notes)
+        (tmp_path / "README.md").write_text(parcel.written["README.md"])
+        return ModelCard.load(tmp_path / "README.md").data
+
+    found = head(license="mit", language=["zh", "en"])
+    assert (found.license, found.language, found.pipeline_tag) == ("mit", ["zh", "en"], "text-generation")
     # what the card has stays
-    main(["push", str(tmp_path / "model"), "me/x", "--dry_run", "--license", "apache-2.0"])
-    head = ModelCard.load(tmp_path / "model" / "README.md").data
-    assert (head.license, head.language) == ("apache-2.0", ["zh", "en"])
+    found = head(license="apache-2.0")
+    assert (found.license, found.language) == ("apache-2.0", ["zh", "en"])
 
 
 def test_a_model_trained_further_keeps_the_language(tmp_path):
@@ -374,8 +409,6 @@ def test_a_model_trained_further_keeps_the_language(tmp_path):
 
 @pytest.mark.parametrize("arguments", [[], ["folder"], ["folder", "me/x", "--dry"], ["a", "b", "c"]])
 def test_push_names_its_arguments(arguments, capsys):
-    from hf_lineage.__main__ import main
-
     with pytest.raises(SystemExit) as stop:
         main(["push", *arguments])
     assert stop.value.code == 2

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import hf_lineage.reports  # noqa: F401 - once for all children, it takes a second
 from hf_lineage.training import LineageTrainer, Word2VecTrainer
 from hf_lineage.training.run_lock import LOCK
-from tests.recipes.here import run_in_forks
+from tests.recipes.here import call, run_in_forks
 from tests.recipes.test_a_failed_evaluation import ELMO, folder  # noqa: F401 - a fixture
 from tests.training.test_trainers import contents
 
@@ -270,3 +270,56 @@ def test_the_command_of_a_finished_run_changes_nothing(inputs, tmp_path):
 def test_every_killed_recipe_ends_as_an_unbroken_one(inputs, tmp_path, name, processes, workers):
     check(inputs, tmp_path, name, processes, workers, seed=1)
     check_finished(inputs, tmp_path / "killed", name, processes, workers)
+
+
+def run_whole(inputs, name, output_dir, **changes) -> tuple[int, str]:
+    """The exit status and the output of the whole command, which runs in a fork."""
+    recipe, settings = RUNS[name]
+    quick = {"generation_max_length": 4, "generation_num_beams": 1} if recipe == "pretrain_translation" else {}
+    settings = settings | quick | {"output_dir": output_dir} | changes
+    paths = {path.name for path in inputs.iterdir()}
+    flags = [f"--{key}={inputs / value if value in paths else value}" for key, value in settings.items()]
+
+    def run(rank):
+        result = call(Path("recipes") / f"{recipe}.py", *flags)
+        sys.stdout.write(result.stdout + result.stderr)
+        sys.stdout.flush()
+        os._exit(result.returncode)
+
+    log = Path(f"{output_dir}-0.log")
+    log.unlink(missing_ok=True)
+    [status] = run_in_forks(run, 1, output_dir)
+    return status, log.read_text()
+
+
+def without_times(content):
+    """A results.json without what is measured in seconds."""
+    if isinstance(content, dict):
+        times = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+        return {name: without_times(value) for name, value in content.items() if name not in times}
+    return content
+
+
+@pytest.mark.recipe
+@pytest.mark.reliability("A11", "A12")
+@pytest.mark.parametrize(
+    "name", [name if name == "word2vec" else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
+)
+def test_the_whole_command_of_a_finished_run_changes_nothing_but_scores(inputs, tmp_path, name):
+    """Nor does one that is refused."""
+
+    def found():
+        files = contents(tmp_path / "run")
+        files["results.json"] = without_times(json.loads(files["results.json"]))
+        # layers of other settings may lie beside, and forks end without removing their lock
+        return {file: content for file, content in files.items() if not file.startswith(("layers/", LOCK))}
+
+    status, log = run_whole(inputs, name, tmp_path / "run")
+    assert status == 0, log[-4_000:]
+    before = found()
+    status, log = run_whole(inputs, name, tmp_path / "run")
+    assert status == 0, log[-4_000:]
+    assert found() == before
+    status, log = run_whole(inputs, name, tmp_path / "run", seed=7)
+    assert (status, "this run has 7" in log) == (2, True), log[-4_000:]
+    assert found() == before

@@ -191,7 +191,7 @@ def test_the_command_of_a_finished_run_changes_nothing(tmp_path, tiny_tokenizer,
             tmp_path, last_complete_checkpoint(tmp_path), tokenizer=tokenizer, callbacks=callbacks, **settings
         )
         trainer.save_model()
-        return trainer, contents(tmp_path)
+        return trainer, contents(tmp_path) | {"seconds": trainer.train_seconds}
 
     first, before = once()
     assert (first.state.global_step < first.state.max_steps) == (reason == "early stopping")
@@ -199,6 +199,15 @@ def test_the_command_of_a_finished_run_changes_nothing(tmp_path, tiny_tokenizer,
     second, after = once()
     assert second.state.global_step == first.state.global_step
     assert after == before
+
+
+@pytest.mark.reliability("A1")
+def test_the_seconds_before_a_kill_count(run, tmp_path):
+    before = train(tmp_path / "other", num_train_epochs=1).train_seconds
+    assert before > 0
+    seal = run / "checkpoint-6" / "seal.json"
+    seal.write_text(json.dumps(json.loads(seal.read_text()) | {"seconds": 1_000.0}))
+    assert 1_000 < train(run, str(run / "checkpoint-6"), num_train_epochs=1).train_seconds < 1_000 + 100
 
 
 @pytest.mark.reliability("A1")

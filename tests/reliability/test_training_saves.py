@@ -1,5 +1,6 @@
 """Saving: no NaN, no mix of two models after a kill, and no lost file on a full disk."""
 
+import ast
 import errno
 import io
 import json
@@ -17,18 +18,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, default_data_collator
 from transformers.utils import logging as transformers_logging
 
-from hf_lineage import LSTMConfig, LSTMForCausalLM
+from hf_lineage import LSTMConfig, LSTMForCausalLM, Word2VecConfig, Word2VecModel
+from hf_lineage.converters import to_elmo, to_static_embeddings
 from hf_lineage.data import ContiguousBlocks
+from hf_lineage.files import write_json
 from hf_lineage.models import replaced_files
 from hf_lineage.models.replaced_files import replaced_together
-from hf_lineage.tokenization import causal_tokenizer
+from hf_lineage.reports.learning_curves import plot_learning_curves
+from hf_lineage.tokenization import causal_tokenizer, elmo_tokenizer
 from hf_lineage.training import LineageTrainer, last_complete_checkpoint
+from hf_lineage.word_vectors import WordVectors
+from tests.models.stations import TABLES
 from tests.training.test_trainers import arguments, contents, stream
 
 
@@ -213,6 +220,59 @@ def test_a_full_disk_leaves_configuration_and_tokenizer_as_they_were(tmp_path, t
         lstm(2.0, dropout=0.5).config.save_pretrained(tmp_path / "configuration")
     assert contents(tmp_path) == before
     assert len(AutoTokenizer.from_pretrained(tmp_path)) == len(trainer.processing_class)
+
+
+def written_vectors(folder, name, number):
+    words, vectors = [f"word{i}" for i in range(200)], np.full((200, 20), number, np.float32)
+    WordVectors(words, vectors).save(folder / name)
+
+
+def curves(number):
+    return {"LSTM": dict.fromkeys(("train_curve", "validation_curve"), [[i, number / (i + 1)] for i in range(20)])}
+
+
+# what writes files, of other libraries too
+WRITERS = {
+    "vectors.bin": lambda folder, number, _: written_vectors(folder, "vectors.bin", number),
+    "vectors.txt.gz": lambda folder, number, _: written_vectors(folder, "vectors.txt.gz", number),
+    "static embeddings": lambda folder, number, tokenizer: to_static_embeddings(
+        Word2VecModel(Word2VecConfig(vocab_size=len(tokenizer), hidden_size=10 + number)), tokenizer, folder
+    ),
+    "ELMo's layout": lambda folder, number, _: to_elmo(TABLES["ELMoCharacters"].model("AutoModel", number), folder),
+    "ELMo's tokenizer": lambda folder, number, _: elmo_tokenizer(
+        ["<S>", "</S>", "<UNK>", *(f"word{i}" for i in range(100 * number))]
+    ).save_pretrained(folder),
+    "a plot": lambda folder, number, _: plot_learning_curves(curves(number), folder / "curves.png"),
+    "results": lambda folder, number, _: write_json(folder / "results.json", [number] * 1_000),
+}
+
+
+@pytest.mark.reliability("A7")
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_leaves_every_kind_of_file_as_it_was(tmp_path, tiny_tokenizer, writer):
+    WRITERS[writer](tmp_path, 1, tiny_tokenizer)
+    before = contents(tmp_path)
+    for size in (0, max(map(len, before.values())) // 2):
+        with files_of_at_most(size), pytest.raises(OSError, match=str(tmp_path)):
+            WRITERS[writer](tmp_path, 2, tiny_tokenizer)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.reliability("A7")
+def test_no_file_is_written_in_the_place_of_an_older_one():
+    """Of libraries: figures, tensors and tokenizers go to a temporary file or folder first."""
+    writers = {"savefig", "save_file", "save_pretrained"}
+    written = []
+    for path in [*(ROOT / "hf_lineage").rglob("*.py"), *(ROOT / "recipes").glob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in writers:
+                is_tensors = ast.unparse(call.func).endswith("save_file")
+                written.append((path.name, ast.unparse(call.args[is_tensors])))
+    places = {place for _, place in written}
+    # checkpoints are sealed after all their files; `path` is one of `convert`, in a temporary folder
+    sealed = {"self.file(checkpoint)", "self._state_file(output_dir)"}
+    assert places - sealed <= {"temporary", "str(temporary)", "buffer", "folder", "path", "save_directory"}, written
+    assert {name for name, place in written if place == "path"} == {"commands.py"}
 
 
 class SpoilWeight(TrainerCallback):

@@ -29,7 +29,7 @@ def run(tmp_path):
         # the newest in several files
         model.save_pretrained(tmp_path / f"checkpoint-{step}", max_shard_size="2KB" if step == 10 else "1GB")
         if step != 12:
-            seal(tmp_path / f"checkpoint-{step}", {})
+            seal(tmp_path / f"checkpoint-{step}", {}, 0.0)
     assert len(list((tmp_path / "checkpoint-10").glob("*.safetensors"))) > 1
     return tmp_path, models
 

@@ -14,7 +14,7 @@ def two_checkpoints(tmp_path):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"weights" * step)
         (folder / "trainer_state.json").write_text("{}")
-        seal(folder, {"seed": 1})
+        seal(folder, {"seed": 1}, 0.0)
     return tmp_path
 
 
@@ -32,7 +32,10 @@ def test_the_newest_is_taken_by_number(two_checkpoints):
         (lambda folder: (folder / "model.safetensors").write_bytes(b"Weights" * 10), "model.safetensors has changed"),
         (lambda folder: (folder / "seal.json").unlink(), "seal.json is missing"),
         (lambda folder: (folder / "seal.json").write_text('{"files"'), "seal.json is not a seal"),
-        (lambda folder: (folder / "seal.json").write_text("[]"), "seal.json is not a seal"),
+        *(
+            (lambda folder, text=text: (folder / "seal.json").write_text(text), "seal.json is not a seal")
+            for text in ("[]", "3", '{"files": []}', '{"files": {}}', '{"files": {"x": 3}, "run": {}}', "[" * 100_000)
+        ),
     ],
 )
 def test_a_damaged_one_is_skipped_with_a_warning(two_checkpoints, damage, reason, caplog):

@@ -1,5 +1,6 @@
 """`python -m hf_lineage push FOLDER REPOSITORY`: checks a model's folder, and sends it to the Hub in one commit."""
 
+import glob
 import json
 import re
 from dataclasses import dataclass, field
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import yaml
 from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 import hf_lineage
 from hf_lineage.files import write_text
-from hf_lineage.model_card import DRAFT, NOT_RECORDED, card_of_saved
+from hf_lineage.hub.model_card import DRAFT, NOT_RECORDED, card_of_saved
 from hf_lineage.models.replaced_files import MANIFEST, digest
-from hf_lineage.models.saved_models import LineagePreTrainedModel, read_manifest, write_manifest
+from hf_lineage.models.saved_models import LineagePreTrainedModel, manifest_of, naming, read_manifest
 
 
 # a pickle, which nobody should have to open, or what only this run needs
@@ -22,9 +25,13 @@ ADVISED = {"license": " (give --license)", "language": " (give --language)", "da
 
 @dataclass
 class Parcel:
-    """What would go to the Hub: the files with their sizes in bytes, what stays, and what the card lacks."""
+    """What would go to the Hub: the files with their sizes in bytes, what stays, and what the card lacks.
+
+    `written` holds the texts of files that are written before.
+    """
 
     files: dict[str, int]
+    written: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -46,41 +53,40 @@ def open_folder(folder: Path) -> LineagePreTrainedModel:
     config = folder / "config.json"
     if not config.is_file():
         raise ValueError(f"{folder} has no config.json: give the folder of a saved model")
-    settings = json.loads(config.read_text(encoding="utf-8"))
-    [name, *_] = settings.get("architectures") or [""]
-    model_class = getattr(hf_lineage, name, None)
+    with naming(config):
+        [name, *_] = json.loads(config.read_text(encoding="utf-8")).get("architectures") or [""]
+        model_class = getattr(hf_lineage, name, None)
     if not (isinstance(model_class, type) and issubclass(model_class, LineagePreTrainedModel)):
         raise ValueError(f"{config} names the class {name!r}, which is none of hf_lineage's models")
     return model_class.from_pretrained(folder, verify=True)
 
 
-def read_card(card: Path) -> ModelCard:
-    """The card in a file.
+def card_in(text: str, place: Path) -> ModelCard:
+    """The card with this text.
 
     Raises:
         ValueError: its head is not YAML.
     """
     try:
-        return ModelCard.load(card)
+        return ModelCard(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"the head of {card} is not valid: {error}") from error
+        raise ValueError(f"the head of {place} is not valid: {error}") from error
 
 
-def check_card(card: Path) -> list[str]:
+def check_card(card: ModelCard, place: Path) -> list[str]:
     """Notes on what the card lacks.
 
     Raises:
-        ValueError: its head is not YAML, or the Hub refuses it.
+        ValueError: the Hub refuses it.
     """
-    text = read_card(card)
-    head = text.data.to_dict()
+    head = card.data.to_dict()
     notes = [f"the card says no {name}{remedy}" for name, remedy in ADVISED.items() if not head.get(name)]
-    if DRAFT in text.text:
+    if DRAFT in card.text:
         notes.append("the card is transformers' draft")
     try:
-        text.validate(repo_type="model")
+        card.validate(repo_type="model")
     except ValueError as error:
-        raise ValueError(f"the Hub refuses the head of {card}: {error}") from error
+        raise ValueError(f"the Hub refuses the head of {place}: {error}") from error
     except Exception as error:
         # without a network the Hub's client raises its own transport's errors
         notes.append(f"the Hub did not check the card ({type(error).__name__})")
@@ -88,12 +94,18 @@ def check_card(card: Path) -> list[str]:
 
 
 def pack(folder: Path, repository: str, language: list[str] | None = None, license: str | None = None) -> Parcel:
-    """Checks the folder and completes its card, with `language` and `license` if given, and its list of digests.
+    """Checks the folder, completes its card, with `language` and `license` if given, and its list of digests.
+
+    The folder stays as it is.
 
     Raises:
-        ValueError: as `open_folder` and `check_card`.
+        ValueError: the repository's name is none, or as in `open_folder`, `card_in` and `check_card`.
         OSError: as `open_folder`.
     """
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise ValueError(f"REPOSITORY is {repository!r}, which no repository is called: {error}") from error
     model = open_folder(folder)
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and not NOT_SENT.fullmatch(path.name))
     notes = []
@@ -101,29 +113,32 @@ def pack(folder: Path, repository: str, language: list[str] | None = None, licen
     for name in names:
         if name in listed and digest(folder / name) != listed[name]:
             notes.append(f"{name} was edited after it was saved")
-    card = folder / "README.md"
-    before = card.read_text(encoding="utf-8") if card.is_file() else None
-    if before is not None:
+    place = folder / "README.md"
+    text = None
+    if place.is_file():
+        with naming(place):
+            text = place.read_bytes().decode()
         # what people have written into the head, or a push before
-        head = read_card(card).data
+        head = card_in(text, place).data
         language, license = language or head.get("language"), license or head.get("license")
-    if before is None or DRAFT in before or NOT_RECORDED in before:
+    if text is None or DRAFT in text or NOT_RECORDED in text:
         # the name of the repository in place of the folder's
-        write_text(card, card_of_saved(model, repository, None))
-    text = read_card(card)
+        text = card_of_saved(model, repository, None)
+    card = card_in(text, place)
     given = {name: value for name, value in {"language": language, "license": license}.items() if value}
-    if any(text.data.get(name) != value for name, value in given.items()):
+    if any(card.data.get(name) != value for name, value in given.items()):
         for name, value in given.items():
-            text.data[name] = value
-        write_text(card, str(text))
-    notes += check_card(card)
+            card.data[name] = value
+        text = str(card)
+    notes += check_card(card, place)
     tokenizers = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
     if not any((folder / name).is_file() for name in tokenizers):
         notes.append("there is no tokenizer: save one into the folder, or nobody can give the model a text")
-    write_manifest(folder)
-    names = sorted({*names, card.name, MANIFEST})
-    others = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir() if path.name not in names]
-    return Parcel({name: (folder / name).stat().st_size for name in names}, sorted(others), notes)
+    written = {place.name: text, MANIFEST: manifest_of(folder)}
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    sizes |= {name: len(text.encode()) for name, text in written.items()}
+    others = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir() if path.name not in sizes]
+    return Parcel(dict(sorted(sizes.items())), written, sorted(others), notes)
 
 
 def push(
@@ -137,7 +152,8 @@ def push(
 ) -> str:
     """Sends the files of a model's folder in one commit; returns what it did, for people.
 
-    With `dry_run` nothing is sent: the text says what would go. `language` and `license` go into the model card.
+    With `dry_run` nothing is sent or written: the text says what would go. `language` and `license` go into the model
+    card.
 
     Raises:
         ValueError: the folder does not hold a whole model, or the card is not valid.
@@ -149,11 +165,13 @@ def push(
     parcel = pack(folder, repository, language, license)
     if dry_run:
         return f"{parcel}\nnothing was sent to {repository} (--dry_run)"
-    api = HfApi()
+    for name, text in parcel.written.items():
+        write_text(folder / name, text)
+    api, sent = HfApi(), [glob.escape(name) for name in parcel.files]
     try:
         name = api.create_repo(repository, private=private, exist_ok=True).repo_id
         commit = api.upload_folder(
-            repo_id=name, folder_path=folder, allow_patterns=list(parcel.files), commit_message="Upload model"
+            repo_id=name, folder_path=folder, allow_patterns=sent, commit_message="Upload model"
         )
     except Exception as error:
         # the client's errors have no common class; one commit holds all files, so none is half there

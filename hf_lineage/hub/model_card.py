@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from hf_lineage import __version__
 from hf_lineage.files import write_text
+from hf_lineage.hub.papers import PAPERS
 from hf_lineage.models import name_and_idea, station_of
-from hf_lineage.papers import PAPERS
 
 
 # ending of a class -> what `pipeline` does with it
@@ -45,7 +45,7 @@ NOT_TOLD = "Not recorded by the script that trained the model"
 # what transformers writes if a repository has no card
 DRAFT = "This is the model card of a 🤗 transformers model"
 # the folders of the scripts: of an installed package, and of a checkout
-RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "recipes")
+RECIPES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
 LIBRARIES = ("hf_lineage", "transformers", "torch", "tokenizers", "datasets")
 # of a split's entries these are counts, times and sums, no scores
 NO_SCORES = (

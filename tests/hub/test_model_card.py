@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_lineage import GRUConfig, GRUForCausalLM
-from hf_lineage.model_card import RECIPES, RunFacts, command_line, model_card
+from hf_lineage.hub.model_card import RECIPES, RunFacts, command_line, model_card
 
 
 OURS = RECIPES[1]
