@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from hf_lineage import text_parts
 from hf_lineage.data import (
     CorpusTexts,
     Phrases,
@@ -24,7 +25,7 @@ from hf_lineage.data import (
     read_parts,
 )
 from hf_lineage.text_parts import Part, encodable_parts, in_parts, whole_texts
-from hf_lineage.tokenization import causal_tokenizer, elmo_tokenizer, text_parts, train_word_level, train_wordpiece
+from hf_lineage.tokenization import causal_tokenizer, elmo_tokenizer, train_word_level, train_wordpiece
 
 
 LONGEST = 50
