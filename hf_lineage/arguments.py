@@ -67,6 +67,9 @@ def parse(*dataclass_types, argv: list[str] | None = None, description: str | No
             settings = _read_settings(path, hints)
         except ValueError as error:
             parser.error(str(error))
+    if "disable_tqdm" in hints and not sys.stderr.isatty():
+        # a log would hold each step of a bar, beside the lines that say the same
+        parser.set_defaults(disable_tqdm=True)
     parser.set_defaults(**settings)
     for action in parser._actions:
         if action.dest in settings:

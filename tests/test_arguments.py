@@ -274,3 +274,13 @@ def test_a_recipe_ends_its_process_group(monkeypatch, tmp_path):
     for function in at_exit:
         function()
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_log_has_no_bars(is_terminal, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    flags = ["--output_dir", str(tmp_path)]
+    [arguments] = parse(TrainingArguments, argv=flags)
+    assert arguments.disable_tqdm is not is_terminal
+    [arguments] = parse(TrainingArguments, argv=[*flags, "--disable_tqdm", "false"])
+    assert arguments.disable_tqdm is False

@@ -162,8 +162,9 @@ def _joined(sentences):
 def _check_documents(stream):
     if stream.num_documents < 2:
         raise CorpusError(
-            f"the corpus has {stream.num_documents} documents with text, but a random second span comes from another "
-            'document: read it with sample_by="paragraph" or "line", so that there are at least 2.'
+            f"a split has {stream.num_documents} documents with text, but a random second span comes from another "
+            "document, so it needs 2: cut the documents finer (sample_by line), or hold more of them out "
+            "(validation_share)"
         )
 
 

@@ -360,7 +360,7 @@ def test_bad_settings_are_named(stream, tiny_tokenizer, settings, message):
 
 def test_one_document_is_not_enough(tiny_tokenizer):
     corpus = datasets.Dataset.from_dict({"text": ["The dog.\nThe cat.", " "]})
-    with pytest.raises(CorpusError, match="1 documents with text.*sample_by"):
+    with pytest.raises(CorpusError, match="1 documents with text.*sample_by line.*validation_share"):
         encode_sentences(corpus, tiny_tokenizer)
     with pytest.raises(CorpusError, match="1 documents with text"):
         next(iter(StreamedSentencePairs(corpus.to_iterable_dataset(), tiny_tokenizer)))
