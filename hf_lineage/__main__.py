@@ -66,10 +66,13 @@ def train(arguments: list[str]):
     flags = arguments[1:]
     if flags and not flags[0].startswith("-") and not Path(flags[0]).exists():
         preset = flags[0].removesuffix(".yaml")
-        if preset not in (presets := commands.presets()):
+        presets = commands.presets()
+        if preset not in presets:
             of_recipe = [each for each, facts in presets.items() if facts.get("recipe") == name]
             remedy = remedy_for(preset, presets, f"presets of {name} are", of_recipe)
             raise ValueError(f"there is no file and no preset {flags[0]!r}; {remedy}")
+        if (recipe := presets[preset].get("recipe", name)) != name:
+            raise ValueError(f"{preset} is a preset of {recipe}: python -m hf_lineage train {recipe} {preset}")
         flags[0] = str(folder / "configs" / f"{preset}.yaml")
     sys.argv = [str(folder / f"{name}.py"), *flags]
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -303,7 +303,11 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Which text to read, and how to cut it."""
+    """Which text to read, and how to cut it.
+
+    Raises:
+        ValueError: `block_size` is below 1.
+    """
 
     corpus: str | None = field(
         default=None,
@@ -328,6 +332,10 @@ class DataArguments:
     )
     document_packing: bool = field(default=False, metadata={"help": "Keep documents apart within a block."})
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenize."})
+
+    def __post_init__(self):
+        if self.block_size < 1:
+            raise ValueError(f"block_size is {self.block_size}; it must be at least 1")
 
     @property
     def text(self) -> dict:
@@ -410,7 +418,10 @@ class LabelledDataArguments:
         if self.dataset is None and not {"train", "validation"} <= set(self.files):
             raise ValueError("give dataset, or train_file and validation_file")
         if self.dataset is not None and self.files:
-            raise ValueError(f"give dataset or {'_file, '.join(self.files)}_file, not both")
+            raise ValueError(
+                f"give dataset or {'_file, '.join(self.files)}_file, not both; if the YAML file names a dataset, put "
+                "your files into a folder (train.jsonl, validation.jsonl) and give --dataset FOLDER"
+            )
 
     @property
     def source(self) -> str | dict[str, str]:

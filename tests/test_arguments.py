@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForPreTraining, AutoToke
 from transformers.trainer_utils import IntervalStrategy
 
 from hf_lineage import LINEAGE, GPTForCausalLM, LSTMConfig
-from hf_lineage.arguments import ModelArguments, parse, run
+from hf_lineage.arguments import DataArguments, LabelledDataArguments, ModelArguments, parse, run
+from hf_lineage.training import LineageTrainingArguments
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,6 +129,28 @@ def test_every_spelling_of_a_float_is_a_number(tmp_path, number):
 def test_mistakes_on_the_command_line_are_named(capsys, flags, message):
     with pytest.raises(SystemExit) as stop:
         parse(ModelArguments if "--model_type" in flags else Settings, argv=flags)
+    assert stop.value.code == 2
+    [error] = capsys.readouterr().err.splitlines()
+    assert re.search(message, error), error
+
+
+@pytest.mark.parametrize(
+    ("types", "flags", "message"),
+    [
+        (DataArguments, ["--block_size", "0"], "block_size is 0; .* at least 1"),
+        (LabelledDataArguments, ["--dataset", "x", "--train_file", "y"], "not both; .* --dataset FOLDER"),
+        (LineageTrainingArguments, ["--output_dir", "x", "--num_train_epochs", "-1"], "num_train_epochs is -1"),
+        (LineageTrainingArguments, ["--output_dir", "x", "--learning_rate", "-0.1"], "learning_rate is -0.1; "),
+        (
+            LineageTrainingArguments,
+            ["--output_dir", "x", "--per_device_train_batch_size", "0"],
+            "per_device_train_batch_size is 0; .* at least 1",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_named(capsys, types, flags, message):
+    with pytest.raises(SystemExit) as stop:
+        parse(types, argv=flags)
     assert stop.value.code == 2
     [error] = capsys.readouterr().err.splitlines()
     assert re.search(message, error), error

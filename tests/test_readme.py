@@ -71,6 +71,7 @@ def test_command_lists_recipes_presets_and_stations(capsys):
     [
         (["pretrain_causl_lm"], "no recipe 'pretrain_causl_lm'; did you mean pretrain_causal_lm?"),
         (["pretrain_causal_lm", "lstm_tny"], "no preset 'lstm_tny'; did you mean lstm_tiny?"),
+        (["pretrain_causal_lm", "bert_tiny"], "bert_tiny is a preset of pretrain_bert: python -m hf_lineage train "),
         (["pretrain_word2vec", "mine.yaml"], "no preset 'mine.yaml'; presets of pretrain_word2vec are budget_"),
     ],
 )

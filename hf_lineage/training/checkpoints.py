@@ -102,11 +102,13 @@ def prepare_output_dir(
     Only the main process holds it (`RunLock`), until it ends.
 
     Raises:
-        ValueError: it holds one of the `finished` files, and no checkpoint from which to continue, and `overwrite` is
-            False; or a run of another process holds the folder.
+        ValueError: it is a file; it holds one of the `finished` files, and no checkpoint from which to continue, and
+            `overwrite` is False; or a run of another process holds the folder.
         OSError: the folder cannot be made.
     """
     output_dir = Path(output_dir)
+    if output_dir.is_file():
+        raise ValueError(f"output_dir is {output_dir}, which is a file: give a folder")
     if is_main_process:
         hold(output_dir)
     if overwrite:

@@ -13,6 +13,16 @@ from hf_lineage.training.precision import faster_precision, precision_before
 from hf_lineage.training.restarts import join_after_restart
 
 
+# below these, transformers would fail after the work on the data, or train nothing
+LEAST = {
+    "learning_rate": 0,
+    "num_train_epochs": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+}
+
+
 @dataclass
 class LineageTrainingArguments(TrainingArguments):
     """Hugging Face's TrainingArguments; changed defaults keep runs reproducible (see data/randomness.py).
@@ -22,10 +32,10 @@ class LineageTrainingArguments(TrainingArguments):
     `precision_reason` says why. On a GPU that has TF32, products of float32 numbers use it, unless `tf32` is False.
 
     Raises:
-        ValueError: `precision` contradicts `bf16` or `fp16`; only one of `flat_epochs` and `epoch_decay` is given, one
-            of them, `inverse_time_decay`, `ema_decay` or `muon_learning_rate` is out of range, or both schedules are
-            asked for; `average_after` without evaluations during training; both averages, or one of them with
-            `load_best_model_at_end`.
+        ValueError: a rate or a number is below its `LEAST`; `precision` contradicts `bf16` or `fp16`; only one of
+            `flat_epochs` and `epoch_decay` is given, one of them, `inverse_time_decay`, `ema_decay` or
+            `muon_learning_rate` is out of range, or both schedules are asked for; `average_after` without evaluations
+            during training; both averages, or one of them with `load_best_model_at_end`.
     """
 
     output_dir: str | None = field(
@@ -94,6 +104,9 @@ class LineageTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
         if (self.flat_epochs is None) != (self.epoch_decay is None):
             raise ValueError("flat_epochs and epoch_decay belong together: give both or neither")
         if self.flat_epochs is not None and (self.flat_epochs < 0 or not 0 < self.epoch_decay <= 1):

@@ -90,3 +90,9 @@ def test_a_folder_that_a_failed_run_made_is_removed(tmp_path):
     lock = run_lock.hold(tmp_path / "new")
     lock.release()
     assert not (tmp_path / "new").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("a text")
+    with pytest.raises(ValueError, match="output_dir is .*run, which is a file"):
+        prepare_output_dir(tmp_path / "run")
