@@ -48,7 +48,10 @@ class AnswerArguments:
     """How texts are read, and which spans are answers."""
 
     max_length: int = field(default=384, metadata={"help": "Tokens in a row of question and text."})
-    stride: int = field(default=128, metadata={"help": "Tokens by which the rows of a long text overlap."})
+    stride: int | None = field(
+        default=None,
+        metadata={"help": "Tokens by which the rows of a long text overlap; default: 128, less in short rows."},
+    )
     max_question_length: int = field(default=64, metadata={"help": "Tokens after which a question is cut."})
     n_best: int = field(default=20, metadata={"help": "Answers that predictions.jsonl has for each question."})
     max_answer_length: int = field(default=30, metadata={"help": "Tokens in the longest answer."})

@@ -143,6 +143,11 @@ def test_mistakes_on_the_command_line_are_named(capsys, flags, message):
         (LineageTrainingArguments, ["--output_dir", "x", "--learning_rate", "-0.1"], "learning_rate is -0.1; "),
         (
             LineageTrainingArguments,
+            ["--output_dir", "x", "--report_to", "wandbb"],
+            "report_to is wandbb, .* installed",
+        ),
+        (
+            LineageTrainingArguments,
             ["--output_dir", "x", "--per_device_train_batch_size", "0"],
             "per_device_train_batch_size is 0; .* at least 1",
         ),

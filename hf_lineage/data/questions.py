@@ -136,21 +136,23 @@ def question_rows(
     tokenizer,
     questions: Sequence[Question],
     max_length: int = 384,
-    stride: int = 128,
+    stride: int | None = None,
     max_question_length: int = 64,
     batch_size: int = 1_000,
 ) -> tuple[datasets.Dataset, list[Window]]:
     """Question and text as one row of at most `max_length` tokens; long texts in several, which overlap by `stride`.
 
-    A question is cut after `max_question_length` tokens. The rows have the tokenizer's fields, start_positions and
-    end_positions of the first answer; where a row does not hold it all, both are the row's `null`: the tokenizer's
-    cls_token if it has one, else the first token.
+    A question is cut after `max_question_length` tokens. `stride` None is 128 or, in short rows, half of the room for
+    the text. The rows have the tokenizer's fields, start_positions and end_positions of the first answer; where a row
+    does not hold it all, both are the row's `null`: the tokenizer's cls_token if it has one, else the first token.
 
     Raises:
         ValueError: `stride` leaves no room for new tokens.
     """
     marks = tokenizer.num_special_tokens_to_add(pair=True)
     room = max_length - max_question_length - marks
+    if stride is None:
+        stride = 128 if room > 128 else room // 2
     if not 0 <= stride < room:
         raise ValueError(
             f"stride is {stride}; it must lie between 0 and {room - 1}: below max_length {max_length} less "

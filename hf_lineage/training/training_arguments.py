@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import is_torch_tf32_available
 from transformers.utils.import_utils import enable_tf32
 
@@ -32,10 +33,11 @@ class LineageTrainingArguments(TrainingArguments):
     `precision_reason` says why. On a GPU that has TF32, products of float32 numbers use it, unless `tf32` is False.
 
     Raises:
-        ValueError: a rate or a number is below its `LEAST`; `precision` contradicts `bf16` or `fp16`; only one of
-            `flat_epochs` and `epoch_decay` is given, one of them, `inverse_time_decay`, `ema_decay` or
-            `muon_learning_rate` is out of range, or both schedules are asked for; `average_after` without evaluations
-            during training; both averages, or one of them with `load_best_model_at_end`.
+        ValueError: a rate or a number is below its `LEAST`; a tool of `report_to` is not installed; `precision`
+            contradicts `bf16` or `fp16`; only one of `flat_epochs` and `epoch_decay` is given, one of them,
+            `inverse_time_decay`, `ema_decay` or `muon_learning_rate` is out of range, or both schedules are asked for;
+            `average_after` without evaluations during training; both averages, or one of them with
+            `load_best_model_at_end`.
     """
 
     output_dir: str | None = field(
@@ -126,6 +128,10 @@ class LineageTrainingArguments(TrainingArguments):
         if torch.distributed.is_available():
             join_after_restart("gloo" if self.use_cpu else "nccl")
         super().__post_init__()
+        # transformers would say so only when the data are ready; it cannot tell whether these two are there
+        there = {*get_available_reporting_integrations(), "azure_ml", "flyte"}
+        if missing := [name for name in self.report_to if name not in there]:
+            raise ValueError(f"report_to is {', '.join(missing)}, which is not installed: install it, or give none")
         if self.tf32 is None and self.device.type == "cuda" and is_torch_tf32_available():
             enable_tf32(True)
         if self.average_after is not None and self.eval_strategy == "no":

@@ -100,6 +100,10 @@ def test_rows_hold_the_answer_or_say_that_they_do_not(tmp_path, tiny_tokenizer):
     assert {place for place, character in enumerate(CONTEXT) if not character.isspace()} <= shown
     with pytest.raises(ValueError, match="stride is 9;.*between 0 and 8"):
         question_rows(tiny_tokenizer, [first], 16, 9, 4)
+    # without a stride, half of the 9 tokens of text
+    by_default, _ = question_rows(tiny_tokenizer, [first], 16, max_question_length=4)
+    by_number, _ = question_rows(tiny_tokenizer, [first], 16, 4, 4)
+    assert by_default["input_ids"] == by_number["input_ids"]
 
 
 def test_a_deep_file_is_named(tmp_path):
