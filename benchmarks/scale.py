@@ -33,7 +33,15 @@ from pyarrow import parquet
 
 from hf_lineage.arguments import parse
 from hf_lineage.data import load_corpus
-from hf_lineage.scale import CountPhrases, CountWords, EncodeDocuments, EncodeSentences, MergeCounts, ReadFiles, blocks
+from hf_lineage.scale import (
+    CountPhrases,
+    CountWords,
+    EncodeDocuments,
+    EncodeSentences,
+    MergeCounts,
+    ReadFiles,
+    pipeline_blocks,
+)
 from hf_lineage.tokenization import PrunedCounts, train_wordpiece
 
 
@@ -79,7 +87,7 @@ def rates(args, folder: Path, num_words: int, tokenizer: Path):
     for _ in range(args.rounds):
         for name, block in make.items():
             shutil.rmtree(out, ignore_errors=True)
-            blocks._encoder.cache_clear()
+            pipeline_blocks._encoder.cache_clear()
             # in parts, a long text would get an end mark per part from datatrove
             step, reader = block(), ReadFiles(folder / "texts", longest=None)
             started = time.process_time()
@@ -116,7 +124,7 @@ def workers(args, folder: Path, num_words: int, tokenizer: Path):
         for _, number in itertools.product(range(args.rounds), walls):
             out = folder / f"workers{number}"
             shutil.rmtree(out, ignore_errors=True)
-            blocks._encoder.cache_clear()
+            pipeline_blocks._encoder.cache_clear()
             # fork: the workers need not import anything
             executor = LocalPipelineExecutor(
                 [ReadFiles(folder / "texts"), block(out / "files")],
