@@ -67,9 +67,6 @@ def parse(*dataclass_types, argv: list[str] | None = None, description: str | No
             settings = _read_settings(path, hints)
         except ValueError as error:
             parser.error(str(error))
-    if "disable_tqdm" in hints and not sys.stderr.isatty():
-        # a log would hold each step of a bar, beside the lines that say the same
-        parser.set_defaults(disable_tqdm=True)
     parser.set_defaults(**settings)
     for action in parser._actions:
         if action.dest in settings:
@@ -89,6 +86,9 @@ def parse(*dataclass_types, argv: list[str] | None = None, description: str | No
         parser.error(f"unknown arguments: {' '.join(unknown)}{remedy}")
     for action in required:
         action.required = True
+    if "disable_tqdm" in hints.keys() - settings.keys() and not sys.stderr.isatty():
+        # a log would hold each step of a bar, beside the lines that say the same
+        parser.set_defaults(disable_tqdm=True)
     try:
         return tuple(parser.parse_args_into_dataclasses(argv, look_for_args_file=False))
     except ValueError as error:

@@ -158,10 +158,7 @@ class GPTForCausalLM(GPTWithOutputLayer, GenerationMixin):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, generation_config=None, *args, **kwargs):
-        """transformers' generate; of a prompt that is longer than `max_position_embeddings` only the end is read.
-
-        It leaves room for the new tokens, but takes half of the positions at least. The answer has the whole prompt.
-        """
+        """transformers' generate; reads the end of a prompt that is too long, half of the positions at least."""
         prompt, limit = kwargs.get("input_ids") if inputs is None else inputs, self.config.max_position_embeddings
         if prompt is None or prompt.shape[-1] <= limit or {"cache", "past_key_values", "inputs_embeds"} & {*kwargs}:
             return super().generate(inputs, generation_config, *args, **kwargs)

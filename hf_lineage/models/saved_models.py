@@ -368,9 +368,7 @@ def check_weights(file: Path, expected: str | None, floats: dict[str, bool]):
             f"{MANIFEST}, or pass verify=False"
         )
     with naming(file), safe_open(file, framework="pt") as tensors:
-        flaws = {
-            name: flaw_of(tensors.get_tensor(name), floats.get(name.rpartition(".")[2])) for name in tensors.keys()
-        }
+        flaws = {key: flaw_of(tensors.get_tensor(key), floats.get(key.rpartition(".")[2])) for key in tensors.keys()}
     if spoilt := [f"{name} in {file} holds {flaw}" for name, flaw in flaws.items() if flaw]:
         raise ValueError(f"{spoilt[0]}: no model can answer; take another file, or pass verify=False to look at it")
     if floats:

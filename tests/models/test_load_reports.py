@@ -46,7 +46,7 @@ def test_a_foreign_tensor_is_named(station, name, tmp_path, load_reports):
     saved(station, tmp_path)
     path = tmp_path / "model.safetensors"
     save_file(load_file(path) | {name: torch.zeros(2)}, path, metadata={"format": "pt"})
-    saved_models.write_manifest(tmp_path)
+    (tmp_path / saved_models.MANIFEST).write_text(saved_models.manifest_of(tmp_path))
     transformers.AutoModel.from_pretrained(tmp_path)
     [report] = load_reports
     assert name.removeprefix("model.") in report
