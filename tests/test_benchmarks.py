@@ -48,7 +48,7 @@ def test_the_benchmark_runs(name, tmp_path):
         capture_output=True,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TMPDIR": str(tmp_path)},
-        timeout=600,
+        timeout=1_800,
     )
     if "ModuleNotFoundError" in done.stderr:
         pytest.skip(done.stderr.strip().splitlines()[-1])
