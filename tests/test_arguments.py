@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 import torch
+import transformers
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForPreTraining, AutoTokenizer, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
@@ -307,6 +308,8 @@ def test_a_recipe_ends_its_process_group(monkeypatch, tmp_path):
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_log_has_no_bars(is_terminal, monkeypatch, tmp_path):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    # transformers' own default asks for it
+    monkeypatch.setattr(transformers.utils.logging, "get_verbosity", lambda: transformers.utils.logging.WARNING)
     flags = ["--output_dir", str(tmp_path)]
     [arguments] = parse(TrainingArguments, argv=flags)
     assert arguments.disable_tqdm is not is_terminal
