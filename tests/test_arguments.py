@@ -1,5 +1,6 @@
 """Recipe arguments: flags beat the file, the file beats the defaults, and mistakes are named."""
 
+import logging
 import re
 import runpy
 import sys
@@ -309,7 +310,7 @@ def test_a_recipe_ends_its_process_group(monkeypatch, tmp_path):
 def test_a_log_has_no_bars(is_terminal, monkeypatch, tmp_path):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
     # transformers' own default asks for it
-    monkeypatch.setattr(transformers.utils.logging, "get_verbosity", lambda: transformers.utils.logging.WARNING)
+    monkeypatch.setattr(transformers.training_args.logger, "getEffectiveLevel", lambda: logging.WARNING)
     flags = ["--output_dir", str(tmp_path)]
     [arguments] = parse(TrainingArguments, argv=flags)
     assert arguments.disable_tqdm is not is_terminal
