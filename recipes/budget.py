@@ -190,11 +190,15 @@ class Bench:
             options += ["--per_device_train_batch_size", self.rows(budget)]
         return self.runs.run(budget.name, RECIPE_OF[budget.station], *options, continues=True)
 
+    def passes(self, budget: Budget) -> float:
+        """Passes over the text: the budget's, or its preset's."""
+        return budget.epochs or float(settings_of(self.args.tier, budget.station)["num_train_epochs"])
+
     def rows(self, budget: Budget) -> int:
         """Rows of a batch, so that less text makes as many updates as the preset's."""
         settings = settings_of(self.args.tier, budget.station)
         full = PRESET_WORDS * settings["num_train_epochs"]
-        read = (budget.words or PRESET_WORDS) * (budget.epochs or settings["num_train_epochs"])
+        read = (budget.words or PRESET_WORDS) * self.passes(budget)
         rows = settings["per_device_train_batch_size"]
         return min(rows, max(2, round(rows * read / full)))
 
@@ -391,8 +395,7 @@ def main():
             print(f"{budget.name}: {error}")
             failed.append(budget.name)
             continue
-        passes = budget.epochs or float(settings_of(args.tier, budget.station)["num_train_epochs"])
-        row["words_read"] = passes * min(budget.words or total, total)
+        row["words_read"] = bench.passes(budget) * min(budget.words or total, total)
         results["models"] = {**results.get("models", {}), budget.name: row}
         shown = [f"{name} {row[name]:.3f}" for name in ("bits_per_character", "pairs") if name in row]
         print(f"{budget.name}: {', '.join(shown) or 'done'}", flush=True)

@@ -173,28 +173,16 @@ class FineTuningRun:
         write_task_report(self.folder / "report.html", self.results, self._lines, self.trainer.state.log_history)
 
 
-def finetune_twin(finetune: Callable, run: FineTuningRun, model_args, task_args, data_args, training_args):
+def finetune_twin(finetune: Callable, run: FineTuningRun, task_args, data_args):
     """`finetune` from random weights, in a folder within the run's, unless that is finished."""
-    folder, own = run.folder / RANDOM_WEIGHTS, copy.copy(training_args)
+    folder, own = run.folder / RANDOM_WEIGHTS, copy.copy(run.training_args)
     own.output_dir, own.push_to_hub = str(folder), False
-    options = {"random_weights": True, "random_weights_floor": False, "features_dir": None}
-    of_twin = dataclasses.replace(model_args, **options)
+    of_twin = dataclasses.replace(run.model_args, random_weights=True, random_weights_floor=False, features_dir=None)
     if run.is_trained or not (folder / PREDICTIONS).is_file():
         twin = dataclasses.replace(run, folder=folder, model_args=of_twin, training_args=own)
         PartialState().print("\nthe same network from random weights")
         finetune(twin, of_twin, task_args, data_args, own)
     PartialState().wait_for_everyone()
-
-
-def with_random_twin(finetune: Callable) -> Callable:
-    """`finetune`, which with `random_weights_floor` first does the same from random weights."""
-
-    def both(run: FineTuningRun, model_args, task_args, data_args, training_args):
-        if model_args.random_weights_floor:
-            finetune_twin(finetune, run, model_args, task_args, data_args, training_args)
-        finetune(run, model_args, task_args, data_args, training_args)
-
-    return both
 
 
 def finetune_all(
@@ -216,7 +204,6 @@ def finetune_all(
         ValueError: the folder holds a finished run or one with other settings, or `compare_with` names a folder
             without such results.
     """
-    alone, finetune = finetune, with_random_twin(finetune)
     saved_config(model_args.model_name_or_path)
     others = {folder: _curve_of(folder) for folder in grid.compare_with or ()}
     folder = prepare_output_dir(
@@ -224,8 +211,14 @@ def finetune_all(
         training_args.overwrite_output_dir,
         is_main_process=training_args.process_index == 0,
     )
+
+    def with_its_twin(run: FineTuningRun):
+        if run.model_args.random_weights_floor:
+            finetune_twin(finetune, run, task_args, data_args)
+        finetune(run, run.model_args, task_args, data_args, run.training_args)
+
     if grid.is_one_run:
-        finetune(FineTuningRun(folder, model_args, training_args), model_args, task_args, data_args, training_args)
+        with_its_twin(FineTuningRun(folder, model_args, training_args))
         return
     if training_args.push_to_hub:
         raise ValueError("push_to_hub is True, but there are several runs: push one of their folders afterwards")
@@ -244,7 +237,7 @@ def finetune_all(
 
     def run_one(cell: "Cell", **options) -> dict:
         run = run_of(cell, **options)
-        finetune(run, model_args, task_args, data_args, run.training_args)
+        with_its_twin(run)
         return dict(run.results)
 
     def untrained(cell: "Cell") -> dict:
@@ -255,12 +248,12 @@ def finetune_all(
         rate, _ = best_rate({cell: untrained(cell) for cell in of_count}, main)
         for cell, twin in zip(chosen, [cell for cell in of_count if cell.learning_rate == rate], strict=True):
             if "test" in results[cell] and "test" not in untrained(twin):
-                run = run_of(twin, is_trained=True)
-                finetune_twin(alone, run, model_args, task_args, data_args, run.training_args)
+                finetune_twin(finetune, run_of(twin, is_trained=True), task_args, data_args)
+            reached = untrained(twin)
             for split in ("validation", "test"):
                 if split in results[cell]:
                     floor = results[cell][split]["floors"]["random weights"]
-                    floor |= {name: untrained(twin)[split][name] for name in floor}
+                    floor |= {name: reached[split][name] for name in floor}
         return rate
 
     results = {
