@@ -14,6 +14,7 @@ curves.png and report.html. Needs the extras finetune and demo.
 """
 
 import itertools
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -152,6 +153,12 @@ class Bench:
         self.args, self.output_dir = args, output_dir
         self.runs = RecipeRuns(output_dir, RECIPES, anew=args.overwrite_output_dir)
         self.corpora = load_splits(args.corpus, sample_by="paragraph")
+        files = [*([args.pairs] if args.pairs else []), *(args.classification or ()), *(args.tagging or ())]
+        self.runs.check_data(files, corpus=dict(self.corpora))
+        if args.overwrite_output_dir:
+            # of the text before
+            for folder in [*output_dir.glob("text-*"), *output_dir.glob("tokenizer*")]:
+                shutil.rmtree(folder)
 
     def text(self, words: int | None) -> str:
         """The corpus, or a folder with its first documents of `words` words, a matching validation text, and its test.

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hf_lineage.arguments import remedy_for
@@ -151,20 +151,29 @@ def check_same_run(checkpoint: str | Path, run: dict, accepted: Sequence[str] = 
             setting.
     """
 
-    def is_accepted(name):
-        return any(name == each or name.startswith(f"{each}.") for each in accepted)
-
     for name in accepted:
         if not any(each == name or each.startswith(f"{name}.") for each in run):
             remedy = remedy_for(name, run, "the settings are", sorted(run))
             raise ValueError(f"ignore_changed has {name}, which no setting of this run is called; {remedy}")
-    before = read_seal(checkpoint)["run"]
+    check_same_settings(checkpoint, read_seal(checkpoint)["run"], run, accepted)
+
+
+def check_same_settings(place: str | Path, before: Mapping, run: Mapping, accepted: Sequence[str] = ()):
+    """Refuses settings that differ from those before, which stand in `place`; see `check_same_run`.
+
+    Raises:
+        ValueError: a setting differs; its name and both values are in the message.
+    """
+
+    def is_accepted(name):
+        return any(name == each or name.startswith(f"{each}.") for each in accepted)
+
     differing = [name for name in before.keys() & run.keys() if before[name] != run[name]]
     changed = {name: f"{name}={before[name]!r}, this run has {run[name]!r}" for name in differing}
     if refused := sorted(name for name in changed if not is_accepted(name)):
         raise ValueError(
-            f"{checkpoint} was trained with {'; '.join(changed[name] for name in refused)}: use the same values, or "
+            f"{place} was trained with {'; '.join(changed[name] for name in refused)}: use the same values, or "
             f"another output_dir for a new run; --ignore_changed {' '.join(refused)} continues all the same"
         )
     for name in sorted(changed):
-        logger.warning("%s was trained with %s (accepted by ignore_changed)", checkpoint, changed[name])
+        logger.warning("%s was trained with %s (accepted by ignore_changed)", place, changed[name])

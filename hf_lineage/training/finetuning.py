@@ -20,8 +20,14 @@ from hf_lineage.data.rows import draw_rows, joined_rows, rows_at
 from hf_lineage.files import json_text, write_json, write_text
 from hf_lineage.hub.model_card import RunFacts, last_lines, page_command, read_results
 from hf_lineage.metrics.score_table import score_table
-from hf_lineage.training.checkpoints import last_complete_checkpoint, prepare_output_dir
+from hf_lineage.training.checkpoints import (
+    FINISHED,
+    check_same_settings,
+    last_complete_checkpoint,
+    prepare_output_dir,
+)
 from hf_lineage.training.results import Results
+from hf_lineage.training.run_settings import digest_of_files, plain, settings_of_arguments
 from hf_lineage.training.trainer import LineageTrainer
 from hf_lineage.training.training_arguments import LineageTrainingArguments
 
@@ -209,6 +215,8 @@ def finetune_all(
     folder = prepare_output_dir(
         str(training_args.output_dir),
         training_args.overwrite_output_dir,
+        # of several runs each finished one is found again
+        finished=FINISHED if grid.is_one_run else (),
         is_main_process=training_args.process_index == 0,
     )
 
@@ -225,10 +233,13 @@ def finetune_all(
     if model_args.features_dir is None:
         model_args = dataclasses.replace(model_args, features_dir=str(folder / FEATURES))
     cells = Cell.all(grid, training_args)
-    _same_grid(folder, cells, [model_args, task_args, data_args, grid, training_args])
+    of_command = _same_grid(folder, cells, [model_args, task_args, data_args, grid], training_args)
+    # a run's trainer knows no others
+    accepted = [name for name in training_args.ignore_changed or () if name not in of_command]
 
     def run_of(cell: "Cell", **options) -> FineTuningRun:
         own = copy.copy(training_args)
+        own.ignore_changed = accepted
         own.output_dir, own.seed, own.learning_rate = str(folder / cell.name), cell.seed, cell.learning_rate
         PartialState().print(f"\n{cell.name}")
         return FineTuningRun(
@@ -395,31 +406,43 @@ def _shown(folder: Path, curves: Mapping[str, dict], is_curve: bool) -> Path:
     return folder / "report.html"
 
 
-def _same_grid(folder: Path, cells: Sequence["Cell"], arguments: Sequence):
-    """Keeps the command's settings in grid.json; refuses to continue runs of other settings."""
-    settings = {}
+# of the arguments of several runs these change no result
+FREE_NAMES = ("features_dir", "compare_with")
+
+
+def _same_grid(
+    folder: Path, cells: Sequence["Cell"], arguments: Sequence, training: LineageTrainingArguments
+) -> set[str]:
+    """Keeps the command's settings in grid.json; refuses to continue runs of other settings, data or another model.
+
+    Returns the names of the settings that are none of a single run.
+    """
+    of_command: dict = {}
     for one in arguments:
-        settings |= one.to_dict() if isinstance(one, LineageTrainingArguments) else dataclasses.asdict(one)
-    training = next(one for one in arguments if isinstance(one, LineageTrainingArguments))
-    for name in ("output_dir", "overwrite_output_dir", "compare_with", "local_rank", "disable_tqdm"):
-        settings.pop(name, None)
-    settings = json.loads(json.dumps(settings, default=str))
-    path = folder / "grid.json"
-    if training.overwrite_output_dir and training.process_index == 0:
+        of_command |= dataclasses.asdict(one)
+        # the same name may lead to other files today
+        if (source := getattr(one, "source", None)) is not None:
+            of_command["data.files"] = digest_of_files(source.values() if isinstance(source, Mapping) else [source])
+        if (model := getattr(one, "model_name_or_path", None)) is not None:
+            of_command["model.files"] = digest_of_files([model], ("config.json", "*.safetensors"))
+    of_command = {name: value for name, value in of_command.items() if name not in FREE_NAMES}
+    settings = plain(settings_of_arguments(training) | of_command)
+    path, is_main = folder / "grid.json", training.process_index == 0
+    if training.overwrite_output_dir and is_main:
         for cell in cells:
             shutil.rmtree(folder / cell.name, ignore_errors=True)
         path.unlink(missing_ok=True)
     PartialState().wait_for_everyone()
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        changed = [name for name in settings if before.get(name) != settings[name]]
-        if changed:
-            name = changed[0]
-            raise ValueError(
-                f"{folder} holds runs with {name}={before.get(name)!r}, this command has {settings[name]!r}: use the "
-                "same value, another output_dir, or --overwrite_output_dir"
-            )
-    elif training.process_index == 0:
-        folder.mkdir(parents=True, exist_ok=True)
+        check_same_settings(folder, before, settings, training.ignore_changed or ())
+    elif not training.overwrite_output_dir and (found := [name for name in FINISHED if (folder / name).is_file()]):
+        raise ValueError(
+            f"output_dir is {folder}, which holds the {found[0]} of a finished run: give another folder, or "
+            "--overwrite_output_dir"
+        )
+    PartialState().wait_for_everyone()
+    if is_main:
         write_json(path, {"settings": settings})
     PartialState().wait_for_everyone()
+    return {name for name in of_command if not name.startswith("data.")}

@@ -4,13 +4,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from hf_lineage.files import write_json
 from hf_lineage.hub.model_card import read_results
 from hf_lineage.training.results import Results
+from hf_lineage.training.run_settings import digest_of, digest_of_files
 
 
 def run_recipe(name: str, command: Sequence[str], log: Path) -> float:
@@ -37,10 +39,29 @@ class RecipeRuns:
     """
 
     def __init__(self, output_dir: Path, recipes: Path, *, anew: bool = False):
-        self.output_dir, self.recipes = output_dir, recipes
+        self.output_dir, self.recipes, self.anew = output_dir, recipes, anew
         path = output_dir / "runs.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not anew else {}
         self.finished = Results(path, **found)
+
+    def check_data(self, files: Iterable[str], **data):
+        """Refuses to continue with data whose content is another one; data.json has the digests of the first.
+
+        `files` are files, folders, or names on the Hub, which are not compared.
+
+        Raises:
+            ValueError: some have changed; the message names them.
+        """
+        path = self.output_dir / "data.json"
+        digests = {name: digest_of(content) for name, content in data.items()}
+        digests |= {place: found for place in files if (found := digest_of_files([place])) is not None}
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not self.anew else {}
+        if changed := [name for name in digests if before.get(name, digests[name]) != digests[name]]:
+            raise ValueError(
+                f"{self.output_dir} holds results of another {', '.join(changed)}: give the same data, another "
+                "output_dir, or --overwrite_output_dir"
+            )
+        write_json(path, before | digests)
 
     def run(self, name: str, recipe: str, *options, continues: bool = False) -> dict:
         """Runs a recipe with these options and returns its results.

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow
 import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, SchedulerType, TrainingArguments
+
+from hf_lineage.models.replaced_files import digest
 
 
 # fields of TrainingArguments that do not change what is trained; each may differ when a run continues
@@ -103,6 +105,15 @@ def digest_of(value) -> str:
     digest = hashlib.blake2b(digest_size=16)
     _update(digest.update, value, set())
     return digest.hexdigest()
+
+
+def digest_of_files(places: Iterable[str], patterns: Sequence[str] = ("[!.]*",)) -> str | None:
+    """A digest of files, or of those that lie in a folder and match a pattern; None for names on the Hub."""
+    found = []
+    for place in map(Path, places):
+        found += [path for pattern in patterns for path in place.glob(pattern)] if place.is_dir() else [place]
+    files = sorted({path for path in found if path.is_file()})
+    return digest_of([digest(path) for path in files]) if files else None
 
 
 def _attributes(value) -> dict[str, Any]:

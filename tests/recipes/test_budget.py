@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,35 @@ def test_less_text_makes_as_many_updates(recipe, corpus, tmp_path, words, epochs
     assert rows == settings["per_device_train_batch_size"] * share
     # however little text: a batch of one row trains too slowly
     assert bench.rows(recipe["Budget"]("lstm", 1_000, 1, 0)) == 2
+
+
+@pytest.mark.reliability("A11")
+def test_another_text_of_the_same_name_is_refused(recipe, corpus, pairs, tmp_path):
+    copy = shutil.copytree(corpus, tmp_path / "corpus")
+    (tmp_path / "run").mkdir()
+
+    def bench(**options):
+        args = recipe["BudgetArguments"](corpus=str(copy), pairs=str(pairs), **options)
+        return recipe["Bench"](args, tmp_path / "run")
+
+    text = (tmp_path / "run" / "text-300" / "train.txt", tmp_path / "run" / "tokenizer-300" / "tokenizer.json")
+    bench().text(300)
+    bench().tokenizer(300)
+    before = [path.read_bytes() for path in text]
+    pairs.write_text(json.dumps(PAIRS[0]))
+    with pytest.raises(ValueError, match=f"results of another {pairs}"):
+        bench()
+    pairs.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    documents = (copy / "train.txt").read_text().split("\n\n")
+    (copy / "train.txt").write_text("\n\n".join(documents[::-1]))
+    with pytest.raises(ValueError, match="results of another corpus.*--overwrite_output_dir"):
+        bench()
+    assert [path.read_bytes() for path in text] == before
+    # what was made of the text before goes
+    anew = bench(overwrite_output_dir=True)
+    assert Path(anew.text(300), "train.txt").read_bytes() != before[0]
+    assert (anew.tokenizer(300) / "tokenizer.json").is_file()
+    bench()
 
 
 def test_what_cannot_be_is_refused(corpus, tmp_path):

@@ -16,6 +16,7 @@ from tests.recipes import test_finetune_multiple_choice as choices
 from tests.recipes import test_finetune_question_answering as answers
 from tests.recipes import test_finetune_tagging as tags
 from tests.recipes.test_finetune_classification import saved
+from tests.training.test_trainers import contents
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +78,48 @@ def test_a_run_that_goes_on_ends_as_an_unbroken_one(recipe, transfer, inputs, ru
     assert run(recipe, tmp_path / "broken", **settings) == whole
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
     assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.reliability("A11", "A12")
+def test_several_runs_continue_with_the_same_settings_and_data(inputs, run, tmp_path, caplog):
+    settings, folder = inputs("classification") | {"max_steps": 2, "seeds": "0 1"}, tmp_path / "out"
+    whole = run("classification", folder, **settings)
+    before = contents(folder)
+    # the command of a finished run, and what may change
+    assert run("classification", folder, **settings, logging_steps=1, dataloader_num_workers=1) == whole
+    assert contents(folder) == before
+
+    def interrupt():
+        shutil.rmtree(folder / "seed_1")
+        (folder / "results.json").unlink()
+
+    interrupt()
+    message = "learning_rate=0.01, this run has 0.002; weight_decay=0.0, .* 0.1.*--ignore_changed learning_rate weight"
+    with pytest.raises(ValueError, match=message):
+        run("classification", folder, **settings | {"learning_rate": 0.002, "weight_decay": 0.1})
+    assert run("classification", folder, **settings) == whole
+    assert contents(folder).keys() == before.keys()
+
+    interrupt()
+    train = settings["dataset"] / "train.jsonl"
+    train.write_text("\n".join(train.read_text().splitlines()[:-1]))
+    with pytest.raises(ValueError, match=r"data\.files='\w+', this run has '\w+'.*--ignore_changed data"):
+        run("classification", folder, **settings)
+    run("classification", folder, **settings, ignore_changed="data")
+    assert "accepted by ignore_changed" in caplog.text
+    config = settings["model_name_or_path"] / "config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(ValueError, match=r"model\.files"):
+        run("classification", folder, **settings)
+
+
+def test_several_runs_do_not_replace_a_single_one(inputs, run, tmp_path):
+    settings, folder = inputs("classification") | {"max_steps": 2}, tmp_path / "out"
+    run("classification", folder, **settings)
+    before = contents(folder)
+    with pytest.raises(ValueError, match="holds the model.safetensors of a finished run"):
+        run("classification", folder, **settings, seeds="0 1")
+    assert contents(folder) == before
 
 
 @pytest.mark.slow
