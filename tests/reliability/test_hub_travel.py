@@ -389,6 +389,32 @@ def test_push_completes_the_head_of_the_card(tmp_path, capsys):
     assert (found.license, found.language) == ("apache-2.0", ["zh", "en"])
 
 
+@pytest.mark.parametrize("is_of_run", [True, False])
+def test_the_code_on_a_pushed_card_opens_the_repository(is_of_run, tmp_path, monkeypatch):
+    """What people have written into the card stays."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs") / 'my "gru"'
+    model = TABLES["GRU"].changed_model("AutoModelForCausalLM")
+    model.save_pretrained(folder)
+    if is_of_run:
+        facts = RunFacts("labels.csv", "The dog.", base_model="runs/base")
+        card = model_card(model, None, facts, {"test": {"bleu": 0.5}}, name=folder.name, opened_as=str(folder))
+        (folder / "README.md").write_text(str(card))
+    before = (folder / "README.md").read_text()
+    assert before.count(json.dumps(str(folder))) == 2
+    (folder / "README.md").write_text(before.replace("## Data", "It reads poems.\n\n## Data"))
+    for repository in ("me/one", "me/other"):
+        parcel = pack(folder, repository)
+        text = parcel.written["README.md"]
+        code, without = CODE.findall(text)
+        assert f'model="{repository}")' in code
+        assert f'model="{repository}", trust_remote_code=True)' in without
+        assert f"# {repository[3:]}\n" in text
+        assert "It reads poems." in text
+        assert ("continues runs/base" in text, "| test | bleu | 0.5 |" in text) == (is_of_run, is_of_run)
+        (folder / "README.md").write_text(text)
+
+
 def test_a_model_trained_further_keeps_the_language(tmp_path):
     (tmp_path / "base").mkdir()
     card = tmp_path / "base" / "README.md"
