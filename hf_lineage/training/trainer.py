@@ -44,6 +44,7 @@ from hf_lineage.models.saved_models import read_manifest
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, read_seal, seal
 from hf_lineage.training.log_lines import say_in_words
+from hf_lineage.training.losses_only import LOSSES_ONLY, give_losses_only
 from hf_lineage.training.muon import MuonWithAdamW, muon_groups
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.run_lock import hold
@@ -207,6 +208,9 @@ class LineageTrainer(Trainer):
         finally:
             args.label_smoothing_factor = smoothing
         say_in_words(self)
+        self.drops_logits = self.is_station and self.accelerator.native_amp
+        if self.drops_logits:
+            give_losses_only(model)
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap is None:
             self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = units_to_shard(model)
         if transfer is not None and transfer.mode == "gradual":
@@ -526,6 +530,8 @@ class LineageTrainer(Trainer):
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
             self.evaluated.append(self.loss_parts(loss, outputs, inputs))
             return (loss, outputs) if return_outputs else loss
+        if self.drops_logits:
+            inputs = {LOSSES_ONLY: not return_outputs, **inputs}
         if self.is_station and self.args.label_smoothing_factor:
             inputs = {**inputs, "smoothing": self.label_smoothing()}
         if num_items_in_batch is not None:
