@@ -32,7 +32,6 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
 )
 from transformers.utils import logging
 
@@ -45,7 +44,7 @@ from hf_lineage.metrics.ngrams import KneserNey
 from hf_lineage.models.replaced_files import replaced_together
 from hf_lineage.reports.pages import html_figure, html_table, png
 from hf_lineage.reports.task_report import PAGE, STYLE
-from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.tokenization import open_tokenizer, train_wordpiece
 from hf_lineage.training import RecipeRuns, Results, last_lines, page_command, prepare_output_dir
 
 
@@ -286,7 +285,7 @@ class Bench:
 
     def opponents(self, words: int | None) -> dict[str, dict]:
         """What counting the same text gives: unigrams, and Kneser-Ney."""
-        tokenizer = AutoTokenizer.from_pretrained(self.tokenizer(words))
+        tokenizer = open_tokenizer(self.tokenizer(words))
         corpora = load_splits(self.text(words), sample_by="paragraph")
         train, test = (encode_corpus(corpora[split], tokenizer) for split in ("train", "test"))
         found = {}

@@ -20,6 +20,7 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainerState,
+    default_data_collator,
 )
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
@@ -33,6 +34,7 @@ from transformers.trainer_utils import (
 )
 from transformers.utils.hub import PushInProgress, hf_api
 
+from hf_lineage.data.collators import collate_rows
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.files import json_text
@@ -207,6 +209,8 @@ class LineageTrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         finally:
             args.label_smoothing_factor = smoothing
+        if self.data_collator is default_data_collator:
+            self.data_collator = collate_rows
         say_in_words(self)
         self.drops_logits = self.is_station and self.accelerator.native_amp
         if self.drops_logits:
