@@ -24,7 +24,6 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
-    AutoTokenizer,
     EarlyStoppingCallback,
     HfArgumentParser,
     PreTrainedConfig,
@@ -34,6 +33,7 @@ from transformers import (
 from hf_lineage.data.segmentation import WordSegmentation
 from hf_lineage.files import CorpusError, read_text
 from hf_lineage.models import LINEAGE
+from hf_lineage.tokenization import open_tokenizer
 
 
 def parse(*dataclass_types, argv: list[str] | None = None, description: str | None = None) -> tuple:
@@ -182,7 +182,7 @@ def saved_config(name_or_path: str, argument: str = "model_name_or_path") -> Pre
     Raises:
         ValueError: there is none; the message names the argument.
     """
-    return _opened(AutoConfig, name_or_path, argument)
+    return _opened(AutoConfig.from_pretrained, "model", name_or_path, argument)
 
 
 def check_opens(auto_class, config: PreTrainedConfig, name_or_path: str, argument: str = "model_name_or_path"):
@@ -197,15 +197,14 @@ def check_opens(auto_class, config: PreTrainedConfig, name_or_path: str, argumen
         )
 
 
-def _opened(auto_class, name_or_path, argument):
+def _opened(opener, what, name_or_path, argument):
     try:
-        return auto_class.from_pretrained(name_or_path)
+        return opener(name_or_path)
     except (OSError, ValueError) as error:
-        what = "tokenizer" if auto_class is AutoTokenizer else "model"
-        raise ValueError(
-            f"{argument} is {name_or_path}: no folder with a saved {what}, and the Hub gives none of that name "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        reason, _, _ = str(error).partition("\n")
+        if "is damaged" not in reason:
+            reason = f"no folder with a saved {what}, and the Hub gives none of that name ({reason})"
+        raise ValueError(f"{argument} is {name_or_path}: {reason}") from error
 
 
 def remedy_for(name: str, names: Iterable[str], introduction: str, shown: Iterable[str] | None = None) -> str:
@@ -291,7 +290,7 @@ class ModelArguments:
             # one of the three is given
             config = saved_config(str(self.model_name_or_path))
         if self.tokenizer_name is not None:
-            _opened(AutoTokenizer, self.tokenizer_name, "tokenizer_name")
+            _opened(open_tokenizer, "tokenizer", self.tokenizer_name, "tokenizer_name")
         known = model_types or [one.model_type for one in LINEAGE if auto_class.__name__ in one.auto_classes]
         if type(config) not in auto_class._model_mapping or (model_types and config.model_type not in model_types):
             raise ValueError(f"this recipe trains {' or '.join(known)}, not {config.model_type}")

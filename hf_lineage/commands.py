@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoModelForSeq2SeqLM, PreTrainedModel
 
 import hf_lineage
 from hf_lineage import (
@@ -42,7 +42,7 @@ from hf_lineage.hub.model_card import read_results, scores_of
 from hf_lineage.hub.papers import PAPERS
 from hf_lineage.inference import Alignment, align, has_words_without_blanks
 from hf_lineage.models import LINEAGE, name_and_idea, station_of
-from hf_lineage.tokenization import is_word_level
+from hf_lineage.tokenization import is_word_level, open_tokenizer
 from hf_lineage.word_vectors import WordVectors
 
 
@@ -319,7 +319,7 @@ def _vectors_of(name: str) -> WordVectors:
     if name.endswith(VECTOR_FILES) or Path(name).is_file():
         return WordVectors.load(name, show_progress=False)
     saved_config(name, "MODEL")
-    return WordVectors.from_model(AutoModel.from_pretrained(name), AutoTokenizer.from_pretrained(name))
+    return WordVectors.from_model(AutoModel.from_pretrained(name), open_tokenizer(name))
 
 
 def neighbours(arguments: list[str]):
@@ -371,7 +371,7 @@ def align_texts(arguments: list[str]):
     if type(config) not in AutoModelForSeq2SeqLM._model_mapping:
         raise ValueError(f"MODEL is {given.model}, of type {config.model_type}, which does not translate")
     model: Any = AutoModelForSeq2SeqLM.from_pretrained(given.model)
-    tokenizer: Any = AutoTokenizer.from_pretrained(given.model)
+    tokenizer: Any = open_tokenizer(given.model)
     sources = [_readable(tokenizer, text) for text in given.sources]
     if given.target is not None:
         targets = [_readable(tokenizer, given.target)]

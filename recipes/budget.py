@@ -5,9 +5,10 @@ r"""Pre-train the lineage under one budget, and measure what each station has le
         --words 300_000 1_000_000 --epochs 1 3 --pairs blimp.jsonl --limit_per_phenomenon 100
 
 Every station reads the same text by its preset budget_cpu_… or budget_gpu_… (--tier). Then each is asked minimal pairs
-(--pairs) and, where data are named, learns to label texts (--classification) and to tag words (--tagging), with all
-labels or with few; its layers are probed. The same network from random weights, TF-IDF, unigrams and a Kneser-Ney
-model that counted the same text are scored too. --words and --epochs give learning curves.
+(--pairs) and, where data are named, learns to label texts (--classification), to tag words (--tagging), to answer
+questions (--question_answering) and to choose (--multiple_choice), with all labels or with few; its layers are probed.
+The same network from random weights, TF-IDF, unigrams and a Kneser-Ney model that counted the same text are scored
+too. --words and --epochs give learning curves.
 
 Finished runs are not repeated: after an interruption, run the same command again. Writes results.json, budget.md,
 curves.png and report.html. Needs the extras finetune and demo.
@@ -26,7 +27,13 @@ from typing import Literal
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
-from transformers import AutoTokenizer
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 from transformers.utils import logging
 
 from hf_lineage.arguments import parse, run
@@ -38,7 +45,7 @@ from hf_lineage.metrics.ngrams import KneserNey
 from hf_lineage.models.replaced_files import replaced_together
 from hf_lineage.reports.pages import html_figure, html_table, png
 from hf_lineage.reports.task_report import PAGE, STYLE
-from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.tokenization import open_tokenizer, train_wordpiece
 from hf_lineage.training import RecipeRuns, Results, last_lines, page_command, prepare_output_dir
 
 
@@ -57,6 +64,13 @@ RECIPE_OF = {
 # the others have a vocabulary of words
 READ_PIECES = ("nnlm", "rnn", "lstm", "gru", "gpt", "bert")
 JUDGES = tuple(name for name in RECIPE_OF if name != "word2vec")
+# each kind of task: its preset, and the class of its heads
+TASKS = {
+    "classification": ("finetune_pairs.yaml", AutoModelForSequenceClassification),
+    "tagging": ("finetune_tagging.yaml", AutoModelForTokenClassification),
+    "question_answering": ("finetune_question_answering.yaml", AutoModelForQuestionAnswering),
+    "multiple_choice": ("finetune_multiple_choice.yaml", AutoModelForMultipleChoice),
+}
 # accuracy on BLiMP's 67 paradigms by words of text: MiniBERTas of Zhang et al. (2021), as Warstadt and Bowman give it
 MINIBERTAS = {1e6: 0.586, 1e7: 0.72, 1e8: 0.78, 1e9: 0.82}
 ORDERS = {"unigram": 1, "Kneser-Ney, order 5": 5}
@@ -64,7 +78,7 @@ RANDOM = "random weights"
 # what the presets are made for
 PRESET_WORDS = 10_000_000
 # rates of fine-tuning, chosen on validation: one vector per word wants a hundred times those of a Transformer
-TASK_LEARNING_RATES = {"word2vec": (1e-2, 1e-1), "nnlm": (1e-3, 1e-2), "gpt": (3e-4, 1e-3), "bert": (3e-4, 1e-3)}
+TASK_LEARNING_RATES = {"word2vec": (1e-2, 1e-1), "gpt": (3e-4, 1e-3), "bert": (3e-4, 1e-3)}
 RECURRENT_TASK_LEARNING_RATES = (1e-3, 3e-3)
 
 
@@ -94,12 +108,20 @@ class BudgetArguments:
     )
     tagging: list[str] | None = field(default=None, metadata={"help": "Folders, or Hub names, of tagged words."})
     tag_field: str = field(default="upos", metadata={"help": "Column with the tags."})
+    question_answering: list[str] | None = field(
+        default=None, metadata={"help": "Folders, or Hub names, of questions, texts and answers."}
+    )
+    multiple_choice: list[str] | None = field(default=None, metadata={"help": "Folders, or Hub names, of choices."})
     label_counts: list[int] | None = field(
         default=None, metadata={"help": "Numbers of labels for the curve over few labels; default: all labels."}
     )
     task_seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of each fine-tuning."})
     task_learning_rates: list[float] | None = field(
         default=None, metadata={"help": "Rates of each fine-tuning, chosen on validation; default: two by station."}
+    )
+    task_epochs: float | None = field(
+        default=None,
+        metadata={"help": "Passes of each fine-tuning; few labels want 10 or more; default: the preset's."},
     )
     probe_rows: int = field(default=2_000, metadata={"help": "Training rows of the layers' probes; 0: no probes."})
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Do all runs again."})
@@ -113,6 +135,11 @@ class BudgetArguments:
 
 
 ARGUMENTS = (BudgetArguments,)
+
+
+def serves(station: str, kind: str) -> bool:
+    """Whether the station has a head for this kind of task."""
+    return CONFIG_MAPPING[f"lineage_{station}"] in TASKS[kind][1]._model_mapping
 
 
 def preset(tier: str, station: str) -> Path:
@@ -170,7 +197,9 @@ class Bench:
         folder = self.output_dir / f"text-{words}"
         if not (folder / "train.txt").is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            for split, limit in {"validation": words // 30, "test": None, "train": words}.items():
+            # fewer words would not fill a batch of each station's
+            held_out = max(words // 30, 10_000)
+            for split, limit in {"validation": held_out, "test": None, "train": words}.items():
                 texts = self.corpora[split]["text"]
                 kept = texts if limit is None else first_documents(texts, limit)
                 write_text(folder / f"{split}.txt", "\n\n".join(kept) + "\n")
@@ -228,8 +257,12 @@ class Bench:
                 judged = self.runs.run(f"{budget.name}-{name}", "evaluate_minimal_pairs.py", *options)[str(folder)]
                 row |= {name: judged["accuracy"]}
                 row |= {f"{name}_{way}": judged[way] for way in judged if way.endswith("_accuracy")}
-        row["tasks"] = {task: self.finetune(budget, task, "classification") for task in args.classification or ()}
-        row["tasks"] |= {task: self.finetune(budget, task, "tagging") for task in args.tagging or ()}
+        row["tasks"] = {
+            task: self.finetune(budget, task, kind)
+            for kind in TASKS
+            for task in getattr(args, kind) or ()
+            if serves(budget.station, kind)
+        }
         if args.tagging and args.probe_rows and budget.station != "word2vec":
             options = ["--models", folder, "--dataset", args.tagging[0], "--tag_field", args.tag_field]
             options += ["--num_train", args.probe_rows]
@@ -239,11 +272,12 @@ class Bench:
 
     def finetune(self, budget: Budget, task: str, kind: str) -> list[dict]:
         """The points over numbers of labels, each with its floors."""
-        options = [CONFIGS / ("finetune_pairs.yaml" if kind == "classification" else "finetune_tagging.yaml")]
-        options += ["--model_name_or_path", self.output_dir / budget.name, "--dataset", task]
+        options = [CONFIGS / TASKS[kind][0], "--model_name_or_path", self.output_dir / budget.name, "--dataset", task]
         options += ["--random_weights_floor", "true", "--seeds", *self.args.task_seeds, "--eval_strategy", "no"]
         if kind == "tagging":
             options += ["--label_field", self.args.tag_field]
+        if self.args.task_epochs is not None:
+            options += ["--num_train_epochs", self.args.task_epochs]
         rates = TASK_LEARNING_RATES.get(budget.station, RECURRENT_TASK_LEARNING_RATES)
         options += ["--learning_rates", *(self.args.task_learning_rates or rates)]
         if self.args.label_counts:
@@ -258,7 +292,7 @@ class Bench:
 
     def opponents(self, words: int | None) -> dict[str, dict]:
         """What counting the same text gives: unigrams, and Kneser-Ney."""
-        tokenizer = AutoTokenizer.from_pretrained(self.tokenizer(words))
+        tokenizer = open_tokenizer(self.tokenizer(words))
         corpora = load_splits(self.text(words), sample_by="paragraph")
         train, test = (encode_corpus(corpora[split], tokenizer) for split in ("train", "test"))
         found = {}
@@ -308,17 +342,19 @@ def table(rows: Mapping[str, dict], opponents: Mapping[str, dict]) -> tuple[list
     groups: dict[str, list[dict]] = {}
     for name, row in rows.items():
         groups.setdefault(name.rpartition("-seed")[0], []).append(row)
-    tasks = [
-        (task, place, f"{Path(task).name}, {point['labels']:,} labels: {point['score']}")
-        for task, points in next(iter(rows.values()))["tasks"].items()
+    # a station without a head for a task lacks it
+    tasks = {
+        (task, place): f"{Path(task).name}, {point['labels']:,} labels: {point['score']}"
+        for row in rows.values()
+        for task, points in row["tasks"].items()
         for place, point in enumerate(points)
-    ]
+    }
     names = {"bits_per_character": "bits per character", "pairs": "minimal pairs", "pairs_word_l2r": "word-l2r"}
     names = {
         key: name for key, name in names.items() if any(key in row for row in [*rows.values(), *opponents.values()])
     }
     header = ["model", "parameters", "minutes", *names.values()]
-    for *_, title in tasks:
+    for title in tasks.values():
         header += [title, RANDOM, "TF-IDF"]
     lines = []
     for name, row in opponents.items():
@@ -328,8 +364,11 @@ def table(rows: Mapping[str, dict], opponents: Mapping[str, dict]) -> tuple[list
         first = of_seeds[0]
         cells = [name, f"{first['parameters']:,}", spread(row["train_seconds"] / 60 for row in of_seeds)]
         cells += [spread(row[key] for row in of_seeds) if key in first else "" for key in names]
-        for task, place, _ in tasks:
-            points = [row["tasks"][task][place] for row in of_seeds]
+        for task, place in tasks:
+            points = [row["tasks"][task][place] for row in of_seeds if task in row["tasks"]]
+            if not points:
+                cells += [""] * 3
+                continue
             cells.append(spread(itertools.chain.from_iterable(point["values"] for point in points)))
             for floor in (RANDOM, "TF-IDF"):
                 values = [point["floors"][key] for point in points for key in point["floors"] if floor in key]

@@ -19,7 +19,7 @@ validation text. Prints a table, and writes it to evaluation.json in the model's
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, check_opens, parse, run, saved_config
@@ -32,7 +32,7 @@ from hf_lineage.metrics import (
 )
 from hf_lineage.metrics.ngrams import InterpolatedTrigram, KneserNey, mixture, mixture_weight
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.tokenization import is_word_level
+from hf_lineage.tokenization import is_word_level, open_tokenizer
 from hf_lineage.training import Results, code_for, last_lines, prepare_output_dir
 
 
@@ -73,7 +73,7 @@ def main():
     prepare_output_dir(folder, args.overwrite_output_dir, finished=("evaluation.json",))
     check_opens(AutoModelForCausalLM, saved_config(args.model_name_or_path), args.model_name_or_path)
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
-    tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
+    tokenizer = open_tokenizer(args.model_name_or_path)
     corpora = load_splits(**data_args.text, longest=LONGEST)
     if is_word_level(tokenizer):
         corpora = segment_words(corpora, data_args.word_segmentation)

@@ -16,7 +16,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
-    AutoTokenizer,
     PreTrainedConfig,
 )
 
@@ -25,6 +24,7 @@ from hf_lineage.arguments import check_opens, parse, run, saved_config
 from hf_lineage.data import pair_files, read_minimal_pairs
 from hf_lineage.files import replacing
 from hf_lineage.metrics import measure_minimal_pairs
+from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
@@ -66,7 +66,7 @@ def main():
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in args.models:
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = open_tokenizer(name)
             model = openers[name].from_pretrained(name).to(args.device)
             settings = {"group_by": args.group_by, "batch_size": args.batch_size, "word_l2r": args.word_l2r}
             settings["show_progress"] = not args.disable_tqdm

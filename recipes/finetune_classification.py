@@ -21,7 +21,6 @@ import datasets
 from accelerate import PartialState
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     set_seed,
 )
 from transformers import DataCollatorWithPadding as PaddingCollator
@@ -44,6 +43,7 @@ from hf_lineage.data import (
     task_tokenizer,
 )
 from hf_lineage.metrics import classification_floors, score_classification
+from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -128,7 +128,7 @@ def finetune(
         if labels.problem_type == "tagging":
             raise ValueError(f"{data_args.label_field} has a tag per word: recipes/finetune_tagging.py trains taggers")
         raw = datasets.DatasetDict(tuning.rows_of(data.splits, data_args.validation_split))
-        tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+        tokenizer = open_tokenizer(model_args.model_name_or_path)
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
         limit = min(args.max_length, tokenizer.model_max_length)

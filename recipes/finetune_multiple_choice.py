@@ -18,7 +18,6 @@ import torch
 from accelerate import PartialState
 from transformers import (
     AutoModelForMultipleChoice,
-    AutoTokenizer,
     set_seed,
 )
 
@@ -33,6 +32,7 @@ from hf_lineage.arguments import (
 )
 from hf_lineage.data import Rows, TaskCollator, read_choice_questions, splits_for_training, task_tokenizer
 from hf_lineage.metrics import choice_floors
+from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -85,7 +85,7 @@ def finetune(
     if any(question.label is None for question in splits.get("test", [])):
         del splits["test"]
     splits = tuning.rows_of(splits, data_args.validation_split)
-    tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+    tokenizer = open_tokenizer(model_args.model_name_or_path)
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
     limit = min(args.max_length, getattr(config, "max_position_embeddings", args.max_length))

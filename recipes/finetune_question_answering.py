@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from accelerate import PartialState
 from transformers import (
     AutoModelForQuestionAnswering,
-    AutoTokenizer,
     set_seed,
 )
 from transformers import DataCollatorWithPadding as PaddingCollator
@@ -33,6 +32,7 @@ from hf_lineage.arguments import (
 from hf_lineage.data import Rows, question_rows, read_questions, splits_for_training, task_tokenizer
 from hf_lineage.files import write_json
 from hf_lineage.metrics import best_null_threshold, find_answers, score_answers
+from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -86,7 +86,7 @@ def finetune(
     found = read_questions(data_args.source, encoding=data_args.encoding)
     splits = splits_for_training(data_args.source, found, data_args.validation_split)
     splits = tuning.rows_of(splits, data_args.validation_split)
-    tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+    tokenizer = open_tokenizer(model_args.model_name_or_path)
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
     # positions are those of rows that are padded behind

@@ -18,7 +18,6 @@ import numpy as np
 from accelerate import PartialState
 from transformers import (
     AutoModelForTokenClassification,
-    AutoTokenizer,
     DataCollatorForTokenClassification,
     set_seed,
 )
@@ -35,6 +34,7 @@ from hf_lineage.arguments import (
 from hf_lineage.data import Rows, load_labelled, tagged_rows
 from hf_lineage.data.blocks import IGNORED
 from hf_lineage.metrics import majority_tags, score_tags
+from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -107,7 +107,7 @@ def finetune(
                 f"{data.label_field} has no list of tags per row: use recipes/finetune_classification.py for texts"
             )
         raw = tuning.rows_of(data.splits, data_args.validation_split)
-        tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
+        tokenizer = open_tokenizer(model_args.model_name_or_path)
         # a recurrent model has no limit
         limits = (args.max_length, getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
         limit = min(number for number in limits if number is not None)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline, set_seed
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, pipeline, set_seed
 from transformers.utils import logging
 
 from hf_lineage import LINEAGE
@@ -34,7 +34,7 @@ from hf_lineage.metrics import perplexity_of
 from hf_lineage.metrics.ngrams import KneserNey
 from hf_lineage.models import name_and_idea
 from hf_lineage.models.replaced_files import replaced_together
-from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.tokenization import open_tokenizer, train_wordpiece
 from hf_lineage.training import last_lines, page_command, prepare_output_dir, run_recipe
 
 
@@ -397,7 +397,7 @@ def main():
     tokenizer = train_wordpiece(corpora["train"]["text"], args.vocab_size)
     with replaced_together(output_dir / "tokenizer") as folder:
         tokenizer.save_pretrained(folder)
-    ngrams = describe_ngrams(args, AutoTokenizer.from_pretrained(output_dir / "tokenizer"), corpora)
+    ngrams = describe_ngrams(args, open_tokenizer(output_dir / "tokenizer"), corpora)
 
     # 3. train every station, reopen it and describe it
     results, failed = {}, []

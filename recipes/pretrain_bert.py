@@ -12,7 +12,7 @@ After an interruption, run the same command again: training continues from the l
 import math
 from dataclasses import dataclass, field
 
-from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, pipeline, set_seed
+from transformers import AutoConfig, AutoModelForPreTraining, pipeline, set_seed
 from transformers import DataCollatorForTokenClassification as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
@@ -33,7 +33,7 @@ from hf_lineage.data import (
 )
 from hf_lineage.metrics import measure_bert_pretraining
 from hf_lineage.reports import plot_learning_curves, record_attention, write_attention_report
-from hf_lineage.tokenization import train_wordpiece
+from hf_lineage.tokenization import open_tokenizer, train_wordpiece
 from hf_lineage.training import (
     BertAdam,
     BERTPretrainingTrainer,
@@ -134,7 +134,7 @@ def main():
     with training_args.main_process_first(desc="tokenizer and data"):
         corpora = load_splits(**data_args.text, streaming=data_args.streaming)
         if model_args.tokenizer_name:
-            tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+            tokenizer = open_tokenizer(model_args.tokenizer_name)
         else:
             tokenizer = train_wordpiece((row["text"] for row in corpora["train"]), bert_args.vocab_size)
         workers = data_args.preprocessing_num_workers

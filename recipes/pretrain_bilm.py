@@ -11,14 +11,14 @@ training continues from the last complete checkpoint in output_dir.
 from dataclasses import dataclass, field
 
 import torch
-from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
+from transformers import AutoConfig, AutoModelForPreTraining, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_splits, recurring_word, segment_words
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.tokenization import elmo_tokenizer, train_word_level
+from hf_lineage.tokenization import elmo_tokenizer, open_tokenizer, train_word_level
 from hf_lineage.training import (
     LineageTrainingArguments,
     Results,
@@ -73,7 +73,7 @@ def main():
         corpora = segment_words(load_splits(**data_args.text, longest=LONGEST), data_args.word_segmentation)
     is_shown = training_args.process_index == 0 and not training_args.disable_tqdm
     if model_args.tokenizer_name:
-        tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+        tokenizer = open_tokenizer(model_args.tokenizer_name)
     else:
         texts = (row["text"] for row in corpora["train"])
         words = train_word_level(

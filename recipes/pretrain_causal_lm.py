@@ -17,7 +17,6 @@ import numpy as np
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     EarlyStoppingCallback,
     default_data_collator,
     set_seed,
@@ -42,7 +41,7 @@ from hf_lineage.data import (
 )
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.tokenization import TRAINERS, causal_tokenizer, is_word_level
+from hf_lineage.tokenization import TRAINERS, causal_tokenizer, is_word_level, open_tokenizer
 from hf_lineage.training import (
     ExpectedCurve,
     LineageTrainer,
@@ -129,7 +128,7 @@ def main():
     with training_args.main_process_first(desc="tokenizer and data"):
         corpora = load_splits(**data_args.text, streaming=data_args.streaming, longest=LONGEST)
         if model_args.tokenizer_name:
-            tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+            tokenizer = open_tokenizer(model_args.tokenizer_name)
             reads_words = is_word_level(tokenizer)
         else:
             reads_words = lm_args.tokenizer_kind == "word_level"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, set_seed
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import ModelArguments, parse, run
@@ -37,7 +37,7 @@ from hf_lineage.metrics import (
     perplexities,
 )
 from hf_lineage.reports import bleu_by_length, plot_bleu_by_length, plot_learning_curves, write_alignment_report
-from hf_lineage.tokenization import TRAINERS, is_word_level, translation_tokenizer
+from hf_lineage.tokenization import TRAINERS, is_word_level, open_tokenizer, translation_tokenizer
 from hf_lineage.training import (
     Results,
     RunFacts,
@@ -135,7 +135,7 @@ def main():
             target_language=data_args.target_language,
         )
         if model_args.tokenizer_name:
-            tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name)
+            tokenizer = open_tokenizer(model_args.tokenizer_name)
             reads_words = is_word_level(tokenizer)
         else:
             reads_words = data_args.tokenizer_kind == "word_level"

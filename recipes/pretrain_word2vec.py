@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForPreTraining, AutoTokenizer, set_seed
+from transformers import AutoConfig, AutoModelForPreTraining, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
 from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus, segment_words
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.text_parts import LONGEST
-from hf_lineage.tokenization import PrunedCounts, extend_word_level, train_word_level, word_normalizer
+from hf_lineage.tokenization import PrunedCounts, extend_word_level, open_tokenizer, train_word_level, word_normalizer
 from hf_lineage.training import (
     FastPath,
     LineageTrainingArguments,
@@ -121,7 +121,7 @@ def main():
     with training_args.main_process_first(desc="vocabulary and word ids"):
         saved = model_args.tokenizer_name
         if saved:
-            tokenizer = AutoTokenizer.from_pretrained(saved)
+            tokenizer = open_tokenizer(saved)
             normalizer = tokenizer.backend_tokenizer.normalizer
             if (Path(saved) / "phrases.json").is_file():
                 phrases = Phrases.load(Path(saved) / "phrases.json")

@@ -28,12 +28,13 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run, saved_config
 from hf_lineage.data import LabelledRows, draw_rows, read_labelled
 from hf_lineage.files import replacing
+from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
@@ -89,7 +90,7 @@ def main():
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in args.models:
-            tokenizer, model = AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name)
+            tokenizer, model = open_tokenizer(name), AutoModel.from_pretrained(name)
             model.eval().to(args.device)
             if tokenizer.pad_token is None:
                 tokenizer.pad_token = tokenizer.eos_token

@@ -24,7 +24,6 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     set_seed,
 )
 
@@ -33,6 +32,7 @@ from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
 from hf_lineage.data import KeptLayers, Rows, draw_rows, load_labelled
 from hf_lineage.data.blocks import IGNORED
 from hf_lineage.metrics import score_classification, score_tags
+from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -112,7 +112,7 @@ def main():
         return {"labels": labels.encode(row[label_field])}
 
     # 3. model: the task's network around the language model
-    tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
+    tokenizer = open_tokenizer(args.model_name_or_path)
     auto_class = AutoModelForTokenClassification if is_tagging else AutoModelForSequenceClassification
     settings = {**labels.config, "freeze_bilm": True, **(args.config_overrides or {})}
     model, new = with_new_head(auto_class, args.model_name_or_path, **settings)

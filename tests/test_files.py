@@ -64,6 +64,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
         open(tmp_path / "corpus.txt")
 
 
+@pytest.mark.reliability("C1")
 def test_lines_of_marked_and_packed_files(tmp_path):
     content = "\ufeffa é\r\nb\n\n猫".encode()
     (tmp_path / "a.txt").write_bytes(content)
@@ -76,6 +77,7 @@ def test_lines_of_marked_and_packed_files(tmp_path):
         list(read_lines(tmp_path / "cut.gz"))
 
 
+@pytest.mark.reliability("C1", "C3")
 @pytest.mark.parametrize(
     ("content", "place"), [(b"\xef\xbb\xbfa\nb\xe9", "line 2, byte 6.*0xe9"), (b"a\n\0", "line 2, byte 2.*NUL")]
 )

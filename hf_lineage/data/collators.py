@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import torch
+from transformers import default_data_collator
 
 
 # fields that tokenizers give per token
@@ -80,3 +81,22 @@ class TranslationPackingCollator:
             batch[name] = torch.cat(texts)[None]
             batch[bounds] = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
         return batch
+
+
+def collate_rows(examples: list[dict]) -> dict[str, torch.Tensor]:
+    """transformers' `default_data_collator`, for examples whose rows of numbers have one length.
+
+    Raises:
+        ValueError: rows of different lengths; the message names the column and a collator that pads.
+    """
+    for name, first in examples[0].items():
+        if not isinstance(first, list | tuple) and not getattr(first, "shape", ()):
+            continue
+        lengths = sorted({len(example[name]) for example in examples})
+        if len(lengths) > 1:
+            raise ValueError(
+                f"{name} has rows of {', '.join(map(str, lengths))} tokens in one batch: give the trainer "
+                "data_collator=DataCollatorWithPadding(tokenizer), or DataCollatorForTokenClassification(tokenizer), "
+                "which pads labels too"
+            )
+    return default_data_collator(examples)

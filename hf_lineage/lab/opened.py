@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
 
 import hf_lineage
 from hf_lineage.arguments import saved_config
@@ -23,7 +23,7 @@ from hf_lineage.metrics.likelihood import (
     pseudo_log_probabilities,
 )
 from hf_lineage.models import LINEAGE, name_and_idea, station_of
-from hf_lineage.tokenization import is_word_level
+from hf_lineage.tokenization import is_word_level, open_tokenizer
 
 
 _ALONE = WITHOUT_BLANKS.pattern
@@ -269,7 +269,7 @@ def _open(folder: str) -> LabModel:
     [head] = (config.architectures or ["AutoModel"])[:1]
     kind = getattr(hf_lineage, head, None) or getattr(transformers, head, AutoModel)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = open_tokenizer(folder)
     except (OSError, ValueError) as error:
         raise ValueError(f"MODEL is {folder}: it has no tokenizer; save one there too ({error})") from error
     # only the eager implementation of attention returns its weights

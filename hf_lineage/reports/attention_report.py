@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 from hf_lineage.files import write_text
+from hf_lineage.tokenization import open_tokenizer
 
 
 STYLE = """
@@ -97,7 +98,7 @@ def record_attention(model_name: str | Path, text: str, target: str | None = Non
         ValueError: the model records no attention, `target` is given to a model without a decoder, or the
             target or the model's output is empty.
     """
-    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    tokenizer = open_tokenizer(model_name)
     translates = AutoConfig.from_pretrained(model_name).is_encoder_decoder
     if target is not None and not translates:
         raise ValueError(f"target={target!r}: {model_name} is not an encoder-decoder; leave target out")

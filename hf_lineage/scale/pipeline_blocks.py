@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
-from transformers import AutoTokenizer
 
 from hf_lineage.data.corpus_files import find_files
 from hf_lineage.data.encoded_shards import facts_of, write_shard
@@ -23,7 +22,7 @@ from hf_lineage.data.sentences import split_sentences
 from hf_lineage.data.text_files import check_choices, read_documents, read_parts
 from hf_lineage.data.token_stream import end_mark
 from hf_lineage.text_parts import LONGEST, whole_texts
-from hf_lineage.tokenization import RULES, PrunedCounts, word_normalizer
+from hf_lineage.tokenization import RULES, PrunedCounts, open_tokenizer, word_normalizer
 from hf_lineage.tokenization.roles import special_roles
 from hf_lineage.tokenization.word_counts import count_words_in_stretches, rules_of
 from hf_lineage.word_vectors.phrases import MappedTexts, Phrases
@@ -254,7 +253,7 @@ class EncodeDocuments(_PerFile):
     def __init__(self, output_folder: str | os.PathLike, tokenizer: str):
         super().__init__(output_folder)
         self.tokenizer = tokenizer
-        end_mark(AutoTokenizer.from_pretrained(tokenizer))
+        end_mark(open_tokenizer(tokenizer))
 
     def write(self, path, texts):
         encode, facts = _encoder(self.tokenizer)
@@ -287,7 +286,7 @@ class EncodeSentences(_PerFile):
 @lru_cache(maxsize=1)
 def _encoder(name: str) -> tuple[TextEncoder, str]:
     # kept for the next tasks of this process: it knows the words of the files before
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer = open_tokenizer(name)
     return TextEncoder(tokenizer), facts_of(tokenizer)
 
 

@@ -6,6 +6,7 @@ The same words with the same counts give the same bytes of tokenizer.json, on ev
 from hf_lineage.tokenization.byte_pairs import byte_pairs_rules, train_byte_pairs
 from hf_lineage.tokenization.characters import train_characters
 from hf_lineage.tokenization.elmo import elmo_tokenizer
+from hf_lineage.tokenization.opening import open_tokenizer
 from hf_lineage.tokenization.pruned_counts import PrunedCounts
 from hf_lineage.tokenization.roles import BERT_SPECIAL_TOKENS, causal_tokenizer, translation_tokenizer
 from hf_lineage.tokenization.word_level import (
@@ -38,6 +39,7 @@ __all__ = [
     "elmo_tokenizer",
     "extend_word_level",
     "is_word_level",
+    "open_tokenizer",
     "train_byte_pairs",
     "train_characters",
     "train_word_level",

@@ -8,6 +8,7 @@ from transformers import DynamicCache, TrainerCallback
 
 from hf_lineage.data.streams import VariableStreams
 from hf_lineage.models.cache_argument import cache_of
+from hf_lineage.training.losses_only import LOSSES_ONLY
 from hf_lineage.training.trainer import LineageTrainer
 
 
@@ -87,9 +88,11 @@ class TruncatedBPTTTrainer(LineageTrainer):
         if restarts is not None and step > 0:
             for layer in inputs["cache"].layers:
                 layer.keys, layer.values = (s.masked_fill(restarts[:, None], 0) for s in (layer.keys, layer.values))
-        loss, outputs = super().compute_loss(
-            model, inputs | {"use_cache": True}, return_outputs=True, num_items_in_batch=num_items_in_batch
-        )
+        inputs["use_cache"] = True
+        if model.training and self.drops_logits:
+            # of the outputs only the state is read
+            inputs[LOSSES_ONLY] = not return_outputs
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         states[first_stream] = cache_of(outputs)
         for layer in states[first_stream].layers:
             layer.detach()

@@ -20,6 +20,7 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainerState,
+    default_data_collator,
 )
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState
@@ -33,6 +34,7 @@ from transformers.trainer_utils import (
 )
 from transformers.utils.hub import PushInProgress, hf_api
 
+from hf_lineage.data.collators import collate_rows
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.files import json_text
@@ -44,6 +46,7 @@ from hf_lineage.models.saved_models import read_manifest
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, read_seal, seal
 from hf_lineage.training.log_lines import say_in_words
+from hf_lineage.training.losses_only import LOSSES_ONLY, give_losses_only
 from hf_lineage.training.muon import MuonWithAdamW, muon_groups
 from hf_lineage.training.nt_asgd import NonMonotonicAverage
 from hf_lineage.training.run_lock import hold
@@ -206,7 +209,12 @@ class LineageTrainer(Trainer):
             super().__init__(model, args, *others, **kwargs)
         finally:
             args.label_smoothing_factor = smoothing
+        if self.data_collator is default_data_collator:
+            self.data_collator = collate_rows
         say_in_words(self)
+        self.drops_logits = self.is_station and self.accelerator.native_amp
+        if self.drops_logits:
+            give_losses_only(model)
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap is None:
             self.accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = units_to_shard(model)
         if transfer is not None and transfer.mode == "gradual":
@@ -526,6 +534,8 @@ class LineageTrainer(Trainer):
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
             self.evaluated.append(self.loss_parts(loss, outputs, inputs))
             return (loss, outputs) if return_outputs else loss
+        if self.drops_logits:
+            inputs = {LOSSES_ONLY: not return_outputs, **inputs}
         if self.is_station and self.args.label_smoothing_factor:
             inputs = {**inputs, "smoothing": self.label_smoothing()}
         if num_items_in_batch is not None:

@@ -183,7 +183,8 @@ class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):
             step, length = self.state.global_step, inputs["labels"].shape[1]
             share = self.args.truth_share(step)
             inputs["own_words"] = own_word_coins(self.args.seed, step, pairs, length, share)
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = found if return_outputs else (found, None)
         if self.args.sum_over_time and model.training:
             loss = loss * self.tokens_per_sentence
         return (loss, outputs) if return_outputs else loss

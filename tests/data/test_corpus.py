@@ -138,6 +138,7 @@ def test_damaged_containers(tmp_path):
         list(read_documents(write(tmp_path / "plain.parquet", "some text")))
 
 
+@pytest.mark.reliability("C4")
 @pytest.mark.parametrize(("name", "content"), [("a.txt", b""), ("a.txt", b" \n\n"), ("a.jsonl", b'{"text": ""}\n')])
 @pytest.mark.parametrize("sample_by", text_files.SAMPLE_BY)
 def test_file_without_text(tmp_path, name, content, sample_by):
@@ -193,6 +194,7 @@ def test_cache_is_used_and_not_when_the_file_changes(tmp_path, monkeypatch):
     assert texts(load_corpus(path)) == ["two"]
 
 
+@pytest.mark.reliability("B20")
 def test_damaged_cache_names_the_folder(tmp_path):
     path = write(tmp_path / "a.txt", "damaged soon\n" * 100)
     corpus = load_corpus(path)

@@ -59,6 +59,7 @@ def wordpieces(tiny_corpus):
     }
 
 
+@pytest.mark.reliability("C1")
 @pytest.mark.parametrize(
     "name", ["wordpiece", "cased", "accents", "causal", "words", "lower-cased words", "BertTokenizer"]
 )

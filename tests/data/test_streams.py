@@ -109,6 +109,7 @@ def test_tokenizer_without_end_mark(tokenizer):
         encode_corpus(corpus_of("a"), tokenizer)
 
 
+@pytest.mark.reliability("C4")
 @pytest.mark.parametrize(("texts", "message"), [((), "no documents"), (("", " "), "no text.* 2 documents")])
 def test_empty_corpus(tokenizer, texts, message):
     corpus = corpus_of(*texts).cast(datasets.Features(text=datasets.Value("string")))

@@ -56,6 +56,7 @@ class OutputTests(StationTable):
             alone = main_output(model(**{name: value[row : row + 1] for name, value in inputs.items()}))
             torch.testing.assert_close(alone[0], together[row], rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.reliability("C9")
     @pytest.mark.parametrize(("batch", "length"), [(0, 5), (2, 0), (0, 0)])
     def test_empty_batch_and_empty_texts(self, head, batch, length):
         model, inputs = self.model(head), self.inputs(head)

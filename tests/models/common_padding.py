@@ -28,6 +28,7 @@ class PaddingTests(StationTable):
         for row, positions in enumerate(kept):
             assert torch.equal(self.at_tokens(first, row, positions), self.at_tokens(second, row, positions))
 
+    @pytest.mark.reliability("C10")
     @unless("no_attention_mask")
     def test_row_of_padding_is_harmless(self, head):
         model = self.model(head)
@@ -50,6 +51,7 @@ class PaddingTests(StationTable):
 
     # bad inputs
 
+    @pytest.mark.reliability("C7", "C14")
     @pytest.mark.parametrize(
         ("ids", "message"),
         [
@@ -65,6 +67,7 @@ class PaddingTests(StationTable):
         with pytest.raises(ValueError, match=f"{self.token_input}.*{message}"):
             model(**{**self.inputs(head), self.token_input: ids})
 
+    @pytest.mark.reliability("C14")
     def test_ids_must_be_a_tensor(self, head):
         with pytest.raises(ValueError, match=f"{self.token_input}.*\\[batch, time\\].*list"):
             self.model(head)(**{**self.inputs(head), self.token_input: [[1, 2]]})
@@ -81,6 +84,7 @@ class PaddingTests(StationTable):
         with pytest.raises(ValueError, match=rf"inputs_embeds.*{vectors.shape[-1]}.*\[\d, 7, 3\]"):
             model(**inputs, inputs_embeds=vectors[..., :3])
 
+    @pytest.mark.reliability("C12")
     @unless("no_attention_mask")
     @pytest.mark.parametrize("length", [5, 9])
     def test_mask_of_wrong_length_is_named(self, head, length):
@@ -90,6 +94,7 @@ class PaddingTests(StationTable):
         with pytest.raises(ValueError, match=f"attention_mask covers {length} tokens.*7"):
             self.model(head)(**inputs)
 
+    @pytest.mark.reliability("C12")
     @unless("no_attention_mask")
     def test_mask_of_another_batch_is_named(self, head):
         model, inputs = self.model(head), self.inputs(head)

@@ -158,6 +158,7 @@ def pairs(batch: int = 5, length: int = 9) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.reliability("C13")
 def test_either_objective_alone_gives_its_loss():
     model, batch = tiny_model(PRETRAINING), pairs()
     next_labels, labels = batch.pop("next_sentence_label"), batch.pop("labels")

@@ -217,6 +217,7 @@ def test_a_checkpoint_of_a_later_format_is_refused(tmp_path):
         assert transformers.AutoModel.from_pretrained(tmp_path).config.to_dict().keys().isdisjoint(STAMPS[:3])
 
 
+@pytest.mark.reliability("B12")
 def test_code_is_not_run_without_trust(tmp_path):
     hf_lineage.GPTModel(tiny_config(hf_lineage.GPTConfig)).save_pretrained(tmp_path)
     script = (

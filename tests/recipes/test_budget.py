@@ -65,6 +65,18 @@ def test_the_table_has_seeds_floors_and_opponents(recipe):
     assert by_name["gpt"]["TF-IDF"] == "0.700"
 
 
+def test_a_task_that_a_station_has_no_head_for_stays_empty(recipe):
+    assert not recipe["serves"]("word2vec", "question_answering")
+    assert not recipe["serves"]("nnlm", "classification")
+    assert all(recipe["serves"]("bert", kind) for kind in recipe["TASKS"])
+    rows = {"word2vec-seed0": model("word2vec", 0.6, 0.8, 0.75), "gpt-seed0": model("gpt", 0.6, 0.8, 0.75)}
+    rows["gpt-seed0"]["tasks"]["data/squad"] = rows["gpt-seed0"]["tasks"]["data/sst2"]
+    header, lines = recipe["table"](rows, {})
+    assert all(len(line) == len(header) for line in lines)
+    place = header.index("squad, 100 labels: accuracy")
+    assert [line[place].partition(" ")[0] for line in lines] == ["", "0.800"]
+
+
 def test_curves_have_a_line_for_each_station(recipe):
     rows = {
         f"{station}-{words}w-seed0": model(station, 0.5, 0.8, 0.7, words)
@@ -165,6 +177,18 @@ def test_what_cannot_be_is_refused(corpus, tmp_path):
 def test_one_command_from_text_to_page(corpus, pairs, tmp_path):
     flags = ["--corpus", corpus, "--output_dir", tmp_path / "run", "--stations", "nnlm", "word2vec", "--pairs", pairs]
     flags += ["--words", 300, "600", "--epochs", 1]
+    texts = [
+        {"text": f"{word} day number {number}", "label": word} for number in range(20) for word in ("good", "bad")
+    ]
+    choices = [
+        {"context": "it rained", "choices": ["we got wet", f"we flew to {number}"], "label": 0} for number in range(20)
+    ]
+    for name, rows in {"texts": texts, "choices": choices}.items():
+        (tmp_path / name).mkdir()
+        for split in ("train", "validation"):
+            (tmp_path / name / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags += ["--classification", tmp_path / "texts", "--multiple_choice", tmp_path / "choices"]
+    flags += ["--task_epochs", 1, "--task_learning_rates", "1e-3", "--task_seeds", 0]
     result = call("recipes/budget.py", *flags)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -174,6 +198,9 @@ def test_one_command_from_text_to_page(corpus, pairs, tmp_path):
     assert set(results["opponents"]) == {"unigram", "Kneser-Ney, order 5"}
     for row in results["models"].values():
         assert ("pairs" in row) == (row["station"] == "nnlm")
+        # a Bengio model has no heads
+        tasks = [Path(task).name for task in row["tasks"]]
+        assert tasks == ([] if row["station"] == "nnlm" else ["texts", "choices"])
     texts = load_splits(tmp_path / "run" / "text-300", sample_by="paragraph")
     assert sum(len(text.split()) for text in texts["train"]["text"]) >= 300
     assert "Kneser-Ney" in (tmp_path / "run" / "budget.md").read_text()

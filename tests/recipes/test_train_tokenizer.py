@@ -57,6 +57,7 @@ def test_counts_make_the_tokenizer_of_the_text(tmp_path, tiny_corpus):
     assert "counts" in refused.stderr.splitlines()[-1]
 
 
+@pytest.mark.reliability("C4")
 def test_an_empty_corpus_leaves_nothing_behind(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").touch()
     at_exit = []

@@ -61,6 +61,7 @@ from hf_lineage.data.labelled_files import read_labelled_file
 from hf_lineage.data.parallel_corpus import load_parallel_corpus
 from hf_lineage.data.questions import read_questions
 from hf_lineage.word_vectors import WordVectors, load_analogies, load_similarities
+from tests.memory import little_memory
 
 
 hypothesis = pytest.importorskip("hypothesis", reason="pip install 'hf_lineage[test]'")
@@ -457,6 +458,24 @@ def test_nan_in_hdf5_is_named(sound, tmp_path):
         file["char_embed"][0, 0] = np.nan
     with pytest.raises(ValueError, match=r"lm_weights\.hdf5.*char_embed holds NaN"):
         READERS["elmo"].read(tmp_path / "copy")
+
+
+@pytest.mark.reliability("B19")
+@pytest.mark.parametrize(
+    ("name", "file", "field"),
+    [("elmo", "lm_weights.hdf5", "char_embed"), ("elmo token vectors", "vectors.hdf5", "embedding")],
+)
+def test_hdf5_that_grows_to_gigabytes_is_refused_by_its_header(name, file, field, sound, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    shutil.copytree(sound(name), tmp_path / "copy")
+    path = tmp_path / "copy" / file
+    with h5py.File(path, "a") as opened:
+        del opened[field]
+        # 4 GB of zeros, of which the file holds none
+        opened.create_dataset(field, (2**15, 2**15), "f4", chunks=(1024, 1024), compression="gzip")
+    assert path.stat().st_size < 1e6
+    with little_memory(), pytest.raises(ValueError, match=rf"{file}.*{field}.*32768"):
+        READERS[name].read(tmp_path / "copy")
 
 
 @pytest.mark.slow

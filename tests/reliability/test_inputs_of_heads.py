@@ -1,11 +1,12 @@
 """What every head of every station says of labels, ids, vectors and positions that it cannot use: one rule for all."""
 
+import copy
 import inspect
 
 import pytest
 import torch
 
-from tests.models.stations import STATIONS, TABLES
+from tests.models.stations import STATIONS, TABLES, model_and_tokenizer, tokenizers_of_kinds
 
 
 HEADS = [(station, head) for station in STATIONS for head in TABLES[station].heads]
@@ -136,3 +137,38 @@ def test_positions_that_no_vector_has(station, head, models):
             model(**inputs, position_ids=changed(positions, value))
     with pytest.raises(ValueError, match="position_ids must be an integer tensor.*float32"):
         model(**inputs, position_ids=positions.float())
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tiny_tokenizer, tiny_corpus):
+    return tokenizers_of_kinds(copy.deepcopy(tiny_tokenizer), tiny_corpus)
+
+
+@pytest.mark.reliability("C1", "C9", "C10")
+@pytest.mark.parametrize("text", ["", " \t\n", "\0", "\ufeff"], ids=["empty", "blanks", "NUL", "byte order mark"])
+@pytest.mark.parametrize("station", STATIONS)
+def test_texts_without_words_are_read(station, text, tokenizers):
+    """Beside another text they change nothing; alone they give one vector per token, and often there is none."""
+    model, tokenizer = model_and_tokenizer(station, "AutoModel", tokenizers)
+
+    def states(*texts):
+        encoded = tokenizer([*texts], padding=True, return_tensors="pt").to(model.device)
+        encoded = {name: encoded[name] for name in (TABLES[station].token_input, "attention_mask")}
+        if model.config.is_encoder_decoder:
+            target = encoded["input_ids"].new_full((len(texts), 1), model.config.decoder_start_token_id)
+            encoded["decoder_input_ids"] = target
+        with torch.no_grad():
+            return model(**encoded).last_hidden_state, encoded["attention_mask"].bool()
+
+    word = "the dog"
+    alone, mask_alone = states(word)
+    both, mask = states(word, text)
+    assert both.isfinite().all()
+    if model.config.is_encoder_decoder:
+        torch.testing.assert_close(both[:1], alone)
+    else:
+        torch.testing.assert_close(both[0][mask[0]], alone[0][mask_alone[0]])
+    only, mask = states(text)
+    assert only.isfinite().all()
+    assert only.shape[0] == 1
+    assert model.config.is_encoder_decoder or only.shape[1] == mask.shape[1]

@@ -483,6 +483,7 @@ def test_chinese_has_its_characters(shared_data):
         assert len(quiet_wordpiece(train, 8_000, limit_alphabet=1_000)) < 1_100
 
 
+@pytest.mark.reliability("C5")
 def test_small_vocabularies_hold_what_fits():
     texts = ["的" * 30 + "是" * 20 + "我" * 10 + "你"]
     with pytest.warns(UserWarning, match="1.64% of the words are unknown.*'你'"):

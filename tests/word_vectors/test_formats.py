@@ -128,6 +128,7 @@ def test_first_rows_only(vectors, tmp_path):
         assert len(WordVectors.load(tmp_path / name, limit=100, show_progress=False)) == 8
 
 
+@pytest.mark.reliability("B16", "B17")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -176,6 +177,7 @@ def binary_file(*rows, header=b"2 2\n", end=b"\n"):
     return header + b"".join(word + b" " + np.array(numbers, "<f4").tobytes() + end for word, numbers in rows)
 
 
+@pytest.mark.reliability("B16", "B17")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -234,6 +236,7 @@ def test_windows_lines_and_blanks_at_the_end_are_read(tmp_path):
     assert WordVectors.load(path, show_progress=False).vectors.tolist() == [[1, 2], [np.float32(-0.3), 4]]
 
 
+@pytest.mark.reliability("B17")
 @pytest.mark.parametrize(("rule", "kept"), [("first", [1, 2]), ("last", [7, 8])])
 def test_one_of_repeated_words_is_kept_on_request(tmp_path, rule, kept):
     path = written(tmp_path, "4 2\na 1 2\na 3 4\nb 5 6\na 7 8\n")
@@ -243,6 +246,7 @@ def test_one_of_repeated_words_is_kept_on_request(tmp_path, rule, kept):
     assert vectors.vectors.tolist() == [kept, [5, 6]]
 
 
+@pytest.mark.reliability("C1")
 @pytest.mark.parametrize("name", ["v.txt", "v.vec", "v.txt.gz", "v.bin"])
 def test_byte_order_mark_is_no_part_of_the_header_or_the_first_word(tmp_path, name):
     header = b"\xef\xbb\xbf2 2\n"
@@ -340,6 +344,7 @@ def test_small_files_of_users(shared_data):
         WordVectors.load(folder / "sp.bin", show_progress=False)
 
 
+@pytest.mark.reliability("B15")
 def test_header_that_lies_costs_no_memory(tmp_path):
     paths = [str(written(tmp_path, "1000000000 300\nthe 0.1 0.2 0.3", name)) for name in ("bomb.txt", "bomb.bin")]
     script = f"""
@@ -358,6 +363,7 @@ for path in {paths!r}:
     assert result.stdout.count("1000000000 words of 300 dimensions take at least") == 2
 
 
+@pytest.mark.reliability("B18")
 @pytest.mark.parametrize("name", ["v.kv", "v.pkl", "v.model", "v.npy", "v.bin", "v.txt"])
 def test_nothing_in_a_file_is_run(tmp_path, name):
     mark = tmp_path / "was_run"
