@@ -180,7 +180,8 @@ class Bench:
         self.args, self.output_dir = args, output_dir
         self.runs = RecipeRuns(output_dir, RECIPES, anew=args.overwrite_output_dir)
         self.corpora = load_splits(args.corpus, sample_by="paragraph")
-        files = [*([args.pairs] if args.pairs else []), *(args.classification or ()), *(args.tagging or ())]
+        tasks = (args.classification, args.tagging, args.question_answering, args.multiple_choice)
+        files = [*([args.pairs] if args.pairs else []), *(place for places in tasks for place in places or ())]
         self.runs.check_data(files, corpus=dict(self.corpora))
         if args.overwrite_output_dir:
             # of the text before

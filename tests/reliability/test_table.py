@@ -1,8 +1,11 @@
 """The table that `make reliability` prints."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.reliability.table import ROWS
 
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +28,15 @@ def test_needs_what_is_absent():
     pytest.skip("needs a GPU")
 """
 SKIPPED_MODULE = "import pytest\n\npytest.skip('no such library', allow_module_level=True)\n"
+
+
+def test_every_row_has_a_test():
+    marked = set()
+    # this file's own sample has markers too
+    for path in {*ROOT.glob("tests/**/*.py")} - {Path(__file__).resolve()}:
+        for rows in re.findall(r"pytest\.mark\.reliability\(([^)]*)\)", path.read_text(encoding="utf-8")):
+            marked |= set(re.findall(r"[ABC]\d+", rows))
+    assert marked == ROWS.keys()
 
 
 def test_a_row_is_met_when_a_test_passed_and_none_failed(tmp_path):
