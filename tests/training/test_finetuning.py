@@ -78,13 +78,13 @@ def test_the_rate_is_chosen_on_validation_and_the_test_text_scored_once(run, tmp
     out = capsys.readouterr().out
     assert f"{point['test']['accuracy']['mean']:.4f} ± {point['test']['accuracy']['std']:.4f}" in out
 
-    # a killed command trains what is missing, and nothing else; the folder of a finished one is not replaced
-    with pytest.raises(ValueError, match="output_dir is .* finished run"):
-        run(**settings)
-    (tmp_path / "out" / "results.json").unlink()
-    (tmp_path / "out" / "rate_1e-06-seed_1" / "predictions.jsonl").unlink()
+    # a finished command trains nothing, and a killed one what is missing
     trained, train = [], LineageTrainer.train
     monkeypatch.setattr(LineageTrainer, "train", lambda self, *a: (trained.append(self.args.seed), train(self, *a)))
+    assert run(**settings) == results
+    assert not trained
+    (tmp_path / "out" / "results.json").unlink()
+    (tmp_path / "out" / "rate_1e-06-seed_1" / "predictions.jsonl").unlink()
     assert run(**settings) == results
     assert trained == [1]
     (tmp_path / "out" / "results.json").unlink()
