@@ -88,7 +88,7 @@ def test_the_rate_is_chosen_on_validation_and_the_test_text_scored_once(run, tmp
     assert run(**settings) == results
     assert trained == [1]
     (tmp_path / "out" / "results.json").unlink()
-    with pytest.raises(ValueError, match=r"max_steps=4, this command has 5"):
+    with pytest.raises(ValueError, match="max_steps=4, this run has 5"):
         run(max_steps=5, **settings)
 
 
