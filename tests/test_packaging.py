@@ -118,7 +118,8 @@ def test_continuous_integration_runs_the_command_of_the_readme():
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_NAMES = {
     *("torch.load", "torch.serialization.load", "torch.jit.load", "torch.hub.load", "pandas.read_pickle"),
-    *("yaml.load", "yaml.full_load", "yaml.unsafe_load"),
+    *(f"yaml.{kind}{number}" for kind in ("load", "full_load", "unsafe_load") for number in ("", "_all")),
+    *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
     *("eval", "exec", "builtins.eval", "builtins.exec"),
 }
 
@@ -160,6 +161,8 @@ def test_no_file_is_opened_in_a_way_that_could_run_code(path):
         "torch.jit.load(path)",
         "pandas.read_pickle(path)",
         "settings = yaml.load(file, Loader=yaml.SafeLoader)",
+        "rows = yaml.unsafe_load_all(file)",
+        "os.system(command)",
         "numpy.load(path, allow_pickle=True)",
         "subprocess.run(line, shell=True)",
         "eval(text)",

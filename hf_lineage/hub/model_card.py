@@ -370,6 +370,15 @@ def write_card(folder: Path, card: ModelCard):
     write_text(folder / "README.md", str(card))
 
 
+def has_scores_of(folder: Path, card: ModelCard) -> bool:
+    """Whether README.md in `folder` has the scores of `card`."""
+    try:
+        before = ModelCard((folder / "README.md").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return before.data.get("eval_results") == card.data.get("eval_results")
+
+
 def last_lines(folder: str | os.PathLike, score: str, command: list[str]) -> str:
     """The end of a recipe: where its result is, the score, and what to type next."""
     return f"\nresult: {folder}\nscore:  {score}\nnext:   {shlex.join(command)}"

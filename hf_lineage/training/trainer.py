@@ -38,7 +38,15 @@ from hf_lineage.data.collators import collate_rows
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.files import json_text
-from hf_lineage.hub.model_card import RunFacts, code_for, last_lines, model_card, read_results, write_card
+from hf_lineage.hub.model_card import (
+    RunFacts,
+    code_for,
+    has_scores_of,
+    last_lines,
+    model_card,
+    read_results,
+    write_card,
+)
 from hf_lineage.models.classification import answer_labels, answer_nll, answers_in
 from hf_lineage.models.losses import mean_cross_entropy, next_labels
 from hf_lineage.models.replaced_files import MANIFEST, naming_the_disk, replaced_together
@@ -258,7 +266,8 @@ class LineageTrainer(Trainer):
     def create_model_card(self, language=None, license=None, tags=None, model_name=None, **others):
         """README.md from the run's arguments, `facts` and results.json; of other models than stations Trainer's.
 
-        Without results.json the scores are those of the last evaluation. `push_to_hub` calls it.
+        Without results.json the scores are those of the last evaluation. `push_to_hub` calls it. A card that an
+        earlier command finished stays while its scores do: people may have written into it.
         """
         if not self.is_station:
             super().create_model_card(language=language, license=license, tags=tags, model_name=model_name, **others)
@@ -275,7 +284,9 @@ class LineageTrainer(Trainer):
                 license=license or self.args.model_license,
                 tags=[tags] if isinstance(tags, str) else tags,
             )
-            write_card(folder, card)
+            asks_for_another = any((language, license, tags, model_name, self.args.push_to_hub))
+            if asks_for_another or not (self.was_finished and has_scores_of(folder, card)):
+                write_card(folder, card)
 
     def last_evaluation(self) -> dict[str, dict[str, float]]:
         """What the log has of the last evaluation, as an entry of results.json; empty if there was none."""

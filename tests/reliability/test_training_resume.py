@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import datasets
@@ -13,6 +14,7 @@ from transformers import EarlyStoppingCallback, default_data_collator
 
 from hf_lineage import GRUConfig, GRUForCausalLM
 from hf_lineage.data import ContiguousBlocks, ParallelStreams, Rows
+from hf_lineage.hub.model_card import RunFacts
 from hf_lineage.metrics.perplexity import perplexities
 from hf_lineage.tokenization import causal_tokenizer
 from hf_lineage.training import LineageTrainer, TruncatedBPTTTrainer, last_complete_checkpoint
@@ -199,6 +201,21 @@ def test_the_command_of_a_finished_run_changes_nothing(tmp_path, tiny_tokenizer,
     second, after = once()
     assert second.state.global_step == first.state.global_step
     assert after == before
+
+
+@pytest.mark.reliability("A12")
+def test_what_people_have_written_into_the_card_stays_while_the_scores_do(tmp_path):
+    def card(loss):
+        trainer = train(tmp_path, last_complete_checkpoint(tmp_path), num_train_epochs=1)
+        trainer.facts = RunFacts("mine.txt", "The dog")
+        (tmp_path / "results.json").write_text(json.dumps({"test": {"loss": loss, "perplexity": math.exp(loss)}}))
+        trainer.create_model_card()
+        return (tmp_path / "README.md").read_text()
+
+    text = card(3.0)
+    (tmp_path / "README.md").write_text(text + "Trained for my lecture.\n")
+    assert "for my lecture" in card(3.0)
+    assert "for my lecture" not in card(2.0)
 
 
 @pytest.mark.reliability("A1")
