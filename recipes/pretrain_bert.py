@@ -11,6 +11,7 @@ After an interruption, run the same command again: training continues from the l
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transformers import AutoConfig, AutoModelForPreTraining, pipeline, set_seed
 from transformers import DataCollatorForTokenClassification as PaddingCollator
@@ -207,7 +208,9 @@ def main():
         chance = loss_by_frequency(counted, streams["validation"].tokens, len(tokenizer))
         per_update = training_args.train_batch_size * training_args.world_size * data_args.block_size
         per_update *= training_args.gradient_accumulation_steps
-        callbacks.append(ExpectedCurve(growth.expected_curve, chance + math.log(2), per_update))
+        callbacks.append(
+            ExpectedCurve(growth.expected_curve, chance + math.log(2), per_update, Path(__file__).parent / "configs")
+        )
     optimizer = None
     if bert_args.paper_exact:
         betas = (training_args.adam_beta1, training_args.adam_beta2)

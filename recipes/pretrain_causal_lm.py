@@ -11,6 +11,7 @@ import inspect
 import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -236,7 +237,7 @@ def main():
         counted = streams.get("train", streams["validation"]).tokens
         chance = loss_by_frequency(counted, streams["validation"].tokens, len(tokenizer))
         per_update = batch_size * (data_args.block_size - context_size + 1)
-        callbacks.append(ExpectedCurve(growth.expected_curve, chance, per_update))
+        callbacks.append(ExpectedCurve(growth.expected_curve, chance, per_update, Path(__file__).parent / "configs"))
     trainer = trainer_class(
         model=model,
         args=training_args,

@@ -25,13 +25,15 @@ class ExpectedCurve(TrainerCallback):
     The file at `path` has {"points": [[tokens, share], …]}. A point gives a number of training tokens, and the
     validation loss after them as a share of `chance`. `chance` is the loss of a model that knows the words'
     frequencies alone, so the curve holds for other texts and vocabularies too. The callback says nothing before the
-    first point. `tokens_per_update` counts a whole update.
+    first point. `tokens_per_update` counts a whole update. A file that is not at `path` is sought in `folder`, where
+    the presets have theirs.
 
     Raises:
         ValueError: the file is missing or holds something else.
     """
 
-    def __init__(self, path: str | Path, chance: float, tokens_per_update: float):
+    def __init__(self, path: str | Path, chance: float, tokens_per_update: float, folder: Path = Path()):
+        path = path if Path(path).is_file() else folder / path
         try:
             points = json.loads(Path(path).read_text(encoding="utf-8"))["points"]
             self.tokens, self.shares = (np.array(column, dtype=float) for column in zip(*points, strict=True))

@@ -125,13 +125,13 @@ def test_every_preset_keeps_its_tier(recipe):
     [(None, None, 1), (10_000_000, None, 1), (5_000_000, None, 1 / 2), (1_000_000, 10, 1 / 2), (2_500_000, 2, 1 / 4)],
 )
 def test_less_text_makes_as_many_updates(recipe, corpus, tmp_path, words, epochs, share):
-    settings = recipe["settings_of"]("cpu", "lstm")
+    settings = recipe["settings_of"]("cpu", "gpt")
     assert settings["num_train_epochs"] == 2
     bench = recipe["Bench"](recipe["BudgetArguments"](corpus=str(corpus)), tmp_path)
-    rows = bench.rows(recipe["Budget"]("lstm", words, epochs, 0))
+    rows = bench.rows(recipe["Budget"]("gpt", words, epochs, 0))
     assert rows == settings["per_device_train_batch_size"] * share
     # however little text: a batch of one row trains too slowly
-    assert bench.rows(recipe["Budget"]("lstm", 1_000, 1, 0)) == 2
+    assert bench.rows(recipe["Budget"]("gpt", 1_000, 1, 0)) == 2
 
 
 @pytest.mark.reliability("A11")

@@ -3,13 +3,18 @@
 import json
 import math
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from hf_lineage.training import ExpectedCurve, loss_by_frequency
 from tests.recipes.here import call
+
+
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 
 
 def evaluated(curve, step, loss):
@@ -37,6 +42,18 @@ def test_only_a_loss_above_the_curve_is_warned_of_and_once(path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluated(curve, 200, 9.0)
+
+
+def test_a_presets_curve_lies_beside_it():
+    for path in CONFIGS.glob("budget_*.yaml"):
+        if name := yaml.safe_load(path.read_text(encoding="utf-8")).get("expected_curve"):
+            curve = ExpectedCurve(name, 6.0, 1, CONFIGS)
+            assert (np.diff(curve.tokens) > 0).all()
+            # a model learns more than how frequent words are, and never unlearns it
+            assert curve.shares[0] < 1
+            assert (np.diff(curve.shares) < 0).all()
+            assert name == f"{path.stem}.json"
+    assert (CONFIGS / "budget_cpu_lstm.json").is_file()
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"points": 3}', '{"points": [[1]]}'])
