@@ -139,7 +139,8 @@ def finetune(
         tokenizer,
         **labels.config,
         pad_token_id=tokenizer.pad_token_id,
-        use_crf=args.use_crf,
+        # transformers' own models have no such field
+        **({"use_crf": args.use_crf} if hasattr(config, "use_crf") else {}),
     )
     if args.use_crf and getattr(model, "crf", None) is None:
         raise ValueError(f"use_crf is True, but a {model.config.model_type} has no chain of tags: set it to False")

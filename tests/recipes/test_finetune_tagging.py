@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from seqeval.metrics import f1_score
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification, AutoTokenizer, BertConfig, BertModel
 
 import hf_lineage
 from hf_lineage.tokenization import train_word_level
@@ -96,6 +96,18 @@ def test_entities_of_columns_beat_their_floors(run, tmp_path, words_tokenizer, c
     ids = torch.tensor([tokenizer.convert_tokens_to_ids(test[0]["tokens"])])
     found = tagger.decode(tagger(ids).logits, torch.ones_like(ids))[0].tolist()
     assert [tagger.config.id2label[number] for number in found] == test[0]["answer"]
+
+
+def test_a_model_of_transformers_is_tuned_and_has_no_chain(run, tmp_path, words_tokenizer):
+    folder, model = write_conll(tmp_path / "ner", sentences(96)), tmp_path / "theirs"
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(words_tokenizer), **sizes)).save_pretrained(model)
+    words_tokenizer.save_pretrained(model)
+    results, _ = run(model_name_or_path=model, dataset=folder, max_steps=1)
+    assert results["model_type"] == "bert"
+    assert results["parameters"]["loaded"] > results["parameters"]["new"]
+    with pytest.raises(ValueError, match="use_crf is True, but a bert"):
+        run(model_name_or_path=model, dataset=folder, max_steps=1, use_crf=True, output_dir=tmp_path / "chain")
 
 
 def test_long_texts_become_several_rows_and_no_word_is_lost(run, tmp_path, tiny_tokenizer, tiny_corpus):
