@@ -10,6 +10,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from hf_lineage.files import replacing, write_text
+from hf_lineage.metrics.score_table import misses_floor, side_of_floor
 from hf_lineage.reports.learning_curves import learning_curves
 from hf_lineage.reports.pages import format_cell, html_figure, html_table, png
 
@@ -120,7 +121,7 @@ def format_fact(value) -> str:
 
 
 def scores_section(scores: Mapping) -> str:
-    """A table with a row for the model and one for each floor; a score below a floor is marked and said."""
+    """A table with a row for the model and one for each floor; a score that misses a floor is marked and said."""
     floors = scores["floors"]
     names = [name for name, value in scores.items() if isinstance(value, float)]
     head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names))
@@ -129,11 +130,15 @@ def scores_section(scores: Mapping) -> str:
         cells = []
         for name in names:
             value = row.get(name)
-            below = [floor for floor, of_floor in floors.items() if name in of_floor and scores[name] < of_floor[name]]
-            kind = ' class="below"' if title == "model" and below else ""
+            missed = [
+                floor
+                for floor, of_floor in floors.items()
+                if name in of_floor and misses_floor(name, scores[name], of_floor[name])
+            ]
+            kind = ' class="below"' if title == "model" and missed else ""
             cells.append(f"<td{kind}>{'–' if value is None else f'{value:.4f}'}</td>")
-            if title == "model" and below:
-                notes.append(f"{name} is below its floor: {', '.join(below)}.")
+            if title == "model" and missed:
+                notes.append(f"{name} is {side_of_floor(name)} its floor: {', '.join(missed)}.")
         rows.append(f"<tr><td>{escape(title)}</td>{''.join(cells)}</tr>")
     counts = [f"{format_cell(value)} {name.replace('_', ' ')}" for name, value in scores.items() if type(value) is int]
     notes += [f"{', '.join(counts)}."] if counts else []

@@ -71,6 +71,15 @@ def test_scores_below_a_floor_are_named():
     assert [("f1 0.7000" in line, "TF-IDF" in line) for line in below] == [(False, False), (True, True)]
 
 
+def test_a_loss_misses_its_floor_when_it_is_higher():
+    def said(loss):
+        table = score_table({"loss": loss, "f1": 0.5}, {"random weights": {"loss": 0.9, "f1": 0.5}})
+        return [line for line in table.splitlines() if "its floor" in line]
+
+    assert said(0.8) == said(0.9) == []
+    assert said(1.1) == ["loss 1.1000 is above its floor: random weights has 0.9000"]
+
+
 def choice_questions(number, seed):
     """The right choice shares a word with the text; its number tells nothing."""
     draw, questions = random.Random(seed), []

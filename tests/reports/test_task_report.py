@@ -26,14 +26,15 @@ def line(text, gold, answer, probability, split="test"):
 
 def test_the_page_marks_floors_and_shows_the_surest_mistakes_first(tmp_path):
     lines = [line("<b>one</b>", "a", "b", 0.6), line("two", "a", "b", 0.9), line("three", "b", "b", 0.99)]
-    floors = {"majority": {"accuracy": 0.6667, "f1": 0.1}}
-    results = RESULTS | {"test": {"accuracy": 0.3333, "f1": 0.5, "questions": 3, "floors": floors}}
+    floors = {"majority": {"accuracy": 0.6667, "f1": 0.1}, "random weights": {"loss": 0.7}}
+    scores = {"loss": 0.5, "accuracy": 0.3333, "f1": 0.5}
+    results = RESULTS | {"test": scores | {"questions": 3, "floors": floors}}
     history = [{"step": 1, "loss": 2.0}, {"step": 2, "eval_loss": 1.5}, {"step": 2, "train_runtime": 1.0}]
     write_task_report(tmp_path / "report.html", results, lines, history)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     rows = cells_of(page)
-    assert ["model", "0.3333", "0.5000"] in rows
-    assert ["majority", "0.6667", "0.1000"] in rows
+    assert ["model", "0.5000", "0.3333", "0.5000"] in rows
+    assert ["majority", "–", "0.6667", "0.1000"] in rows
     assert re.findall(r'class="below">([^<]*)<', page) == ["0.3333"]
     assert "accuracy is below its floor: majority." in page
     assert "2 of 3 answers are wrong" in page
