@@ -46,7 +46,7 @@ def metadata(wheel):
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     files = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    recipes = [path for path in (ROOT / "recipes").rglob("*") if path.suffix in (".py", ".yaml", ".md")]
+    recipes = [path for path in (ROOT / "recipes").rglob("*") if path.suffix in (".py", ".yaml", ".json", ".md")]
     expected = {path.relative_to(ROOT) for path in PACKAGE} | {Path("hf_lineage/py.typed")}
     # what the lab's page is made of
     expected |= {path.relative_to(ROOT) for path in (ROOT / "hf_lineage/lab/page").rglob("*.*")}
