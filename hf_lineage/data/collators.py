@@ -89,14 +89,17 @@ def collate_rows(examples: list[dict]) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: rows of different lengths; the message names the column and a collator that pads.
     """
-    for name, first in examples[0].items():
-        if not isinstance(first, list | tuple) and not getattr(first, "shape", ()):
-            continue
-        lengths = sorted({len(example[name]) for example in examples})
-        if len(lengths) > 1:
-            raise ValueError(
-                f"{name} has rows of {', '.join(map(str, lengths))} tokens in one batch: give the trainer "
-                "data_collator=DataCollatorWithPadding(tokenizer), or DataCollatorForTokenClassification(tokenizer), "
-                "which pads labels too"
-            )
-    return default_data_collator(examples)
+    try:
+        return default_data_collator(examples)
+    except (ValueError, RuntimeError) as error:
+        for name, first in examples[0].items():
+            if not isinstance(first, list | tuple) and not getattr(first, "shape", ()):
+                continue
+            lengths = sorted({len(example[name]) for example in examples})
+            if len(lengths) > 1:
+                raise ValueError(
+                    f"{name} has rows of {', '.join(map(str, lengths))} tokens in one batch: give the trainer "
+                    "data_collator=DataCollatorWithPadding(tokenizer), or "
+                    "DataCollatorForTokenClassification(tokenizer), which pads labels too"
+                ) from error
+        raise

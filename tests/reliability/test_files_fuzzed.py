@@ -471,7 +471,7 @@ def test_hdf5_that_grows_to_gigabytes_is_refused_by_its_header(name, file, field
     path = tmp_path / "copy" / file
     with h5py.File(path, "a") as opened:
         del opened[field]
-        # 4 GB of zeros, of which the file holds none
+        # 4 GB of zeros; the file stores none of them
         opened.create_dataset(field, (2**15, 2**15), "f4", chunks=(1024, 1024), compression="gzip")
     assert path.stat().st_size < 1e6
     with little_memory(), pytest.raises(ValueError, match=rf"{file}.*{field}.*32768"):
