@@ -33,7 +33,7 @@ from transformers import (
 from hf_lineage.data.segmentation import WordSegmentation
 from hf_lineage.files import CorpusError, read_text
 from hf_lineage.models import LINEAGE
-from hf_lineage.tokenization import open_tokenizer
+from hf_lineage.tokenization import DamagedTokenizerError, open_tokenizer
 
 
 def parse(*dataclass_types, argv: list[str] | None = None, description: str | None = None) -> tuple:
@@ -200,11 +200,13 @@ def check_opens(auto_class, config: PreTrainedConfig, name_or_path: str, argumen
 def _opened(opener, what, name_or_path, argument):
     try:
         return opener(name_or_path)
+    except DamagedTokenizerError as error:
+        raise ValueError(f"{argument} is {name_or_path}: {error}") from error
     except (OSError, ValueError) as error:
-        reason, _, _ = str(error).partition("\n")
-        if "is damaged" not in reason:
-            reason = f"no folder with a saved {what}, and the Hub gives none of that name ({reason})"
-        raise ValueError(f"{argument} is {name_or_path}: {reason}") from error
+        raise ValueError(
+            f"{argument} is {name_or_path}: no folder with a saved {what}, and the Hub gives none of that name "
+            f"({str(error).splitlines()[0]})"
+        ) from error
 
 
 def remedy_for(name: str, names: Iterable[str], introduction: str, shown: Iterable[str] | None = None) -> str:

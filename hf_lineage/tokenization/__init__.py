@@ -6,7 +6,7 @@ The same words with the same counts give the same bytes of tokenizer.json, on ev
 from hf_lineage.tokenization.byte_pairs import byte_pairs_rules, train_byte_pairs
 from hf_lineage.tokenization.characters import train_characters
 from hf_lineage.tokenization.elmo import elmo_tokenizer
-from hf_lineage.tokenization.opening import open_tokenizer
+from hf_lineage.tokenization.opening import DamagedTokenizerError, open_tokenizer
 from hf_lineage.tokenization.pruned_counts import PrunedCounts
 from hf_lineage.tokenization.roles import BERT_SPECIAL_TOKENS, causal_tokenizer, translation_tokenizer
 from hf_lineage.tokenization.word_level import (
@@ -34,6 +34,7 @@ __all__ = [
     "BERT_SPECIAL_TOKENS",
     "RULES",
     "TRAINERS",
+    "DamagedTokenizerError",
     "PrunedCounts",
     "causal_tokenizer",
     "elmo_tokenizer",

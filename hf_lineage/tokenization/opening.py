@@ -9,11 +9,15 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 
+class DamagedTokenizerError(ValueError):
+    """A file of a saved tokenizer is cut off or holds something else; the message names it."""
+
+
 def open_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     """`AutoTokenizer.from_pretrained` of a folder or a Hub name.
 
     Raises:
-        ValueError: a file of the tokenizer is damaged; the message names it.
+        DamagedTokenizerError: a file of the tokenizer is damaged.
         OSError: there is no such folder or Hub name.
     """
     try:
@@ -30,7 +34,7 @@ def open_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
             try:
                 read(Path(path).read_text(encoding="utf-8"))
             except Exception as reason:
-                raise ValueError(
+                raise DamagedTokenizerError(
                     f"{path} is damaged ({reason}): save the tokenizer again, or delete the file and download it anew"
                 ) from error
         raise
