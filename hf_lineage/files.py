@@ -15,6 +15,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class CorpusError(ValueError):
@@ -131,6 +136,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise OSError(int(number[1]), f"{error}; not written", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_figure(figure: "Figure", path: str | Path, **options):
+    """matplotlib's `savefig` with its `options`, through `replacing`."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, **options)
 
 
 def write_text(path: str | Path, text: str):

@@ -39,7 +39,7 @@ from transformers.utils import logging
 from hf_lineage.arguments import parse, run
 from hf_lineage.data import TokenStream, encode_corpus, load_splits, read_minimal_pairs
 from hf_lineage.data.cjk import WordCount, numbers_of_words
-from hf_lineage.files import replacing, write_text
+from hf_lineage.files import save_figure, write_text
 from hf_lineage.metrics import judge_minimal_pairs, perplexity_of
 from hf_lineage.metrics.ngrams import KneserNey
 from hf_lineage.models.replaced_files import replaced_together
@@ -122,6 +122,10 @@ class BudgetArguments:
     task_epochs: float | None = field(
         default=None,
         metadata={"help": "Passes of each fine-tuning; few labels want 10 or more; default: the preset's."},
+    )
+    task_transfer: Literal["full", "frozen", "features", "gradual"] = field(
+        default="full",
+        metadata={"help": "What of a station each task trains; features: a head on states that are computed once."},
     )
     probe_rows: int = field(default=2_000, metadata={"help": "Training rows of the layers' probes; 0: no probes."})
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Do all runs again."})
@@ -277,6 +281,8 @@ class Bench:
         options += ["--random_weights_floor", "true", "--seeds", *self.args.task_seeds, "--eval_strategy", "no"]
         if kind == "tagging":
             options += ["--label_field", self.args.tag_field]
+        if self.args.task_transfer != "full":
+            options += ["--transfer", self.args.task_transfer]
         if self.args.task_epochs is not None:
             options += ["--num_train_epochs", self.args.task_epochs]
         rates = TASK_LEARNING_RATES.get(budget.station, RECURRENT_TASK_LEARNING_RATES)
@@ -410,7 +416,9 @@ def curves(rows: Mapping[str, dict], opponents: Mapping[str, dict]) -> Figure:
             axis.plot([*MINIBERTAS][:2], [*MINIBERTAS.values()][:2], "k*", label="MiniBERTas, distinct words")
         axis.set(xscale="log", xlabel="words read", ylabel=label)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        # word2vec alone has no line
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7)
     return figure
 
 
@@ -453,8 +461,7 @@ def main():
     header, lines = table(results["models"], results["opponents"])
     write_text(output_dir / "budget.md", markdown(header, lines) + "\n")
     figure = curves(results["models"], results["opponents"])
-    with replacing(output_dir / "curves.png") as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, output_dir / "curves.png")
     sections = html_figure(
         png(figure), "two plots over words read", "Lines: stations. Dotted: unigrams. Dashed: Kneser-Ney, order 5."
     )

@@ -33,7 +33,7 @@ from transformers.utils import logging
 
 from hf_lineage.arguments import parse, run
 from hf_lineage.data import load_splits, read_labelled, split_sentences
-from hf_lineage.files import json_text, replacing, write_text
+from hf_lineage.files import json_text, save_figure, write_text
 from hf_lineage.hub.model_card import read_results
 from hf_lineage.lab import open_models
 from hf_lineage.lab.word_order import bits, shuffles, without_positions
@@ -374,8 +374,7 @@ def plot(claim: Claim, result: Mapping, path: Path):
     claim.plot(result["numbers"], axes)
     verdict = "Holds here." if result["holds"] else "Does not hold at this scale."
     axes.set_title(f"{textwrap.fill(claim.says, 70)}\n{verdict}", fontsize=9)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, dpi=110)
     pyplot.close(figure)
 
 

@@ -22,7 +22,7 @@ from transformers import (
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import check_opens, parse, run, saved_config
 from hf_lineage.data import pair_files, read_minimal_pairs
-from hf_lineage.files import replacing
+from hf_lineage.files import save_figure
 from hf_lineage.metrics import measure_minimal_pairs
 from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
@@ -115,8 +115,7 @@ def plot(results: dict, path: Path):
     axes.invert_yaxis()
     axes.grid(axis="y", linewidth=0.3)
     axes.legend(fontsize="small")
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, path)
     pyplot.close(figure)
 
 

@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, set_see
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run
 from hf_lineage.data.randomness import generator
-from hf_lineage.files import replacing
+from hf_lineage.files import save_figure
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
@@ -121,8 +121,7 @@ def plot(results: dict[str, dict[int, float]], path: Path):
     axes.set_xticks(gaps, labels=gaps)
     axes.minorticks_off()
     axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    save_figure(figure, path, dpi=150)
     plt.close(figure)
 
 

@@ -33,7 +33,7 @@ from transformers import AutoModel
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import parse, run, saved_config
 from hf_lineage.data import LabelledRows, draw_rows, read_labelled
-from hf_lineage.files import replacing
+from hf_lineage.files import save_figure
 from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
@@ -282,8 +282,7 @@ def plot(results: dict, path: Path):
     axes.set(xlabel="layer (0: token vectors)", ylabel="accuracy")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize="small")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    save_figure(figure, path, dpi=150)
     pyplot.close(figure)
 
 

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from hf_lineage.files import replacing, write_text
+from hf_lineage.files import save_figure, write_text
 from hf_lineage.inference.given_alignment import Alignment
 
 
@@ -60,8 +60,7 @@ def plot_alignment(alignment: Alignment, path: str | Path):
         axes.set_xticks(range(width), alignment.source, rotation=60, ha="left")
         axes.set_yticks(range(height), alignment.target)
         axes.xaxis.tick_top()
-        with replacing(path) as temporary:
-            figure.savefig(temporary)
+        save_figure(figure, path)
 
 
 def write_alignment_report(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hf_lineage.files import replacing
+from hf_lineage.files import save_figure
 from hf_lineage.metrics import BLEU
 
 
@@ -58,5 +58,4 @@ def plot_bleu_by_length(curves: Mapping[str, Sequence[dict]], path: str | Path):
     axes.set(xlabel="words of the source (means of the buckets)", ylabel="BLEU")
     axes.set_ylim(bottom=0)
     axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    save_figure(figure, path, dpi=150)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hf_lineage.files import replacing
+from hf_lineage.files import save_figure
 
 
 def learning_curves(results: Mapping[str, dict], unit: str) -> Figure:
@@ -26,8 +26,7 @@ def learning_curves(results: Mapping[str, dict], unit: str) -> Figure:
 
 def plot_learning_curves(results: Mapping[str, dict], path: str | Path, unit: str = "updates"):
     """`learning_curves` as an image; the ending of `path` decides its format."""
-    with replacing(path) as temporary:
-        learning_curves(results, unit).savefig(temporary)
+    save_figure(learning_curves(results, unit), path)
 
 
 def _columns(curve) -> tuple[list, list]:

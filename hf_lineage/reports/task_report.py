@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from hf_lineage.files import replacing, write_text
+from hf_lineage.files import save_figure, write_text
 from hf_lineage.metrics.score_table import misses_floor, side_of_floor
 from hf_lineage.reports.learning_curves import learning_curves
 from hf_lineage.reports.pages import format_cell, html_figure, html_table, png
@@ -268,8 +268,7 @@ def spreads_section(scores: Mapping) -> str:
 
 def plot_curves(path: str | Path, curves: Mapping[str, Mapping]):
     """`curves_figure` as an image; the ending of `path` decides its format."""
-    with replacing(path) as temporary:
-        curves_figure(curves).savefig(temporary)
+    save_figure(curves_figure(curves), path)
 
 
 def curves_figure(curves: Mapping[str, Mapping]) -> Figure:

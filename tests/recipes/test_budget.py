@@ -89,6 +89,23 @@ def test_curves_have_a_line_for_each_station(recipe):
         assert [*drawn["gpt"]] == [*drawn["lstm"]] == [1e5, 1e6]
 
 
+def test_word2vec_alone_has_no_line_and_no_empty_legend(recipe, recwarn):
+    row = model("word2vec", 0.5, 0.8, 0.7)
+    del row["pairs"], row["bits_per_character"]
+    recipe["curves"]({"word2vec-seed0": row}, {"unigram": {"bits_per_character": 3.0}})
+    assert not [each.message for each in recwarn]
+
+
+@pytest.mark.parametrize(("transfer", "given"), [("full", []), ("features", ["--transfer", "features"])])
+def test_tasks_train_what_is_asked_for(recipe, corpus, tmp_path, transfer, given):
+    args = recipe["BudgetArguments"](corpus=str(corpus), task_transfer=transfer)
+    bench, asked = recipe["Bench"](args, tmp_path), []
+    bench.runs.run = lambda *options, **_: asked.extend(options) or {"main_score": "accuracy", "points": []}
+    bench.finetune(recipe["Budget"]("lstm", None, None, 0), "data/sst2", "classification")
+    place = asked.index("--transfer") if "--transfer" in asked else len(asked)
+    assert asked[place : place + 2] == given
+
+
 def test_whole_documents_up_to_the_number_of_words(recipe):
     assert recipe["first_documents"](["a b c", "d e", "f"], 4) == ["a b c", "d e"]
 
