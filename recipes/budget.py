@@ -73,6 +73,15 @@ TASKS = {
 }
 # accuracy on BLiMP's 67 paradigms by words of text: MiniBERTas of Zhang et al. (2021), as Warstadt and Bowman give it
 MINIBERTAS = {1e6: 0.586, 1e7: 0.72, 1e8: 0.78, 1e9: 0.82}
+# accuracy on BLiMP's 44 public paradigms: Warstadt et al. (2020), raw results; BabyLM's winner of 2024 with 10 M words
+PUBLISHED = {
+    "5-gram, 3.1 billion words (published)": 0.584,
+    "LSTM, 83 million words (published)": 0.682,
+    "Transformer-XL, 103 million words (published)": 0.680,
+    "GPT-BERT, 10 million words, many passes (published)": 0.783,
+    "GPT-2 large, WebText (published)": 0.816,
+}
+NUM_PUBLIC_PARADIGMS = 44
 ORDERS = {"unigram": 1, "Kneser-Ney, order 5": 5}
 RANDOM = "random weights"
 # what the presets are made for
@@ -314,6 +323,12 @@ class Bench:
             found[name] = row
         return found
 
+    def published(self) -> dict[str, dict]:
+        """What other systems reach, if the pairs are BLiMP's public ones."""
+        rows = read_minimal_pairs(self.args.pairs, limit=1) if self.args.pairs else []
+        are_public = len(rows) == NUM_PUBLIC_PARADIGMS and any(row.get("UID") == "wh_island" for row in rows)
+        return {name: {"pairs": accuracy} for name, accuracy in PUBLISHED.items()} if are_public else {}
+
     def counted(self, model: KneserNey, tokenizer, train: TokenStream) -> tuple[dict[str, float], list[dict]]:
         """The log-probability of each sentence of the pairs after an end mark, and the pairs."""
         rows = read_minimal_pairs(self.args.pairs, limit=self.args.limit_per_phenomenon)
@@ -458,7 +473,7 @@ def main():
         sys.exit(f"failed: {', '.join(failed)}")
 
     # 4. table, plot and page
-    header, lines = table(results["models"], results["opponents"])
+    header, lines = table(results["models"], {**results["opponents"], **bench.published()})
     write_text(output_dir / "budget.md", markdown(header, lines) + "\n")
     figure = curves(results["models"], results["opponents"])
     save_figure(figure, output_dir / "curves.png")

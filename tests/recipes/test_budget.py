@@ -114,6 +114,22 @@ def test_pairs_of_each_phenomenon_are_limited(pairs):
     assert [row["UID"] for row in read_minimal_pairs(pairs, limit=1)] == ["number", "verbs"]
 
 
+def test_published_scores_stand_beside_blimps_public_pairs_alone(recipe, corpus, pairs, tmp_path):
+    public = tmp_path / "public.jsonl"
+    names = ["wh_island", *(f"paradigm_{number}" for number in range(43))]
+    public.write_text("".join(json.dumps({**PAIRS[0], "UID": name}) + "\n" for name in names))
+    shown = {}
+    for path in (pairs, public):
+        args = recipe["BudgetArguments"](corpus=str(corpus), pairs=str(path))
+        (folder := tmp_path / path.stem).mkdir()
+        shown[path] = recipe["Bench"](args, folder).published()
+    assert not shown[pairs]
+    # the raw results of BLiMP's authors
+    assert shown[public]["5-gram, 3.1 billion words (published)"] == {"pairs": 0.584}
+    header, lines = recipe["table"]({"gpt-seed0": model("gpt", 0.6, 0.8, 0.75)}, shown[public])
+    assert [line[header.index("minimal pairs")] for line in lines[:2]] == ["0.584", "0.682"]
+
+
 def test_an_opponent_scores_each_sentence_by_itself(recipe, pairs, corpus, tmp_path):
     args = recipe["BudgetArguments"](corpus=str(corpus), output_dir=str(tmp_path), pairs=str(pairs))
     bench = recipe["Bench"](args, tmp_path)
