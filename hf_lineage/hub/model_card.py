@@ -4,10 +4,12 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from filecmp import cmp
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -46,6 +48,9 @@ NOT_TOLD = "Not recorded by the script that trained the model"
 DRAFT = "This is the model card of a 🤗 transformers model"
 # the folders of the scripts: of an installed package, and of a checkout
 RECIPES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
+CODE = re.compile(r"```python\n.+?\n```", re.S)
+# what a card's code opens, as JSON
+OPENED = re.compile(r'(?:model=|from_pretrained\()("(?:[^"\\]|\\.)*")')
 LIBRARIES = ("hf_lineage", "transformers", "torch", "tokenizers", "datasets")
 # of a split's entries these are counts, times and sums, no scores
 NO_SCORES = (
@@ -317,12 +322,34 @@ def card_of_saved(model: PreTrainedModel, name: str, before: str | None) -> str:
 
 
 def write_card_of_saved(model: PreTrainedModel, folder: Path, name: str):
-    """Writes `card_of_saved` to README.md; `LineagePreTrainedModel.write_card`."""
-    card = folder / "README.md"
+    """Writes README.md beside the saved weights; `LineagePreTrainedModel.write_card`.
+
+    It is the card that the folder has. Where it has none, it is that of the folder that the model was opened from, if
+    the weights are still the same, or else `card_of_saved`.
+    """
+    card, source = folder / "README.md", Path(model.name_or_path)
     before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+    if (before is None or DRAFT in before) and (source / "README.md").is_file() and same_weights(source, folder):
+        before = renamed((source / "README.md").read_text(encoding="utf-8", errors="replace"), as_shown(name))
     text = card_of_saved(model, name, before)
-    if text != before:
+    if not card.is_file() or text != card.read_text(encoding="utf-8", errors="replace"):
         write_text(card, text)
+
+
+def same_weights(folder: Path, other: Path) -> bool:
+    """Whether two folders hold the same files of weights, byte for byte."""
+    files, of_other = ({path.name: path for path in each.glob("*.safetensors")} for each in (folder, other))
+    return files.keys() == of_other.keys() and all(cmp(files[name], of_other[name], shallow=False) for name in files)
+
+
+def renamed(text: str, name: str) -> str:
+    """A card with the folder or repository `name` where its code opens another; what people have written stays."""
+    ours = next((code for code in CODE.findall(text) if "import hf_lineage" in code), "")
+    if (found := OPENED.search(ours)) is None:
+        return text
+    opened, folder = json.dumps(name), Path(json.loads(found[1])).name
+    text = CODE.sub(lambda code: code[0].replace(found[1], opened), text)
+    return re.sub(rf"^# {re.escape(folder)}$", f"# {name.rpartition('/')[2]}", text, count=1, flags=re.M)
 
 
 def as_shown(name: str) -> str:

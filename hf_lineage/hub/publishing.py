@@ -13,16 +13,13 @@ from huggingface_hub.utils import validate_repo_id
 
 import hf_lineage
 from hf_lineage.files import write_text
-from hf_lineage.hub.model_card import DRAFT, card_of_saved
+from hf_lineage.hub.model_card import DRAFT, card_of_saved, renamed
 from hf_lineage.models.replaced_files import MANIFEST, digest
 from hf_lineage.models.saved_models import LineagePreTrainedModel, manifest_of, naming, read_manifest
 
 
 # a pickle, which nobody should have to open, or what only this run needs
 NOT_SENT = re.compile(r"\..*|.*\.(bin|pt|pth|pkl|pickle|lock|log|tmp)|seal\.json")
-CODE = re.compile(r"```python\n.+?\n```", re.S)
-# what a card's code opens, as JSON
-OPENED = re.compile(r'(?:model=|from_pretrained\()("(?:[^"\\]|\\.)*")')
 ADVISED = {"license": " (give --license)", "language": " (give --language)", "datasets": ""}
 
 
@@ -74,16 +71,6 @@ def card_in(text: str, place: Path) -> ModelCard:
         return ModelCard(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"the head of {place} is not valid: {error}") from error
-
-
-def renamed(text: str, repository: str) -> str:
-    """A card with the repository in place of the folder that its code opens; what people have written stays."""
-    ours = next((code for code in CODE.findall(text) if "import hf_lineage" in code), "")
-    if (found := OPENED.search(ours)) is None:
-        return text
-    name, folder = json.dumps(repository), Path(json.loads(found[1])).name
-    text = CODE.sub(lambda code: code[0].replace(found[1], name), text)
-    return re.sub(rf"^# {re.escape(folder)}$", f"# {repository.rpartition('/')[2]}", text, count=1, flags=re.M)
 
 
 def check_card(card: ModelCard, place: Path) -> list[str]:

@@ -1,12 +1,14 @@
-"""What a model card says of the machine that wrote it: nothing."""
+"""What a model card says of the machine that wrote it, nothing, and of the run."""
 
 import sys
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hf_lineage import GRUConfig, GRUForCausalLM
-from hf_lineage.hub.model_card import RECIPES, RunFacts, command_line, model_card
+from hf_lineage.hub.model_card import DRAFT, RECIPES, RunFacts, command_line, model_card, write_card
 
 
 OURS = RECIPES[1]
@@ -68,3 +70,36 @@ def test_a_chinese_text_tells_the_language(facts, language):
     model = GRUForCausalLM(GRUConfig(vocab_size=9, hidden_size=4))
     card = model_card(model, None, RunFacts("mine.txt", "x", **facts), name="gru", opened_as="gru")
     assert ModelCard(str(card)).data.language == language
+
+
+def test_the_card_of_a_run_goes_with_its_weights(tmp_path, monkeypatch):
+    """Saved again, or pushed from Python, the run's facts are still true; of other weights they are not."""
+    monkeypatch.chdir(tmp_path)
+    model = GRUForCausalLM(GRUConfig(vocab_size=9, hidden_size=4))
+    card = model_card(
+        model, None, RunFacts("user/text", "The dog"), {"test": {"perplexity": 7.5}}, name="x", opened_as="runs/x"
+    )
+    model.save_pretrained("runs/x")
+    write_card(tmp_path / "runs" / "x", card)
+
+    again = AutoModelForCausalLM.from_pretrained("runs/x")
+    again.save_pretrained("other/y")
+    copied = (tmp_path / "other" / "y" / "README.md").read_text(encoding="utf-8")
+    assert "| test | perplexity | 7.5 |" in copied
+    assert 'model="other/y"' in copied
+    assert "runs/x" not in copied
+    assert "\n# y\n" in copied
+
+    # as push_to_hub does: the weights, then transformers' draft, then what is sent
+    sent = tmp_path / "sent"
+    PreTrainedModel.save_pretrained(again, sent)
+    (sent / "README.md").write_text(f"---\n---\n{DRAFT}", encoding="utf-8")
+    again.write_card(sent, "me/z")
+    pushed = (sent / "README.md").read_text(encoding="utf-8")
+    assert "| test | perplexity | 7.5 |" in pushed
+    assert 'model="me/z"' in pushed
+
+    with torch.no_grad():
+        next(again.parameters()).add_(1)
+    again.save_pretrained("other/trained")
+    assert "None were measured." in (tmp_path / "other" / "trained" / "README.md").read_text(encoding="utf-8")
