@@ -48,6 +48,8 @@ NOT_TOLD = "Not recorded by the script that trained the model"
 DRAFT = "This is the model card of a 🤗 transformers model"
 # the folders of the scripts: of an installed package, and of a checkout
 RECIPES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
+# the table on a card of ours
+SCORES = re.compile(r"^## Scores\n\n((?:\|.+\n)+)", re.M)
 CODE = re.compile(r"```python\n.+?\n```", re.S)
 # what a card's code opens, as JSON
 OPENED = re.compile(r'(?:model=|from_pretrained\()("(?:[^"\\]|\\.)*")')
@@ -324,11 +326,13 @@ def card_of_saved(model: PreTrainedModel, name: str, before: str | None) -> str:
 def write_card_of_saved(model: PreTrainedModel, folder: Path, name: str):
     """Writes README.md beside the saved weights; `LineagePreTrainedModel.write_card`.
 
-    It is the card that the folder has. Where it has none, it is that of the folder that the model was opened from, if
-    the weights are still the same, or else `card_of_saved`.
+    It is the card that the folder has, without scores of other weights. Where it has none, it is that of the folder
+    that the model was opened from, if the weights are still the same, or else `card_of_saved`.
     """
-    card, source = folder / "README.md", Path(model.name_or_path)
+    card, place, source = folder / "README.md", Path(name), Path(model.name_or_path)
     before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+    if before is not None and place.is_dir() and not same_weights(place, folder):
+        before = without_scores(before)
     if (before is None or DRAFT in before) and (source / "README.md").is_file() and same_weights(source, folder):
         before = renamed((source / "README.md").read_text(encoding="utf-8", errors="replace"), as_shown(name))
     text = card_of_saved(model, name, before)
@@ -340,6 +344,20 @@ def same_weights(folder: Path, other: Path) -> bool:
     """Whether two folders hold the same files of weights, byte for byte."""
     files, of_other = ({path.name: path for path in each.glob("*.safetensors")} for each in (folder, other))
     return files.keys() == of_other.keys() and all(cmp(files[name], of_other[name], shallow=False) for name in files)
+
+
+def without_scores(text: str) -> str:
+    """A card of ours without its table of scores; what people have written stays."""
+    if (table := SCORES.search(text)) is None:
+        return text
+    text = text.replace(table[1], "None were measured of these weights.\n")
+    try:
+        card = ModelCard(text, ignore_metadata_errors=True)
+    except (yaml.YAMLError, ValueError):
+        # people edit cards; nobody reads such a head
+        return text
+    card.data.eval_results = None
+    return str(card)
 
 
 def renamed(text: str, name: str) -> str:

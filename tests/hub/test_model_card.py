@@ -103,3 +103,33 @@ def test_the_card_of_a_run_goes_with_its_weights(tmp_path, monkeypatch):
         next(again.parameters()).add_(1)
     again.save_pretrained("other/trained")
     assert "None were measured." in (tmp_path / "other" / "trained" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_card_has_no_scores_of_weights_that_are_gone(tmp_path):
+    model = GRUForCausalLM(GRUConfig(vocab_size=9, hidden_size=4))
+    facts, scores = RunFacts("user/text", "The dog"), {"test": {"perplexity": 7.5}}
+    card = model_card(model, None, facts, scores, name="x", opened_as=str(tmp_path), license="mit")
+    model.save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text(str(card) + "\nTrained for my lecture.\n", encoding="utf-8")
+    written = (tmp_path / "README.md").read_text(encoding="utf-8")
+
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == written
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.save_pretrained(tmp_path)
+    after = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "7.5" in written
+    assert "7.5" not in after
+    assert "None were measured of these weights." in after
+    assert "Trained for my lecture." in after
+    assert ModelCard(after).data.license == "mit"
+    assert not ModelCard(after).data.eval_results
+
+    # a head that people have broken does not stop a save
+    (tmp_path / "README.md").write_text("---\n: [\n" + written.partition("\n")[2], encoding="utf-8")
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.save_pretrained(tmp_path)
+    assert "None were measured of these weights." in (tmp_path / "README.md").read_text(encoding="utf-8")
