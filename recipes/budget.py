@@ -142,9 +142,6 @@ class BudgetArguments:
     def __post_init__(self):
         if unknown := sorted(set(self.stations) - set(RECIPE_OF)):
             raise ValueError(f"stations has unknown names {unknown}; there are {', '.join(RECIPE_OF)}")
-        missing = [name for name in self.stations if not preset(self.tier, name).is_file()]
-        if missing:
-            raise ValueError(f"tier {self.tier} has no preset for {', '.join(missing)}: leave it out of stations")
 
 
 ARGUMENTS = (BudgetArguments,)
