@@ -1,4 +1,4 @@
-"""Time steps of recurrent cells on a GPU: beside the matrix products, each is one or two launches of a kernel.
+"""Time steps of recurrent cells on a GPU: besides its matrix products, each is one or two launches of a kernel.
 
 For the cells that cuDNN lacks. The equations stand in the kernels (`fast_step_kernels.py`); here are the loops over
 time, which launch them between the products. A step of the paper's GRU or of an LSTM with a projection is two products
@@ -56,7 +56,7 @@ def works(equations, state: tuple[Tensor, ...], weights: tuple, projected: Tenso
             with torch.no_grad(), on_device_of(projected):
                 lengths = torch.full((1,), 2, device=projected.device)
                 first = tuple(torch.zeros(1, size, device=projected.device) for size in sizes)
-                words = projected[:1, :1].expand(2, 1, -1).clone()
+                words = projected[:1, :1].repeat(2, 1, 1)
                 states, kept = equations.forward(words, lengths, first, weights)
                 if key[-1]:
                     equations.backward(torch.zeros_like(states[0][1:]), first, lengths, weights, (*states, *kept))
@@ -67,7 +67,7 @@ def works(equations, state: tuple[Tensor, ...], weights: tuple, projected: Tenso
         except Exception as error:
             tried[key] = False
             logger.warning_once(
-                f"Triton cannot run the fused steps of recurrent cells, which take several times as long without: "
+                f"Triton cannot run the fused steps of recurrent cells; a loop runs, several times slower: "
                 f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             )
     return tried[key]
