@@ -92,7 +92,7 @@ class Bench:
         peer = statistics.median(next(iter(seconds.values()))) if seconds else math.nan
         for name, values in seconds.items():
             median = statistics.median(values)
-            line = f"  {name:48}{1000 * median:10.2f} ms{units / median:14,.0f}/s{peer / median:7.2f} × peer"
+            line = f"  {name:56}{1000 * median:10.2f} ms{units / median:14,.0f}/s{peer / median:7.2f} × peer"
             print(line + (f"{flops / median / self.peak:7.1%} of the peak" if flops else ""), flush=True)
         calls.clear()
         gc.collect()
@@ -243,6 +243,19 @@ def recurrent(bench: Bench):
         config = getattr(hf_lineage, f"{kind}Config")(**shape, **fields)
         return training_step(getattr(hf_lineage, f"{kind}ForCausalLM")(config), batch, bench.device, dtype)
 
+    def in_a_loop(kind: str, dtype, **fields):
+        """The same without fused steps."""
+        step = ours(kind, dtype, **fields)
+
+        def without_fused_steps():
+            os.environ["HF_LINEAGE_FUSED"] = "0"
+            try:
+                step()
+            finally:
+                del os.environ["HF_LINEAGE_FUSED"]
+
+        return without_fused_steps
+
     clips = {"projection_size": size // 2, "cell_clip": 3.0, "projection_clip": 3.0}
     variants = {
         "LSTM": ("LSTM", {}),
@@ -258,6 +271,13 @@ def recurrent(bench: Bench):
         sides = {"nn.LSTM": lambda dtype=dtype: training_step(TorchLM(words, size, 2), batch, bench.device, dtype)}
         for name, (kind, fields) in variants.items():
             sides[name] = lambda kind=kind, fields=fields, dtype=dtype: ours(kind, dtype, **fields)
+        if dtype is torch.bfloat16:
+            # without cuDNN's kernels: steps of one or two launches compared with steps of many
+            for name in ("LSTM, peephole", "LSTM, projection with clips", "GRU, reset before it (the paper's)"):
+                kind, fields = variants[name]
+                sides[f"{name}, HF_LINEAGE_FUSED=0"] = lambda kind=kind, fields=fields: in_a_loop(
+                    kind, torch.bfloat16, **fields
+                )
         rows, steps = ids.shape
         bench.compare(f"2 layers of {size} units, {rows} rows of {steps} tokens, {dtype}", sides, ids.numel())
     mask = (torch.arange(ids.shape[1]) < torch.linspace(2, ids.shape[1], len(ids))[:, None]).long()

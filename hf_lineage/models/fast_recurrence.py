@@ -4,10 +4,12 @@
 would record every operation of every step in autograd, and sum many small products for the gradient of the recurrent
 weights. `Recurrence` computes W x + b for all time steps at once. Its forward loop keeps the gates, its backward loop
 turns them into their gradients while it carries the state's gradient from step to step, and every weight's gradient is
-a single product over all steps. Time comes first.
+a single product over all steps. Time comes first. States and outputs after a row's end are zero.
 
-Rows are sorted by length, longest first, so that step t runs only the first `batch_sizes[t]` rows; None means all rows
-at every step. States and outputs after a row's end are zero.
+On a GPU, where Python takes longer to launch a step's fifteen operations than the GPU to run them, Triton's kernels
+compute each step in one or two launches besides its products (`fast_steps.py`); lengths stay on the GPU. Where Triton
+is missing or fails, a warning says so and the loops below run. They need the lengths on the CPU: rows are sorted by
+length, longest first, so that step t runs only the first `batch_sizes[t]` rows; None means all rows at every step.
 """
 
 import os
@@ -21,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from .fast_steps import FusedGRU, FusedLSTM, FusedSigmoid, may_fuse, on_device_of, product_dtype, works
 from .inputs import SWITCH, fast_paths_allowed, is_recorded
 
 
@@ -218,25 +221,26 @@ class Recurrence(torch.autograd.Function):
     """x [T, B, E] -> outputs [T, B, P] and the last states of `equations` (below), from the first ones.
 
     weight_ih is W [G·D, E], bias b [G·D]; `states_and_weights` are the first states and what the equations read.
+    `rows` are batch sizes or None, for fused steps the lengths [B] on the device.
 
     Raises:
         RuntimeError: a second derivative is asked for.
     """
 
     @staticmethod
-    def forward(ctx, equations, batch_sizes, num_states, x, weight_ih, bias, *states_and_weights):
+    def forward(ctx, equations, rows, num_states, x, weight_ih, bias, *states_and_weights):
         state, weights = states_and_weights[:num_states], states_and_weights[num_states:]
         projected = product(x.flatten(0, 1), weight_ih, bias).unflatten(0, x.shape[:2])  # [T, B, G·D]
-        states, kept = equations.forward(projected, batch_sizes, state, weights)
-        ctx.equations, ctx.batch_sizes, ctx.num_weights = equations, batch_sizes, len(weights)
+        states, kept = equations.forward(projected, rows, state, weights)
+        ctx.equations, ctx.rows, ctx.num_weights = equations, rows, len(weights)
         ctx.save_for_backward(x, weight_ih, *weights, *states, *kept)
         # the state after row b's last token is at index lengths[b]
-        lengths, rows = -1, slice(None)
-        if batch_sizes is not None:
-            rows = torch.arange(x.shape[1], device=x.device)
-            lengths = (torch.tensor(batch_sizes, device=x.device)[:, None] > rows).sum(0)
+        lengths, numbers = rows, torch.arange(x.shape[1], device=x.device)
+        if isinstance(rows, list):
+            lengths = (torch.tensor(rows, device=x.device)[:, None] > numbers).sum(0)
         # copies: a caller who keeps the last state would otherwise keep all states
-        return states[0][1:], *(s[lengths, rows].clone() for s in states)
+        last = (states_of[-1 if rows is None else (lengths, numbers)].clone() for states_of in states)
+        return states[0][1:], *last
 
     @staticmethod
     @once_differentiable
@@ -244,8 +248,9 @@ class Recurrence(torch.autograd.Function):
         # read once, since gradient checkpointing recomputes them on access
         x, weight_ih, *saved = ctx.saved_tensors
         weights, kept = saved[: ctx.num_weights], saved[ctx.num_weights :]
-        d_state = tuple(d.clone() for d in d_state)
-        d_projected, d_weights = ctx.equations.backward(d_outputs, d_state, ctx.batch_sizes, weights, kept)
+        # the equations turn them into those at the first state
+        d_state = tuple(d.clone(memory_format=torch.contiguous_format) for d in d_state)
+        d_projected, d_weights = ctx.equations.backward(d_outputs, d_state, ctx.rows, weights, kept)
         d_x = None
         if ctx.needs_input_grad[3]:
             d_x = product(d_projected.flatten(0, 1), weight_ih.T).view(x.shape)
@@ -480,12 +485,22 @@ EQUATIONS = {
 }
 
 
+FUSED = {SigmoidEquations: FusedSigmoid, LSTMEquations: FusedLSTM, GRUEquations: FusedGRU}
+
+
 # torch.compile has nothing to add
 @torch.compiler.disable
 def run_equations(
-    cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
+    cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None, fused: bool | None = None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The cell's forward through one `Recurrence`, on rows sorted by length where they differ in it."""
+    """The cell's forward through one `Recurrence`, on rows sorted by length where they differ in it.
+
+    `fused` says whether Triton's kernels compute the steps, by default where they can.
+    """
+    if may_fuse(cell.weight_ih) if fused is None else fused:
+        found = run_fused(cell, x, state, lengths, tries=fused is None)
+        if found is not None:
+            return found
     batch_sizes = None
     if lengths is not None:
         lengths = lengths.cpu()
@@ -512,3 +527,35 @@ def run_equations(
     if lengths is not None:
         outputs, state = outputs[inverse], [s[inverse] for s in state]
     return outputs, tuple(state)
+
+
+def run_fused(
+    cell: nn.Module, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None, *, tries: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """The cell's forward through one `Recurrence` with fused steps; with `tries` None if Triton cannot run them."""
+    dtype = product_dtype(cell.weight_ih)
+    equations, *weights = EQUATIONS[type(cell).__name__](cell)
+    fused = FUSED[type(equations)](**vars(equations))
+    # the kernels read diagonal peepholes, in full precision
+    is_read = getattr(cell, "peephole", None) == "diagonal"
+    weights = [w if w is None or (is_read and w is cell.weight_ch) else w.to(dtype) for w in weights]
+    if lengths is None:
+        lengths = torch.full((len(x),), x.shape[1], device=x.device)
+    else:
+        # such a copy to a GPU is the only one that Python does not wait for
+        lengths = lengths.to(x.device, torch.int64, non_blocking=True).clamp(0, x.shape[1])
+    with torch.autocast(x.device.type, enabled=False), on_device_of(x):
+        if tries and not works(fused, state, weights, cell.bias.detach().to(dtype).view(1, 1, -1)):
+            return None
+        outputs, *state = Recurrence.apply(
+            fused,
+            lengths,
+            cell.num_states,
+            x.transpose(0, 1).to(dtype),
+            cell.weight_ih.to(dtype),
+            cell.bias.to(dtype),
+            *(s.float() for s in state),
+            *weights,
+        )
+    dtype = cell.weight_ih.dtype
+    return outputs.transpose(0, 1).to(dtype), tuple(s.to(dtype) for s in state)
