@@ -97,8 +97,7 @@ def next_labels(
     check_classes("labels", labels)
     counted = labels[:, 1:].ne(IGNORED).sum()
     if cu_seq_lens is not None:
-        # bounds of several rows count the tokens of all rows end to end
-        labels = labels.flatten().index_fill(0, cu_seq_lens[:-1].long(), IGNORED).view_as(labels)
+        labels = labels.index_fill(1, cu_seq_lens[:-1].long(), IGNORED)
     elif attention_mask is not None and attention_mask.dim() == 2:
         is_token = attention_mask[:, -labels.shape[1] :].bool()
         begins = is_token[:, 1:] & ~is_token[:, :-1]

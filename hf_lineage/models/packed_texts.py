@@ -47,12 +47,16 @@ def segment_options(
     return bounds_options(cu_seq_lens, length, limit, longest)
 
 
-def document_options(position_ids: Tensor, vectors: Tensor, config) -> dict:
+def document_options(
+    position_ids: Tensor, vectors: Tensor, config, known: Tensor | None = None, longest: int | None = None
+) -> dict:
     """`bounds_options` of the documents that restarting positions mark; none for a single document, or if a mask is
-    faster."""
-    bounds = bounds_of_documents(position_ids) if segments_beat_mask(config, vectors) else None
+    faster. `known` are their bounds, and `longest` the tokens of the longest, for a GPU."""
+    if not segments_beat_mask(config, vectors):
+        return {}
+    bounds = bounds_of_documents(position_ids) if known is None or can_look(known) else known
     limit = config.max_position_embeddings
-    return {} if bounds is None else bounds_options(bounds, position_ids.numel(), limit)
+    return {} if bounds is None else bounds_options(bounds, position_ids.numel(), limit, longest)
 
 
 def bounds_options(bounds: Tensor, length: int, limit: int | None = None, longest: int | None = None) -> dict:

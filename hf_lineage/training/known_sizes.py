@@ -8,7 +8,7 @@ from hf_lineage.models.packed_texts import bounds_of_documents
 class WithTextLengths:
     """Gives `collator`'s packed batches `max_length_q` and `max_length_k`, the tokens of the longest texts.
 
-    With `documents`, rows whose `position_ids` [B, T] restart also get `cu_seq_lens_q`, the documents' bounds in all
+    With `documents`, rows whose `position_ids` [B, T] restart also get `document_bounds`, the documents' bounds in all
     rows end to end, as int32 [documents + 1].
     """
 
@@ -17,14 +17,13 @@ class WithTextLengths:
 
     def __call__(self, examples: list[dict]) -> dict:
         batch = self.collator(examples)
-        given = {}
+        given: dict = {}
         if self.documents and "position_ids" in batch and not {"attention_mask", "cu_seq_lens_q"} & batch.keys():
             bounds = bounds_of_documents(batch["position_ids"])
             if bounds is not None:
-                given["cu_seq_lens_q"] = bounds
+                given = {"document_bounds": bounds, "max_length_q": int(bounds.diff().max())}
         for side in "qk":
-            bounds = given.get(f"cu_seq_lens_{side}", batch.get(f"cu_seq_lens_{side}"))
-            if bounds is not None:
+            if (bounds := batch.get(f"cu_seq_lens_{side}")) is not None:
                 given[f"max_length_{side}"] = int(bounds.diff().max())
         return {**batch, **given}
 

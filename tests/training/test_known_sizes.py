@@ -5,6 +5,8 @@ import torch
 from torch.testing import assert_close
 from transformers import default_data_collator
 
+from hf_lineage import GPTConfig
+from hf_lineage.models import packed_texts
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments
 from hf_lineage.training.known_sizes import WithNumbers, WithTextLengths
 from tests.models.packed_cases import PACKED, packed_case
@@ -29,9 +31,9 @@ def test_known_lengths_change_nothing(name):
 def test_documents_of_several_rows_get_their_bounds():
     _, batch = packed_case("GPT documents")
     found = WithTextLengths(lambda given: given, documents=True)(batch)
-    assert found["cu_seq_lens_q"].tolist() == [0, 3, 7, 8, 13, 14]
-    assert "cu_seq_lens_q" not in WithTextLengths(lambda given: given, documents=False)(batch)
-    assert "cu_seq_lens_q" not in batch
+    assert found["document_bounds"].tolist() == [0, 3, 7, 8, 13, 14]
+    assert WithTextLengths(lambda given: given, documents=False)(batch).keys() == batch.keys()
+    assert "document_bounds" not in batch
     padded = {**batch, "attention_mask": torch.ones_like(batch["input_ids"])}
     assert WithTextLengths(lambda given: given, documents=True)(padded).keys() == padded.keys()
     single = {**batch, "position_ids": torch.arange(7).expand(2, -1)}
@@ -61,3 +63,15 @@ def test_the_trainer_gives_them_in_training_only(tmp_path):
     # eager attention gives weights of whole rows
     model.set_attn_implementation("eager")
     assert "max_length_q" not in next(iter(trainer.get_train_dataloader()))
+
+
+def test_a_gpu_reads_the_bounds_that_it_is_given(monkeypatch):
+    """As a CPU does that may not look: the given bounds, not those that it would find."""
+    monkeypatch.setattr(packed_texts, "can_look", lambda x: False)
+    monkeypatch.setattr(packed_texts, "segments_beat_mask", lambda config, vectors: True)
+    monkeypatch.setattr(packed_texts, "bounds_of_documents", None)
+    bounds = torch.tensor([0, 3, 7], dtype=torch.int32)
+    found = packed_texts.document_options(
+        torch.zeros(1, 7, dtype=torch.long), torch.zeros(1, 7, 2), GPTConfig(), known=bounds, longest=4
+    )
+    assert found == {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": 4, "max_length_k": 4}
