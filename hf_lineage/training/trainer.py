@@ -55,6 +55,7 @@ from hf_lineage.models.replaced_files import MANIFEST, naming_the_disk, replaced
 from hf_lineage.models.saved_models import read_manifest
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, read_seal, seal
+from hf_lineage.training.compiled_blocks import CompiledBlocks, compiler_failed
 from hf_lineage.training.known_sizes import WithTextLengths
 from hf_lineage.training.log_lines import say_in_words
 from hf_lineage.training.losses_only import LOSSES_ONLY, give_losses_only
@@ -223,6 +224,7 @@ class LineageTrainer(Trainer):
         if self.data_collator is default_data_collator:
             self.data_collator = collate_rows
         say_in_words(self)
+        self.blocks = CompiledBlocks(self.model)
         self.drops_logits = self.is_station and self.accelerator.native_amp
         if self.drops_logits:
             give_losses_only(model)
@@ -441,8 +443,35 @@ class LineageTrainer(Trainer):
                 return TrainOutput(state.global_step, math.nan, {})
         if isinstance(self.train_dataset, Sized):
             self.check_data()
-        with self.stop_on_signal.listening():
+        with self.stop_on_signal.listening(), self.compiling():
             return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def compiling(self):
+        """A context in which the blocks are compiled, if `compile_blocks` says so; prints it."""
+        if self.args.compile_blocks != "always" or not self.blocks.blocks:
+            return nullcontext()
+        if self.is_world_process_zero():
+            reason = f" ({self.args.compile_reason})" if self.args.compile_reason else ""
+            sys.stdout.write(f"compiles {len(self.blocks.blocks)} blocks{reason}\n")
+        return self.blocks.compiled()
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        """As in Trainer; where the blocks cannot be compiled, they run as they are from this step on."""
+        if not self.blocks.are_compiled:
+            return super().training_step(model, inputs, *args, **kwargs)
+        # what earlier batches of this update have added
+        is_first = all(parameter.grad is None for parameter in self.model.parameters())
+        try:
+            return super().training_step(model, inputs, *args, **kwargs)
+        except Exception as error:
+            if not compiler_failed(error):
+                raise
+            if not is_first:
+                error.add_note("Run the same command with --compile_blocks never.")
+                raise
+            self.blocks.give_up(error)
+        self.model.zero_grad()
+        return super().training_step(model, inputs, *args, **kwargs)
 
     def _prepare_for_training(self, *args, **kwargs):
         with tied_weights_in_one_unit(self.model) if self.is_fsdp_enabled else nullcontext():
