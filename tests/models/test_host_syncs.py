@@ -81,7 +81,7 @@ waits = {
     "unique": lambda x: x.unique(),
     "select": lambda x: x.masked_select(x > 0),
     "repeats": lambda x: x.repeat_interleave(torch.ones(3, device=GPU).long(), dim=0),
-    "copy": lambda x: torch.tensor([1, 2], device=GPU),
+    "copy": lambda x: torch.tensor([1, 2]).to(GPU),
     "index of the CPU": lambda x: x[torch.arange(2)],
 }
 runs = {
