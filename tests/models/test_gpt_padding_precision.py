@@ -34,7 +34,7 @@ def gradient(model, inputs: list[dict], halved: bool) -> torch.Tensor:
     model.zero_grad()
     for each in inputs:
         with torch.autocast("cpu", torch.bfloat16, enabled=halved):
-            loss = model(**each, use_cache=False, num_items_in_batch=sum(LENGTHS) - len(LENGTHS)).loss
+            loss = model(**each, use_cache=False).loss
         loss.backward()
     return torch.cat([parameter.grad.flatten().double() for parameter in model.parameters()])
 
@@ -43,7 +43,10 @@ def gradient(model, inputs: list[dict], halved: bool) -> torch.Tensor:
 def test_the_side_of_the_padding_does_not_matter(implementation):
     model, right, left = new_model(implementation), texts("right"), texts("left")
     alone = [{"input_ids": right["input_ids"][i, None, :n]} for i, n in enumerate(LENGTHS) if n > 1]
-    alone = [{**each, "labels": each["input_ids"]} for each in alone]
+    # each text's share of the mean; a count of Trainer's would also count the tokens after padding on the left
+    alone = [
+        {**each, "labels": each["input_ids"], "num_items_in_batch": sum(LENGTHS) - len(LENGTHS)} for each in alone
+    ]
     batches = {"none": alone, "right": [right], "left": [left]}
     expected = gradient(model, alone, halved=False)
     for halved, limit in ((False, 1e-6), (True, 5e-3)):
