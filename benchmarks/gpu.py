@@ -28,7 +28,7 @@ from torch import nn
 from transformers import BertConfig, BertForPreTraining, GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTModel
 
 import hf_lineage
-from hf_lineage.data import PackingCollator
+from hf_lineage.data import PackingCollator, WithScoredPositions
 from hf_lineage.inference.fast_decoding import fast_decoding
 
 
@@ -159,7 +159,8 @@ def bert_on_pairs(bench: Bench, longest: int, number: int):
     scored = sum(int((example["labels"] != -100).sum()) for example in examples)
     flops = block_flops(layers, size, inner, sum(lengths), sum(n * n for n in lengths))
     flops += 6 * (size * size + size * words) * scored
-    packed, padded = PackingCollator()(examples), {}
+    # as LineageTrainer gives it
+    packed, padded = {**WithScoredPositions(PackingCollator())(examples), "max_length_q": max(lengths)}, {}
     for name, fill in (("input_ids", 0), ("token_type_ids", 0), ("labels", -100)):
         rows = [example[name] for example in examples]
         padded[name] = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
@@ -427,14 +428,20 @@ def decoding(bench: Bench):
             "LSTM": lambda prompt=prompt: decoder(lstm(), prompt),
             "LSTM, fast_decoding": lambda prompt=prompt, fast=fast: decoder(lstm(), prompt, **fast),
         }
-        if not bench.dry_run:
-            static = {"cache_implementation": "static"}
-            sides["transformers' GPT-2, static cache, compiled"] = lambda p=prompt, s=static: decoder(gpt2(), p, **s)
+        # on a GPU a static cache compiles the step by itself
+        static = {"cache_implementation": "static"}
+        sides |= {
+            "transformers' GPT-2, static cache": lambda p=prompt, s=static: decoder(gpt2(), p, **s),
+            "GPT, static cache": lambda p=prompt, s=static: decoder(lineage_gpt(), p, **s),
+            "LSTM, static cache": lambda p=prompt, s=static: decoder(lstm(), p, **s),
+        }
         bench.compare(f"Continuations of {new} tokens, batch {batch}, bf16", sides, batch * new, rounds=3)
         sides = {
             "transformers' Marian": lambda prompt=prompt: decoder(marian(), prompt),
             "Transformer": lambda prompt=prompt: decoder(transformer(), prompt),
             "Transformer, fast_decoding": lambda prompt=prompt, fast=fast: decoder(transformer(), prompt, **fast),
+            "transformers' Marian, static cache": lambda p=prompt, s=static: decoder(marian(), p, **s),
+            "Transformer, static cache": lambda p=prompt, s=static: decoder(transformer(), p, **s),
         }
         bench.compare(f"Translations of {new} tokens, batch {batch}, bf16", sides, batch * new, rounds=3)
 

@@ -2,7 +2,12 @@
 
 from hf_lineage.data.bilm_streams import BidirectionalStreams, BiLMStream, encode_bilm_corpus
 from hf_lineage.data.choice_questions import ChoiceQuestion, read_choice_questions
-from hf_lineage.data.collators import PackingCollator, TranslationPackingCollator, collate_rows
+from hf_lineage.data.collators import (
+    PackingCollator,
+    TranslationPackingCollator,
+    WithScoredPositions,
+    collate_rows,
+)
 from hf_lineage.data.corpus import CorpusTexts, load_corpus, load_splits
 from hf_lineage.data.encoded_shards import encoded_blocks, encoded_sentence_pairs
 from hf_lineage.data.encoding import TextEncoder
@@ -84,6 +89,7 @@ __all__ = [
     "TranslationPairs",
     "VariableStreams",
     "Window",
+    "WithScoredPositions",
     "WithoutBlanks",
     "WordFile",
     "WordSegmentation",

@@ -1,9 +1,11 @@
-"""Batches without padding."""
+"""Batches without padding, and what a GPU should not have to tell Python about a batch."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from transformers import default_data_collator
+
+from hf_lineage.data.packing import IGNORED
 
 
 # fields that tokenizers give per token
@@ -81,6 +83,34 @@ class TranslationPackingCollator:
             batch[name] = torch.cat(texts)[None]
             batch[bounds] = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
         return batch
+
+
+class WithScoredPositions:
+    """Gives `collator`'s batches "scored_positions": the columns of each row's labels that are not −100.
+
+    For models that predict only some tokens, such as BERT's masked words. Their number decides the shape of what they
+    compute; here it is known, while a GPU would have to be asked in every step. `LineageTrainer` does this by itself
+    for models whose forward takes `scored_positions`.
+
+    A batch with "labels" [B, T] gets int64 [B, P], P columns for the row that has most, −1 after the last of the
+    others. A packed row has no −1. Other batches stay as they are.
+    """
+
+    def __init__(self, collator: Callable[[list[dict]], dict]):
+        self.collator = collator
+
+    def __call__(self, examples: list[dict]) -> dict:
+        batch = self.collator(examples)
+        labels = batch.get("labels")
+        if not isinstance(labels, torch.Tensor) or labels.dim() != 2 or labels.is_floating_point():
+            return batch
+        scored = labels != IGNORED
+        row, column = scored.nonzero(as_tuple=True)
+        place = scored.cumsum(1)[scored] - 1
+        positions = labels.new_full((len(labels), int(place.max()) + 1 if len(place) else 0), -1, dtype=torch.int64)
+        positions[row, place] = column
+        # not into the collator's own batch, which may be of another class
+        return {**batch, "scored_positions": positions}
 
 
 def collate_rows(examples: list[dict]) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from transformers import EncoderDecoderCache
 from transformers import initialization as init
 
-from .inputs import IGNORED, is_recorded
+from .inputs import IGNORED, can_look
 from .losses import mean_of
 from .recurrent_layers import RecurrentCell
 from .recurrent_seq2seq import (
@@ -213,8 +213,8 @@ def carried_beside(cache: EncoderDecoderCache | None, h: Tensor, *sizes: int) ->
 
 
 def seen_to_pad(mask: Tensor | None) -> Tensor | None:
-    """The mask (0 = padding) as bool; None if its values can be read and nothing is padded."""
-    if mask is None or (not is_recorded(mask) and mask.all()):
+    """The mask (0 = padding) as bool; None if `can_look` allows looking and nothing is padded."""
+    if mask is None or (can_look(mask) and mask.all()):
         return None
     return mask.bool()
 

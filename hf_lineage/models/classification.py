@@ -87,7 +87,7 @@ def span_loss(
         if smoothing:
             is_token = log_p > torch.finfo(log_p.dtype).min
             of_all = -(log_p * is_token).sum(1) / is_token.sum(1).clamp(min=1)
-            total = (1 - smoothing) * total + smoothing * of_all[labels != IGNORED].sum()
+            total = (1 - smoothing) * total + smoothing * of_all.masked_fill(labels == IGNORED, 0).sum()
         losses.append(mean_of(total, labels.ne(IGNORED).sum(), number))
     return sum(losses) / 2
 

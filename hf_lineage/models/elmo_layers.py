@@ -73,8 +73,9 @@ class CharacterCNN(nn.Module):
 
     def shortened(self, words: Tensor) -> Tensor:
         """Trims trailing padding of words [W, C] that cannot change any max-pooled value."""
-        is_letter = ((words != FILL) & (words != 0)).any(0)
-        longest = int(is_letter.nonzero().max()) + 1 if is_letter.any() else 0
+        places = torch.arange(1, words.shape[1] + 1, device=words.device)
+        # read once, since a GPU stalls each time
+        longest = int((((words != FILL) & (words != 0)) * places).max())
         return words[:, : longest + max(width for width, _ in self.config.cnn_filters)]
 
     def vectors(self, words: Tensor) -> Tensor:

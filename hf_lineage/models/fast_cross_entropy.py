@@ -14,7 +14,10 @@ PART = 2**24
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Sum of −log p(label) in float32; logits [N, V], labels [N], all scored (for `smoothing` see losses)."""
+    """Sum of −log p(label) in float32; logits [N, V], labels [N] (for `smoothing` see losses).
+
+    All labels are scored; off the CPU some may be −100.
+    """
     if logits.dtype is torch.bfloat16 and in_parts(logits):
         return CrossEntropyInParts.apply(logits, labels, smoothing)
     logits = logits.float()

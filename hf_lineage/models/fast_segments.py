@@ -107,9 +107,11 @@ def memory_efficient_attention(
     """As `flash_attention`, in float32."""
     rows = (query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0))
     bounds = (targets, sources, longest_target, longest_source)
+    # torch's description of the gradient, by which torch.compile records it, fails on a scale of one's own
+    scale = None if scaling == query.shape[2] ** -0.5 else scaling
     # 1: a causal mask that begins with the first query and the first key; True: keep what the gradient needs
     mixed, *_ = torch.ops.aten._efficient_attention_forward(
-        *rows, None, *bounds, dropout, int(causal), True, scale=scaling
+        *rows, None, *bounds, dropout, int(causal), True, scale=scale
     )
     return mixed.squeeze(0)
 

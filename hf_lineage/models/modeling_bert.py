@@ -32,7 +32,7 @@ from .fast_cross_entropy import summed_cross_entropy
 from .fast_dropout import Dropout
 from .inputs import IGNORED, check_classes, check_ids
 from .loss_terms import check_labels
-from .losses import mean_cross_entropy, mean_of
+from .losses import at_scored, mean_cross_entropy, mean_of
 from .reading import read_texts
 from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
@@ -286,7 +286,8 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
     """What the two heads that guess masked words share: the tied output layer and its loss.
 
     The output layer is most of the arithmetic of a small BERT. In training, and for packed texts, it reads only scored
-    positions: the logits [scored, V] are then those of the positions whose label is not −100, in order.
+    positions: the logits [scored, V] are then those of the positions whose label is not −100, in order. With
+    `scored_positions` [B, P] (`WithScoredPositions`) it finds them without stalling a GPU (see `at_scored`).
     """
 
     _tied_weights_keys = {
@@ -308,6 +309,7 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         packed: bool,
         num_items: Tensor | int | None,
         smoothing: float = 0.0,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """[B, T, D] -> logits, and with labels [B, T] the sum of the losses divided by `num_items`, or their mean."""
         if labels is None:
@@ -315,10 +317,10 @@ class BERTWithMaskedWords(BERTPreTrainedModel):
         check_classes("labels", labels, hidden_states.shape[:-1].numel())
         check_ids("labels", labels, self.config.vocab_size, "vocab_size", IGNORED)
         if self.training or packed:
-            scored = labels != IGNORED
-            logits, labels = self.cls.predictions(hidden_states[scored]), labels[scored].long()  # [scored, V]
-            total = summed_cross_entropy(logits, labels, smoothing)
-            return logits, mean_of(total, scored.sum(), num_items)
+            vectors, scored = at_scored(hidden_states, labels, positions)
+            logits = self.cls.predictions(vectors)  # [scored, V]
+            total = summed_cross_entropy(logits, scored, smoothing)
+            return logits, mean_of(total, labels.ne(IGNORED).sum(), num_items)
         logits = self.cls.predictions(hidden_states)
         return logits, mean_cross_entropy(logits, labels, num_items, smoothing)
 
@@ -347,6 +349,7 @@ class BERTForPreTraining(BERTWithMaskedWords):
         num_items_in_batch: Tensor | int | None = None,
         num_pairs_in_batch: Tensor | int | None = None,
         smoothing: float = 0.0,
+        scored_positions: Tensor | None = None,
         **kwargs,
     ) -> BertForPreTrainingOutput:
         """prediction_logits [B, T, V] (see `BERTWithMaskedWords`) and seq_relationship_logits [B, 2] (next, random).
@@ -362,7 +365,12 @@ class BERTForPreTraining(BERTWithMaskedWords):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
         logits, loss = self.guess_words(
-            outputs.last_hidden_state, labels, cu_seq_lens_q is not None, num_items_in_batch, smoothing
+            outputs.last_hidden_state,
+            labels,
+            cu_seq_lens_q is not None,
+            num_items_in_batch,
+            smoothing,
+            scored_positions,
         )
         relationship = self.cls.seq_relationship(outputs.pooler_output)
         if next_sentence_label is not None:
@@ -396,6 +404,7 @@ class BERTForMaskedLM(BERTWithMaskedWords):
         cu_seq_lens_q: Tensor | None = None,
         num_items_in_batch: Tensor | int | None = None,
         smoothing: float = 0.0,
+        scored_positions: Tensor | None = None,
         **kwargs,
     ) -> MaskedLMOutput:
         """Logits [B, T, V] (see `BERTWithMaskedWords`); with `labels` [B, T] (−100 = not scored) the mean loss."""
@@ -403,7 +412,12 @@ class BERTForMaskedLM(BERTWithMaskedWords):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
         logits, loss = self.guess_words(
-            outputs.last_hidden_state, labels, cu_seq_lens_q is not None, num_items_in_batch, smoothing
+            outputs.last_hidden_state,
+            labels,
+            cu_seq_lens_q is not None,
+            num_items_in_batch,
+            smoothing,
+            scored_positions,
         )
         return MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 

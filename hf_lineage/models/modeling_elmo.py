@@ -29,7 +29,7 @@ from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
 from .inputs import IGNORED, check_classes, check_mask, embed_inputs, is_recorded, recomputes
 from .loss_terms import check_labels, check_terms
-from .losses import mean_cross_entropy, mean_of
+from .losses import mean_cross_entropy, mean_of, without_unscored
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import Padding, RecurrentLayer, reversed_time, to_front, to_places
@@ -449,12 +449,13 @@ class ELMoForPreTraining(ELMoPreTrainedModel):
         """Both directions' mean losses, scored together, so that their shared softmax gets one gradient, not two."""
         if any(targets is None for _, targets in directions):
             return None, None
-        scored = [(x[targets != IGNORED], targets[targets != IGNORED]) for x, targets in directions]
-        x, targets = (torch.cat(both) for both in zip(*scored, strict=True))
+        read = [without_unscored(x, targets) for x, targets in directions]
+        x, targets, scored = (torch.cat(both) for both in zip(*read, strict=True))
         losses = sampled_softmax_loss(x, targets, *weight_and_bias(self.lm_head), negative_ids)
+        parts = losses.masked_fill(~scored, 0).split([len(targets) for _, targets, _ in read])
         return tuple(
-            mean_of(part.sum(), len(part), num_items, counted)
-            for part, num_items in zip(losses.split([len(targets) for _, targets in scored]), counts, strict=True)
+            mean_of(part.sum(), is_scored.sum(), num_items, counted)
+            for part, (*_, is_scored), num_items in zip(parts, read, counts, strict=True)
         )
 
     def score(self, x: Tensor, targets: Tensor | None, num_items: Tensor | int | None, counted, smoothing: float):

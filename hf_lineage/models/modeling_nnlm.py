@@ -192,5 +192,6 @@ class NNLMForCausalLM(NNLMPreTrainedModel, WithoutPagedCache, GenerationMixin):
         else:
             objective = {"sampled_softmax": sampled_softmax_loss, "nce": nce_loss}[self.config.objective]
             targets = shift_labels.clamp(min=0)
-            losses = objective(x, targets, *weight_and_bias(self.lm_head), negative_ids)[is_scored]
+            losses = objective(x, targets, *weight_and_bias(self.lm_head), negative_ids)
+            losses = losses.masked_fill(~is_scored, 0)
         return mean_of(losses.sum(), is_scored.sum(), num_items_in_batch, counted)

@@ -205,6 +205,7 @@ class TransformerDecoder(TransformerPreTrainedModel):
         use_cache: bool | None = None,
         cu_seq_lens_q: Tensor | None = None,
         cu_seq_lens_k: Tensor | None = None,
+        max_length_k: int | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Token vectors [B, T, D], source [B, S, D], masks [B, seen + T] and [B, S] -> last_hidden_state [B, T, D].
@@ -212,7 +213,8 @@ class TransformerDecoder(TransformerPreTrainedModel):
         In packed rows, `cu_seq_lens_q` are the bounds of the targets and `cu_seq_lens_k` those of their sources.
         """
         text = read_vectors(self, vectors, attention_mask, None, cache, use_cache, cu_seq_lens_q, **kwargs)
-        source_mask, source_options = self.visible_source(text, source, source_attention_mask, cu_seq_lens_k)
+        of_source = (source, source_attention_mask, cu_seq_lens_k, max_length_k)
+        source_mask, source_options = self.visible_source(text, *of_source)
         x = self.add_positions(vectors, text.position_ids)  # [B, T, D]
         for block in self.blocks:
             x = block(
@@ -221,11 +223,16 @@ class TransformerDecoder(TransformerPreTrainedModel):
         return BaseModelOutputWithPastAndCrossAttentions(x, text.cache)
 
     def visible_source(
-        self, text: Texts, source: Tensor, attention_mask: Tensor | None, cu_seq_lens_k: Tensor | None
+        self,
+        text: Texts,
+        source: Tensor,
+        attention_mask: Tensor | None,
+        cu_seq_lens_k: Tensor | None,
+        longest: int | None,
     ) -> tuple[Tensor | None, dict]:
         """The mask over the source [B, S, D], and the options of the attention to it."""
         if cu_seq_lens_k is not None:
-            return None, cross_options(text.options, cu_seq_lens_k, *source.shape[:2], attention_mask)
+            return None, cross_options(text.options, cu_seq_lens_k, *source.shape[:2], attention_mask, longest)
         mask = create_bidirectional_mask(self.config, text.vectors, attention_mask, encoder_hidden_states=source)
         return mask, text.options
 
@@ -235,6 +242,7 @@ class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
 
     For training, sentence pairs can be packed without padding, all sources into one row [1, S] and all targets into
     one row [1, T]: `cu_seq_lens_k` and `cu_seq_lens_q` [pairs + 1] hold the start of each text, and the row's length.
+    `max_length_k` and `max_length_q`, the tokens of the longest texts, spare a GPU from counting them.
     """
 
     source_output = BaseModelOutput
@@ -251,10 +259,22 @@ class TransformerModel(EncoderDecoder, TransformerPreTrainedModel):
     def set_input_embeddings(self, embeddings: nn.Embedding):
         self.encoder.embed_tokens = embeddings
 
-    def encode(self, input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=None, cu_seq_lens_k=None, **options):
+    def encode(
+        self,
+        input_ids,
+        attention_mask,
+        inputs_embeds,
+        cu_seq_lens_q=None,
+        cu_seq_lens_k=None,
+        max_length_q=None,
+        max_length_k=None,
+        **options,
+    ):
         if cu_seq_lens_q is not None or cu_seq_lens_k is not None:
             check_pairs(cu_seq_lens_q, cu_seq_lens_k)
-        return self.encoder(input_ids, attention_mask, inputs_embeds, cu_seq_lens_q=cu_seq_lens_k, **options)
+        # the sources attend to themselves
+        packed = {"cu_seq_lens_q": cu_seq_lens_k, "max_length_q": max_length_k}
+        return self.encoder(input_ids, attention_mask, inputs_embeds, **packed, **options)
 
     def decode(self, source, attention_mask, input_ids, inputs_embeds, target_mask, cache, use_cache, **options):
         targets, sources = options.get("cu_seq_lens_q"), options.get("cu_seq_lens_k")

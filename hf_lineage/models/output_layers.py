@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, log_softmax, logsigmoid
 
 from .fast_sampled_softmax import shared_scores
-from .inputs import fast_paths_allowed
+from .inputs import can_look, fast_paths_allowed
 
 
 def log_uniform_probability(ids: Tensor, vocab_size: int) -> Tensor:
@@ -59,7 +59,8 @@ def sampled_softmax_loss(x: Tensor, targets: Tensor, weight: Tensor, bias: Tenso
     Z ≈ 1 / (K + 1) Σ_c exp(s(c)) / q(c). A negative equal to the target stays, so the estimate is consistent for every
     K. Negatives [K] shared by all rows of x cost least: each distinct one is scored once, and weighted by its draws.
     """
-    if negatives.dim() == 1 and fast_paths_allowed():
+    # which words are distinct, only the data tell
+    if negatives.dim() == 1 and fast_paths_allowed() and can_look(negatives):
         target, log_sample = shared_scores(x, targets, weight, bias, negatives, log_q)
     else:
         target, sample = sampled_scores(x, targets, weight, bias, negatives)
@@ -101,8 +102,8 @@ class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
         """−log p of the targets [N] given x [N, D] -> [N]; computes only the clusters that occur."""
         # float32 from here, as in cross entropy under mixed precision
         head = log_softmax(self.head(x).float(), dim=-1)
-        bounds = torch.tensor(self.cutoffs, device=x.device)
-        cluster_of = torch.bucketize(targets, bounds, right=True)  # 0 = the first, scored by the head
+        # 0 = the first, scored by the head
+        cluster_of = sum((targets >= bound).long() for bound in self.cutoffs[:-1])
         entries = torch.where(cluster_of > 0, self.shortlist_size - 1 + cluster_of, targets)
         losses = -head.gather(1, entries[:, None])[:, 0]
         for i, cluster in enumerate(self.tail):

@@ -21,9 +21,16 @@ from .inputs import can_look, is_recorded
 
 
 def segment_options(
-    cu_seq_lens: Tensor, batch: int, length: int, attention_mask: Tensor | None, limit: int | None = None
+    cu_seq_lens: Tensor,
+    batch: int,
+    length: int,
+    attention_mask: Tensor | None,
+    limit: int | None = None,
+    longest: int | None = None,
 ) -> dict:
     """What attention needs to know about the texts of a row of `length` tokens: transformers' FlashAttentionKwargs.
+
+    `longest`, the tokens of the longest text, spares a GPU from counting them.
 
     Raises:
         ValueError: there is more than one row, or a mask, or the bounds do not rise from 0 to `length`.
@@ -37,22 +44,35 @@ def segment_options(
         bounds = cu_seq_lens.tolist()
         if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != length or cu_seq_lens.diff().min() < 1:
             raise ValueError(f"cu_seq_lens_q is {bounds}; it must rise from 0 to the row's length {length}")
-    return bounds_options(cu_seq_lens, length, limit)
+    return bounds_options(cu_seq_lens, length, limit, longest)
 
 
-def document_options(position_ids: Tensor, vectors: Tensor, config) -> dict:
+def document_options(
+    position_ids: Tensor, vectors: Tensor, config, known: Tensor | None = None, longest: int | None = None
+) -> dict:
     """`bounds_options` of the documents that restarting positions mark; none for a single document, or if a mask is
-    faster."""
-    bounds = bounds_of_documents(position_ids) if segments_beat_mask(config, vectors) else None
+    faster. `known` are their bounds, and `longest` the tokens of the longest, for a GPU."""
+    if not segments_beat_mask(config, vectors):
+        return {}
+    bounds = bounds_of_documents(position_ids) if known is None or can_look(known) else known
     limit = config.max_position_embeddings
-    return {} if bounds is None else bounds_options(bounds, position_ids.numel(), limit)
+    return {} if bounds is None else bounds_options(bounds, position_ids.numel(), limit, longest)
 
 
-def bounds_options(bounds: Tensor, length: int, limit: int | None = None) -> dict:
-    """`bounds` [texts + 1] of texts in `length` tokens that attend to themselves, as FlashAttentionKwargs."""
+def bounds_options(bounds: Tensor, length: int, limit: int | None = None, longest: int | None = None) -> dict:
+    """`bounds` [texts + 1] of texts in `length` tokens that attend to themselves, as FlashAttentionKwargs.
+
+    Raises:
+        ValueError: a text has more tokens than `longest` (if `can_look` allows looking).
+    """
     # a record may not look, and a GPU would stall; any upper bound will do, and no text has more tokens than `limit`
-    looks = can_look(bounds) or not (limit or is_recorded(bounds))
-    longest = int(bounds.diff().max()) if looks else limit or length
+    if can_look(bounds):
+        found = int(bounds.diff().max())
+        if longest is not None and longest < found:
+            raise ValueError(f"max_length_q or max_length_k is {longest}, but the longest text has {found} tokens")
+        longest = found
+    elif longest is None:
+        longest = limit or (length if is_recorded(bounds) else int(bounds.diff().max()))
     return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
 
 
@@ -71,9 +91,11 @@ def check_pairs(targets: Tensor | None, sources: Tensor | None):
         )
 
 
-def cross_options(own: dict, sources: Tensor, batch: int, length: int, attention_mask: Tensor | None) -> dict:
+def cross_options(
+    own: dict, sources: Tensor, batch: int, length: int, attention_mask: Tensor | None, longest: int | None = None
+) -> dict:
     """`segment_options` for attention from packed targets, with options `own`, to sources in a row of `length`."""
-    of_sources = segment_options(sources, batch, length, attention_mask)
+    of_sources = segment_options(sources, batch, length, attention_mask, longest=longest)
     return {**own, "cu_seq_lens_k": sources, "max_length_k": of_sources["max_length_k"]}
 
 
@@ -93,7 +115,7 @@ def bounds_of_documents(position_ids: Tensor) -> Tensor | None:
     begins = begins.flatten().nonzero()[:, 0]
     if len(begins) == len(position_ids):
         return None
-    return torch.cat([begins, begins.new_tensor([position_ids.numel()])]).int()
+    return torch.cat([begins, begins.new_full((1,), position_ids.numel())]).int()
 
 
 def attend_by_segment(

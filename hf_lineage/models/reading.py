@@ -49,9 +49,10 @@ def read_vectors(
 ) -> Texts:
     """Token vectors [B, T, D], with everything that the blocks of `model` need to know about them.
 
-    If `causal`, a token sees only those before it, else all. Packed texts have `cu_seq_lens_q` [texts + 1]; causal
-    ones may instead have `position_ids` [B, T] that restart, if there is no mask and no cache. `options` go to the
-    attention.
+    If `causal`, a token sees only those before it, else all. Packed texts have `cu_seq_lens_q` [texts + 1], and may
+    have `max_length_q`, the tokens of the longest one. Causal ones may instead have `position_ids` [B, T] that
+    restart, if there is no mask and no cache; `document_bounds` [documents + 1], which `bounds_of_documents` finds,
+    spare a GPU from searching. Other `options` go to the attention.
 
     Raises:
         ValueError: a malformed input, or more tokens than the configuration's `max_position_embeddings`.
@@ -69,14 +70,15 @@ def read_vectors(
     seen = 0 if cache is None else cache.get_seq_length()
     found = token_positions(attention_mask, batch, seen, length, vectors.device)
     packed, mask, limit = {}, None, getattr(model.config, "max_position_embeddings", None)
+    longest, _, documents = (options.pop(name, None) for name in ("max_length_q", "max_length_k", "document_bounds"))
     if cu_seq_lens_q is not None:
         # positions that the caller gave limit no text
         of_text = limit if position_ids is None else None
-        packed = segment_options(cu_seq_lens_q, batch, length, attention_mask, of_text)
+        packed = segment_options(cu_seq_lens_q, batch, length, attention_mask, of_text, longest)
         position_ids = segment_positions(cu_seq_lens_q, length) if position_ids is None else position_ids
     elif causal and position_ids is not None and attention_mask is None and cache is None:
         # from positions that the caller gave, never from those computed here
-        packed = document_options(position_ids, vectors, model.config)
+        packed = document_options(position_ids, vectors, model.config, documents, longest)
     if not packed:
         mask = visible_tokens(model.config, vectors, attention_mask, position_ids, cache, causal)
     if position_ids is None:

@@ -174,20 +174,24 @@ class Padding:
         if attention_mask is None:
             return None
         mask = attention_mask[:, attention_mask.shape[1] - length :].bool()
-        is_blind = is_recorded(mask)
-        if not is_blind and mask.all():
-            return None
+        is_blind, lengths = is_recorded(mask), mask.sum(1)
+        if not is_blind:
+            # kernels need them on the CPU: the only place where padding stalls a GPU
+            lengths = lengths.cpu()
+            if lengths.eq(length).all():
+                return None
         # counted, since ONNX has no stable sort
         count, padding = mask.long().cumsum(1), (~mask).long().cumsum(1)
         inverse = torch.where(mask, count, count[:, -1:] + padding) - 1
         order = torch.empty_like(inverse).scatter_(1, inverse, torch.ones_like(inverse).cumsum(1) - 1)
-        return cls(order, inverse, count[:, -1] if is_blind else count[:, -1].cpu())
+        return cls(order, inverse, lengths)
 
     @cached_property
     def backwards(self) -> Tensor:
         """Index [B, T] that reverses the tokens at each row's front and leaves the padding behind them."""
-        time, lengths = torch.arange(self.order.shape[1], device=self.lengths.device), self.lengths[:, None]
-        return torch.where(time < lengths, lengths - 1 - time, time).to(self.order.device)
+        time = torch.arange(self.order.shape[1], device=self.order.device)
+        lengths = self.lengths.to(time.device, non_blocking=True)[:, None]
+        return torch.where(time < lengths, lengths - 1 - time, time)
 
 
 def reorder_time(x: Tensor, index: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from transformers import DynamicCache, TrainerCallback
 
 from hf_lineage.data.streams import VariableStreams
 from hf_lineage.models.cache_argument import cache_of
+from hf_lineage.training.known_sizes import WithNumbers
 from hf_lineage.training.losses_only import LOSSES_ONLY
 from hf_lineage.training.trainer import LineageTrainer
 
@@ -64,6 +65,9 @@ class TruncatedBPTTTrainer(LineageTrainer):
             self.add_callback(self.rate_by_length)
         self.carried = {"train": {}, "eval": {}}  # first stream of a batch -> its cache
 
+    def given_to(self, collator, dataset, is_training):
+        return WithNumbers(super().given_to(collator, dataset, is_training), ("stream", "stream_step"))
+
     def check_data(self):
         super().check_data()
         num_streams, batch_size = self.train_dataset.num_streams, self.args.train_batch_size * self.args.world_size
@@ -81,7 +85,7 @@ class TruncatedBPTTTrainer(LineageTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         states = self.carried["train" if model.training else "eval"]
         inputs = dict(inputs)
-        first_stream, step = inputs.pop("stream")[0].item(), inputs.pop("stream_step")[0].item()
+        first_stream, step = (int(inputs.pop(name)[0]) for name in ("stream", "stream_step"))
         restarts = inputs.pop("restarts", None)  # [B]
         # no default here: a missing state must not silently become zeros
         inputs["cache"] = DynamicCache(config=self.model.config) if step == 0 else states[first_stream]

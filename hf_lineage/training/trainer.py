@@ -1,18 +1,20 @@
 """A Trainer whose runs survive a kill: sealed checkpoints, the right epoch after a resume, no training on NaN."""
 
+import inspect
 import json
 import logging
 import math
 import shutil
 import sys
 import time
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import IterableDataset
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -34,7 +36,7 @@ from transformers.trainer_utils import (
 )
 from transformers.utils.hub import PushInProgress, hf_api
 
-from hf_lineage.data.collators import collate_rows
+from hf_lineage.data.collators import WithScoredPositions, collate_rows
 from hf_lineage.data.packing import IGNORED
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, updates_per_epoch
 from hf_lineage.files import json_text
@@ -53,6 +55,8 @@ from hf_lineage.models.replaced_files import MANIFEST, naming_the_disk, replaced
 from hf_lineage.models.saved_models import read_manifest
 from hf_lineage.training.averaging import AverageCheckpoints
 from hf_lineage.training.checkpoints import check_same_run, check_whole, last_complete_checkpoint, read_seal, seal
+from hf_lineage.training.compiled_blocks import CompiledBlocks, compiler_failed
+from hf_lineage.training.known_sizes import WithTextLengths
 from hf_lineage.training.log_lines import say_in_words
 from hf_lineage.training.losses_only import LOSSES_ONLY, give_losses_only
 from hf_lineage.training.muon import MuonWithAdamW, muon_groups
@@ -220,6 +224,7 @@ class LineageTrainer(Trainer):
         if self.data_collator is default_data_collator:
             self.data_collator = collate_rows
         say_in_words(self)
+        self.blocks = CompiledBlocks(self.model)
         self.drops_logits = self.is_station and self.accelerator.native_amp
         if self.drops_logits:
             give_losses_only(model)
@@ -315,14 +320,33 @@ class LineageTrainer(Trainer):
                 )
             raise
 
-    def _get_dataloader(self, *args, is_training=False, **kwargs):
+    def _get_dataloader(self, dataset, *args, is_training=False, **kwargs):
         """As in Trainer, but `dataloader_drop_last` holds only for training: an evaluation sees every example."""
-        drop_last = self.args.dataloader_drop_last
+        drop_last, collator = self.args.dataloader_drop_last, self.data_collator
         self.args.dataloader_drop_last = drop_last and is_training
+        self.data_collator = self.given_to(collator, dataset, is_training)
         try:
-            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
         finally:
-            self.args.dataloader_drop_last = drop_last
+            self.args.dataloader_drop_last, self.data_collator = drop_last, collator
+
+    def given_to(self, collator: Callable, dataset, is_training: bool) -> Callable:
+        """`collator`, whose training batches also say what a GPU would have to be asked in every step.
+
+        Not where one process reads for all: it joins and divides batches, whose sizes differ in these columns.
+        """
+        dealing: Any = self.args.accelerator_config
+        is_dealt = dealing.dispatch_batches or (
+            isinstance(dataset, IterableDataset) and dealing.dispatch_batches is not False
+        )
+        if not self.is_station or not is_training or (is_dealt and self.args.world_size > 1):
+            return collator
+        model = self.model.get_encoder() if self.model.config.is_encoder_decoder else self.model
+        taken = inspect.signature(model.forward).parameters
+        if "cu_seq_lens_q" in taken:
+            is_whole = getattr(self.model.config, "_attn_implementation", None) == "eager"
+            collator = WithTextLengths(collator, documents=self.model.loss_type == "ForCausalLM" and not is_whole)
+        return WithScoredPositions(collator) if "scored_positions" in taken else collator
 
     def _save_rng_state(self, output_dir):
         super()._save_rng_state(output_dir)
@@ -419,8 +443,35 @@ class LineageTrainer(Trainer):
                 return TrainOutput(state.global_step, math.nan, {})
         if isinstance(self.train_dataset, Sized):
             self.check_data()
-        with self.stop_on_signal.listening():
+        with self.stop_on_signal.listening(), self.compiling():
             return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def compiling(self):
+        """A context in which the blocks are compiled, if `compile_blocks` says so; prints it."""
+        if self.args.compile_blocks != "always" or not self.blocks.blocks:
+            return nullcontext()
+        if self.is_world_process_zero():
+            reason = f" ({self.args.compile_reason})" if self.args.compile_reason else ""
+            sys.stdout.write(f"compiles {len(self.blocks.blocks)} blocks{reason}\n")
+        return self.blocks.compiled()
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        """As in Trainer; where the blocks cannot be compiled, they run as they are from this step on."""
+        if not self.blocks.are_compiled:
+            return super().training_step(model, inputs, *args, **kwargs)
+        # what earlier batches of this update have added
+        is_first = all(parameter.grad is None for parameter in self.model.parameters())
+        try:
+            return super().training_step(model, inputs, *args, **kwargs)
+        except Exception as error:
+            if not compiler_failed(error):
+                raise
+            if not is_first:
+                error.add_note("Run the same command with --compile_blocks never.")
+                raise
+            self.blocks.give_up(error)
+        self.model.zero_grad()
+        return super().training_step(model, inputs, *args, **kwargs)
 
     def _prepare_for_training(self, *args, **kwargs):
         with tied_weights_in_one_unit(self.model) if self.is_fsdp_enabled else nullcontext():
@@ -504,9 +555,9 @@ class LineageTrainer(Trainer):
             "learn; look at how the labels are made"
         )
 
-    def over_processes(self, number: int, device: torch.device) -> torch.Tensor:
+    def over_processes(self, number: torch.Tensor, device: torch.device) -> torch.Tensor:
         """Sums a number of this process's batches over all processes whenever Trainer sums the labels."""
-        number = torch.tensor(number, device=device)
+        number = number.to(device)
         return self.accelerator.gather(number).sum() if self.args.average_tokens_across_devices else number
 
     def _get_num_items_in_batch(self, batch_samples, device):

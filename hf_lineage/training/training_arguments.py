@@ -10,6 +10,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import is_torch_tf32_available
 from transformers.utils.import_utils import enable_tf32
 
+from hf_lineage.training.compiled_blocks import compiled_before, compiling_pays
 from hf_lineage.training.precision import faster_precision, precision_before
 from hf_lineage.training.restarts import join_after_restart
 
@@ -30,7 +31,8 @@ class LineageTrainingArguments(TrainingArguments):
 
     `precision` "auto" becomes "bf16" where this machine multiplies faster in bfloat16 (autocast: the weights and the
     optimizer's state stay in float32), else "fp32"; a run that continues keeps that of its checkpoint.
-    `precision_reason` says why. On a GPU that has TF32, products of float32 numbers use it, unless `tf32` is False.
+    `precision_reason` says why. `compile_blocks` "auto" becomes "always" or "never" in the same way, and
+    `compile_reason` says why. On a GPU that has TF32, products of float32 numbers use it, unless `tf32` is False.
 
     Raises:
         ValueError: a rate or a number is below its `LEAST`; a tool of `report_to` is not installed; `precision`
@@ -63,6 +65,13 @@ class LineageTrainingArguments(TrainingArguments):
         metadata={
             "help": "Numbers to compute in; auto: bf16 where it is faster on this machine, asked at the start; "
             "default: fp32, or what bf16 and fp16 say."
+        },
+    )
+    compile_blocks: Literal["auto", "always", "never"] = field(
+        default="auto",
+        metadata={
+            "help": "Compile the blocks of BERT, GPT and the Transformer for training; auto: on a GPU with Triton, or "
+            "as the checkpoint says."
         },
     )
     # the data sets order their examples themselves, as a pure function of (seed, epoch, index)
@@ -132,6 +141,7 @@ class LineageTrainingArguments(TrainingArguments):
         there = {*get_available_reporting_integrations(), "azure_ml", "flyte"}
         if missing := [name for name in self.report_to if name not in there]:
             raise ValueError(f"report_to is {', '.join(missing)}, which is not installed: install it, or give none")
+        self.choose_compilation()
         if self.tf32 is None and self.device.type == "cuda" and is_torch_tf32_available():
             enable_tf32(True)
         if self.average_after is not None and self.eval_strategy == "no":
@@ -151,6 +161,22 @@ class LineageTrainingArguments(TrainingArguments):
             raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in (0, 1)")
         if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
             raise ValueError(f"muon_learning_rate is {self.muon_learning_rate}; it must be above 0")
+
+    def choose_compilation(self):
+        """Sets `compile_blocks` "auto" to what was chosen."""
+        self.compile_reason = None
+        if self.compile_blocks != "auto":
+            return
+        before = None
+        if not self.overwrite_output_dir:
+            before = compiled_before(self.output_dir or "trainer_output", self.resume_from_checkpoint)
+        if self.torch_compile:
+            pays, self.compile_reason = False, "torch_compile compiles the whole model"
+        elif before is not None:
+            pays, self.compile_reason = before, "as in the checkpoint"
+        else:
+            pays, self.compile_reason = compiling_pays(self.device)
+        self.compile_blocks = "always" if pays else "never"
 
     def choose_precision(self):
         """Sets `bf16` by `precision`, and `precision` to what was chosen.

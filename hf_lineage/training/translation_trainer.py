@@ -2,7 +2,6 @@
 
 import inspect
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -97,12 +96,14 @@ def own_word_coins(seed: int, step: int, pairs: Tensor, length: int, share: floa
     return coins.to(pairs.device)
 
 
-def num_sentences(batch) -> int:
+def num_sentences(batch) -> Tensor:
     """Number of targets with a label in a training batch, packed or padded."""
+    scored = batch["labels"].ne(IGNORED)
     if "cu_seq_lens_q" in batch:
-        scored = batch["labels"].ne(IGNORED)[0]
-        return sum(bool(scored[first:last].any()) for first, last in pairwise(batch["cu_seq_lens_q"].tolist()))
-    return int(batch["labels"].ne(IGNORED).any(1).sum())
+        # labels up to each bound
+        labels = torch.nn.functional.pad(scored[0].cumsum(0), (1, 0))[batch["cu_seq_lens_q"].long()]
+        return labels.diff().gt(0).sum()
+    return scored.any(1).sum()
 
 
 class TranslationTrainer(LineageTrainer, Seq2SeqTrainer):

@@ -176,3 +176,20 @@ def test_evaluation_of_pairs_that_are_not_scored(pairs, tiny_tokenizer, tmp_path
             totals[part] += torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
             numbers[part] += labels.ne(-100).sum()
     assert run.evaluate(data)["eval_loss"] == pytest.approx(float((totals / numbers).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["packed", "padded"])
+def test_batches_say_where_the_masked_words_are(pairs, tiny_tokenizer, tmp_path, kind):
+    """In training; an evaluation divides batches by rows, and a GPU need not hurry there."""
+    collator = PackingCollator() if kind == "packed" else DataCollatorForTokenClassification(tiny_tokenizer)
+    run = trainer(tmp_path / kind, pairs(30), collator, tiny_tokenizer)
+    batch = next(iter(run.get_train_dataloader()))
+    positions, labels = batch["scored_positions"], batch["labels"]
+    rows, columns = (labels != -100).nonzero(as_tuple=True)
+    assert len(columns) > 4
+    assert positions[positions >= 0].tolist() == columns.tolist()
+    assert (positions >= 0).sum(1).tolist() == rows.bincount(minlength=len(labels)).tolist()
+    assert run.data_collator is collator
+    assert "scored_positions" not in next(iter(run.get_eval_dataloader(pairs(30))))
+    # the checkpoint of an earlier version is continued
+    assert run.run_settings()["collator"] == type(collator).__qualname__
