@@ -202,8 +202,11 @@ def attend_by_mask(
 ) -> tuple[Tensor, Tensor | None]:
     """Runs `attend` once, with a mask of the texts whose bounds are `targets` and `sources`, so that a graph is whole.
 
-    A causal module must have as many keys as queries.
+    The bounds count the tokens of all rows end to end. A causal module must have as many keys as queries.
     """
+    rows = len(query)
+    if rows > 1:
+        query, key, value = in_one_row(query, key, value)
     of_query, of_key = (
         torch.bucketize(torch.arange(x.shape[2], device=x.device), bounds[1:], right=True)
         for x, bounds in ((query, targets), (key, sources))
@@ -212,4 +215,10 @@ def attend_by_mask(
     if module.is_causal:
         visible = visible.tril()
     hidden = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)
-    return attend(module, query, key, value, hidden[None, None], **options)
+    mixed, weights = attend(module, query, key, value, hidden[None, None], **options)
+    return (mixed, weights) if rows == 1 else (mixed.unflatten(1, (rows, -1))[0], None)
+
+
+def in_one_row(*tensors: Tensor) -> list[Tensor]:
+    """Tensors [B, H, T, D/H] of rows that are read end to end, [1, H, B · T, D/H]."""
+    return [x.transpose(0, 1).flatten(1, 2)[None] for x in tensors]

@@ -14,6 +14,7 @@ from .fast_segments import (
     attend_at_once,
     attend_by_mask,
     has_fast_form,
+    in_one_row,
     reads_in_one_call,
     segments_beat_mask,
 )
@@ -151,7 +152,7 @@ def attend_by_segment(
         return SegmentAttention.apply(query, key, value, *arguments), None
     rows = len(query)
     if rows > 1:
-        query, key, value = (x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value))  # [1, H, B · T, D/H]
+        query, key, value = in_one_row(query, key, value)
     if attention_mask is None and module.is_causal and module.config._attn_implementation != "sdpa":
         # eager and flex attention are causal only by their mask
         future = query.new_full((1, 1, *(max(lengths),) * 2), -torch.inf).triu_(1)

@@ -7,6 +7,7 @@ the host waits for. The package's fast paths take these tensors for those of a C
 The device is torch's private one, which holds for the whole process: run this in a process of its own.
 """
 
+import os
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
@@ -17,9 +18,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
-from hf_lineage.models import fast_dropout, fast_recurrence, inputs
+from hf_lineage.models import fast_dropout, fast_recurrence, fast_steps, inputs
 
 
+# Triton's kernels need a real device; tests/gpu/test_fused_steps.py shows that they do not wait
+os.environ[fast_steps.SWITCH] = "0"
 NAME = "pretended"
 READS_VALUES = {
     *(torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu),

@@ -132,3 +132,26 @@ def test_packed_models_as_on_a_gpu_are_those_of_a_cpu(monkeypatch, name, kernel)
     assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
     # 2 layers; the Transformer has one decoder layer, with two attentions
     assert len(calls) == (0 if kernel is None else 4 if name == "Transformer" else 2)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_models_in_a_compiled_block_are_as_before(monkeypatch, name):
+    """A recorded block attends once, with a mask; its rows may be several that are read end to end."""
+    model, batch = packed_case(name)
+    model.train()
+    found, masks, attend_by_mask = [], [], packed_texts.attend_by_mask
+
+    def counted(*given, **options):
+        masks.append(given)
+        return attend_by_mask(*given, **options)
+
+    for is_recorded in (False, True):
+        model.zero_grad()
+        if is_recorded:
+            monkeypatch.setattr(packed_texts, "attend_by_mask", counted)
+            monkeypatch.setattr(packed_texts, "is_recorded", lambda x: x.is_floating_point())
+        loss = model(**batch).loss
+        loss.backward()
+        found.append({"loss": loss.detach(), **gradients(model)})
+    assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
+    assert masks

@@ -261,7 +261,7 @@ def test_a_model_runs_them_with_checkpoints_and_without_them_on_request(on_a_gpu
     model = language_model()
     found = loss_and_gradients(model)
     assert on_a_gpu == [True] * 2
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     checkpointed = loss_and_gradients(model)
     assert on_a_gpu == [True] * 6
     model.gradient_checkpointing_disable()

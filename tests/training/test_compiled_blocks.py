@@ -64,7 +64,7 @@ def test_inductor_agrees(name, monkeypatch):
 def test_gradient_checkpointing_is_as_before():
     model, batch = case("GPT")
     before = step(model, batch)
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     with CompiledBlocks(model).compiled():
         assert_close(step(model, batch), before, rtol=1e-5, atol=1e-6)
 
@@ -85,7 +85,8 @@ def test_batches_of_other_lengths_need_few_versions():
             with torch.no_grad():
                 model.eval()(input_ids=ids, labels=ids, attention_mask=mask)
         counters = torch._dynamo.utils.counters
-        assert counters["stats"]["unique_graphs"] <= 8
+        # of 24 kinds of batches; one text and one token are cases of their own
+        assert counters["stats"]["unique_graphs"] <= 12
         assert not counters["graph_break"]
 
 
@@ -98,7 +99,7 @@ def new_trainer(folder, steps: int = 4, **settings) -> LineageTrainer:
     options = {"output_dir": str(folder), "use_cpu": True, "max_steps": steps, "save_steps": 2, "logging_steps": 1}
     options |= {"per_device_train_batch_size": 2, "report_to": "none", "disable_tqdm": True}
     # Adam makes whole steps of the rounding errors of the keys' biases
-    options |= {"optim": "sgd", "learning_rate": 0.1}
+    options |= {"optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant"}
     args = LineageTrainingArguments(**options | settings)
     generator = torch.Generator().manual_seed(1)
     rows = torch.randint(3, 30, (8, 6), generator=generator)
