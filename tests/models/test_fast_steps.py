@@ -261,16 +261,17 @@ def test_a_model_runs_them_with_checkpoints_and_without_them_on_request(on_a_gpu
     model = language_model()
     found = loss_and_gradients(model)
     assert on_a_gpu == [True] * 2
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     checkpointed = loss_and_gradients(model)
-    assert on_a_gpu == [True] * 6
-    model.gradient_checkpointing_disable()
+    # the second run of a layer ends as soon as it has what the gradient needs
+    assert on_a_gpu == [True] * 4
+    model.activation_checkpointing_disable()
     monkeypatch.setenv(fast_steps.SWITCH, "0")
     by_loop = loss_and_gradients(model)
     monkeypatch.delenv(fast_steps.SWITCH)
     with plain_equations():
         plain = loss_and_gradients(model)
-    assert len(on_a_gpu) == 6
+    assert len(on_a_gpu) == 4
     for other in (checkpointed, by_loop, plain):
         assert_close(found, other, rtol=1e-4, atol=1e-6)
 
