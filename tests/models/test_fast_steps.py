@@ -128,6 +128,7 @@ def test_products_run_in_the_dtype_of_autocast(kind, dtype, lengths):
         found, expected = both_ways(cell, 3, lengths)
         outputs, last = run_equations(cell, torch.randn(1, 1, E), cell.initial_state(torch.randn(1, E)), None, True)
     assert {tensor.dtype for tensor in (outputs, *last)} == {torch.float32}
+    # the interpreter cuts numbers off at bfloat16; compiled code rounds them, with a third of the error
     limit = {torch.bfloat16: 2e-2, torch.float16: 2e-3}[dtype]
     assert relative_error(found, expected) < limit
     assert relative_error(found, expected) > 1e-6, "the products ran in float32"
