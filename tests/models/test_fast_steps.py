@@ -128,6 +128,7 @@ def test_products_run_in_the_dtype_of_autocast(kind, dtype, lengths):
         found, expected = both_ways(cell, 3, lengths)
         outputs, last = run_equations(cell, torch.randn(1, 1, E), cell.initial_state(torch.randn(1, E)), None, True)
     assert {tensor.dtype for tensor in (outputs, *last)} == {torch.float32}
+    # the interpreter cuts numbers off at bfloat16; compiled code rounds them, with a third of the error
     limit = {torch.bfloat16: 2e-2, torch.float16: 2e-3}[dtype]
     assert relative_error(found, expected) < limit
     assert relative_error(found, expected) > 1e-6, "the products ran in float32"
@@ -263,14 +264,15 @@ def test_a_model_runs_them_with_checkpoints_and_without_them_on_request(on_a_gpu
     assert on_a_gpu == [True] * 2
     model.activation_checkpointing_enable()
     checkpointed = loss_and_gradients(model)
-    assert on_a_gpu == [True] * 6
-    model.gradient_checkpointing_disable()
+    # the second run of a layer ends as soon as it has what the gradient needs
+    assert on_a_gpu == [True] * 4
+    model.activation_checkpointing_disable()
     monkeypatch.setenv(fast_steps.SWITCH, "0")
     by_loop = loss_and_gradients(model)
     monkeypatch.delenv(fast_steps.SWITCH)
     with plain_equations():
         plain = loss_and_gradients(model)
-    assert len(on_a_gpu) == 6
+    assert len(on_a_gpu) == 4
     for other in (checkpointed, by_loop, plain):
         assert_close(found, other, rtol=1e-4, atol=1e-6)
 
