@@ -329,7 +329,7 @@ def write_card_of_saved(model: PreTrainedModel, folder: Path, name: str):
     It is the card that the folder has, without scores of other weights. Where it has none, it is that of the folder
     that the model was opened from, if the weights are still the same, or else `card_of_saved`.
     """
-    card, place, source = folder / "README.md", Path(name), Path(model.name_or_path)
+    card, place, source = folder / "README.md", Path(name), Path(model.name_or_path or "")
     before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
     if before is not None and place.is_dir() and not same_weights(place, folder):
         before = without_scores(before)
@@ -356,7 +356,7 @@ def without_scores(text: str) -> str:
     except (yaml.YAMLError, ValueError):
         # people edit cards; nobody reads such a head
         return text
-    card.data.eval_results = None
+    card.data["eval_results"] = None
     return str(card)
 
 

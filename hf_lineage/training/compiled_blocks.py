@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from hf_lineage.training.checkpoints import SEAL, numbered_checkpoints
 
 logger = logging.getLogger(__name__)
 # the options of torch.compile; batches have any number of texts and tokens
-OPTIONS = {"dynamic": True}
+OPTIONS: dict[str, Any] = {"dynamic": True}
 # of one code object: the blocks' two kinds, with and without masks, texts or gradient checkpointing
 VERSIONS = 32
 
@@ -40,8 +41,8 @@ def compiled_before(output_dir: str | Path, checkpoint: str | Path | bool | None
 
     Compiled dropout draws other random numbers, so a run that continues keeps its way.
     """
-    is_folder = isinstance(checkpoint, str | Path) and Path(checkpoint).is_dir()
-    for folder in [Path(checkpoint)] if is_folder else numbered_checkpoints(output_dir):
+    named = [Path(checkpoint)] if isinstance(checkpoint, str | Path) and Path(checkpoint).is_dir() else None
+    for folder in named or numbered_checkpoints(output_dir):
         try:
             run = json.loads((folder / SEAL).read_text(encoding="utf-8"))["run"]
             # earlier versions did not compile

@@ -224,7 +224,7 @@ class LineageTrainer(Trainer):
         if self.data_collator is default_data_collator:
             self.data_collator = collate_rows
         say_in_words(self)
-        self.blocks = CompiledBlocks(self.model)
+        self.compiled_blocks = CompiledBlocks(self.model)
         self.drops_logits = self.is_station and self.accelerator.native_amp
         if self.drops_logits:
             give_losses_only(model)
@@ -448,16 +448,16 @@ class LineageTrainer(Trainer):
 
     def compiling(self):
         """A context in which the blocks are compiled, if `compile_blocks` says so; prints it."""
-        if self.args.compile_blocks != "always" or not self.blocks.blocks:
+        if self.args.compile_blocks != "always" or not self.compiled_blocks.blocks:
             return nullcontext()
         if self.is_world_process_zero():
             reason = f" ({self.args.compile_reason})" if self.args.compile_reason else ""
-            sys.stdout.write(f"compiles {len(self.blocks.blocks)} blocks{reason}\n")
-        return self.blocks.compiled()
+            sys.stdout.write(f"compiles {len(self.compiled_blocks.blocks)} blocks{reason}\n")
+        return self.compiled_blocks.compiled()
 
     def training_step(self, model, inputs, *args, **kwargs):
         """As in Trainer; where the blocks cannot be compiled, they run as they are from this step on."""
-        if not self.blocks.are_compiled:
+        if not self.compiled_blocks.are_compiled:
             return super().training_step(model, inputs, *args, **kwargs)
         # what earlier batches of this update have added
         is_first = all(parameter.grad is None for parameter in self.model.parameters())
@@ -469,7 +469,7 @@ class LineageTrainer(Trainer):
             if not is_first:
                 error.add_note("Run the same command with --compile_blocks never.")
                 raise
-            self.blocks.give_up(error)
+            self.compiled_blocks.give_up(error)
         self.model.zero_grad()
         return super().training_step(model, inputs, *args, **kwargs)
 
