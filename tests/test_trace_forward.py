@@ -7,20 +7,21 @@ from tests import trace_forward
 
 
 # rooms, moves between them and functions, all without fast paths; lines that a checkpoint carries, for all heads. A
-# change may lower them. 710 of the lines save and verify files, and name the format and the pipelines
+# change may lower them; what spares a GPU from waiting raised them by one function and up to 44 lines. 710 of the lines
+# save and verify files, and name the format and the pipelines
 LIMITS = {
-    "NNLM": (5, 18, 22, 1_621),
+    "NNLM": (5, 18, 22, 1_622),
     "Word2Vec": (3, 8, 11, 1_894),
-    "RNN": (6, 28, 35, 2_662),
-    "LSTM": (6, 28, 35, 2_662),
-    "GRU": (6, 28, 35, 2_662),
-    "Seq2Seq": (6, 38, 31, 2_591),
-    "RNNSearch": (7, 38, 36, 2_879),
-    "Luong": (8, 110, 53, 3_035),
-    "Transformer": (6, 40, 32, 2_233),
-    "ELMo": (6, 44, 43, 3_085),
-    "GPT": (5, 18, 26, 2_411),
-    "BERT": (5, 20, 29, 2_520),
+    "RNN": (6, 28, 35, 2_665),
+    "LSTM": (6, 28, 35, 2_665),
+    "GRU": (6, 28, 35, 2_665),
+    "Seq2Seq": (6, 38, 31, 2_594),
+    "RNNSearch": (7, 38, 37, 2_882),
+    "Luong": (8, 110, 54, 3_038),
+    "Transformer": (6, 40, 33, 2_277),
+    "ELMo": (6, 44, 43, 3_092),
+    "GPT": (5, 18, 27, 2_436),
+    "BERT": (5, 20, 30, 2_560),
 }
 
 

@@ -30,9 +30,10 @@ from .classification import classification_loss, refuse_smoothing, span_loss
 from .configuration_bert import BERTConfig
 from .fast_cross_entropy import summed_cross_entropy
 from .fast_dropout import Dropout
+from .fast_scored import at_scored
 from .inputs import IGNORED, check_classes, check_ids
 from .loss_terms import check_labels
-from .losses import at_scored, mean_cross_entropy, mean_of
+from .losses import mean_cross_entropy, mean_of
 from .reading import read_texts
 from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens

@@ -27,9 +27,10 @@ from .classification import answer_labels, classification_loss, refuse_smoothing
 from .configuration_elmo import ELMoConfig
 from .elmo_layers import CharacterCNN, ScalarMix
 from .fast_dropout import Dropout
+from .fast_scored import without_unscored
 from .inputs import IGNORED, check_classes, check_mask, embed_inputs, is_recorded, recomputes
 from .loss_terms import check_labels, check_terms
-from .losses import mean_cross_entropy, mean_of, without_unscored
+from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import Padding, RecurrentLayer, reversed_time, to_front, to_places

@@ -64,8 +64,8 @@ def assert_same_answers(model, folder: Path):
         if auto_class(folder).endswith("QuestionAnswering") and "loss" in name:
             # before, padding counted as a possible answer
             continue
-        # not bit by bit: other machines sum in another order
-        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        # not bit by bit: other machines sum in another order (AVX2 differs from AVX-512 by up to 3e-6)
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def tokenizer_answers(tokenizer, texts: list[str]) -> dict:

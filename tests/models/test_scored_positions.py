@@ -10,7 +10,7 @@ from transformers import DataCollatorForTokenClassification, default_data_collat
 import hf_lineage
 from hf_lineage import BERTForMaskedLM, BERTForPreTraining
 from hf_lineage.data import PackingCollator, WithScoredPositions
-from hf_lineage.models import fast_cross_entropy, losses
+from hf_lineage.models import fast_cross_entropy, fast_scored
 from tests.models.common import gradients
 from tests.models.test_bert_parity import batch, reference
 from tests.models.test_modeling_bert import TestBERT as BERT
@@ -24,7 +24,7 @@ MASKED = [(3, [0, 2]), (5, [1]), (2, []), (6, [0, 1, 5])]
 @pytest.fixture
 def not_on_cpu(monkeypatch):
     """The way of a GPU, where Python may not look at values."""
-    monkeypatch.setattr(losses, "can_look", lambda x: False)
+    monkeypatch.setattr(fast_scored, "can_look", lambda x: False)
     monkeypatch.setattr(fast_cross_entropy, "fast_on_cpu", lambda x: False)
 
 
