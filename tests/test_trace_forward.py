@@ -7,8 +7,8 @@ from tests import trace_forward
 
 
 # rooms, moves between them and functions, all without fast paths; lines that a checkpoint carries, for all heads. A
-# change may lower them; what spares a GPU from waiting raised them by one function and up to 44 lines. 710 of the lines
-# save and verify files, and name the format and the pipelines
+# change may lower them; what spares a GPU from waiting raised them by one function and up to 44 lines. 710 of the
+# lines save and verify files, and name the format and the pipelines
 LIMITS = {
     "NNLM": (5, 18, 22, 1_622),
     "Word2Vec": (3, 8, 11, 1_894),
