@@ -330,13 +330,13 @@ def write_card_of_saved(model: PreTrainedModel, folder: Path, name: str):
     that the model was opened from, if the weights are still the same, or else `card_of_saved`.
     """
     card, place, source = folder / "README.md", Path(name), Path(model.name_or_path or "")
-    before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+    before = found = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
     if before is not None and place.is_dir() and not same_weights(place, folder):
         before = without_scores(before)
     if (before is None or DRAFT in before) and (source / "README.md").is_file() and same_weights(source, folder):
         before = renamed((source / "README.md").read_text(encoding="utf-8", errors="replace"), as_shown(name))
     text = card_of_saved(model, name, before)
-    if not card.is_file() or text != card.read_text(encoding="utf-8", errors="replace"):
+    if text != found:
         write_text(card, text)
 
 

@@ -71,6 +71,18 @@ def numbered_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(checkpoints, key=lambda path: int(path.name[11:]), reverse=True)
 
 
+def runs_before(output_dir: str | Path, checkpoint: str | Path | bool | None = None) -> Iterator[dict]:
+    """The settings of the runs that sealed the checkpoints in `output_dir`, newest first, or of `checkpoint` alone."""
+    named = [Path(checkpoint)] if isinstance(checkpoint, str | Path) and Path(checkpoint).is_dir() else None
+    for folder in named or numbered_checkpoints(output_dir):
+        try:
+            content = read_seal(folder)
+        except (OSError, ValueError):
+            # without a seal, or of another program: `last_complete_checkpoint` skips it too
+            continue
+        yield content["run"]
+
+
 def complete_checkpoints(output_dir: str | Path) -> Iterator[str]:
     """The whole checkpoints in `output_dir`, newest first; logs a warning for each one it skips."""
     for checkpoint in numbered_checkpoints(output_dir):

@@ -6,7 +6,6 @@ the blocks run as they are.
 """
 
 import importlib.util
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from hf_lineage.training.checkpoints import SEAL, numbered_checkpoints
+from hf_lineage.training.checkpoints import runs_before
 
 
 logger = logging.getLogger(__name__)
@@ -41,15 +40,9 @@ def compiled_before(output_dir: str | Path, checkpoint: str | Path | bool | None
 
     Compiled dropout draws other random numbers, so a run that continues keeps its way.
     """
-    named = [Path(checkpoint)] if isinstance(checkpoint, str | Path) and Path(checkpoint).is_dir() else None
-    for folder in named or numbered_checkpoints(output_dir):
-        try:
-            run = json.loads((folder / SEAL).read_text(encoding="utf-8"))["run"]
-            # earlier versions did not compile
-            return run.get("compile_blocks", "never") == "always"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return None
+    run = next(runs_before(output_dir, checkpoint), None)
+    # earlier versions did not compile
+    return None if run is None else run.get("compile_blocks", "never") == "always"
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:

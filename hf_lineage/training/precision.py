@@ -1,13 +1,12 @@
 """In which numbers a run computes: bfloat16 where this machine multiplies matrices faster in it, else float32."""
 
-import json
 import platform
 import time
 from pathlib import Path
 
 import torch
 
-from hf_lineage.training.checkpoints import SEAL, numbered_checkpoints
+from hf_lineage.training.checkpoints import runs_before
 
 
 # bfloat16 must be this many times faster: products are only a part of a step, and timings vary
@@ -64,15 +63,7 @@ def precision_before(output_dir: str | Path, checkpoint: str | Path | bool | Non
 
     A run that continues keeps it, on another machine too.
     """
-    if isinstance(checkpoint, str | Path) and Path(checkpoint).is_dir():
-        folders = [Path(checkpoint)]
-    else:
-        folders = numbered_checkpoints(output_dir)
-    for folder in folders:
-        try:
-            run = json.loads((folder / SEAL).read_text(encoding="utf-8"))["run"]
+    for run in runs_before(output_dir, checkpoint):
+        if {"bf16", "fp16"} <= run.keys():
             return "bf16" if run["bf16"] else "fp16" if run["fp16"] else "fp32"
-        except (OSError, ValueError, KeyError, TypeError):
-            # without a seal, or of another program: `last_complete_checkpoint` skips it too
-            continue
     return None

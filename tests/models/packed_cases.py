@@ -39,3 +39,11 @@ def packed_case(name: str):
     ids = torch.randint(3, 30, (2, 7))
     positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3], [0, 0, 1, 2, 3, 4, 0]])
     return model, {"input_ids": ids, "labels": ids, "position_ids": positions, "use_cache": False}
+
+
+def loss_and_gradients(model, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Of a training step."""
+    model.zero_grad()
+    loss = model.train()(**batch).loss
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -94,7 +94,7 @@ def relative_error(found, expected):
 @interpreted
 @pytest.mark.parametrize(("kind", "length", "lengths"), CASES, ids=str)
 def test_fused_steps_are_the_equations(kind, length, lengths, monkeypatch):
-    # two programs for a row, the second of which has a single unit
+    # each row takes two programs, and the second one computes a single unit
     monkeypatch.setattr(fast_steps, "BLOCK", 4)
     cell = new_cell(kind)
     found, expected = both_ways(cell, length, lengths)

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from hf_lineage import GPTForCausalLM, LSTMConfig, LSTMForCausalLM
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, compiled_blocks
 from hf_lineage.training.compiled_blocks import CompiledBlocks, blocks_of, compiled_before
-from tests.models.packed_cases import PACKED, packed_case
+from tests.models.packed_cases import PACKED, loss_and_gradients, packed_case
 
 
 @pytest.fixture(autouse=True)
@@ -18,13 +18,6 @@ def backend(monkeypatch):
     """What the graphs compute, without the seconds of inductor."""
     torch.compiler.reset()
     monkeypatch.setitem(compiled_blocks.OPTIONS, "backend", "aot_eager")
-
-
-def step(model, batch: dict):
-    model.zero_grad()
-    loss = model.train()(**batch).loss
-    loss.backward()
-    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def case(name: str):
@@ -36,12 +29,12 @@ def case(name: str):
 
 def check_like_eager(name: str):
     model, batch = case(name)
-    before, names = step(model, batch), list(model.state_dict())
+    before, names = loss_and_gradients(model, batch), list(model.state_dict())
     blocks = CompiledBlocks(model)
     assert len(blocks.blocks) == (3 if name == "Transformer" else 2)
     with blocks.compiled():
         assert list(model.state_dict()) == names
-        assert_close(step(model, batch), before, rtol=1e-5, atol=1e-6)
+        assert_close(loss_and_gradients(model, batch), before, rtol=1e-5, atol=1e-6)
         # copies, as for averages of weights, are plain
         assert not any(block._compiled_call_impl for block in blocks_of(copy.deepcopy(model)))
     assert not any(block._compiled_call_impl for block in blocks.blocks)
@@ -63,10 +56,10 @@ def test_inductor_agrees(name, monkeypatch):
 @pytest.mark.slow
 def test_gradient_checkpointing_is_as_before():
     model, batch = case("GPT")
-    before = step(model, batch)
+    before = loss_and_gradients(model, batch)
     model.activation_checkpointing_enable()
     with CompiledBlocks(model).compiled():
-        assert_close(step(model, batch), before, rtol=1e-5, atol=1e-6)
+        assert_close(loss_and_gradients(model, batch), before, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -169,6 +162,6 @@ def test_runs_of_before_do_not_compile(tmp_path):
     for number, content in (("3", {"run": {}}), ("5", {"run": {"compile_blocks": "always"}}), ("7", {})):
         folder = tmp_path / f"checkpoint-{number}"
         folder.mkdir()
-        (folder / "seal.json").write_text(json.dumps(content))
+        (folder / "seal.json").write_text(json.dumps({"files": {}, **content}))
     assert compiled_before(tmp_path) is True
     assert compiled_before(tmp_path, tmp_path / "checkpoint-3") is False

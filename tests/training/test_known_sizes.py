@@ -9,14 +9,7 @@ from hf_lineage import GPTConfig
 from hf_lineage.models import packed_texts
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments
 from hf_lineage.training.known_sizes import WithNumbers, WithTextLengths
-from tests.models.packed_cases import PACKED, packed_case
-
-
-def loss_and_gradient(model, batch: dict):
-    model.zero_grad()
-    loss = model.train()(**batch).loss
-    loss.backward()
-    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+from tests.models.packed_cases import PACKED, loss_and_gradients, packed_case
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -25,7 +18,7 @@ def test_known_lengths_change_nothing(name):
     with_lengths = WithTextLengths(lambda given: given, documents=True)(batch)
     assert with_lengths["max_length_q"] == (5 if name in ("GPT documents", "Transformer") else 6)
     assert with_lengths.get("max_length_k") == (6 if name == "Transformer" else None)
-    assert_close(loss_and_gradient(model, with_lengths), loss_and_gradient(model, batch), rtol=1e-6, atol=1e-7)
+    assert_close(loss_and_gradients(model, with_lengths), loss_and_gradients(model, batch), rtol=1e-6, atol=1e-7)
 
 
 def test_documents_of_several_rows_get_their_bounds():
