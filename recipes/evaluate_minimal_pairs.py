@@ -24,7 +24,7 @@ from hf_lineage.arguments import check_opens, parse, run, saved_config
 from hf_lineage.data import pair_files, read_minimal_pairs
 from hf_lineage.files import save_figure
 from hf_lineage.metrics import measure_minimal_pairs
-from hf_lineage.tokenization import open_tokenizer
+from hf_lineage.tokenization import open_tokenizer, refuse_texts_without_blanks
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
@@ -61,16 +61,18 @@ def main():
 
     # 2. pairs
     rows = read_minimal_pairs(args.pairs, group_by=args.group_by, limit=args.limit_per_phenomenon)
+    tokenizers = {name: open_tokenizer(name) for name in args.models}
+    for tokenizer in tokenizers.values():
+        refuse_texts_without_blanks(tokenizer, (row["sentence_good"] for row in rows))
 
     # 3. models
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in args.models:
-            tokenizer = open_tokenizer(name)
             model = openers[name].from_pretrained(name).to(args.device)
             settings = {"group_by": args.group_by, "batch_size": args.batch_size, "word_l2r": args.word_l2r}
             settings["show_progress"] = not args.disable_tqdm
-            result = measure_minimal_pairs(model, tokenizer, rows, **settings)
+            result = measure_minimal_pairs(model, tokenizers[name], rows, **settings)
             results[name] = {"model_type": model.config.model_type, "parameters": model.num_parameters(), **result}
             print(f"{name}: {result['accuracy']:.4f} of {result['pairs']:,} pairs")
 

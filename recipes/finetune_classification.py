@@ -43,7 +43,7 @@ from hf_lineage.data import (
     task_tokenizer,
 )
 from hf_lineage.metrics import classification_floors, score_classification
-from hf_lineage.tokenization import open_tokenizer
+from hf_lineage.tokenization import open_tokenizer, refuse_texts_without_blanks
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -129,6 +129,7 @@ def finetune(
             raise ValueError(f"{data_args.label_field} has a tag per word: recipes/finetune_tagging.py trains taggers")
         raw = datasets.DatasetDict(tuning.rows_of(data.splits, data_args.validation_split))
         tokenizer = open_tokenizer(model_args.model_name_or_path)
+        refuse_texts_without_blanks(tokenizer, raw["train"][fields[0]])
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
         limit = min(args.max_length, tokenizer.model_max_length)

@@ -32,7 +32,7 @@ from hf_lineage.arguments import (
 )
 from hf_lineage.data import Rows, TaskCollator, read_choice_questions, splits_for_training, task_tokenizer
 from hf_lineage.metrics import choice_floors
-from hf_lineage.tokenization import open_tokenizer
+from hf_lineage.tokenization import open_tokenizer, refuse_texts_without_blanks
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -86,6 +86,7 @@ def finetune(
         del splits["test"]
     splits = tuning.rows_of(splits, data_args.validation_split)
     tokenizer = open_tokenizer(model_args.model_name_or_path)
+    refuse_texts_without_blanks(tokenizer, (question.text for question in splits["train"]))
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
     limit = min(args.max_length, getattr(config, "max_position_embeddings", args.max_length))

@@ -32,7 +32,7 @@ from hf_lineage.arguments import (
 from hf_lineage.data import Rows, question_rows, read_questions, splits_for_training, task_tokenizer
 from hf_lineage.files import write_json
 from hf_lineage.metrics import best_null_threshold, find_answers, score_answers
-from hf_lineage.tokenization import open_tokenizer
+from hf_lineage.tokenization import open_tokenizer, refuse_texts_without_blanks
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -87,6 +87,7 @@ def finetune(
     splits = splits_for_training(data_args.source, found, data_args.validation_split)
     splits = tuning.rows_of(splits, data_args.validation_split)
     tokenizer = open_tokenizer(model_args.model_name_or_path)
+    refuse_texts_without_blanks(tokenizer, (question.context for question in splits["train"]))
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
     # positions are those of rows that are padded behind

@@ -15,7 +15,14 @@ from transformers import AutoConfig, AutoModelForPreTraining, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
-from hf_lineage.data import BidirectionalStreams, encode_bilm_corpus, load_splits, recurring_word, segment_words
+from hf_lineage.data import (
+    BidirectionalStreams,
+    encode_bilm_corpus,
+    load_splits,
+    recurring_word,
+    segment_words,
+    segmentation_of,
+)
 from hf_lineage.metrics import measure_bilm_perplexity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import elmo_tokenizer, open_tokenizer, train_word_level
@@ -70,7 +77,9 @@ def main():
 
     # 2. tokenizer and data
     with training_args.main_process_first(desc="corpus"):
-        corpora = segment_words(load_splits(**data_args.text, longest=LONGEST), data_args.word_segmentation)
+        corpora = load_splits(**data_args.text, longest=LONGEST)
+        way = segmentation_of(corpora, data_args.word_segmentation)
+        corpora = segment_words(corpora, way)
     is_shown = training_args.process_index == 0 and not training_args.disable_tqdm
     if model_args.tokenizer_name:
         tokenizer = open_tokenizer(model_args.tokenizer_name)
@@ -80,6 +89,7 @@ def main():
             texts,
             bilm_args.vocab_size,
             split_punctuation=bilm_args.split_punctuation,
+            split_characters=way == "characters",
             special_tokens=MARKS,
             show_progress=is_shown,
         )

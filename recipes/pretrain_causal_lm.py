@@ -39,6 +39,7 @@ from hf_lineage.data import (
     growing_data,
     load_splits,
     segment_words,
+    segmentation_of,
 )
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
@@ -133,12 +134,14 @@ def main():
             reads_words = is_word_level(tokenizer)
         else:
             reads_words = lm_args.tokenizer_kind == "word_level"
-        if reads_words:
-            corpora = segment_words(corpora, data_args.word_segmentation)
+        way = segmentation_of(corpora, data_args.word_segmentation) if reads_words else "none"
+        corpora = segment_words(corpora, way)
         if not model_args.tokenizer_name:
             train = TRAINERS[lm_args.tokenizer_kind]
             texts = (row["text"] for row in corpora["train"])
             options = {} if lm_args.min_frequency is None else {"min_frequency": lm_args.min_frequency}
+            if way == "characters":
+                options["split_characters"] = True
             tokenizer = train(texts, lm_args.vocab_size, special_tokens=lm_args.special_tokens, **options)
         tokenizer = causal_tokenizer(tokenizer, (row["text"] for row in corpora["train"]))
         streams = {

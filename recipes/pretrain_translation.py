@@ -23,6 +23,7 @@ from hf_lineage.data import (
     WordSegmentation,
     load_parallel_splits,
     segment_words,
+    segmentation_of,
 )
 from hf_lineage.data.cjk import numbers_of_words
 from hf_lineage.inference.given_alignment import NoAttentionError, align
@@ -139,13 +140,18 @@ def main():
             reads_words = is_word_level(tokenizer)
         else:
             reads_words = data_args.tokenizer_kind == "word_level"
-        for side in ("source", "target") if reads_words else ():
-            corpora = segment_words(corpora, data_args.word_segmentation, column=side)
+        sides = ("source", "target") if reads_words else ()
+        ways = {side: segmentation_of(corpora, data_args.word_segmentation, column=side) for side in sides}
+        for side, way in ways.items():
+            corpora = segment_words(corpora, way, column=side)
         if not model_args.tokenizer_name:
             settings = {"min_frequency": data_args.min_frequency, "lowercase": data_args.lowercase}
             if data_args.tokenizer_kind == "wordpiece":
                 # accents tell words apart in the languages that have them
                 settings |= {"strip_accents": False}
+            # the words that rjieba cuts hold several characters
+            if "characters" in ways.values() and "rjieba" not in ways.values():
+                settings["split_characters"] = True
             train = TRAINERS[data_args.tokenizer_kind]
             texts = (row[side] for row in corpora["train"] for side in ("source", "target"))
             tokenizer = train(texts, data_args.vocab_size, show_progress=show_progress, **settings)

@@ -22,7 +22,16 @@ from transformers import AutoConfig, AutoModelForPreTraining, set_seed
 
 import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import DataArguments, ModelArguments, parse, run
-from hf_lineage.data import CorpusTexts, MappedTexts, Phrases, WordFile, WordWindows, load_corpus, segment_words
+from hf_lineage.data import (
+    CorpusTexts,
+    MappedTexts,
+    Phrases,
+    WordFile,
+    WordWindows,
+    load_corpus,
+    segment_words,
+    segmentation_of,
+)
 from hf_lineage.metrics import load_analogies, load_similarities, measure_word_analogy, measure_word_similarity
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import PrunedCounts, extend_word_level, open_tokenizer, train_word_level, word_normalizer
@@ -115,7 +124,8 @@ def main():
         streaming=data_args.streaming or on_disk,
         longest=LONGEST,
     )
-    corpus = segment_words({"train": corpus}, data_args.word_segmentation)["train"]
+    way = segmentation_of({"train": corpus}, data_args.word_segmentation)
+    corpus = segment_words({"train": corpus}, way)["train"]
     # another name until the run has ended: one that is refused leaves the file of the run before
     texts, ids_file = CorpusTexts(corpus), output_dir / "train.new.ids"
     with training_args.main_process_first(desc="vocabulary and word ids"):
@@ -138,6 +148,8 @@ def main():
                 min_frequency=word_args.min_count,
                 lowercase=word_args.lowercase,
                 strip_punctuation=word_args.strip_punctuation,
+                # a phrase holds several characters; words that were counted before have rules of their own
+                split_characters=way == "characters" and not phrases and word_counts is None,
                 special_tokens={"unk_token": "<unk>", "pad_token": "<pad>"},
             )
         elif model_args.model_name_or_path and word_args.grow_vocabulary:

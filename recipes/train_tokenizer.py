@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Literal
 
 from hf_lineage.arguments import parse, run
-from hf_lineage.data import WordSegmentation, load_splits, segment_words
+from hf_lineage.data import WordSegmentation, load_splits, segment_words, segmentation_of
 from hf_lineage.models.replaced_files import replaced_together
 from hf_lineage.text_parts import LONGEST
 from hf_lineage.tokenization import TRAINERS, PrunedCounts
@@ -83,18 +83,22 @@ def main():
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. text
+    way = "none"
     if counts is not None:
         texts, text = counts, max(counts.items(), key=itemgetter(1))[0]
     else:
         options = {"text_field": args.text_field, "validation_share": args.validation_share, "longest": LONGEST}
         corpora = load_splits(args.corpus, **options)
         if args.kind == "word_level":
-            corpora = segment_words(corpora, args.word_segmentation)
+            way = segmentation_of(corpora, args.word_segmentation)
+            corpora = segment_words(corpora, way)
         texts, text = corpora["train"]["text"], corpora["test"][0]["text"][:40]
 
     # 3. train: what was not given stays as the trainer of that kind has it
     names = ["vocab_size", "min_frequency", "limit_alphabet", "lowercase", "special_tokens"]
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if way == "characters":
+        options["split_characters"] = True
     train = TRAINERS[args.kind]
     tokenizer = train(texts, **options)
 

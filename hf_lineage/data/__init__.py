@@ -29,7 +29,7 @@ from hf_lineage.data.questions import Question, Window, question_rows, read_ques
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows, draw_rows
 from hf_lineage.data.samples import recurring_word, short_sentences, with_a_mask
-from hf_lineage.data.segmentation import WordSegmentation, segment_words, segmented
+from hf_lineage.data.segmentation import WordSegmentation, segment_words, segmentation_of, segmented
 from hf_lineage.data.sentence_pairs import (
     SentencePairs,
     SentenceStream,
@@ -124,6 +124,7 @@ __all__ = [
     "read_questions",
     "recurring_word",
     "segment_words",
+    "segmentation_of",
     "segmented",
     "short_sentences",
     "split_sentences",

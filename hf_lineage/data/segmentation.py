@@ -81,13 +81,13 @@ def _blank_beside(neighbour):
     return " " if neighbour and not neighbour.isspace() else ""
 
 
-def segment_words(
+def segmentation_of(
     corpora: dict[str, datasets.Dataset | datasets.IterableDataset],
     way: WordSegmentation = "auto",
     *,
     column: str = "text",
-) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
-    """The corpora of `load_splits`, with blanks between words for models that read words between blanks.
+) -> Literal["none", "characters", "rjieba"]:
+    """How a model of words reads the corpora of `load_splits`: `way`, or what the training text decides.
 
     `auto` leaves text with blanks as it is, else takes rjieba if it is installed and the text is Chinese, else
     characters; a printed line says which, and how to choose another way.
@@ -98,19 +98,35 @@ def segment_words(
     has_rjieba = importlib.util.find_spec("rjieba") is not None
     if way == "rjieba" and not has_rjieba:
         raise ValueError(f"word_segmentation is rjieba, which is not installed: {_INSTALL}")
-    if way == "auto":
-        texts = [row[column] for row in corpora["train"].take(_SHOWN)]
-        if not sum(map(WordCount.of, texts), WordCount()).without_blanks:
-            return corpora
-        text = "".join(texts)
-        number, han, kana = (len(pattern.findall(text)) for pattern in (WITHOUT_BLANKS, _HAN, _KANA))
-        is_chinese = number - han + kana < _MOST_OTHERS * number
-        way = "rjieba" if has_rjieba and is_chinese else "characters"
-        other = "characters" if way == "rjieba" else f"rjieba ({_INSTALL})" if is_chinese else "none"
-        words = "rjieba cuts its words" if way == "rjieba" else "each character is a word"
-        PartialState().print(
-            f"The {column} is written without blanks: {words} (word_segmentation {way}; another way: {other})"
-        )
+    if way != "auto":
+        return way
+    texts = [row[column] for row in corpora["train"].take(_SHOWN)]
+    if not sum(map(WordCount.of, texts), WordCount()).without_blanks:
+        return "none"
+    text = "".join(texts)
+    number, han, kana = (len(pattern.findall(text)) for pattern in (WITHOUT_BLANKS, _HAN, _KANA))
+    is_chinese = number - han + kana < _MOST_OTHERS * number
+    way = "rjieba" if has_rjieba and is_chinese else "characters"
+    other = "characters" if way == "rjieba" else f"rjieba ({_INSTALL})" if is_chinese else "none"
+    words = "rjieba cuts its words" if way == "rjieba" else "each character is a word"
+    PartialState().print(
+        f"The {column} is written without blanks: {words} (word_segmentation {way}; another way: {other})"
+    )
+    return way
+
+
+def segment_words(
+    corpora: dict[str, datasets.Dataset | datasets.IterableDataset],
+    way: WordSegmentation = "auto",
+    *,
+    column: str = "text",
+) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
+    """The corpora of `load_splits`, with blanks between words (`segmentation_of`) for models that read such words.
+
+    Raises:
+        ValueError: `way` is rjieba, which is not installed.
+    """
+    way = segmentation_of(corpora, way, column=column)
     if way == "none":
         return corpora
     return {part: corpus.map(partial(_segment_row, way=way, column=column)) for part, corpus in corpora.items()}

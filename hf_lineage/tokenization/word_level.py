@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from hf_lineage.data.cjk import WITHOUT_BLANKS, WordCount
 from hf_lineage.tokenization.pruned_counts import PrunedCounts
 from hf_lineage.tokenization.roles import (
     check_at_least_one,
@@ -23,6 +24,8 @@ from hf_lineage.tokenization.roles import (
 from hf_lineage.tokenization.word_counts import count_words, most_frequent
 
 
+# texts that show how a data set is written
+_SHOWN = 1_000
 # marks, joiners and soft hyphens belong to the character before (Unicode, UAX 29, rule WB4)
 SOFT = r"\p{M}\p{Cf}&&[^\x{200B}]"
 DIGIT, HEBREW = r"\p{N}", r"\p{Hebrew}"
@@ -65,6 +68,20 @@ def is_word_level(tokenizer: PreTrainedTokenizerFast) -> bool:
     return len(backend.pre_tokenizer.pre_tokenize_str("你好")) == 1
 
 
+def refuse_texts_without_blanks(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]):
+    """Raises ValueError if the tokens are words between blanks and the first texts have no blanks between theirs."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or not is_word_level(tokenizer):
+        return
+    first = list(islice(texts, _SHOWN))
+    if sum(map(WordCount.of, first), WordCount()).without_blanks:
+        text = next(text for text in first if WordCount.of(text).without_blanks)
+        raise ValueError(
+            f"the tokens of this model are words between blanks, and texts such as {text[:40]!r} have none: each "
+            "would be one unknown word. Pre-train it with --word_segmentation characters, after which it reads texts "
+            'as they are written, or put blanks between the words: segmented(text, "rjieba") of hf_lineage.data'
+        )
+
+
 def train_word_level(
     texts_or_files: str | Path | Iterable | PrunedCounts,
     vocab_size: int | None = None,
@@ -73,6 +90,7 @@ def train_word_level(
     lowercase: bool = False,
     strip_punctuation: bool = False,
     split_punctuation: bool = False,
+    split_characters: bool = False,
     special_tokens: Mapping[str, str | None] | None = None,
     model_max_length: int | None = None,
     show_progress: bool = True,
@@ -82,6 +100,8 @@ def train_word_level(
     With `strip_punctuation` words end at Unicode's word boundaries (UAX 29), except that hyphens between letters or
     digits stay: "end." is end, and "can't", "3.14", "col·legi", "well-known" are words.
     With `split_punctuation` each punctuation mark is a word: "end." is end and the full stop.
+    With `split_characters` each character of writing without blanks is a word, as in `segmented(text, "characters")`
+    of `hf_lineage.data`: the tokenizer reads Chinese, Japanese or Thai as it is written.
     Ids: special tokens, then words by falling count (ties by code points). A special token in the text, such as the
     Penn Treebank's `<unk>`, keeps its role. For the arguments see `train_wordpiece`. Without `vocab_size` every word
     that occurs `min_frequency` times is kept. BERT's template and token_type_ids need the roles cls_token and
@@ -95,8 +115,13 @@ def train_word_level(
     """
     check_at_least_one(min_frequency=min_frequency)
     check_if_given(vocab_size=vocab_size, model_max_length=model_max_length)
-    check_boolean(lowercase=lowercase, strip_punctuation=strip_punctuation, split_punctuation=split_punctuation)
-    normalizer, pre_tokenizer = word_level_rules(lowercase, strip_punctuation, split_punctuation)
+    check_boolean(
+        lowercase=lowercase,
+        strip_punctuation=strip_punctuation,
+        split_punctuation=split_punctuation,
+        split_characters=split_characters,
+    )
+    normalizer, pre_tokenizer = word_level_rules(lowercase, strip_punctuation, split_punctuation, split_characters)
     roles = special_roles(special_tokens)
     specials = special_tokens_before("words", roles, vocab_size)
     words = most_frequent(
@@ -116,7 +141,10 @@ def train_word_level(
 
 
 def word_level_rules(
-    lowercase: bool = False, strip_punctuation: bool = False, split_punctuation: bool = False
+    lowercase: bool = False,
+    strip_punctuation: bool = False,
+    split_punctuation: bool = False,
+    split_characters: bool = False,
 ) -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
     """What `train_word_level` does to a text before it counts its words.
 
@@ -126,6 +154,9 @@ def word_level_rules(
         raise ValueError("strip_punctuation leaves no punctuation for split_punctuation: choose one")
     # the second also splits at white space
     pre_tokenizer = pre_tokenizers.WhitespaceSplit() if not split_punctuation else pre_tokenizers.BertPreTokenizer()
+    if split_characters:
+        characters = pre_tokenizers.Split(Regex(WITHOUT_BLANKS.pattern), "isolated")
+        pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizer, characters])
     return word_normalizer(lowercase, strip_punctuation), pre_tokenizer
 
 

@@ -6,7 +6,13 @@ import pytest
 
 from hf_lineage.data import load_splits, segment_words, segmented
 from hf_lineage.data.segmentation import segmented_by
-from hf_lineage.tokenization import is_word_level, train_byte_pairs, train_characters, train_word_level
+from hf_lineage.tokenization import (
+    is_word_level,
+    refuse_texts_without_blanks,
+    train_byte_pairs,
+    train_characters,
+    train_word_level,
+)
 
 
 CHINESE = ["我来到北京清华大学", "他欠小明一百万", "今天天气很好我们去公园", "中文没有空格", "学习语言模型很有意思"]
@@ -95,6 +101,26 @@ def test_tokenizers_that_read_words():
     assert is_word_level(train_word_level(texts, split_punctuation=True, show_progress=False))
     assert not is_word_level(train_characters(texts, show_progress=False))
     assert not is_word_level(train_byte_pairs(texts, 300, show_progress=False))
+
+
+@pytest.mark.parametrize(
+    "text", [*CHINESE, *JAPANESE, *THAI, *ENGLISH, "a你b 3.14米。", "မြန်မာစာ ဘာသာ", "ไทย ที่นี่ a", "𠀀𠀁"]
+)
+def test_a_tokenizer_of_characters_cuts_as_the_corpus_is_cut(text):
+    corpus = [*CHINESE, *JAPANESE, *THAI, *ENGLISH, text]
+    tokenizer = train_word_level(corpus, split_characters=True, show_progress=False)
+    assert tokenizer.tokenize(text) == segmented(text, "characters").split()
+    assert not is_word_level(tokenizer)
+
+
+def test_a_tokenizer_of_words_refuses_text_without_blanks():
+    words = train_word_level(["你 好"], show_progress=False)
+    with pytest.raises(ValueError, match=r"我来到北京清华大学.*--word_segmentation characters"):
+        refuse_texts_without_blanks(words, CHINESE)
+    refuse_texts_without_blanks(words, [segmented(text, "characters") for text in CHINESE])
+    refuse_texts_without_blanks(words, ENGLISH)
+    refuse_texts_without_blanks(train_word_level(CHINESE, split_characters=True, show_progress=False), CHINESE)
+    refuse_texts_without_blanks(train_characters(CHINESE, show_progress=False), CHINESE)
 
 
 def test_stretches_are_cut_into_the_words_of_a_vocabulary():
