@@ -97,7 +97,8 @@ def token_positions(attention_mask: Tensor | None, batch: int, seen: int, length
     check_mask(attention_mask, batch, seen, length)
     if attention_mask is not None and attention_mask.dim() == 2:
         return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, -length:]
-    return torch.arange(seen, seen + length, device=device)[None]
+    # a static cache counts on the device, where a range from `seen` on would wait for it and break a compiled graph
+    return (torch.arange(length, device=device) + seen)[None]
 
 
 def new_cache(config) -> DynamicCache | EncoderDecoderCache:
