@@ -1,11 +1,12 @@
 """What the tests of several processes start by `accelerate launch`: trains small models on fixed data.
 
     accelerate launch ... tests/training/launched.py FOLDER STEPS STATION ... [--accumulate N] [--die_at STEP] [--push]
+        [--compiled]
 
 The rank 0 of all processes writes the losses of each station to FOLDER/STATION/losses.json. An update has 8 rows,
 however many processes share them. A checkpoint is saved every second step, and the newest one is continued.
 With --die_at, the second process ends after that step without a word, once. With --push, the model goes to the Hub as
-me/STATION with each checkpoint and at the end.
+me/STATION with each checkpoint and at the end. With --compiled the blocks are compiled, but no code is generated.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from hf_lineage.training import (
     LineageTrainingArguments,
     TruncatedBPTTTrainer,
     Word2VecTrainer,
+    compiled_blocks,
     last_complete_checkpoint,
 )
 
@@ -65,7 +67,7 @@ def trainer_of(station: str, args: LineageTrainingArguments, folder: Path) -> Li
     torch.manual_seed(0)
     if station == "LSTM":
         model = hf_lineage.LSTMForCausalLM(hf_lineage.LSTMConfig(**SIZES))
-        tokens = torch.cat(texts(200)).numpy().astype(np.int32)
+        tokens = torch.cat(texts(45)).numpy().astype(np.int32)
         stream = TokenStream(tokens, np.array([1]), len(tokens), len(tokens), 0)
         return TruncatedBPTTTrainer(model, args, train_dataset=ParallelStreams(stream, ROWS, 5))
     if station == "Word2Vec":
@@ -73,15 +75,15 @@ def trainer_of(station: str, args: LineageTrainingArguments, folder: Path) -> Li
         return word2vec_trainer(model, args, folder)
     if station == "BERT":
         model = hf_lineage.BERTForPreTraining(hf_lineage.BERTConfig(**SIZES, **BLOCKS))
-        data = [{"input_ids": ids, "labels": ids, "next_sentence_label": i % 2} for i, ids in enumerate(texts(61))]
+        data = [{"input_ids": ids, "labels": ids, "next_sentence_label": i % 2} for i, ids in enumerate(texts(29))]
         return LineageTrainer(model, args, train_dataset=data, data_collator=PackingCollator())
     if station == "Transformer":
         config = hf_lineage.TransformerConfig(**SIZES, **BLOCKS, decoder_layers=2)
-        data = [{"input_ids": ids, "labels": ids.flip(0)[: 1 + i % 4]} for i, ids in enumerate(texts(61))]
+        data = [{"input_ids": ids, "labels": ids.flip(0)[: 1 + i % 4]} for i, ids in enumerate(texts(29))]
         model = hf_lineage.TransformerForConditionalGeneration(config)
         return LineageTrainer(model, args, train_dataset=data, data_collator=TranslationPackingCollator())
     model = hf_lineage.GPTForCausalLM(hf_lineage.GPTConfig(**SIZES, **BLOCKS, embedding_dropout=0.0))
-    data = [{"input_ids": ids, "labels": ids} for ids in texts(61)]
+    data = [{"input_ids": ids, "labels": ids} for ids in texts(29)]
     return LineageTrainer(model, args, train_dataset=data, data_collator=PackingCollator())
 
 
@@ -103,14 +105,17 @@ def main():
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--die_at", type=int)
     parser.add_argument("--push", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
+    compiled_blocks.OPTIONS["backend"] = "aot_eager"
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     for station in given.stations:
         args = LineageTrainingArguments(
             output_dir=str(given.folder / station),
             use_cpu=True,
             precision="fp32",
+            compile_blocks="always" if given.compiled else "never",
             max_steps=given.steps,
             save_steps=2,
             logging_steps=1,
@@ -138,6 +143,7 @@ def main():
         if trainer.is_world_process_zero():
             losses = {row["step"]: row["loss"] for row in trainer.state.log_history if "loss" in row}
             report = {"losses": losses, "sharded": trainer.is_fsdp_enabled, "processes": args.world_size}
+            report["graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
             (given.folder / station / "losses.json").write_text(json.dumps(report))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -28,6 +28,8 @@ STATIONS = {
     "Transformer": AutoModelForSeq2SeqLM,
     "LSTM": AutoModelForCausalLM,
 }
+# those whose blocks are compiled
+COMPILE = ("GPT", "BERT", "Transformer")
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -175,7 +177,24 @@ def test_two_processes_accumulate_as_one_process(alone, tmp_path):
         assert_trained_alike(tmp_path, alone, station)
 
 
-@pytest.mark.parametrize("station", ["GPT", "LSTM", "Word2Vec"])
+def test_shards_with_compiled_blocks_train_as_one_process(alone, sharded_config, tmp_path):
+    for steps in (4, STEPS):
+        finish(launch(sharded_config, SCRIPT, tmp_path, steps, *COMPILE, "--compiled"))
+    for station in COMPILE:
+        report = report_of(tmp_path, station)
+        assert report["sharded"]
+        assert report["graphs"] > 0
+        assert_trained_alike(tmp_path, alone, station)
+
+
+def test_two_processes_with_compiled_blocks_train_as_one_process(alone, tmp_path):
+    finish(launch(CONFIGS / "cpu_2procs.yaml", SCRIPT, tmp_path, STEPS, *COMPILE, "--compiled"))
+    for station in COMPILE:
+        assert report_of(tmp_path, station)["graphs"] > 0
+        assert_trained_alike(tmp_path, alone, station)
+
+
+@pytest.mark.parametrize("station", [*STATIONS, "Word2Vec"])
 def test_a_worker_that_dies_is_started_again(alone, tmp_path, station):
     flags = ["--max_restarts", "1", SCRIPT, tmp_path, STEPS, station]
     finish(launch(CONFIGS / "cpu_2procs.yaml", *flags, "--die_at", 3))
@@ -188,7 +207,8 @@ def test_a_worker_that_dies_is_started_again(alone, tmp_path, station):
     assert report_of(tmp_path, station) == report_of(unbroken, station)
 
 
-def test_a_launch_that_failed_is_continued_by_the_next(alone, tmp_path):
-    finish(launch(CONFIGS / "cpu_2procs.yaml", SCRIPT, tmp_path, STEPS, "GPT", "--die_at", 3), expected=1)
-    finish(launch(CONFIGS / "cpu_2procs.yaml", SCRIPT, tmp_path, STEPS, "GPT"))
-    assert_trained_alike(tmp_path, alone, "GPT")
+@pytest.mark.parametrize("station", STATIONS)
+def test_a_launch_that_failed_is_continued_by_the_next(alone, tmp_path, station):
+    finish(launch(CONFIGS / "cpu_2procs.yaml", SCRIPT, tmp_path, STEPS, station, "--die_at", 3), expected=1)
+    finish(launch(CONFIGS / "cpu_2procs.yaml", SCRIPT, tmp_path, STEPS, station))
+    assert_trained_alike(tmp_path, alone, station)
