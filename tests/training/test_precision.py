@@ -4,6 +4,7 @@ import platform
 
 import pytest
 import torch
+import transformers
 
 from hf_lineage import LSTMConfig, LSTMForCausalLM
 from hf_lineage.training import LineageTrainer, LineageTrainingArguments, precision, training_arguments
@@ -193,3 +194,28 @@ def test_processes_that_chose_differently_are_refused(machine, tmp_path, monkeyp
     monkeypatch.setattr(trainer.accelerator, "gather", lambda flags: torch.cat([flags, 1 - flags]))
     with pytest.raises(ValueError, match="--precision"):
         trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("place", "has_tf32", "tf32", "expected"),
+    [("cuda", True, None, [True]), ("cuda", True, False, [False]), ("cuda", False, None, []), ("cpu", True, None, [])],
+)
+def test_float32_products_use_tf32_on_a_gpu_that_has_it(monkeypatch, tmp_path, place, has_tf32, tf32, expected):
+    asked = []
+    for module in (training_arguments, transformers.training_args):
+        monkeypatch.setattr(module, "enable_tf32", asked.append)
+        monkeypatch.setattr(module, "is_torch_tf32_available", lambda: has_tf32)
+    args = LineageTrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    asked.clear()
+    monkeypatch.setattr(LineageTrainingArguments, "device", torch.device(place))
+    args.tf32 = tf32
+    args.__post_init__()
+    assert asked == expected
+
+
+def test_adamw_is_fused_by_default(tmp_path):
+    model = LSTMForCausalLM(LSTMConfig(vocab_size=5, hidden_size=4, num_hidden_layers=1))
+    args = LineageTrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    optimizer = LineageTrainer(model, args).create_optimizer()
+    assert type(optimizer) is torch.optim.AdamW
+    assert optimizer.defaults["fused"]
