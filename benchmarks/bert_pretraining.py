@@ -185,11 +185,13 @@ def main():
         shares = [flops(timed) / seconds / top for seconds, top in zip(cpu[side], roofs[side], strict=True)]
         speed, per_cpu = (tokens / statistics.median(values[side]) for values in (wall, cpu))
         print(f"{' '.join(side):20}{speed:>10,.0f}{per_cpu:>16,.0f}{statistics.median(shares):>18.0%}")
-    peer = ("transformers", "fp32")
-    for side in sides[1:]:
+    # each against transformers in fp32, and ours also against transformers in the same precision
+    compared = [(side, sides[0]) for side in sides[1:]]
+    compared += [(("hf_lineage", precision), ("transformers", precision)) for precision in precisions[1:]]
+    for side, peer in compared:
         ratios = [a / b for a, b in zip(cpu[peer], cpu[side], strict=True)]
         print(
-            f"{' '.join(side)}: tokens per CPU-second, times transformers' Trainer in fp32: "
+            f"{' '.join(side)}: tokens per CPU-second, times {' '.join(peer)}: "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); wall time: "
             f"{statistics.median(wall[peer]) / statistics.median(wall[side]):.2f}"
         )
