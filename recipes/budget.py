@@ -289,6 +289,9 @@ class Bench:
             options += ["--label_field", self.args.tag_field]
         if self.args.task_transfer != "full":
             options += ["--transfer", self.args.task_transfer]
+        if self.args.task_transfer == "features" and budget.station == "gpt":
+            # the loss of the language model needs the words, which features replace
+            options += ["--config_overrides", '{"lm_loss_weight": 0}']
         if self.args.task_epochs is not None:
             options += ["--num_train_epochs", self.args.task_epochs]
         rates = TASK_LEARNING_RATES.get(budget.station, RECURRENT_TASK_LEARNING_RATES)

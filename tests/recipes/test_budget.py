@@ -100,14 +100,26 @@ def test_word2vec_alone_has_no_line_and_no_empty_legend(recipe, recwarn):
     assert not [each.message for each in recwarn]
 
 
-@pytest.mark.parametrize(("transfer", "given"), [("full", []), ("features", ["--transfer", "features"])])
-def test_tasks_train_what_is_asked_for(recipe, corpus, tmp_path, transfer, given):
+WITHOUT_WORDS = ["--config_overrides", '{"lm_loss_weight": 0}']
+
+
+@pytest.mark.parametrize(
+    ("station", "transfer", "given"),
+    [
+        ("lstm", "full", []),
+        ("gpt", "full", []),
+        ("lstm", "features", ["--transfer", "features"]),
+        ("gpt", "features", ["--transfer", "features", *WITHOUT_WORDS]),
+    ],
+)
+def test_tasks_train_what_is_asked_for(recipe, corpus, tmp_path, station, transfer, given):
     args = recipe["BudgetArguments"](corpus=str(corpus), task_transfer=transfer)
     bench, asked = recipe["Bench"](args, tmp_path), []
     bench.runs.run = lambda *options, **_: asked.extend(options) or {"main_score": "accuracy", "points": []}
-    bench.finetune(recipe["Budget"]("lstm", None, None, 0), "data/sst2", "classification")
+    bench.finetune(recipe["Budget"](station, None, None, 0), "data/sst2", "classification")
     place = asked.index("--transfer") if "--transfer" in asked else len(asked)
-    assert asked[place : place + 2] == given
+    assert asked[place : place + len(given)] == given
+    assert ("--config_overrides" in asked) == (WITHOUT_WORDS[0] in given)
 
 
 def test_whole_documents_up_to_the_number_of_words(recipe):
