@@ -155,12 +155,14 @@ def finetune(
 
     # 4. trainer
     def decoded(logits, labels):
-        """The best labels, and the probability of each by itself [2, B, T]."""
+        """The best labels and their probabilities, of a chain the marginal ones [2, B, T]."""
         logits = logits[0] if isinstance(logits, tuple) else logits
         mask = labels != IGNORED
-        best = model.decode(logits, mask) if hasattr(model, "decode") else logits.argmax(2)
-        shares = logits.float().softmax(2).gather(2, best.clamp(min=0)[..., None])[..., 0]
-        return best, shares
+        if hasattr(model, "decode"):
+            best, shares = model.decode(logits, mask), model.probabilities(logits, mask)
+        else:
+            best, shares = logits.argmax(2), logits.float().softmax(2)
+        return best, shares.gather(2, best.clamp(min=0)[..., None])[..., 0]
 
     def answers(split, outputs):
         """Tag and probability of every word of each text; a word without a token has the most frequent tag."""
