@@ -3,12 +3,13 @@
 Importing this file registers for `transformers.pipeline`: "word-analogy", "word-similarity", "multiple-choice",
 "next-sentence-prediction", "lineage-translation" and "lineage-question-answering"; and "translation" and
 "question-answering", which transformers 5 has removed. Of each text the first 100,000 characters are read, with a
-warning; of one to translate the first 10,000, of one to continue the last 100,000. transformers' own tasks follow this
-rule for models of the lineage, and are as ever for all others.
+warning; of one to translate the first 10,000, of one to continue the last 100,000. A text of more tokens than a model
+has positions is cut, too. transformers' own tasks follow these rules for models of the lineage, and are as ever for
+all others.
 
 A saved model carries the pipeline of its head to the Hub, and `pipeline.save_pretrained` that of words too: with
 `trust_remote_code=True` they answer without this package, except for the option `replace_unknown`. transformers' own
-tasks then read texts of any length.
+tasks then cut no text.
 """
 
 from collections.abc import Mapping
