@@ -146,11 +146,8 @@ def finetune(
         raise ValueError(f"use_crf is True, but a {model.config.model_type} has no chain of tags: set it to False")
     PartialState().print(transfer.report())
     texts = {split: raw[split][text_field][:] for split in raw}
-    # a tag that training lacks, as it is written
     names = dict(zip(labels.classes, labels.names, strict=True))
-    gold = {
-        split: [[names.get(tag, str(tag)) for tag in tags] for tags in raw[split][data.label_field]] for split in raw
-    }
+    gold = {split: [[names[tag] for tag in tags] for tags in raw[split][data.label_field]] for split in raw}
     most_frequent, by_word = majority_tags(texts["train"], gold["train"])
 
     # 4. trainer

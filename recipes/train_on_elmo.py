@@ -104,7 +104,7 @@ def main():
 
     def with_numbers(row: dict) -> dict:
         if is_tagging:
-            # a word of blanks is still a word; tags that training never saw are not scored
+            # a word of blanks is still a word
             return {
                 text_field: [word if word.strip() else "_" for word in row[text_field]],
                 "labels": labels.encode(row[label_field]),
@@ -199,7 +199,7 @@ def main():
 
 
 def counts_of_words(texts: list[list[str]], rows: KeptLayers) -> dict[str, int]:
-    """All words, and those not scored: training lacks their tag, or the tokenizer drops them."""
+    """All words, and those not scored: the tokenizer drops them."""
     words = sum(map(len, texts))
     scored = sum(int((labels != IGNORED).sum()) for labels in rows.rows["labels"])
     return {"words": words, "words_not_scored": words - scored}
