@@ -8,7 +8,7 @@ r"""Train a task's own network on the layers of a frozen ELMo, computed once: la
 The network is a bidirectional LSTM over [x; ELMo] (Peters et al., 2018, section 3.3): x is a word's own vector,
 learned with the task; ELMo is a learned mix of the layers. `--features none` holds the mix at zero, so the same
 network reads x alone: the difference is ELMo's gain. Lists of words with lists of labels train a tagger, with a CRF
-if config_overrides has use_crf; its F1 is that of whole entities (B-, I-, O). If the tokenizer cuts a word, the first
+if config_overrides has use_crf; its F1 is that of whole entities. If the tokenizer cuts a word, the first
 piece has the tag. Needs the extra finetune.
 
 The data set is a folder with files train, validation and optionally test (.jsonl, .json, .csv, .tsv, also .gz;

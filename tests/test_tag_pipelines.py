@@ -187,6 +187,18 @@ def test_given_words_are_those_that_decode_tags(station, tagger):
             assert {one["end"] for one in grouped} <= {*ends}
 
 
+@pytest.mark.parametrize("marks", ["BIIB", "BIES", "BMES", "BILU"])
+def test_entities_of_every_scheme_are_grouped(marks, tagger):
+    model, tokenizer = tagger("LSTM", False)
+    pipe = pipeline("token-classification", model=model, tokenizer=tokenizer, device="cpu")
+    begin, inner, end, single = (f"{mark}-PER" for mark in marks)
+    tags = [begin, inner, end, single, begin, end, "O", "X", f"{marks[3]}-LOC", "X"]
+    tokens = [{"entity": tag, "score": 0.5, "word": "dog", "start": i, "end": i + 1} for i, tag in enumerate(tags)]
+    found = [(one["entity_group"], one["start"], one["end"]) for one in pipe.group_entities(tokens)]
+    entities = [("PER", 0, 3), ("PER", 3, 4), ("PER", 4, 6), ("O", 6, 7), ("X", 7, 8), ("LOC", 8, 9), ("X", 9, 10)]
+    assert found == entities
+
+
 def test_the_chain_is_not_the_softmax(tagger):
     """What this file is about: the answers that the plain pipeline of transformers gives are others."""
     for station in TAGGERS:

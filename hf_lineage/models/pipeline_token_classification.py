@@ -13,7 +13,8 @@ class ChainPipeline(ReadsWhatFits, TokenClassificationPipeline):
     The chain runs over the first tokens of the words, as in training: the words given with `is_split_into_words`, else
     those of the tokenizer. The tags are those of the best path, as `model.decode` gives them; the score is the tag's
     marginal probability (`model.probabilities`). A word's other tokens have its tag; where tokens stand for themselves
-    (`none`, `simple`), a B- continues as I-. A tokenizer that knows no words has a word in each token.
+    (`none`, `simple`), a B- continues as I-. A tokenizer that knows no words has a word in each token. Tags of
+    IOBES, BMES and BILOU are grouped as those of IOB.
     """
 
     def preprocess(self, sentence, offset_mapping=None, **options):
@@ -73,6 +74,13 @@ class ChainPipeline(ReadsWhatFits, TokenClassificationPipeline):
             entities = self.aggregate(tokens, aggregation_strategy)
             found += [one for one in entities if one.get("entity", one.get("entity_group")) not in ignored]
         return self.aggregate_overlapping_entities(found) if len(all_outputs) > 1 else found
+
+    def get_tag(self, entity_name: str) -> tuple[str, str]:
+        """Whether a tag begins an entity ("B") or goes on ("I"), and its kind, in IOBES, BMES and BILOU too."""
+        mark, dash, kind = entity_name.partition("-")
+        if dash and len(mark) == 1 and mark in "BSUIMEL":
+            return "B" if mark in "BSU" else "I", kind
+        return super().get_tag(entity_name)
 
     def _of_path(self, tag: int, share: float, begins_word: int, aggregation_strategy) -> dict:
         """What the base class reads of a token: scores of which the tag's alone is not 0, and where words go on."""
