@@ -187,7 +187,7 @@ def finetune(
         transfer=transfer,
         callbacks=model_args.callbacks(),
     )
-    data_name, sample = data_args.dataset or data_args.train_file, " ".join(texts["validation"][0])
+    data_name, sample = data_args.dataset or data_args.train_file, list(texts["validation"][0])
     shown = ["".join(words) for words in texts["validation"][:100]]
     facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path, texts=shown)
 

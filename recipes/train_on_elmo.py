@@ -163,9 +163,10 @@ def main():
         preprocess_logits_for_metrics=decoded if is_tagging else None,
     )
     texts = raw["validation"][:100][text_field]
+    sample = texts[0]
     texts = [text if isinstance(text, str) else " ".join(text) for text in texts]
     trainer.facts = RunFacts(
-        data_args.dataset or data_args.train_file, texts[0], base_model=args.model_name_or_path, texts=texts
+        data_args.dataset or data_args.train_file, sample, base_model=args.model_name_or_path, texts=texts
     )
 
     # 6. train and save: the auto class opens output_dir, language model included
