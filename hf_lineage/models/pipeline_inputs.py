@@ -126,7 +126,7 @@ class ReadsWhatFits:
         return options
 
     def encoded_pair(self, text: str, other: str, options: Mapping, warn: bool = True) -> tuple[Mapping, bool]:
-        """Two texts as tensors [1, T], and whether they are cut, of which it warns."""
+        """Two texts as tensors [1, T], and whether they are cut; then it warns."""
         options = self.limited(options)
         encoded = self.tokenizer(text, other, return_tensors="pt", **options)
         is_cut = warn and self.warn_if_cut(
@@ -141,7 +141,7 @@ class ReadsWhatFits:
         return encoded[self.tokenizer.model_input_names[0]].shape[1]
 
     def warn_if_cut(self, read: int, count: Callable[[], int], max_length: int | None = None) -> bool:
-        """Warns if a text, of which `read` tokens are left, has more of them by `count()`; whether it has."""
+        """Warns if a text has more tokens, by `count()`, than the `read` ones; whether it has."""
         # nothing is counted of texts that fit
         if read < min(max_length or self.tokenizer.model_max_length, self.tokenizer.model_max_length):
             return False

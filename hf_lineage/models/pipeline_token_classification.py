@@ -76,14 +76,14 @@ class ChainPipeline(ReadsWhatFits, TokenClassificationPipeline):
         return self.aggregate_overlapping_entities(found) if len(all_outputs) > 1 else found
 
     def get_tag(self, entity_name: str) -> tuple[str, str]:
-        """Whether a tag begins an entity ("B") or goes on ("I"), and its kind, in IOBES, BMES and BILOU too."""
+        """Whether a tag begins an entity ("B") or continues one ("I"), and its kind, in IOBES, BMES and BILOU too."""
         mark, dash, kind = entity_name.partition("-")
         if dash and len(mark) == 1 and mark in "BSUIMEL":
             return "B" if mark in "BSU" else "I", kind
         return super().get_tag(entity_name)
 
     def _of_path(self, tag: int, share: float, begins_word: int, aggregation_strategy) -> dict:
-        """What the base class reads of a token: scores of which the tag's alone is not 0, and where words go on."""
+        """What the base class reads of a token: scores, 0 but for its tag, and whether it continues a word."""
         names, numbers = self.model.config.id2label, self.model.config.label2id
         if not begins_word and aggregation_strategy in (AggregationStrategy.NONE, AggregationStrategy.SIMPLE):
             tag = numbers.get("I-" + names[tag][2:], tag) if names[tag].startswith("B-") else tag
