@@ -188,7 +188,10 @@ def finetune(
 
     texts = texts_of("validation")
     sample = [column[0] for column in texts]
-    sample = sample[0] if len(sample) == 1 else dict(zip(("text", "text_pair"), sample, strict=True))
+    if args.both_orders:
+        sample = {"both_orders": sample}
+    else:
+        sample = sample[0] if len(sample) == 1 else dict(zip(("text", "text_pair"), sample, strict=True))
     data_name = data_args.dataset or data_args.train_file
     facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path, texts=texts[0][:100])
 

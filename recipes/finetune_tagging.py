@@ -146,21 +146,20 @@ def finetune(
         raise ValueError(f"use_crf is True, but a {model.config.model_type} has no chain of tags: set it to False")
     PartialState().print(transfer.report())
     texts = {split: raw[split][text_field][:] for split in raw}
-    # a tag that training lacks, as it is written
     names = dict(zip(labels.classes, labels.names, strict=True))
-    gold = {
-        split: [[names.get(tag, str(tag)) for tag in tags] for tags in raw[split][data.label_field]] for split in raw
-    }
+    gold = {split: [[names[tag] for tag in tags] for tags in raw[split][data.label_field]] for split in raw}
     most_frequent, by_word = majority_tags(texts["train"], gold["train"])
 
     # 4. trainer
     def decoded(logits, labels):
-        """The best labels, and the probability of each by itself [2, B, T]."""
+        """The best labels and their probabilities, of a chain the marginal ones [2, B, T]."""
         logits = logits[0] if isinstance(logits, tuple) else logits
         mask = labels != IGNORED
-        best = model.decode(logits, mask) if hasattr(model, "decode") else logits.argmax(2)
-        shares = logits.float().softmax(2).gather(2, best.clamp(min=0)[..., None])[..., 0]
-        return best, shares
+        if hasattr(model, "decode"):
+            best, shares = model.decode(logits, mask), model.probabilities(logits, mask)
+        else:
+            best, shares = logits.argmax(2), logits.float().softmax(2)
+        return best, shares.gather(2, best.clamp(min=0)[..., None])[..., 0]
 
     def answers(split, outputs):
         """Tag and probability of every word of each text; a word without a token has the most frequent tag."""
@@ -188,7 +187,7 @@ def finetune(
         transfer=transfer,
         callbacks=model_args.callbacks(),
     )
-    data_name, sample = data_args.dataset or data_args.train_file, " ".join(texts["validation"][0])
+    data_name, sample = data_args.dataset or data_args.train_file, list(texts["validation"][0])
     shown = ["".join(words) for words in texts["validation"][:100]]
     facts = RunFacts(data_name, sample, base_model=model_args.model_name_or_path, texts=shown)
 

@@ -8,7 +8,7 @@ r"""Train a task's own network on the layers of a frozen ELMo, computed once: la
 The network is a bidirectional LSTM over [x; ELMo] (Peters et al., 2018, section 3.3): x is a word's own vector,
 learned with the task; ELMo is a learned mix of the layers. `--features none` holds the mix at zero, so the same
 network reads x alone: the difference is ELMo's gain. Lists of words with lists of labels train a tagger, with a CRF
-if config_overrides has use_crf; its F1 is that of whole entities (B-, I-, O). If the tokenizer cuts a word, the first
+if config_overrides has use_crf; its F1 is that of whole entities. If the tokenizer cuts a word, the first
 piece has the tag. Needs the extra finetune.
 
 The data set is a folder with files train, validation and optionally test (.jsonl, .json, .csv, .tsv, also .gz;
@@ -104,7 +104,7 @@ def main():
 
     def with_numbers(row: dict) -> dict:
         if is_tagging:
-            # a word of blanks is still a word; tags that training never saw are not scored
+            # a word of blanks is still a word
             return {
                 text_field: [word if word.strip() else "_" for word in row[text_field]],
                 "labels": labels.encode(row[label_field]),
@@ -163,9 +163,10 @@ def main():
         preprocess_logits_for_metrics=decoded if is_tagging else None,
     )
     texts = raw["validation"][:100][text_field]
+    sample = texts[0]
     texts = [text if isinstance(text, str) else " ".join(text) for text in texts]
     trainer.facts = RunFacts(
-        data_args.dataset or data_args.train_file, texts[0], base_model=args.model_name_or_path, texts=texts
+        data_args.dataset or data_args.train_file, sample, base_model=args.model_name_or_path, texts=texts
     )
 
     # 6. train and save: the auto class opens output_dir, language model included
@@ -199,7 +200,7 @@ def main():
 
 
 def counts_of_words(texts: list[list[str]], rows: KeptLayers) -> dict[str, int]:
-    """All words, and those not scored: training lacks their tag, or the tokenizer drops them."""
+    """All words, and those not scored: the tokenizer drops them."""
     words = sum(map(len, texts))
     scored = sum(int((labels != IGNORED).sum()) for labels in rows.rows["labels"])
     return {"words": words, "words_not_scored": words - scored}

@@ -74,6 +74,41 @@ def test_answers_are_those_of_all_windows(answering):
         assert empty == {"answer": "", "start": 0, "end": 0, "score": pytest.approx(null, abs=1e-6)}
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("padding", [True, "max_length"])
+def test_padded_windows_answer_alike(answering, padding, side, monkeypatch):
+    # transformers' BERT counts padding on the left as positions
+    for pipe in answering[: 1 if side == "left" else 2]:
+        monkeypatch.setattr(pipe.tokenizer, "padding_side", side)
+        options, lengths = {"max_seq_len": 24, "doc_stride": 4, "top_k": 5, "handle_impossible_answer": True}, []
+        alone = pipe(question="Who follows?", context=LONG, **options)
+
+        def note(model, _, given, lengths=lengths):
+            lengths.append(given["input_ids"].shape[1])
+
+        hook = pipe.model.register_forward_pre_hook(note, with_kwargs=True)
+        padded = pipe(question="Who follows?", context=LONG, padding=padding, **options)
+        hook.remove()
+        assert {*lengths} == {24}
+        assert padded == [one | {"score": pytest.approx(one["score"], abs=1e-6)} for one in alone]
+
+
+def test_a_long_question_is_cut_with_a_warning(tiny_tokenizer, caplog):
+    """At 64 tokens, as transformers before 5.3 says, or at max_question_len."""
+    sizes = {**BERT.tiny, "vocab_size": len(tiny_tokenizer), "num_labels": 2, "max_position_embeddings": 100}
+    model = hf_lineage.BERTForQuestionAnswering(hf_lineage.BERTConfig(**sizes)).eval()
+    pipe = pipeline("question-answering", model=model, tokenizer=tiny_tokenizer, device="cpu")
+    context = "Emil remembers the lantern."
+    for options, tokens in (({}, 64), ({"max_question_len": 5}, 5)):
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            short = pipe(question="the " * tokens, context=context, max_seq_len=100, doc_stride=0, **options)
+            assert "question has" not in caplog.text
+            cut = pipe(question="the " * 160, context=context, max_seq_len=100, doc_stride=0, **options)
+        assert f"the question has 160 tokens; the model reads the first {tokens} (" in caplog.text
+        assert cut == short | {"score": pytest.approx(short["score"], abs=1e-6)}
+
+
 def test_questions_by_keyword(answering):
     ours, others = (
         pipe(question=["Who follows?", "Who remembers?"], context=LONG, max_seq_len=24, doc_stride=4)
@@ -93,9 +128,10 @@ def test_questions_by_keyword(answering):
         (
             {"question": "Who follows the dog?", "context": LONG},
             {"max_seq_len": 9, "doc_stride": 6},
-            "doc_stride is 6",
+            "doc_stride is 6.*max_question_len",
         ),
         ({"question": "Who?", "context": LONG}, {"top_k": 0}, "top_k is 0"),
+        ({"question": "Who?", "context": LONG}, {"max_question_len": 0}, "max_question_len is 0"),
         ({"question": "Who?", "context": LONG}, {"max_answer_len": 0}, "max_answer_len is 0"),
     ],
 )

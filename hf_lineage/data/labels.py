@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from hf_lineage.data.blocks import IGNORED
 from hf_lineage.data.labelled_files import LabelledRows, read_labelled, splits_for_training
 from hf_lineage.files import CorpusError
 
@@ -58,14 +57,11 @@ class Labels:
         return fields if self.problem_type == "tagging" else {"problem_type": self.problem_type, **fields}
 
     def encode(self, label) -> int | float | list[int] | list[float]:
-        """A row's label as the heads read it: a class number, a number, a 1.0 or 0.0 per class, or a list of tags.
-
-        A tag that is not in `classes` becomes −100, which is not scored.
-        """
+        """A row's label as the heads read it: a class number, a number, a 1.0 or 0.0 per class, or a list of tags."""
         if self.problem_type == "regression":
             return float(label)
         if self.problem_type == "tagging":
-            return [self._number_of.get(tag, IGNORED) for tag in label]
+            return [self._number_of[tag] for tag in label]
         if self.problem_type == "multi_label_classification":
             return [float(name in label) for name in self.classes]
         return self._number_of[label]
@@ -159,7 +155,8 @@ def load_labelled(
     else:
         columns, labels = _decide(rows, columns, label_field, problem_type)
     places = {split: rows[split].place for split in columns}
-    kept = _splits_with_labels(columns, label_field, labels.problem_type == "tagging", places)
+    words = {split: of_split[fields[0]] for split, of_split in texts.items()}
+    kept = _splits_with_labels(columns, label_field, places, words if labels.problem_type == "tagging" else None)
     notes = [*labels.notes, *_empty_texts(rows, texts)]
     if "test" in rows and "test" not in kept:
         notes.append("The split test is left out, since training has none of its labels")
@@ -474,6 +471,24 @@ def _check_tags(rows, texts, columns, field, column):
 # splits
 
 
+def _of_unknown(split, cells, unknown, trained, column, places, words) -> str:
+    """Names the first label of a split that training lacks."""
+    row = next(row for row, cell in enumerate(cells) if _members([cell]) & unknown)
+    if words is None:
+        label = min(map(repr, _members([cells[row]]) & unknown))
+        return (
+            f"{places[split](row)}: {column} is {label} in some rows of the split {split!r}, but in none of training, "
+            f"which has {_shown(trained)}: leave those rows out, add such rows to training, or, if the labels are "
+            "numbers, give --problem_type regression"
+        )
+    place = next(place for place, tag in enumerate(cells[row]) if tag in unknown)
+    return (
+        f"{places[split](row)}: the word {words[split][row][place]!r} (number {place + 1}) of the split {split!r} has "
+        f"the tag {cells[row][place]!r} ({column}), which no word of training has ({_shown(trained)}): correct it, "
+        "leave such texts out, or add some to training"
+    )
+
+
 def class_names(rows: datasets.Dataset, column: str) -> dict[int | str, str]:
     """The classes that occur in `rows`, sorted, and their names, from the data set or from themselves."""
     feature = _class_label(LabelledRows(rows, str), column)
@@ -488,16 +503,15 @@ def labelled_splits(dataset: datasets.DatasetDict, column: str) -> datasets.Data
     its classes, or if all its numbers are −1.
 
     Raises:
-        ValueError: training has some but not all classes of a split (lists may have others), or the validation split
-            has no labels.
+        ValueError: training has some but not all classes of a split, or the validation split has no labels.
     """
     columns = {split: rows[column][:] for split, rows in dataset.items()}
-    are_lists = isinstance(columns["train"][0], list)
     places = {split: f"split {split!r}, row {{}}".format for split in columns}
-    return datasets.DatasetDict({s: dataset[s] for s in _splits_with_labels(columns, column, are_lists, places)})
+    return datasets.DatasetDict({s: dataset[s] for s in _splits_with_labels(columns, column, places)})
 
 
-def _splits_with_labels(columns, column, others_allowed, places) -> list[str]:
+def _splits_with_labels(columns, column, places, words=None) -> list[str]:
+    """The splits that are kept; `words`, of each split, are those that have tags."""
     trained, kept = _members(columns["train"]), []
     for split, cells in columns.items():
         found = _members(cells)
@@ -506,14 +520,8 @@ def _splits_with_labels(columns, column, others_allowed, places) -> list[str]:
             is_secret = found == unknown == {-1.0}
         else:
             is_secret = bool(unknown) and unknown == found
-            if unknown and not is_secret and not others_allowed:
-                row = next(row for row, cell in enumerate(cells) if _members([cell]) & unknown)
-                label = min(map(repr, _members([cells[row]]) & unknown))
-                raise CorpusError(
-                    f"{places[split](row)}: {column} is {label} in some rows of the split {split!r}, but in none of "
-                    f"training, which has {_shown(trained)}: leave those rows out, add such rows to training, or, if "
-                    "the labels are numbers, give --problem_type regression"
-                )
+            if unknown and not is_secret:
+                raise CorpusError(_of_unknown(split, cells, unknown, trained, column, places, words))
         if is_secret and split == "validation":
             raise ValueError(f"no {column} of the validation split occurs in training, so that it cannot be scored")
         if not is_secret:

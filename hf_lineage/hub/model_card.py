@@ -76,12 +76,13 @@ class RunFacts:
     """What only the recipe knows of its run.
 
     data: the corpus as it was named, None: the default one. default_data: what the default one is. sample: a text that
-    the model can answer, or for ELMo {"word": …, "texts": [two texts with it]}. texts: some of the data, whose writing
-    may tell the language. base_model: the model that was trained further.
+    the model can answer; the words of one for a tagger; for ELMo {"word": …, "texts": [two texts with it]};
+    {"both_orders": [a text, another]} for a model that reads pairs so. texts: some of the data, whose writing may tell
+    the language. base_model: the model that was trained further.
     """
 
     data: str | None
-    sample: str | dict
+    sample: str | dict | list[str]
     default_data: str = "English Wikipedia articles of the gensim wheel"
     language: str | list[str] | None = None
     base_model: str | None = None
@@ -98,17 +99,20 @@ def task_of(model: PreTrainedModel) -> str:
 
 
 def code_for(
-    model: PreTrainedModel, name: str, sample: str | dict | None = None, *, with_package: bool = True
+    model: PreTrainedModel, name: str, sample: str | dict | list[str] | None = None, *, with_package: bool = True
 ) -> list[str]:
     """Lines of Python that open the model `name` (folder or Hub name) and ask it for an answer to `sample`.
 
     Without the package they run the code of the repository.
     """
+    if isinstance(sample, dict) and "both_orders" in sample:
+        return code_for_both_orders(model, name, sample["both_orders"], with_package)
     task, is_recorded = task_of(model), sample is not None
     pair = sample if isinstance(sample, dict) and "word" in sample else None
     sample = sample if pair is None else pair["texts"][0]
     sample = SAMPLES.get(task, "The cat sat on the mat.") if sample is None else sample
     # in double quotes, so that a shell takes the code in single ones
+    are_words = isinstance(sample, list)
     name, sample = (json.dumps(one, ensure_ascii=False) for one in (name, sample))
     imports = ["import hf_lineage"] if with_package else []
     source = name if with_package else f"{name}, trust_remote_code=True"
@@ -118,7 +122,7 @@ def code_for(
             "text-generation": f'{call}({sample}, max_new_tokens=20)[0]["generated_text"]',
             "fill-mask": f'[answer["sequence"] for answer in {call}({sample})]',
             "translation": f'{call}({sample})[0]["translation_text"]',
-        }.get(task, f"{call}({sample})")
+        }.get(task, f"{call}({sample}, is_split_into_words=True)" if are_words else f"{call}({sample})")
         return [*imports, "from transformers import pipeline", f"print({answer})"]
     imports.append("from transformers import AutoModel, AutoTokenizer")
     opened, tokenizer = f"AutoModel.from_pretrained({source})", f"AutoTokenizer.from_pretrained({source})"
@@ -158,6 +162,31 @@ def code_for(
         f"tokenizer, text = {tokenizer}, {sample}",
         f'vectors = {opened}(**tokenizer(text, return_tensors="pt")).last_hidden_state',
         'print(tokenizer.tokenize(text), "have vectors of shape", [*vectors.shape])',
+    ]
+
+
+def code_for_both_orders(model: PreTrainedModel, name: str, texts: Sequence[str], with_package: bool) -> list[str]:
+    """As `code_for`: a classifier of pairs adds its vectors of both orders, and a pipeline would read one."""
+    source = json.dumps(name) if with_package else f"{json.dumps(name)}, trust_remote_code=True"
+    options = "padding=True"
+    if positions := getattr(model.config, "max_position_embeddings", None):
+        options += f", truncation=True, max_length={positions}"
+    logits = "model(pair.input_ids[None], attention_mask=pair.attention_mask[None]).logits[0]"
+    answer = {
+        "regression": f"print({logits}.item())",
+        "multi_label_classification": f"print(dict(zip(model.config.id2label.values(), {logits}.sigmoid().tolist())))",
+    }.get(
+        model.config.problem_type or "",
+        f"print(dict(zip(model.config.id2label.values(), {logits}.softmax(0).tolist())))",
+    )
+    return [
+        *(["import hf_lineage"] if with_package else []),
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        f"tokenizer = AutoTokenizer.from_pretrained({source})",
+        f"model = AutoModelForSequenceClassification.from_pretrained({source})",
+        f"text, other = {', '.join(json.dumps(text, ensure_ascii=False) for text in texts)}",
+        f'pair = tokenizer([text, other], [other, text], {options}, return_tensors="pt")',
+        answer,
     ]
 
 
@@ -291,6 +320,9 @@ def model_card(
         _block(code_for(model, opened_as, sample)),
         "`import hf_lineage` registers the station. Without the package, the code of the repository runs:",
         _block(code_for(model, opened_as, sample, with_package=False)),
+        "It reads each pair in both orders, as in its training and for its scores. A pipeline reads one order."
+        if isinstance(sample, dict) and "both_orders" in sample
+        else "",
         "## Limits",
         limits_of(model, None if facts is None else data),
     ]

@@ -4,20 +4,29 @@ from collections import Counter
 from collections.abc import Sequence
 
 
+# of BMES (Chinese names) and BILOU -> of IOBES, which seqeval knows
+SAME_MARKS = {"M-": "I-", "L-": "E-", "U-": "S-"}
+MARKS = ("B-", "I-", "E-", "S-", *SAME_MARKS)
+
+
 def score_tags(expected: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> dict[str, float]:
     """Tags of the words of each sentence, as they are and as they were found -> scores by name.
 
-    If all expected tags are O or begin with B-, I-, E- or S-, entities count too, each as a whole. Needs seqeval
-    (extra `finetune`).
+    If all expected tags are O or begin as in IOB, IOBES, BMES or BILOU, entities count too, each as a whole. Needs
+    seqeval (extra `finetune`).
     """
     # imported here, since it is an extra
     from seqeval.metrics import f1_score, precision_score, recall_score
 
     pairs = [pair for gold, answer in zip(expected, found, strict=True) for pair in zip(gold, answer, strict=True)]
     scores = {"accuracy": sum(gold == answer for gold, answer in pairs) / max(len(pairs), 1)}
-    if all(gold == "O" or gold.startswith(("B-", "I-", "E-", "S-")) for gold, _ in pairs):
+    if all(gold == "O" or gold.startswith(MARKS) for gold, _ in pairs):
+        expected, found = (
+            [[SAME_MARKS.get(tag[:2], tag[:2]) + tag[2:] for tag in tags] for tags in texts]
+            for texts in (expected, found)
+        )
         for title, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-            scores[title] = float(function([*map(list, expected)], [*map(list, found)], zero_division=0))
+            scores[title] = float(function(expected, found, zero_division=0))
     return scores
 
 

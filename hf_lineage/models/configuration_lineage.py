@@ -39,15 +39,17 @@ FORMAT = 1
 # task -> our pipeline, module.Class
 PIPELINES = {
     "translation": "pipeline_translation.TranslationPipeline",
+    "token-classification": "pipeline_token_classification.ChainPipeline",
     "question-answering": "pipeline_question_answering.QuestionAnsweringPipeline",
     "multiple-choice": "pipeline_multiple_choice.MultipleChoicePipeline",
     "next-sentence-prediction": "pipeline_next_sentence.NextSentencePipeline",
     "word-analogy": "pipeline_word_vectors.WordAnalogyPipeline",
     "word-similarity": "pipeline_word_vectors.WordSimilarityPipeline",
 }
-# ending of a class -> the task that transformers has no pipeline for, and the Auto class
+# ending of a class -> the task for which it needs a pipeline of ours, a tagger only with a chain, and the Auto class
 TASKS = {
     "ForConditionalGeneration": ("translation", "AutoModelForSeq2SeqLM"),
+    "ForTokenClassification": ("token-classification", "AutoModelForTokenClassification"),
     "ForQuestionAnswering": ("question-answering", "AutoModelForQuestionAnswering"),
     "ForMultipleChoice": ("multiple-choice", "AutoModelForMultipleChoice"),
     "ForNextSentencePrediction": ("next-sentence-prediction", "AutoModelForNextSentencePrediction"),
@@ -162,7 +164,7 @@ class LineageConfig(PreTrainedConfig):
         }
         for name in self.architectures or ():
             for ending, (task, auto) in TASKS.items():
-                if name.endswith(ending):
+                if name.endswith(ending) and (task != "token-classification" or getattr(self, "use_crf", False)):
                     pipelines[task] = {"impl": PIPELINES[task], "pt": [auto], "type": "text"}
         fields |= {"custom_pipelines": pipelines} if pipelines else {}
         Path(json_file_path).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")

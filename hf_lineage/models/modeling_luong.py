@@ -109,7 +109,7 @@ class LocationAlignment(LuongAlignment):
             longest = vectors.shape[1] if is_recorded(vectors) else source.lengths.max().item()
             raise ValueError(
                 f'attention="location" has weights for {limit} source words (max_source_length), not for '
-                f"{longest}: shorten the source, or tokenize with truncation=True"
+                f"{longest}: shorten the source, or tokenize with truncation=True, max_length={limit}"
             )
         return source
 

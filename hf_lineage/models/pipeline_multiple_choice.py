@@ -4,14 +4,15 @@ import torch
 from transformers import AutoModelForMultipleChoice
 from transformers.pipelines.base import ChunkPipeline
 
-from .pipeline_inputs import TakesEmptyLists, register, text_of, texts_of
+from .pipeline_inputs import ReadsWhatFits, TakesEmptyLists, register, text_of, texts_of, tokenizer_options
 
 
-class MultipleChoicePipeline(TakesEmptyLists, ChunkPipeline):
+class MultipleChoicePipeline(TakesEmptyLists, ReadsWhatFits, ChunkPipeline):
     """Chooses the best of several texts that go with a first one: [{"choice", "index", "score"}], the best first.
 
     The input is {"text": …, "choices": [text, …]}, or several of them; the scores are probabilities that add up to 1.
-    `top_k` keeps only the best; longer texts are cut if `truncation` is True.
+    `top_k` keeps only the best. What has more tokens than the model reads, or than `max_length`, the text and a choice
+    together, is cut, with a warning; `truncation` is the tokenizer's.
 
     Raises:
         ValueError: a text is missing or empty, or there are fewer than two choices.
@@ -20,19 +21,21 @@ class MultipleChoicePipeline(TakesEmptyLists, ChunkPipeline):
     _load_tokenizer = True
     _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
 
-    def _sanitize_parameters(self, top_k=None, truncation=None):
+    def _sanitize_parameters(self, top_k=None, truncation=None, max_length=None):
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}; it must be at least 1")
-        return {} if truncation is None else {"truncation": truncation}, {}, {} if top_k is None else {"top_k": top_k}
+        return tokenizer_options(truncation, max_length), {}, {} if top_k is None else {"top_k": top_k}
 
-    def preprocess(self, inputs, truncation=False):
+    def preprocess(self, inputs, **options):
         [text] = texts_of(inputs, "text")
         choices = inputs.get("choices")
         if not isinstance(choices, list) or len(choices) < 2:
             raise ValueError(f"choices is {choices!r:.60}; it must be a list of at least 2 texts")
+        is_said = False
         for number, choice in enumerate(choices):
             choice = text_of(f"choices[{number}]", choice)
-            encoded = self.tokenizer(text, choice, truncation=truncation, return_tensors="pt")
+            encoded, is_cut = self.encoded_pair(text, choice, options, warn=not is_said)
+            is_said = is_said or is_cut
             # each choice has a score of its own, so a batch may mix questions
             yield {**encoded, "choice": choice, "is_last": number == len(choices) - 1}
 

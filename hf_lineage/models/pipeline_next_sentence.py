@@ -2,13 +2,14 @@
 
 from transformers import AutoModelForNextSentencePrediction, Pipeline
 
-from .pipeline_inputs import TakesEmptyLists, register, texts_of
+from .pipeline_inputs import ReadsWhatFits, TakesEmptyLists, register, texts_of, tokenizer_options
 
 
-class NextSentencePipeline(TakesEmptyLists, Pipeline):
+class NextSentencePipeline(TakesEmptyLists, ReadsWhatFits, Pipeline):
     """Says whether a text follows another: {"label": "next" or "random", "score": its probability}.
 
-    The input is {"text": …, "text_pair": …}, or several of them. Longer pairs are cut if `truncation` is True.
+    The input is {"text": …, "text_pair": …}, or several of them. A pair of more tokens than the model reads, or than
+    `max_length`, is cut, with a warning; `truncation` is the tokenizer's.
 
     Raises:
         ValueError: a text is missing or empty.
@@ -17,11 +18,12 @@ class NextSentencePipeline(TakesEmptyLists, Pipeline):
     _load_tokenizer = True
     _load_processor = _load_image_processor = _load_feature_extractor = _load_video_processor = False
 
-    def _sanitize_parameters(self, truncation=None):
-        return {} if truncation is None else {"truncation": truncation}, {}, {}
+    def _sanitize_parameters(self, truncation=None, max_length=None):
+        return tokenizer_options(truncation, max_length), {}, {}
 
-    def preprocess(self, inputs, truncation=False):
-        return self.tokenizer(*texts_of(inputs, "text", "text_pair"), truncation=truncation, return_tensors="pt")
+    def preprocess(self, inputs, **options):
+        encoded, _ = self.encoded_pair(*texts_of(inputs, "text", "text_pair"), options)
+        return encoded
 
     def _forward(self, inputs):
         return {"logits": self.model(**inputs).logits}

@@ -5,7 +5,7 @@ from transformers import AutoModelForQuestionAnswering
 from transformers.pipelines.base import ChunkPipeline
 
 from .answer_spans import best_spans
-from .pipeline_inputs import TakesEmptyLists, register, texts_of
+from .pipeline_inputs import TakesEmptyLists, logger, register, texts_of
 
 
 class QuestionAnsweringPipeline(TakesEmptyLists, ChunkPipeline):
@@ -18,6 +18,8 @@ class QuestionAnsweringPipeline(TakesEmptyLists, ChunkPipeline):
     - top_k (1): with more, a list of the best answers, if there are several;
     - max_answer_len (15), max_seq_len (384, or what the model reads at most), doc_stride (128, or half of
       max_seq_len): tokens in an answer, in a window, and shared by two windows;
+    - max_question_len (64): a question of more tokens is cut, with a warning, as by transformers' slow tokenizers;
+    - padding ("do_not_pad"): the tokenizer's, such as "max_length", which pads each window to max_seq_len;
     - handle_impossible_answer (False): the empty answer, by the score of the tokenizer's cls_token or the first token;
     - align_to_words (True): an answer begins and ends at words.
 
@@ -45,37 +47,54 @@ class QuestionAnsweringPipeline(TakesEmptyLists, ChunkPipeline):
         max_answer_len=None,
         max_seq_len=None,
         doc_stride=None,
+        max_question_len=None,
+        padding=None,
         handle_impossible_answer=None,
         align_to_words=None,
     ):
-        before = {"max_seq_len": max_seq_len, "doc_stride": doc_stride}
+        before = {
+            "max_seq_len": max_seq_len,
+            "doc_stride": doc_stride,
+            "max_question_len": max_question_len,
+            "padding": padding,
+        }
         after = {
             "top_k": top_k,
             "max_answer_len": max_answer_len,
             "handle_impossible_answer": handle_impossible_answer,
             "align_to_words": align_to_words,
         }
-        for name, value in {"top_k": top_k, "max_answer_len": max_answer_len, "max_seq_len": max_seq_len}.items():
+        sizes = {"top_k": top_k, "max_answer_len": max_answer_len, "max_seq_len": max_seq_len}
+        for name, value in {**sizes, "max_question_len": max_question_len}.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         before, after = ({k: v for k, v in each.items() if v is not None} for each in (before, after))
         return before, {}, after
 
-    def preprocess(self, inputs, max_seq_len=None, doc_stride=None):
+    def preprocess(
+        self, inputs, max_seq_len=None, doc_stride=None, max_question_len=64, padding: bool | str = "do_not_pad"
+    ):
         question, context = texts_of(inputs, "question", "context")
         longest = getattr(self.model.config, "max_position_embeddings", None) or 384
         length = max_seq_len or min(self.tokenizer.model_max_length, longest, 384)
         stride = min(length // 2, 128) if doc_stride is None else doc_stride
-        used = len(self.tokenizer(question, add_special_tokens=False)["input_ids"])
+        tokens = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        used = len(tokens["input_ids"])
+        if used > max_question_len:
+            logger.warning(
+                "the question has %s tokens; the model reads the first %s (max_question_len)", used, max_question_len
+            )
+            question, used = question[: tokens["offset_mapping"][max_question_len - 1][1]], max_question_len
         room = length - used - self.tokenizer.num_special_tokens_to_add(pair=True)
         if not 0 <= stride < room:
             raise ValueError(
                 f"doc_stride is {stride}, but max_seq_len {length} leaves {room} tokens after the {used} of the "
-                "question: it must be at least 0 and below that number"
+                "question: it must be at least 0 and below that number, or max_question_len smaller"
             )
         encoded = self.tokenizer(
             question,
             context,
+            padding=padding,
             truncation="only_second",
             max_length=length,
             stride=stride,
@@ -109,19 +128,21 @@ class QuestionAnsweringPipeline(TakesEmptyLists, ChunkPipeline):
             context, encoding = window[0] if isinstance(window, list) else window
             # batches are padded on either side
             start, end = (output[side][0][output["mask"][0].bool()].double() for side in ("start", "end"))
-            cls = self.tokenizer.cls_token_id
-            null = encoding.ids.index(cls) if cls in encoding.ids else 0
-            allowed = torch.tensor([side == 1 for side in encoding.sequence_ids])
+            # as are windows
+            places = [place for place, is_token in enumerate(encoding.attention_mask) if is_token]
+            cls, ids = self.tokenizer.cls_token_id, [encoding.ids[place] for place in places]
+            null = ids.index(cls) if cls in ids else 0
+            allowed = torch.tensor([encoding.sequence_ids[place] == 1 for place in places])
             read = allowed.clone()
             # the token of no answer takes its share
-            read[null] = read[null] or cls in encoding.ids
+            read[null] = read[null] or cls in ids
             start, end = (logits.masked_fill(~read, -10000.0).log_softmax(0) for logits in (start, end))
             null_score = min(null_score, (start[null] + end[null]).exp().item())
             allowed[null] = False
             # spans of the same words become one answer
             number = 2 * top_k + 10 if align_to_words else top_k
             for score, first, last in best_spans(start, end, allowed, max_answer_len, number):
-                begin, behind = self._characters(encoding, first, last, align_to_words)
+                begin, behind = self._characters(encoding, places[first], places[last], align_to_words)
                 text = context[begin:behind]
                 answer = {"score": 0.0, "start": begin, "end": behind, "answer": text}
                 answers.setdefault(text.lower(), answer)["score"] += torch.tensor(score).exp().item()

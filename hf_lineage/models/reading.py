@@ -137,5 +137,5 @@ def check_positions(position_ids: Tensor, limit: int):
         if largest >= limit:
             raise ValueError(
                 f"{largest + 1} tokens are more than the {limit} positions of this model (max_position_embeddings): "
-                "shorten the text, or tokenize with truncation=True"
+                f"shorten the text, or tokenize with truncation=True, max_length={limit}"
             )

@@ -4,12 +4,19 @@ In a chain neighbours decide together:
 score(y) = start[y_1] + Σ_t emissions[t, y_t] + Σ_t transitions[y_t, y_{t+1}] + end[y_T];  p(y) = exp(score(y)) / Z
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
 from .inputs import IGNORED, check_classes, check_ids
 from .losses import mean_cross_entropy, mean_of
+
+
+if TYPE_CHECKING:
+    # as in encoder_decoder.py: a repository brings the pipelines of its heads
+    from .pipeline_token_classification import ChainPipeline  # noqa: F401
 
 
 class ConditionalRandomField(nn.Module):
@@ -21,13 +28,13 @@ class ConditionalRandomField(nn.Module):
         self.start = nn.Parameter(torch.empty(num_labels))
         self.end = nn.Parameter(torch.empty(num_labels))
 
-    def forward(self, emissions: Tensor, labels: Tensor | None, lengths: Tensor) -> Tensor:
+    def forward(self, emissions: Tensor, labels: Tensor | None, lengths: Tensor, marginals: bool = False) -> Tensor:
         """log p(labels) [B] for emissions [B, T, K] and labels [B, T]; 0 for a row without tokens.
 
-        Without labels it calls `decode`, since offloaded weights are loaded only during this call.
+        Without labels it calls `decode`, or `marginals`, since offloaded weights are loaded only during this call.
         """
         if labels is None:
-            return self.decode(emissions, lengths)
+            return self.marginals(emissions, lengths) if marginals else self.decode(emissions, lengths)
         # sums of many exponentials need more than half precision
         emissions = emissions.float()
         return self.score(emissions, labels, lengths) - self.log_normalizer(emissions, lengths)
@@ -53,6 +60,28 @@ class ConditionalRandomField(nn.Module):
             longer = torch.logsumexp(alpha[:, :, None] + self.transitions, dim=1) + emissions[:, t]
             alpha = torch.where((t < lengths)[:, None], longer, alpha)
         return torch.where(lengths > 0, torch.logsumexp(alpha + self.end, dim=1), 0.0)
+
+    @torch.no_grad()
+    def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """p(y_t = k) [B, T, K] of each token, a sum over all paths; 0 after a row's end.
+
+        The forward-backward algorithm (Baum, 1970): with the beginnings `alpha` of `log_normalizer` and
+        beta_t[k] = log Σ_j exp(transitions[k, j] + emissions[t+1, j] + beta_{t+1}[j]), at the row's last token end[k],
+        p(y_t = k) = exp(alpha_t[k] + beta_t[k]) / Z.
+        """
+        emissions = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
+        alpha, alphas = self.start, []
+        for t in range(emissions.shape[1]):
+            before = torch.logsumexp(alpha[:, :, None] + self.transitions, dim=1) if t else alpha
+            alpha = before + emissions[:, t]
+            alphas.append(alpha)
+        beta, shares = self.end.expand(emissions.shape[0], -1), []
+        for t in range(emissions.shape[1] - 1, -1, -1):
+            # what stands at and behind a row's end keeps beta at end
+            shares.append((alphas[t] + beta).softmax(1) * (t < lengths)[:, None])
+            longer = torch.logsumexp(self.transitions + (emissions[:, t] + beta)[:, None], dim=2)
+            beta = torch.where((t < lengths)[:, None], longer, beta)
+        return torch.stack(shares[::-1], 1) if shares else emissions
 
     @torch.no_grad()
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
@@ -81,7 +110,7 @@ class LabelsTokens:
     """What heads that label every token share: the loss and the best labels, of single tokens or of a chain.
 
     A head has `crf`, a ConditionalRandomField with `use_crf`, else None. With it, `logits` are the scores of single
-    tokens, and `decode` gives the best labels of the sentence.
+    tokens, `decode` gives the best labels of the sentence, and `probabilities` those of each token's labels.
     """
 
     def _init_weights(self, module):
@@ -131,6 +160,14 @@ class LabelsTokens:
         order, lengths = in_front(mask.bool())
         labels = self.crf(logits.take_along_dim(order[..., None], 1), None, lengths)
         return labels.gather(1, order.argsort(1)).masked_fill(~mask.bool(), IGNORED)
+
+    def probabilities(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """p(label) of each token [B, T, num_labels]: of a chain its marginals; 0 where `mask` is 0, as in `decode`."""
+        if self.crf is None:
+            return logits.float().softmax(2) * mask[..., None].bool()
+        order, lengths = in_front(mask.bool())
+        shares = self.crf(logits.take_along_dim(order[..., None], 1), None, lengths, marginals=True)
+        return shares.take_along_dim(order.argsort(1)[..., None], 1)
 
 
 def in_front(mask: Tensor) -> tuple[Tensor, Tensor]:

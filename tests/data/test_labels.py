@@ -23,7 +23,7 @@ def splits(**labels):
         ([0.5, 2.0], [-1.0, -1.0], False),
         ([0.5, 2.0], [0.25, -1.0], True),
         ([-1.0, 2.0], [-1.0, -1.0], True),
-        ([["O", "B-PER"], ["O"]], [["O", "B-LOC"]], True),
+        ([["O", "B-PER"], ["O"]], [["O"]], True),
         ([[0, 1], [0]], [[-1, -1], [-1]], False),
         ([0, 1], [], True),
     ],
@@ -36,6 +36,8 @@ def test_splits_without_labels_are_left_out(train, test, is_kept):
 def test_what_cannot_be_scored_is_named():
     with pytest.raises(ValueError, match="label is 2.*'test'.*0, 1"):
         labelled_splits(splits(train=[0, 1], validation=[0], test=[1, 2]), "label")
+    with pytest.raises(ValueError, match="row 1: label is 'B-LOC'.*'test'.*'B-PER', 'O'"):
+        labelled_splits(splits(train=[["O", "B-PER"]], validation=[["O"]], test=[["O"], ["O", "B-LOC"]]), "label")
     with pytest.raises(ValueError, match="no label.*validation.*training"):
         labelled_splits(splits(train=[0, 1], validation=[-1]), "label")
 

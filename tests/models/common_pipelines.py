@@ -9,9 +9,10 @@ from tests.models.common_table import StationTable
 
 
 def in_batches(pipe, texts: list[str], *args, **options):
-    """Each text and its answer, in batches of one and of two; one text is shorter."""
+    """Each text and its answer: from a list in batches of one and of two, and from a generator; one is shorter."""
     for size in (1, 2):
         yield from zip(texts, pipe(texts, *args, batch_size=size, **options), strict=True)
+    yield from zip(texts, pipe((text for text in texts), *args, batch_size=2, **options), strict=True)
 
 
 class PipelineTests(StationTable):

@@ -39,7 +39,9 @@ class TestGPT(CausalLMTests):
         model, inputs = self.model(head), self.inputs(head, length=33)
         if as_vectors:
             inputs = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
-        with pytest.raises(ValueError, match=r"33 tokens.*32 positions.*max_position_embeddings.*truncation=True"):
+        with pytest.raises(
+            ValueError, match=r"33 tokens.*32 positions.*max_position_embeddings.*truncation=True, max_length=32"
+        ):
             model(**inputs)
 
     def test_padding_takes_no_position(self, head):

@@ -169,7 +169,8 @@ def code_in(folder):
 # the files that travel with a station, besides its modeling and configuration file
 ALL = {"configuration_lineage", "inputs", "replaced_files", "saved_models"}
 ALL |= {"losses", "loss_terms", "fast_cross_entropy", "fast_dropout", "fast_scored"}
-CLASSES = {"classification", "choices", "token_labels", "pipeline_inputs", "pipeline_multiple_choice"}
+CLASSES = {"classification", "choices", "token_labels"}
+CLASSES |= {"pipeline_inputs", "pipeline_multiple_choice", "pipeline_token_classification"}
 TASKS = CLASSES | {"pipeline_question_answering", "answer_spans"}
 STATE = {"cache_argument", "recurrent_state"}
 CELLS = STATE | {"recurrent_cells", "recurrent_layers", "fast_recurrence", "fast_steps", "fast_step_kernels"}

@@ -1,9 +1,12 @@
 """recipes/finetune_classification.py: pairs and single texts, tuned and frozen, of different stations."""
 
+import ast
 import gzip
 import json
 import random
+import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
@@ -175,6 +178,31 @@ def test_gpt_reads_its_marks(run, labelled, tmp_path, tiny_tokenizer, both_order
     assert len(marks) == tuned.config.vocab_size == len(tokenizer) + 3
     ids = marks("The dog.", "The cat.")["input_ids"]
     assert [ids[0], ids[-1]] == marks.convert_tokens_to_ids(["_start_", "_classify_"])
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"label_field": "score", "problem_type": "regression"}], ids=["classes", "regression"]
+)
+def test_a_model_of_both_orders_is_asked_in_both_orders(run, labelled, tmp_path, tiny_tokenizer, capsys, settings):
+    """The printed command and the card's code give what predictions.jsonl has."""
+    model = saved(tmp_path / "gpt", "GPT", causal_tokenizer(tiny_tokenizer))
+    run(labelled, model, tmp_path / "out", max_steps=4, both_orders=True, **settings)
+    *_, command = capsys.readouterr().out.splitlines()
+    code = shlex.split(command.removeprefix("next:   "))[2]
+    line = json.loads((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()[0])
+    expected = line["answer"] if settings else line["probabilities"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "A pipeline reads one order." in card
+    for part in (code, re.findall(r"```python\n(.+?)\n```", card, re.S)[0]):
+        exec(part.replace('"out"', json.dumps(str(tmp_path / "out"))), {})
+        assert ast.literal_eval(capsys.readouterr().out) == pytest.approx(expected, abs=1e-4)
+    # the first text of the pair has its place, too: the orders are not the same
+    tuned, marks = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out"), tmp_path / "out"
+    marks = AutoTokenizer.from_pretrained(marks)
+    pair = marks(*line["texts"], return_tensors="pt", truncation=True, max_length=32)
+    one = tuned(pair.input_ids).logits[0]
+    of_one_order = one.item() if settings else dict(zip(expected, one.softmax(0).tolist(), strict=True))
+    assert of_one_order != pytest.approx(expected, abs=1e-4)
 
 
 def test_splits_and_classes_by_the_names_of_a_data_set(run, tmp_path, tiny_tokenizer):

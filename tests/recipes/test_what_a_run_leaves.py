@@ -9,13 +9,22 @@ import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy
 import pytest
 from huggingface_hub import ModelCard
+from transformers import pipeline
 
 from hf_lineage.data import grammar_corpus
 from hf_lineage.hub.papers import PAPERS
 from hf_lineage.models import LINEAGE, name_and_idea
-from tests.recipes.test_a_failed_evaluation import RECIPES, WITHOUT_MODEL, folder, run  # noqa: F401 - a fixture
+from tests.recipes.test_a_failed_evaluation import (
+    FINE_TUNING,
+    RECIPES,
+    TRAINING,
+    WITHOUT_MODEL,
+    folder,  # noqa: F401 - a fixture
+    run,
+)
 
 
 TASKS = {
@@ -25,12 +34,16 @@ TASKS = {
     "pretrain_translation": "translation",
     "pretrain_word2vec": "feature-extraction",
     "finetune_classification": "text-classification",
+    "finetune_tagging": "token-classification",
+    "finetune_question_answering": "question-answering",
+    "finetune_multiple_choice": "multiple-choice",
     "train_on_elmo": "token-classification",
 }
+TUNED = {recipe: TRAINING | settings | {"model_name_or_path": "bert"} for recipe, settings in FINE_TUNING.items()}
 
 
 def finished(inputs, recipe, output_dir, monkeypatch, **flags):
-    settings = (RECIPES | WITHOUT_MODEL)[recipe][2]
+    settings = TUNED[recipe] if recipe in TUNED else (RECIPES | WITHOUT_MODEL)[recipe][2]
     run(inputs, recipe, settings | flags, output_dir, monkeypatch)
 
 
@@ -44,7 +57,7 @@ def ask(code, tmp_path):
 
 
 @pytest.mark.recipe
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [*RECIPES, *TUNED])
 def test_a_run_leaves_a_card_and_a_command(folder, tmp_path, monkeypatch, capsys, load_reports, recipe):  # noqa: F811
     finished(folder, recipe, tmp_path, monkeypatch, model_license="apache-2.0", model_language="en")
     *before, place, score, command = capsys.readouterr().out.splitlines()
@@ -78,9 +91,41 @@ def test_a_run_leaves_a_card_and_a_command(folder, tmp_path, monkeypatch, capsys
     code, _ = [block.partition("```")[0] for block in card.text.split("```python\n")[1:]]
     # by the name of its folder
     monkeypatch.chdir(tmp_path.parent)
-    assert ask(code, tmp_path).strip()
+    again = ask(code, tmp_path)
+    assert again.strip()
+    if recipe.startswith("finetune"):
+        assert again == answer
+        check_prediction(recipe, answer, tmp_path)
     # weights that a head leaves off, such as BERT's pooler, are not reported
     assert {*load_reports} == {None}
+
+
+def check_prediction(recipe, printed, output_dir):
+    """The printed answer is that of the first line of predictions.jsonl, the validation text's first row."""
+    line = json.loads((output_dir / "predictions.jsonl").read_text().splitlines()[0])
+    found = eval(printed, {"np": numpy})  # noqa: S307 - numbers of numpy are no literals
+    if recipe == "finetune_classification":
+        [found] = found
+        assert (found["label"], found["score"]) == (line["answer"], pytest.approx(line["probability"], abs=1e-4))
+    elif recipe == "finetune_multiple_choice":
+        assert found[0]["index"] == line["answer"]
+        assert found[0]["score"] == pytest.approx(max(line["probabilities"]), abs=1e-4)
+    elif recipe == "finetune_question_answering":
+        # SQuAD's scores take single spans, pipelines add up those of the same words
+        assert found["answer"] in line["context"]
+        options = {"align_to_words": False, "max_answer_len": 30, "max_seq_len": 32, "doc_stride": 8}
+        found = pipeline("question-answering", model=str(output_dir))(
+            question=line["question"], context=line["context"], **options
+        )
+        assert found["answer"] == line["answer"]
+    else:
+        [found] = found
+        starts = []
+        for number in range(len(line["tokens"])):
+            starts.append(len(" ".join(line["tokens"][:number])) + (number > 0))
+        of_words = {one["start"]: one for one in found if one["start"] in starts}
+        assert [of_words[start]["entity"] for start in starts] == line["answer"]
+        assert [of_words[start]["score"] for start in starts] == pytest.approx(line["probabilities"], abs=1e-4)
 
 
 CHINESE = ("pretrain_causal_lm", "pretrain_bert", "pretrain_bilm", "pretrain_word2vec")
