@@ -420,8 +420,7 @@ class SplitArguments:
     """Which rows: a data set with its splits, or a file for each.
 
     Raises:
-        ValueError: both or neither are given, a test or validation file is given without train_file, or there is no
-            such file.
+        ValueError: both or neither are given, or a test or validation file is given without train_file.
     """
 
     dataset: str | None = field(
@@ -448,16 +447,18 @@ class SplitArguments:
                 f"give dataset or {'_file, '.join(self.files)}_file, not both; if the YAML file names a dataset, put "
                 "your files into a folder (train.jsonl, validation.jsonl) and give --dataset FOLDER"
             )
-        for split, path in self.files.items():
-            if not Path(path).expanduser().is_file():
-                raise ValueError(f"{split}_file is {path}, but there is no such file: give the path of one")
 
-    def check_validation(self, folds: int | None = None):
-        """Refuses files without one that validates, unless there are folds, which cut it from the training rows.
+    def check_files(self, folds: int | None = None):
+        """Refuses, before any work, files that are not there, and none that validates.
+
+        Folds need none that validates: they cut it from the training rows.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such file; the message names the argument.
         """
+        for split, path in self.files.items():
+            if not Path(path).is_file():
+                raise ValueError(f"{split}_file is {path}, but there is no such file: give the path of one")
         if folds is None and self.dataset is None and self.validation_split not in self.files:
             raise ValueError(
                 f"train_file is {self.train_file}, but there is no file for the split {self.validation_split}: give "

@@ -88,7 +88,7 @@ def main():
     check_opens(AutoModelForSequenceClassification, saved_config(args.model_name_or_path), args.model_name_or_path)
     check_weights(args.model_name_or_path)
     tokenizer = saved_tokenizer(args.model_name_or_path)
-    data_args.check_validation()
+    data_args.check_files()
     set_seed(training_args.seed)
     output_dir = prepare_output_dir(
         training_args.output_dir,
@@ -109,6 +109,8 @@ def main():
             encoding=data_args.encoding,
         )
     raw, labels, (text_field,) = data.splits, data.labels, data.text_fields
+    if args.num_train is not None and args.num_train > (there := len(raw["train"])):
+        PartialState().print(f"num_train is {args.num_train}, but there are only {there} training rows: all are taken")
     raw["train"] = draw_rows(raw["train"], args.num_train)
     is_tagging = labels.problem_type == "tagging"
 

@@ -118,7 +118,7 @@ def _component(vectors: Tensor) -> Tensor:
     number = len(torch.unique(vectors[vectors.any(1)], dim=0))
     if number < 2:
         raise ValueError(
-            f"the first component is of texts of which {number} differ in their known words; there must be at least "
+            f"the first component is that of texts with different known words, here {number}; there must be at least "
             "2: take it from many texts by first_component, and give it as remove_first_component"
         )
     [first] = torch.linalg.svd(vectors, full_matrices=False).Vh[:1]

@@ -213,10 +213,10 @@ def finetune_all(
 
     Raises:
         ValueError: the folder holds a finished run or one with other settings, `compare_with` names a folder without
-            such results, early stopping has no evaluations to look at, or no file validates and there are no folds.
+            such results, early stopping has no evaluations to look at, or a file of the data is missing.
     """
     _check_stopping(model_args, training_args)
-    data_args.check_validation(grid.folds)
+    data_args.check_files(grid.folds)
     if grid.folds is not None and data_args.validation_split not in data_args.files and data_args.dataset is None:
         # the folds are cut from the training rows alone
         data_args = dataclasses.replace(data_args, validation_split="train")
