@@ -27,6 +27,7 @@ from transformers import (
     EarlyStoppingCallback,
     HfArgumentParser,
     PreTrainedConfig,
+    PreTrainedTokenizerBase,
     TrainerCallback,
 )
 
@@ -192,8 +193,33 @@ def check_opens(auto_class, config: PreTrainedConfig, name_or_path: str, argumen
         ValueError: it is of another type; the message names argument, model, type and class.
     """
     if type(config) not in auto_class._model_mapping:
+        stations = [one.model_type for one in LINEAGE if auto_class.__name__ in one.auto_classes]
         raise ValueError(
-            f"{argument} is {name_or_path}, of type {config.model_type}, which {auto_class.__name__} does not open"
+            f"{argument} is {name_or_path}, of type {config.model_type}, which {auto_class.__name__} does not open: "
+            f"give a model of another type, such as {' or '.join(stations) or 'one of transformers'}"
+        )
+
+
+def saved_tokenizer(name_or_path: str, argument: str = "model_name_or_path") -> PreTrainedTokenizerBase:
+    """The tokenizer of a saved model (folder or Hub name), which `argument` named.
+
+    Raises:
+        ValueError: there is none, or it is damaged; the message names the argument.
+    """
+    return _opened(open_tokenizer, "tokenizer", name_or_path, argument)
+
+
+def check_weights(name_or_path: str, argument: str = "model_name_or_path"):
+    """Refuses a folder that has a configuration, but no weights.
+
+    Raises:
+        ValueError: it has none; the message names the argument.
+    """
+    folder = Path(name_or_path)
+    if folder.is_dir() and not any((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+        raise ValueError(
+            f"{argument} is {name_or_path}, a folder without weights (model.safetensors): give the folder of a "
+            "finished run, or one of its checkpoint-… folders"
         )
 
 
@@ -205,7 +231,7 @@ def _opened(opener, what, name_or_path, argument):
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{argument} is {name_or_path}: no folder with a saved {what}, and the Hub gives none of that name "
-            f"({str(error).splitlines()[0]})"
+            f"({str(error).splitlines()[0]}): give the folder of a finished run, which has a {what}"
         ) from error
 
 
@@ -292,7 +318,7 @@ class ModelArguments:
             # one of the three is given
             config = saved_config(str(self.model_name_or_path))
         if self.tokenizer_name is not None:
-            _opened(open_tokenizer, "tokenizer", self.tokenizer_name, "tokenizer_name")
+            saved_tokenizer(self.tokenizer_name, "tokenizer_name")
         known = model_types or [one.model_type for one in LINEAGE if auto_class.__name__ in one.auto_classes]
         if type(config) not in auto_class._model_mapping or (model_types and config.model_type not in model_types):
             raise ValueError(f"this recipe trains {' or '.join(known)}, not {config.model_type}")
@@ -390,11 +416,11 @@ class GrowthArguments:
 
 
 @dataclass
-class LabelledDataArguments:
-    """Which labelled texts: a data set with its splits, or a file for each.
+class SplitArguments:
+    """Which rows: a data set with its splits, or a file for each.
 
     Raises:
-        ValueError: both or neither are given, or a test file is given without the other two.
+        ValueError: both or neither are given, or a test or validation file is given without train_file.
     """
 
     dataset: str | None = field(
@@ -404,19 +430,17 @@ class LabelledDataArguments:
         default=None,
         metadata={"help": "Instead of dataset: .jsonl, .json, .csv, .tsv, .conllu, .conll (also .gz) or .parquet."},
     )
-    validation_file: str | None = field(default=None, metadata={"help": "Goes with train_file."})
+    validation_file: str | None = field(
+        default=None, metadata={"help": "Goes with train_file; with folds it may be left out."}
+    )
     test_file: str | None = field(default=None, metadata={"help": "Optional, together with train_file."})
     validation_split: str = field(default="validation", metadata={"help": "The split that measures the training."})
-    label_field: str = field(default="label", metadata={"help": "The column with the labels."})
-    problem_type: Literal["single_label_classification", "regression", "multi_label_classification"] | None = field(
-        default=None, metadata={"help": "What the labels are; default: the whole column decides (a line says how)."}
-    )
     encoding: str = field(default="utf-8", metadata={"help": "Encoding of the text files, such as latin-1."})
 
     def __post_init__(self):
         files = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
         self.files = {split: path for split, path in files.items() if path is not None}
-        if self.dataset is None and not {"train", "validation"} <= set(self.files):
+        if self.dataset is None and "train" not in self.files:
             raise ValueError("give dataset, or train_file and validation_file")
         if self.dataset is not None and self.files:
             raise ValueError(
@@ -424,10 +448,41 @@ class LabelledDataArguments:
                 "your files into a folder (train.jsonl, validation.jsonl) and give --dataset FOLDER"
             )
 
+    def check_files(self, folds: int | None = None):
+        """Refuses, before any work, files that are not there, and none that validates.
+
+        Folds need none that validates: they cut it from the training rows.
+
+        Raises:
+            ValueError: there is no such file; the message names the argument.
+        """
+        for split, path in self.files.items():
+            if not Path(path).is_file():
+                raise ValueError(f"{split}_file is {path}, but there is no such file: give the path of one")
+        if folds is None and self.dataset is None and self.validation_split not in self.files:
+            raise ValueError(
+                f"train_file is {self.train_file}, but there is no file for the split {self.validation_split}: give "
+                "dataset, or train_file and validation_file, or folds"
+            )
+
     @property
     def source(self) -> str | dict[str, str]:
         """What `load_labelled` reads."""
         return self.dataset or self.files
+
+
+@dataclass
+class LabelledDataArguments(SplitArguments):
+    """Which labelled texts: a data set with its splits, or a file for each; the labels, and what they are.
+
+    Raises:
+        ValueError: as `SplitArguments`.
+    """
+
+    label_field: str = field(default="label", metadata={"help": "The column with the labels."})
+    problem_type: Literal["single_label_classification", "regression", "multi_label_classification"] | None = field(
+        default=None, metadata={"help": "What the labels are; default: the whole column decides (a line says how)."}
+    )
 
 
 @dataclass

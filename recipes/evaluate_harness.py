@@ -18,10 +18,9 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse, run, saved_config
+from hf_lineage.arguments import check_weights, parse, run, saved_config, saved_tokenizer
 from hf_lineage.data import pair_files, read_labelled_file
 from hf_lineage.files import json_text, write_json, write_text
-from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
@@ -59,6 +58,8 @@ def main():
     config = saved_config(args.model_name_or_path)
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ValueError(f"model_name_or_path is {args.model_name_or_path}: {config.model_type} is not causal")
+    check_weights(args.model_name_or_path)
+    tokenizer = saved_tokenizer(args.model_name_or_path)
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. tasks: of minimal pairs one for each phenomenon
@@ -72,7 +73,6 @@ def main():
         raise ValueError(f"tasks has {', '.join(unknown)}, which {args.tasks_dir or 'the harness'} lacks")
 
     # 3. model
-    tokenizer = open_tokenizer(args.model_name_or_path)
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise ValueError(f"the tokenizer of {args.model_name_or_path} has no bos_token or eos_token to begin a text")
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path).to(args.device).eval()

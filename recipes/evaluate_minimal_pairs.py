@@ -20,11 +20,11 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import check_opens, parse, run, saved_config
+from hf_lineage.arguments import check_opens, check_weights, parse, run, saved_config, saved_tokenizer
 from hf_lineage.data import pair_files, read_minimal_pairs
 from hf_lineage.files import save_figure
 from hf_lineage.metrics import measure_minimal_pairs
-from hf_lineage.tokenization import open_tokenizer, refuse_texts_without_blanks
+from hf_lineage.tokenization import refuse_texts_without_blanks
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
@@ -57,11 +57,13 @@ def main():
     # a wrong path stops the run before anything is made
     pair_files(args.pairs)
     openers = {name: opener_of(saved_config(name, "models"), name) for name in args.models}
+    for name in args.models:
+        check_weights(name, "models")
+    tokenizers = {name: saved_tokenizer(name, "models") for name in args.models}
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. pairs
     rows = read_minimal_pairs(args.pairs, group_by=args.group_by, limit=args.limit_per_phenomenon)
-    tokenizers = {name: open_tokenizer(name) for name in args.models}
     for tokenizer in tokenizers.values():
         refuse_texts_without_blanks(tokenizer, (row["sentence_good"] for row in rows))
 

@@ -32,7 +32,6 @@ from hf_lineage.arguments import (
     LabelledDataArguments,
     parse,
     run,
-    saved_config,
 )
 from hf_lineage.data import (
     PackingCollator,
@@ -43,7 +42,7 @@ from hf_lineage.data import (
     task_tokenizer,
 )
 from hf_lineage.metrics import classification_floors, score_classification
-from hf_lineage.tokenization import open_tokenizer, refuse_texts_without_blanks
+from hf_lineage.tokenization import refuse_texts_without_blanks
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -51,6 +50,7 @@ from hf_lineage.training import (
     RunFacts,
     finetune_all,
     load_for_task,
+    open_for_task,
 )
 
 
@@ -87,6 +87,10 @@ class ClassificationArguments:
     )
     floors: bool = field(default=True, metadata={"help": "Score the most frequent class and TF-IDF too."})
 
+    def __post_init__(self):
+        if self.text_fields is not None and len(self.text_fields) not in (1, 2):
+            raise ValueError(f"text_fields is {' '.join(self.text_fields)}; give one or two columns")
+
 
 ARGUMENTS = (
     FineTuningArguments,
@@ -111,7 +115,7 @@ def finetune(
 ):
     # 1. what is trained
     set_seed(training_args.seed)
-    config = saved_config(model_args.model_name_or_path)
+    config, tokenizer = open_for_task(AutoModelForSequenceClassification, model_args)
 
     # 2. data: texts, and labels that are classes or numbers
     with training_args.main_process_first(desc="data"):
@@ -128,7 +132,6 @@ def finetune(
         if labels.problem_type == "tagging":
             raise ValueError(f"{data_args.label_field} has a tag per word: recipes/finetune_tagging.py trains taggers")
         raw = datasets.DatasetDict(tuning.rows_of(data.splits, data_args.validation_split))
-        tokenizer = open_tokenizer(model_args.model_name_or_path)
         refuse_texts_without_blanks(tokenizer, raw["train"][fields[0]])
         if config.model_type == "lineage_gpt" if args.task_tokens is None else args.task_tokens:
             tokenizer = task_tokenizer(tokenizer)
@@ -209,6 +212,10 @@ def finetune(
             if args.floors:
                 train = texts_of("train"), encoded["train"]["labels"][:]
                 floors = classification_floors(*train, texts, gold, labels.problem_type)
+                if "TF-IDF" not in floors:
+                    PartialState().print(
+                        f"{split}: TF-IDF is no floor, since the training rows have one class or no words"
+                    )
             answers = [
                 {"texts": list(of_row), **answer}
                 for *of_row, answer in zip(*texts, labels.answers(outputs.predictions, gold), strict=True)

@@ -6,9 +6,9 @@ r"""Fine-tune any station that `AutoModelForMultipleChoice` opens to choose amon
         --model_name_or_path runs/lstm --dataset codah/ --output_dir runs/lstm_codah --transfer frozen
 
 The data set is a folder with files train, validation and optionally test, a file per split (--train_file, …), or a
-name on the Hub. Rows have a text, choices (a list, or a column each) and label, the number of the right choice: the
-columns of COPA, CODAH, SWAG and CommonsenseQA are known, others are named. After an interruption, run the same command
-again.
+name on the Hub. Rows have a text, choices (a list, which .csv and .tsv have as JSON, or a column each) and label, the
+number of the right choice or its letter: the columns of COPA, CODAH, SWAG and CommonsenseQA are known, others are
+named. After an interruption, run the same command again.
 """
 
 from dataclasses import dataclass, field
@@ -25,14 +25,20 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import (
     FineTuningArguments,
     GridArguments,
-    LabelledDataArguments,
+    SplitArguments,
     parse,
     run,
-    saved_config,
 )
-from hf_lineage.data import Rows, TaskCollator, read_choice_questions, splits_for_training, task_tokenizer
+from hf_lineage.data import (
+    Rows,
+    TaskCollator,
+    read_choice_questions,
+    splits_for_training,
+    task_tokenizer,
+    without_secret_test,
+)
 from hf_lineage.metrics import choice_floors
-from hf_lineage.tokenization import open_tokenizer, refuse_texts_without_blanks
+from hf_lineage.tokenization import refuse_texts_without_blanks
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -40,12 +46,13 @@ from hf_lineage.training import (
     RunFacts,
     finetune_all,
     load_for_task,
+    open_for_task,
 )
 
 
 @dataclass
 class ChoiceArguments:
-    """Which columns hold the text and the choices, and how they are read."""
+    """Which columns hold the text, the choices and the label, and how they are read."""
 
     text_fields: list[str] | None = field(
         default=None, metadata={"help": "Columns that make up the text; default: the usual names."}
@@ -54,10 +61,16 @@ class ChoiceArguments:
         default=None,
         metadata={"help": "A column with lists of choices, or a column per choice; default: usual names."},
     )
+    label_field: str | None = field(
+        default=None,
+        metadata={
+            "help": "The column with the number or the letter of the right choice; default: label or answerKey."
+        },
+    )
     max_length: int = field(default=128, metadata={"help": "Longest text with a choice, in tokens."})
 
 
-ARGUMENTS = (FineTuningArguments, ChoiceArguments, LabelledDataArguments, GridArguments, LineageTrainingArguments)
+ARGUMENTS = (FineTuningArguments, ChoiceArguments, SplitArguments, GridArguments, LineageTrainingArguments)
 
 
 def main():
@@ -69,23 +82,21 @@ def finetune(
     tuning: FineTuningRun,
     model_args: FineTuningArguments,
     args: ChoiceArguments,
-    data_args: LabelledDataArguments,
+    data_args: SplitArguments,
     training_args: LineageTrainingArguments,
 ):
     # 1. what is trained
     set_seed(training_args.seed)
-    config = saved_config(model_args.model_name_or_path)
+    config, tokenizer = open_for_task(AutoModelForMultipleChoice, model_args)
 
     # 2. data: each choice is read with its text
     found = read_choice_questions(
-        data_args.source, args.text_fields, args.choice_fields, data_args.label_field, encoding=data_args.encoding
+        data_args.source, args.text_fields, args.choice_fields, args.label_field, encoding=data_args.encoding
     )
     splits = splits_for_training(data_args.source, found, data_args.validation_split)
     # the labels of public test sets may be secret
-    if any(question.label is None for question in splits.get("test", [])):
-        del splits["test"]
+    splits = without_secret_test(splits, lambda question: question.label)
     splits = tuning.rows_of(splits, data_args.validation_split)
-    tokenizer = open_tokenizer(model_args.model_name_or_path)
     refuse_texts_without_blanks(tokenizer, (question.text for question in splits["train"]))
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)

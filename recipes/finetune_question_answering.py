@@ -3,14 +3,16 @@ r"""Fine-tune any station that `AutoModelForQuestionAnswering` opens to find ans
     python recipes/finetune_question_answering.py recipes/configs/finetune_question_answering.yaml \
         --model_name_or_path runs/bert --dataset squad/ --output_dir runs/bert_squad
     python recipes/finetune_question_answering.py recipes/configs/finetune_question_answering.yaml \
-        --model_name_or_path runs/bert_zh --dataset cmrc/ --output_dir runs/bert_cmrc --chinese true
+        --model_name_or_path runs/bert_zh --dataset cmrc/ --output_dir runs/bert_cmrc
 
 The data set is a folder with files train, validation and optionally test, a file per split (--train_file, …), or a
-name on the Hub: SQuAD's .json (v1.1 or v2.0), or rows with question, context and answers {"text", "answer_start"}.
-Answers are pieces of the text by their characters. If some questions have no answer, the threshold for an empty answer
-is searched on the validation text. After an interruption, run the same command again.
+name on the Hub: SQuAD's .json (v1.1 or v2.0), or rows with question, context and answers {"text", "answer_start"} (in
+.csv and .tsv as JSON, or the columns answer and answer_start). Answers are pieces of the text by their characters. If
+some questions have no answer, the threshold for an empty answer is searched on the validation text. After an
+interruption, run the same command again.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from accelerate import PartialState
@@ -24,15 +26,22 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import (
     FineTuningArguments,
     GridArguments,
-    LabelledDataArguments,
+    SplitArguments,
     parse,
     run,
-    saved_config,
 )
-from hf_lineage.data import Rows, question_rows, read_questions, splits_for_training, task_tokenizer
+from hf_lineage.data import (
+    Rows,
+    question_rows,
+    read_questions,
+    splits_for_training,
+    task_tokenizer,
+    without_secret_test,
+)
+from hf_lineage.data.cjk import written_language
 from hf_lineage.files import write_json
 from hf_lineage.metrics import best_null_threshold, find_answers, score_answers
-from hf_lineage.tokenization import open_tokenizer, refuse_texts_without_blanks
+from hf_lineage.tokenization import refuse_texts_without_blanks
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -40,13 +49,19 @@ from hf_lineage.training import (
     RunFacts,
     finetune_all,
     load_for_task,
+    open_for_task,
 )
 
 
 @dataclass
 class AnswerArguments:
-    """How texts are read, and which spans are answers."""
+    """Which columns hold questions, texts and answers, how they are read, and which spans are answers."""
 
+    question_field: str = field(default="question", metadata={"help": "Column with the questions."})
+    context_field: str = field(default="context", metadata={"help": "Column with the texts that answer them."})
+    answers_field: str | None = field(
+        default=None, metadata={"help": "Column with the answers; default: answers, else answer (and answer_start)."}
+    )
     max_length: int = field(default=384, metadata={"help": "Tokens in a row of question and text."})
     stride: int | None = field(
         default=None,
@@ -55,7 +70,12 @@ class AnswerArguments:
     max_question_length: int = field(default=64, metadata={"help": "Tokens after which a question is cut."})
     n_best: int = field(default=20, metadata={"help": "Answers that predictions.jsonl has for each question."})
     max_answer_length: int = field(default=30, metadata={"help": "Tokens in the longest answer."})
-    chinese: bool = field(default=False, metadata={"help": "Score as CMRC 2018 does, by characters."})
+    chinese: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Score as CMRC 2018 does, by characters; default: if most letters are Chinese (a line says)."
+        },
+    )
 
     def __post_init__(self):
         for name in ("n_best", "max_answer_length", "max_question_length"):
@@ -63,7 +83,7 @@ class AnswerArguments:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
-ARGUMENTS = (FineTuningArguments, AnswerArguments, LabelledDataArguments, GridArguments, LineageTrainingArguments)
+ARGUMENTS = (FineTuningArguments, AnswerArguments, SplitArguments, GridArguments, LineageTrainingArguments)
 
 
 def main():
@@ -75,18 +95,32 @@ def finetune(
     tuning: FineTuningRun,
     model_args: FineTuningArguments,
     args: AnswerArguments,
-    data_args: LabelledDataArguments,
+    data_args: SplitArguments,
     training_args: LineageTrainingArguments,
 ):
     # 1. what is trained
     set_seed(training_args.seed)
-    config = saved_config(model_args.model_name_or_path)
+    config, tokenizer = open_for_task(AutoModelForQuestionAnswering, model_args)
 
     # 2. data: rows of question and text, long texts in several
-    found = read_questions(data_args.source, encoding=data_args.encoding)
+    found = read_questions(
+        data_args.source, args.question_field, args.context_field, args.answers_field, encoding=data_args.encoding
+    )
     splits = splits_for_training(data_args.source, found, data_args.validation_split)
+    # the answers of public test sets may be secret
+    splits = without_secret_test(splits, lambda question: question.answers)
     splits = tuning.rows_of(splits, data_args.validation_split)
-    tokenizer = open_tokenizer(model_args.model_name_or_path)
+    [(name, times)] = Counter(question.id for question in splits["validation"]).most_common(1)
+    if times > 1:
+        raise ValueError(
+            f"the id {name!r} stands in the train and in the validation questions, which folds join: give each "
+            "question its own id"
+        )
+    chinese = args.chinese
+    if chinese is None:
+        chinese = written_language(question.context for question in splits["validation"][:1_000]) == "zh"
+        by = "characters, as in CMRC 2018" if chinese else "words between blanks, as in SQuAD"
+        PartialState().print(f"Answers are scored by {by}; --chinese {str(not chinese).lower()} changes this")
     refuse_texts_without_blanks(tokenizer, (question.context for question in splits["train"]))
     if config.model_type == "lineage_gpt":
         tokenizer = task_tokenizer(tokenizer)
@@ -119,7 +153,7 @@ def finetune(
         )
 
     def scores_of(split, found):
-        return score_answers(gold[split], [each["answer"] for each in found], chinese=args.chinese)
+        return score_answers(gold[split], [each["answer"] for each in found], chinese=chinese)
 
     rows, collator = tuning.inputs(transfer, encoded, PaddingCollator(tokenizer))
     trainer = LineageTrainer(
@@ -156,17 +190,17 @@ def finetune(
             if some_have_none and split == "validation":
                 found = answers(split, outputs, None)
                 texts, odds = ([each[name] for each in found] for name in ("answer", "null_odds"))
-                threshold = best_null_threshold(gold[split], texts, odds, chinese=args.chinese)
+                threshold = best_null_threshold(gold[split], texts, odds, chinese=chinese)
                 tuning.results["null_threshold"] = threshold
             found = answers(split, outputs, threshold)
             floors = {"the whole text": [question.context for question in splits[split]]}
             if some_have_none:
                 floors["no answer"] = [""] * len(splits[split])
-            floors = {name: score_answers(gold[split], texts, chinese=args.chinese) for name, texts in floors.items()}
+            floors = {name: score_answers(gold[split], texts, chinese=chinese) for name, texts in floors.items()}
             scores = {"loss": outputs.metrics[f"{split}_loss"], **scores_of(split, found)}
             predictions = [
                 {"id": question.id, "question": question.question, "context": question.context, "gold": of_one}
-                | score_answers([of_one], [each["answer"]], chinese=args.chinese)
+                | score_answers([of_one], [each["answer"]], chinese=chinese)
                 | each
                 for question, of_one, each in zip(splits[split], gold[split], found, strict=True)
             ]

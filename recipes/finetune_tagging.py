@@ -6,10 +6,10 @@ r"""Fine-tune any station that `AutoModelForTokenClassification` opens to tag wo
         --train_file train.conll --validation_file dev.conll --output_dir runs/lstm_ner --use_crf true
 
 The data set is a folder with files train, validation and optionally test, a file per split (--train_file, …), or a
-name on the Hub. Formats: .jsonl with lists of tokens and tags, .conllu, .conll (a word per line, the tag in the last
-column), .parquet. A word's first token has its tag. Scores count every word: accuracy, and whole entities if the tags
-mark them. The table also scores the most frequent tag, and each word's most frequent tag in training.
-After an interruption, run the same command again. Needs the extra finetune.
+name on the Hub. Formats: .jsonl with lists of tokens and tags, .csv and .tsv with such lists as JSON, .conllu, .conll
+(a word per line, the tag in the last column), .parquet. A word's first token has its tag. Scores count every word:
+accuracy, and whole entities if the tags mark them. The table also scores the most frequent tag, and each word's most
+frequent tag in training. After an interruption, run the same command again. Needs the extra finetune.
 """
 
 from dataclasses import dataclass, field
@@ -26,15 +26,13 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import (
     FineTuningArguments,
     GridArguments,
-    LabelledDataArguments,
+    SplitArguments,
     parse,
     run,
-    saved_config,
 )
 from hf_lineage.data import Rows, load_labelled, tagged_rows
 from hf_lineage.data.blocks import IGNORED
 from hf_lineage.metrics import majority_tags, score_tags
-from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import (
     FineTuningRun,
     LineageTrainer,
@@ -42,6 +40,7 @@ from hf_lineage.training import (
     RunFacts,
     finetune_all,
     load_for_task,
+    open_for_task,
 )
 
 
@@ -57,6 +56,9 @@ class TaggingArguments:
     text_field: str | None = field(
         default=None, metadata={"help": "Column with lists of words; default: tokens or words."}
     )
+    label_field: str | None = field(
+        default=None, metadata={"help": "Column with lists of tags; default: label, tags, ner_tags, ner, upos, …"}
+    )
     max_length: int | None = field(
         default=None,
         metadata={"help": "Longest row in tokens; longer texts become several rows; default: the model's."},
@@ -71,7 +73,7 @@ class TaggingArguments:
             raise ValueError("use_crf and label_all_tokens exclude each other: a chain has one tag per word")
 
 
-ARGUMENTS = (FineTuningArguments, TaggingArguments, LabelledDataArguments, GridArguments, LineageTrainingArguments)
+ARGUMENTS = (FineTuningArguments, TaggingArguments, SplitArguments, GridArguments, LineageTrainingArguments)
 
 
 def main():
@@ -83,19 +85,18 @@ def finetune(
     tuning: FineTuningRun,
     model_args: FineTuningArguments,
     args: TaggingArguments,
-    data_args: LabelledDataArguments,
+    data_args: SplitArguments,
     training_args: LineageTrainingArguments,
 ):
     # 1. what is trained
     set_seed(training_args.seed)
-    config = saved_config(model_args.model_name_or_path)
+    config, tokenizer = open_for_task(AutoModelForTokenClassification, model_args)
 
     # 2. data: a tag per word
     with training_args.main_process_first(desc="data"):
         data = load_labelled(
             data_args.source,
-            # the default names no tags
-            TAG_FIELDS if data_args.label_field == "label" else data_args.label_field,
+            args.label_field or TAG_FIELDS,
             args.text_field and [args.text_field],
             TEXT_FIELDS,
             data_args.validation_split,
@@ -104,10 +105,10 @@ def finetune(
         labels, (text_field,) = data.labels, data.text_fields
         if labels.problem_type != "tagging":
             raise ValueError(
-                f"{data.label_field} has no list of tags per row: use recipes/finetune_classification.py for texts"
+                f"{data.label_field} has no list of tags per row, or {' '.join(data.text_fields)} no list of words "
+                '(in .csv and .tsv write JSON, such as ["a", "b"]): use recipes/finetune_classification.py for texts'
             )
         raw = tuning.rows_of(data.splits, data_args.validation_split)
-        tokenizer = open_tokenizer(model_args.model_name_or_path)
         # a recurrent model has no limit
         limits = (args.max_length, getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
         limit = min(number for number in limits if number is not None)

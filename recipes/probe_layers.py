@@ -31,10 +31,9 @@ from tqdm.auto import tqdm
 from transformers import AutoModel
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import parse, run, saved_config
+from hf_lineage.arguments import check_weights, parse, run, saved_config, saved_tokenizer
 from hf_lineage.data import LabelledRows, draw_rows, read_labelled
 from hf_lineage.files import save_figure
-from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
 
 
@@ -66,6 +65,8 @@ def main():
     (args,) = parse(*ARGUMENTS, description=__doc__)
     for name in args.models:
         saved_config(name, "models")
+        check_weights(name, "models")
+    tokenizers = {name: saved_tokenizer(name, "models") for name in args.models}
 
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
@@ -90,7 +91,7 @@ def main():
     results = Results(output_dir / "results.json")
     with results.kept_on_error():
         for name in args.models:
-            tokenizer, model = open_tokenizer(name), AutoModel.from_pretrained(name)
+            tokenizer, model = tokenizers[name], AutoModel.from_pretrained(name)
             model.eval().to(args.device)
             if tokenizer.pad_token is None:
                 tokenizer.pad_token = tokenizer.eos_token

@@ -28,11 +28,18 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import LabelledDataArguments, parse, run, saved_config
+from hf_lineage.arguments import (
+    LabelledDataArguments,
+    check_opens,
+    check_weights,
+    parse,
+    run,
+    saved_config,
+    saved_tokenizer,
+)
 from hf_lineage.data import KeptLayers, Rows, draw_rows, load_labelled
 from hf_lineage.data.blocks import IGNORED
 from hf_lineage.metrics import score_classification, score_tags
-from hf_lineage.tokenization import open_tokenizer
 from hf_lineage.training import (
     LineageTrainer,
     LineageTrainingArguments,
@@ -78,7 +85,10 @@ ARGUMENTS = (FeatureArguments, LabelledDataArguments, LineageTrainingArguments)
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
     args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
-    saved_config(args.model_name_or_path)
+    check_opens(AutoModelForSequenceClassification, saved_config(args.model_name_or_path), args.model_name_or_path)
+    check_weights(args.model_name_or_path)
+    tokenizer = saved_tokenizer(args.model_name_or_path)
+    data_args.check_files()
     set_seed(training_args.seed)
     output_dir = prepare_output_dir(
         training_args.output_dir,
@@ -99,6 +109,8 @@ def main():
             encoding=data_args.encoding,
         )
     raw, labels, (text_field,) = data.splits, data.labels, data.text_fields
+    if args.num_train is not None and args.num_train > (there := len(raw["train"])):
+        PartialState().print(f"num_train is {args.num_train}, but there are only {there} training rows: all are taken")
     raw["train"] = draw_rows(raw["train"], args.num_train)
     is_tagging = labels.problem_type == "tagging"
 
@@ -112,7 +124,6 @@ def main():
         return {"labels": labels.encode(row[label_field])}
 
     # 3. model: the task's network around the language model
-    tokenizer = open_tokenizer(args.model_name_or_path)
     auto_class = AutoModelForTokenClassification if is_tagging else AutoModelForSequenceClassification
     settings = {**labels.config, "freeze_bilm": True, **(args.config_overrides or {})}
     model, new = with_new_head(auto_class, args.model_name_or_path, **settings)

@@ -19,6 +19,7 @@ from hf_lineage.data.labelled_files import (
     read_labelled_file,
     read_minimal_pairs,
     splits_for_training,
+    without_secret_test,
 )
 from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_splits, load_labelled
 from hf_lineage.data.masking import Masking
@@ -133,4 +134,5 @@ __all__ = [
     "tags_of_tokens",
     "task_tokenizer",
     "with_a_mask",
+    "without_secret_test",
 ]

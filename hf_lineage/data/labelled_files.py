@@ -56,25 +56,48 @@ class LabelledRows:
     def __len__(self) -> int:
         return len(self.dataset) if self.dataset is not None else len(next(iter(self._cells.values()), ()))
 
-    def column(self, name: str) -> list:
-        """The cells of a column.
+    def column(self, name: str, argument: str | None = None) -> list:
+        """The cells of a column; `argument` is what named it, for the error.
 
         Raises:
             CorpusError: there is no such column.
         """
         if name not in self.column_names:
-            raise CorpusError(f"{self.place(0)}: there is no column {name!r}; it has {', '.join(self.column_names)}")
+            named = f" ({argument})" if argument else ""
+            remedy = f": set {argument} to one of them" if argument else ""
+            raise CorpusError(
+                f"{self.place(0)}: there is no column {name!r}{named}; it has {', '.join(self.column_names)}{remedy}"
+            )
         if self.dataset is not None and name not in self._cells:
             self._cells[name] = self.dataset[name][:]
         return self._cells[name]
 
-    def texts(self, name: str) -> list[str] | list[list[str]]:
+    def texts(self, name: str, argument: str | None = None) -> list[str] | list[list[str]]:
         """The texts of a column, or its lists of words; a JSON number becomes its digits as written.
+
+        `argument` is what named the column, for the error.
 
         Raises:
             CorpusError: there is no such column, or a cell is missing or not a text; the error names place and column.
         """
-        return [self._text(row, name, cell) for row, cell in enumerate(self.column(name))]
+        return [self._text(row, name, cell) for row, cell in enumerate(self.column(name, argument))]
+
+    def json_cell(self, row: int, name: str) -> Any:
+        """A cell; where all are texts (CSV), a JSON list or object is read as what it means.
+
+        Raises:
+            CorpusError: a cell begins as JSON does, but is none; the error names place and column.
+        """
+        cell = self.column(name)[row]
+        if not self.are_texts or not cell.lstrip().startswith(("[", "{")):
+            return cell
+        try:
+            return json.loads(cell)
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(
+                f"{self.place(row)}, column {name!r}: {cell!r:.60} is not JSON ({error}): write lists and objects "
+                'with double quotes, such as ["a", "b"]'
+            ) from None
 
     def _text(self, row, name, cell):
         if isinstance(cell, list):
@@ -148,7 +171,8 @@ def read_labelled(
     and column 2, … between. `encoding` is the encoding of the text files.
 
     Raises:
-        CorpusError: a file is missing, of no known kind or damaged; the error names file, line and remedy.
+        CorpusError: a file is missing, of no known kind or damaged, or there is no such folder or data set; the error
+            names file, line and remedy.
     """
     if not isinstance(source, (str, os.PathLike)):
         return {split: read_labelled_file(path, encoding=encoding) for split, path in source.items()}
@@ -161,7 +185,15 @@ def read_labelled(
             for split, paths in files.items()
         }
     name, _, configuration = str(source).partition(":")
-    found = datasets.load_dataset(name, configuration or None)
+    try:
+        found = datasets.load_dataset(name, configuration or None)
+    except (OSError, ValueError) as error:
+        kind = "a folder without files train, validation, …" if folder.is_dir() else "no folder"
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CorpusError(
+            f"dataset is {source}: {kind}, and the Hub gives no data set of that name ({first:.200}); give a folder "
+            "with files such as train.jsonl and validation.jsonl, or owner/name[:configuration]"
+        ) from error
 
     def places_of(split: str):
         return lambda row: f"the data set {source}, split {split}, row {row + 1}"
@@ -182,6 +214,27 @@ def splits_for_training(source, found: Mapping, validation_split: str = "validat
         )
     kept = {"train": found["train"], "validation": found[validation_split]}
     return kept | ({"test": found["test"]} if "test" in found and validation_split != "test" else {})
+
+
+def why_secret(test: LabelledRows, column: str) -> str:
+    """Why the split test is not scored: it has no such column, or no label there."""
+    if column not in test.column_names:
+        return f"{test.place(0)}: there is no column {column!r}; it has {', '.join(test.column_names)}"
+    return f"its column {column!r} has no label in any row"
+
+
+def without_secret_test(splits: Mapping[str, list], label_of: Callable) -> dict[str, list]:
+    """`splits` without the split test if `label_of` gives None for its rows.
+
+    Raises:
+        ValueError: it gives None for rows of another split.
+    """
+    secret = [split for split, rows in splits.items() if any(label_of(row) is None for row in rows)]
+    if others := [split for split in secret if split != "test"]:
+        raise ValueError(
+            f"the labels of the {others[0]} split are secret: set validation_split to a split whose labels are known"
+        )
+    return {split: rows for split, rows in splits.items() if split not in secret}
 
 
 def files_of_splits(folder: Path) -> dict[str, list[Path]]:
@@ -252,9 +305,12 @@ def read_labelled_file(path: str | os.PathLike, *, encoding: str = "utf-8") -> L
     """The rows of one file (`read_labelled`).
 
     Raises:
-        CorpusError: the file is of no known kind, damaged, or has no rows; the error names file, line and remedy.
+        CorpusError: the file is missing, of no known kind, damaged, or has no rows; the error names file, line and
+            remedy.
         OSError: it cannot be read.
     """
+    if not Path(path).exists():
+        raise CorpusError(f"{path}: there is no such file: give the path of one")
     kind = _kind(path)
     if kind is None:
         raise CorpusError(f"{path} is of no known kind: its name must end in one of {', '.join(_KINDS)}, also .gz")
@@ -267,7 +323,7 @@ def read_labelled_file(path: str | os.PathLike, *, encoding: str = "utf-8") -> L
     else:
         rows = _read_json(path, encoding)
     if not len(rows):
-        raise CorpusError(f"{path} has no rows")
+        raise CorpusError(f"{path} has no rows: write some, or leave the file out")
     return rows
 
 
@@ -295,7 +351,7 @@ def _join(parts: list[LabelledRows]) -> LabelledRows:
     return LabelledRows(columns, place, are_texts=parts[0].are_texts)
 
 
-def _lines(path, encoding) -> Iterator[str]:
+def lines_of(path: str | os.PathLike, encoding: str = "utf-8") -> Iterator[str]:
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
         yield from read_lines(path, remedy=_REMEDY)
         return
@@ -318,7 +374,7 @@ def _lines(path, encoding) -> Iterator[str]:
 
 
 def _read_table(path, encoding, separators):
-    names, rows = read_table(path, list(_lines(path, encoding)), separators)
+    names, rows = read_table(path, list(lines_of(path, encoding)), separators)
     columns = {name: [cells[column] for _, cells in rows] for column, name in enumerate(names)}
     numbers = [line for line, _ in rows]
     return LabelledRows(columns, lambda row: f"{path}, line {numbers[row] if numbers else 1}", are_texts=True)
@@ -330,7 +386,7 @@ def _read_table(path, encoding, separators):
 def _read_columns(path, encoding, is_conllu):
     """Sentences of lines with columns; comments, starts of documents and what is not a word of a tree are left out."""
     names, sentences, begins, words = _CONLLU if is_conllu else None, [], [], []
-    for number, line in enumerate([*_lines(path, encoding), ""], start=1):
+    for number, line in enumerate([*lines_of(path, encoding), ""], start=1):
         cells = line.split("\t") if is_conllu else line.split()
         if not line.strip():
             if words:
@@ -372,16 +428,16 @@ class _WrittenNumber(float):
 
 
 def _read_json(path, encoding):
-    lines = _lines(path, encoding)
+    lines = lines_of(path, encoding)
     numbers, rows, unit = [], [], "line"
     first = next(((number, line) for number, line in enumerate(lines, start=1) if line.strip()), None)
     if first and first[1].lstrip().startswith("["):
-        unit, found = "row", _parse(f"{path}", "\n".join([first[1], *lines]))
+        unit, found = "row", parse_json(f"{path}", "\n".join([first[1], *lines]))
         placed = enumerate(found, start=1)
     else:
         following = enumerate(lines, start=first[0] + 1) if first else ()
         placed = (
-            (number, _parse(f"{path}, line {number}", line))
+            (number, parse_json(f"{path}, line {number}", line, "each line must be one JSON object"))
             for number, line in (*([first] if first else []), *following)
             if line.strip()
         )
@@ -395,11 +451,20 @@ def _read_json(path, encoding):
     return LabelledRows(columns, lambda row: f"{path}, {unit} {numbers[row]}")
 
 
-def _parse(place, text):
+def parse_json(place: str, text: str, rule: str = "the file must be one JSON value") -> Any:
+    """JSON, whose numbers that are not whole keep their digits.
+
+    Raises:
+        CorpusError: it is none; the error names `place` and, if its text ends too early, says so.
+    """
     try:
         return json.loads(text, parse_float=_WrittenNumber)
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{place}: not JSON ({error}); each line must be one JSON object") from None
+        position = getattr(error, "pos", None)
+        # an error at the end, or in a text that has no end
+        is_cut = position is not None and (position >= len(text.rstrip()) or "Unterminated" in str(error))
+        remedy = "; the file seems cut off: fetch or write it again" if is_cut else ""
+        raise CorpusError(f"{place}: not JSON ({error}); {rule}{remedy}") from None
 
 
 # Parquet

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from hf_lineage.data.labelled_files import LabelledRows, read_labelled, splits_for_training
+from hf_lineage.data.labelled_files import LabelledRows, read_labelled, splits_for_training, why_secret
 from hf_lineage.files import CorpusError
 
 
@@ -146,9 +146,12 @@ def load_labelled(
     rows = splits_for_training(dataset, read_labelled(dataset, encoding=encoding), validation_split)
     label_field = _label_field(dataset, rows["train"].column_names, label_field)
     fields = _text_fields(dataset, rows["train"].column_names, label_field, text_fields, usual_fields)
-    texts = {split: {field: part.texts(field) for field in fields} for split, part in rows.items()}
-    are_words = _are_words(rows, texts)
+    argument = _text_argument(usual_fields)
+    texts = {split: {field: part.texts(field, argument) for field in fields} for split, part in rows.items()}
     columns = _labels_by_split(rows, label_field, problem_type)
+    if any(isinstance(cell, list) for cell in columns["train"]):
+        texts = _words_in_json(rows, texts)
+    are_words = _are_words(rows, texts)
     if are_words and any(isinstance(cell, list) for cell in columns["train"]):
         labels = _tags(rows, columns, label_field)
         _check_tags(rows, texts, columns, fields[0], label_field)
@@ -159,7 +162,9 @@ def load_labelled(
     kept = _splits_with_labels(columns, label_field, places, words if labels.problem_type == "tagging" else None)
     notes = [*labels.notes, *_empty_texts(rows, texts)]
     if "test" in rows and "test" not in kept:
-        notes.append("The split test is left out, since training has none of its labels")
+        notes.append(f"The split test is left out: {_why_secret(rows['test'], columns, label_field)}")
+    if labels.problem_type == "regression":
+        notes += _doubtful_numbers(rows, columns, label_field)
     PartialState().print("\n".join([labels.reason, *notes]))
     splits = {split: rows[split].to_dataset(**texts[split], **{label_field: columns[split]}) for split in kept}
     return LabelledData(datasets.DatasetDict(splits), fields, label_field, labels, are_words)
@@ -178,13 +183,58 @@ def _label_field(dataset, columns, label_field) -> str:
 
 
 def _text_fields(dataset, columns, label_field, text_fields, usual_fields) -> list[str]:
+    argument = _text_argument(usual_fields)
     fields = text_fields or next((fields for fields in usual_fields if set(fields) <= set(columns)), None)
     if fields is None:
         usual = ", ".join(" and ".join(fields) for fields in usual_fields)
-        raise ValueError(f"dataset is {dataset}: it has no usual text column ({usual}); name one of {columns}")
-    if missing := [field for field in (*fields, label_field) if field not in columns]:
-        raise ValueError(f"dataset is {dataset}: it has no column {', '.join(missing)}; it has {', '.join(columns)}")
+        raise ValueError(
+            f"dataset is {dataset}: it has no usual text column ({usual}); set {argument} to one of {columns}"
+        )
+    for name, of_name in ((argument, fields), ("label_field", [label_field])):
+        if missing := [field for field in of_name if field not in columns]:
+            raise ValueError(
+                f"{name} is {' '.join(of_name)}, but {dataset} has no column {', '.join(missing)}; it has "
+                f"{', '.join(columns)}: set {name} to what it has"
+            )
+    if label_field in fields or len(set(fields)) < len(fields):
+        raise ValueError(
+            f"{argument} is {' '.join(fields)}, and label_field is {label_field}: give different columns, and the "
+            "labels in none of the texts"
+        )
     return list(fields)
+
+
+def _text_argument(usual_fields) -> str:
+    """What the recipes call the columns with texts: those that read several have another word for it."""
+    return "text_fields" if any(len(fields) > 1 for fields in usual_fields) else "text_field"
+
+
+def _words_in_json(rows: dict[str, LabelledRows], texts: dict[str, dict]) -> dict[str, dict]:
+    """`texts`, where a column of CSV whose first cell is a JSON list of texts becomes lists of words.
+
+    Raises:
+        CorpusError: another cell of such a column is none; the error names the place.
+    """
+    found = {split: dict(columns) for split, columns in texts.items()}
+    for split, columns in found.items():
+        for field, cells in columns.items():
+            if not rows[split].are_texts or _words(cells[0]) is None:
+                continue
+            columns[field] = [_words(cell) for cell in cells]
+            if None in columns[field]:
+                row = columns[field].index(None)
+                raise CorpusError(
+                    f"{rows[split].place(row)}, column {field!r}: {cells[row]!r:.60} is not a JSON list of words, as "
+                    'in the first row: write ["a", "b"]'
+                )
+    return found
+
+
+def _words(cell: str) -> list[str] | None:
+    if not cell.lstrip().startswith("[") or not _is_json(cell):
+        return None
+    found = json.loads(cell)
+    return found if all(isinstance(word, str) for word in found) else None
 
 
 def _are_words(rows, texts) -> bool:
@@ -218,7 +268,9 @@ def _empty_texts(rows, texts):
 def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: str | None) -> dict[str, list]:
     """The labels of each split that has any; the whole column decides their type, and no label is missing."""
     found = {
-        split: part.column(column) for split, part in rows.items() if split != "test" or column in part.column_names
+        split: part.column(column, "label_field")
+        for split, part in rows.items()
+        if split != "test" or column in part.column_names
     }
     if "test" in found and all(map(_is_missing, found["test"])):
         del found["test"]
@@ -259,6 +311,23 @@ def _labels_by_split(rows: dict[str, LabelledRows], column: str, problem_type: s
             if _is_missing(cell) or (isinstance(cell, list) and any(map(_is_missing, cell))):
                 raise CorpusError(f"{place}: the label is missing ({cell!r:.80}); write it, or leave the row out")
     return found
+
+
+def _why_secret(test: LabelledRows, columns: dict[str, list], column: str) -> str:
+    """Why the split test is not scored."""
+    if "test" not in columns:
+        return why_secret(test, column)
+    return f"training has none of its labels ({_shown(_members(columns['test']))})"
+
+
+def _doubtful_numbers(rows: dict[str, LabelledRows], columns: dict[str, list], column: str):
+    """Gives a note on −1 in some rows of the split test, below all numbers of training: it may mean a secret label."""
+    secret = [row for row, label in enumerate(columns.get("test", ())) if label == -1.0]
+    if secret and len(secret) < len(columns["test"]) and min(columns["train"]) > -1.0:
+        yield (
+            f"{column}: {len(secret)} rows of the split test have -1, which is below all of training, the first in "
+            f"{rows['test'].place(secret[0])}; leave them out if it means a secret label"
+        )
 
 
 def _stripped(cell):
@@ -411,9 +480,14 @@ def _numbers(distinct, column, are_whole, given) -> Labels:
 def _classes(problem_type, classes, names, column, source) -> Labels:
     classes = tuple(classes)
     if not classes:
-        raise ValueError(f"no {column} of training has a class: there is nothing to learn")
+        raise ValueError(
+            f"no {column} of training has a class, so that there is nothing to learn: add rows that have one"
+        )
     if len(classes) < 2 and problem_type == "single_label_classification":
-        raise ValueError(f"every {column} of training is {names[0]!r}: with one class there is nothing to learn")
+        raise ValueError(
+            f"every {column} of training is {names[0]!r}, and with one class there is nothing to learn: add rows of "
+            "another class, or set label_field to another column"
+        )
     shown = ", ".join(names if len(names) <= 10 else (*names[:5], "…", *names[-2:]))
     several = "several of " if problem_type == "multi_label_classification" else ""
     reason = f"{column}: {several}{len(classes)} classes ({shown}) from the column's {source}"
@@ -475,11 +549,15 @@ def _of_unknown(split, cells, unknown, trained, column, places, words) -> str:
     """Names the first label of a split that training lacks."""
     row = next(row for row, cell in enumerate(cells) if _members([cell]) & unknown)
     if words is None:
-        label = min(map(repr, _members([cells[row]]) & unknown))
+        label = min(_members([cells[row]]) & unknown, key=repr)
+        remedy = "leave those rows out, or add such rows to training"
+        if label == -1:
+            remedy = "leave those rows out, or, if it means a secret label, make it -1 in the whole split"
+        elif isinstance(label, int | float):
+            remedy += ", or, if the labels are numbers, give --problem_type regression"
         return (
-            f"{places[split](row)}: {column} is {label} in some rows of the split {split!r}, but in none of training, "
-            f"which has {_shown(trained)}: leave those rows out, add such rows to training, or, if the labels are "
-            "numbers, give --problem_type regression"
+            f"{places[split](row)}: {column} is {label!r} in some rows of the split {split!r}, but in none of "
+            f"training, which has {_shown(trained)}: {remedy}"
         )
     place = next(place for place, tag in enumerate(cells[row]) if tag in unknown)
     return (
@@ -523,7 +601,10 @@ def _splits_with_labels(columns, column, places, words=None) -> list[str]:
             if unknown and not is_secret:
                 raise CorpusError(_of_unknown(split, cells, unknown, trained, column, places, words))
         if is_secret and split == "validation":
-            raise ValueError(f"no {column} of the validation split occurs in training, so that it cannot be scored")
+            raise ValueError(
+                f"no {column} of the validation split ({_shown(found)}) occurs in training ({_shown(trained)}), so "
+                "that it cannot be scored: set validation_split to a split with labels"
+            )
         if not is_secret:
             kept.append(split)
     return kept

@@ -9,7 +9,7 @@ from hf_lineage.inference.given_alignment import (
     eager_attention,
     has_words_without_blanks,
 )
-from hf_lineage.inference.text_vectors import embed_texts
+from hf_lineage.inference.text_vectors import embed_texts, first_component
 from hf_lineage.inference.words_in_context import WordNotFoundError, context_similarities, word_layers
 
 
@@ -23,6 +23,7 @@ __all__ = [
     "eager_attention",
     "embed_texts",
     "fast_decoding",
+    "first_component",
     "generated_alignments",
     "has_words_without_blanks",
     "replace_unknown_words",

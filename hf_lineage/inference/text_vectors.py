@@ -25,7 +25,7 @@ def embed_texts(
     show_progress: bool = False,
     sif: float | None = None,
     word_counts: Tensor | Sequence[int] | None = None,
-    remove_first_component: bool = False,
+    remove_first_component: bool | Tensor = False,
 ) -> Tensor | list[Tensor]:
     """One vector per text, [texts, D], in the order of the texts; with `pooling=None` one per token, a list of [T, D].
 
@@ -39,14 +39,17 @@ def embed_texts(
 
     - `sif`: a, such as 1e-3; a word of probability p weighs a / (a + p). The probabilities are those of `word_counts`
       [V], by default those of `Word2VecForPreTraining`;
-    - `remove_first_component`: takes from each vector its part along the first singular vector of all of them.
+    - `remove_first_component`: takes from each vector its part along a direction [D]: True, the first singular vector
+      of these very texts; or one that `first_component` gave for other texts, such as those of training. In the paper
+      it is that of the whole corpus: new texts need the same one.
 
     Raises:
-        ValueError: the model cannot read packed texts, an argument is out of its range, or only word2vec has it.
+        ValueError: the model cannot read packed texts, an argument is out of its range, only word2vec has it, or there
+            are too few texts for a first component of their own.
     """
     if model.config.model_type == "lineage_word2vec":
         return _averages_of_words(texts, model, tokenizer, pooling, sif, word_counts, remove_first_component)
-    if sif is not None or word_counts is not None or remove_first_component:
+    if sif is not None or word_counts is not None or remove_first_component is not False:
         raise ValueError(
             f"sif, word_counts and remove_first_component are for word2vec, not {model.config.model_type}: leave them "
             "out"
@@ -85,6 +88,43 @@ def embed_texts(
     return torch.stack(vectors) if vectors else torch.empty(0, model.config.hidden_size)
 
 
+@torch.no_grad()
+def first_component(
+    texts: Sequence[str],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    sif: float | None = None,
+    word_counts: Tensor | Sequence[int] | None = None,
+) -> Tensor:
+    """What word2vec's vectors of `texts` share, their first singular vector [D], of length 1.
+
+        component = first_component(training_texts, model, tokenizer, sif=1e-3)
+        vectors = embed_texts(new_texts, model, tokenizer, sif=1e-3, remove_first_component=component)
+
+    The other arguments are those of `embed_texts` (Arora et al., 2017, algorithm 1).
+
+    Raises:
+        ValueError: the model is no word2vec, or fewer than two texts differ in their words.
+    """
+    if model.config.model_type != "lineage_word2vec":
+        raise ValueError(f"first_component is for word2vec, not {model.config.model_type}: give a word2vec model")
+    return _component(_averages_of_words(texts, model, tokenizer, "mean", sif, word_counts, False))
+
+
+def _component(vectors: Tensor) -> Tensor:
+    """The first singular vector of the rows [N, D]; taken from a single one, it would leave nothing."""
+    # a text without a known word is zero
+    number = len(torch.unique(vectors[vectors.any(1)], dim=0))
+    if number < 2:
+        raise ValueError(
+            f"the first component is that of texts with different known words, here {number}; there must be at least "
+            "2: take it from many texts by first_component, and give it as remove_first_component"
+        )
+    [first] = torch.linalg.svd(vectors, full_matrices=False).Vh[:1]
+    return first
+
+
 def _rows(lengths: list[int], tokens_per_row: int) -> Iterator[list[int]]:
     """Groups of texts, longest first: a row has up to `tokens_per_row` tokens or a single text."""
     row, used = [], 0
@@ -98,7 +138,7 @@ def _rows(lengths: list[int], tokens_per_row: int) -> Iterator[list[int]]:
         yield row
 
 
-def _averages_of_words(texts, model, tokenizer, pooling, sif, word_counts, remove_first_component: bool) -> Tensor:
+def _averages_of_words(texts, model, tokenizer, pooling, sif, word_counts, remove_first_component) -> Tensor:
     if pooling != "mean":
         raise ValueError(f"pooling is {pooling!r}; of word2vec, texts have the mean of their word vectors: 'mean'")
     vectors = model.get_input_embeddings().weight
@@ -118,10 +158,15 @@ def _averages_of_words(texts, model, tokenizer, pooling, sif, word_counts, remov
         flat, vectors, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=weights[flat]
     )
     found = sums / sizes.clamp(min=1)[:, None]
-    if remove_first_component:
-        [first] = torch.linalg.svd(found, full_matrices=False).Vh[:1]
-        found = found - torch.outer(found @ first, first)
-    return found
+    if remove_first_component is False:
+        return found
+    first = _component(found) if remove_first_component is True else remove_first_component.to(found)
+    if first.shape != found.shape[1:]:
+        raise ValueError(
+            f"remove_first_component is of shape {list(first.shape)}; it must be True or of shape "
+            f"[{found.shape[1]}], as first_component gives it for this model"
+        )
+    return found - torch.outer(found @ first, first)
 
 
 def _sif_weights(sif: float, counts, like: Tensor) -> Tensor:

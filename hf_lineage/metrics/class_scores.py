@@ -1,5 +1,7 @@
 """Scores of text classifiers as in GLUE: accuracy, F1 and Matthews correlation; correlations for numbers."""
 
+import math
+
 import numpy as np
 
 
@@ -8,8 +10,8 @@ def score_classification(predictions: np.ndarray, labels: np.ndarray) -> dict[st
 
     Classes: accuracy, F1 (of class 1 out of two, else the mean over the classes) and Matthews correlation.
     Several classes per row (scores above 0): the share of rows that are all right, F1 over all decisions (micro) and
-    its mean over the classes (macro). Numbers: Pearson and Spearman correlation. Needs scikit-learn and scipy (extra
-    `finetune`).
+    its mean over the classes (macro). Numbers: Pearson and Spearman correlation, NaN if all labels or
+    all predictions are equal. Needs scikit-learn and scipy (extra `finetune`).
     """
     # imported here, since they are an extra
     from scipy.stats import pearsonr, spearmanr
@@ -25,6 +27,9 @@ def score_classification(predictions: np.ndarray, labels: np.ndarray) -> dict[st
         }
     if predictions.shape[1] == 1:
         numbers = predictions[:, 0]
+        if len(numbers) < 2:
+            # scipy refuses to correlate one pair
+            return {"pearson": math.nan, "spearman": math.nan}
         return {
             "pearson": float(pearsonr(numbers, labels).statistic),
             "spearman": float(spearmanr(numbers, labels).statistic),

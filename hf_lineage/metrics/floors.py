@@ -24,37 +24,54 @@ def classification_floors(
     - "TF-IDF": logistic regression (numbers: ridge regression) on words and pairs of words weighted by TF-IDF;
       characters and pairs of characters where most letters belong to writing without blanks, such as Chinese.
 
+    Where training has one class, or no word, there is no "TF-IDF".
+
     Each column of texts has features of its own. Labels are as `Labels.encode` gives them, and `problem_type` as in
     transformers. Needs scikit-learn and scipy (extra `finetune`).
     """
     # imported here, since they are an extra
-    from scipy.sparse import hstack
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 
-    features, of_training = [], []
-    for column, train_column in zip(texts, train_texts, strict=True):
-        words = _words_like(train_texts)
-        of_training.append(words.fit_transform(train_column))
-        features.append(words.transform(column))
-    of_training, features = hstack(of_training).tocsr(), hstack(features).tocsr()
+    inputs = _features(train_texts, texts)
     train_labels, labels = np.asarray(train_labels), np.asarray(labels)
-
     if problem_type == "regression":
-        found = Ridge().fit(of_training, train_labels).predict(features)
+        if inputs is None:
+            return {}
+        found = Ridge().fit(inputs[0], train_labels).predict(inputs[1])
         return {"TF-IDF": score_classification(found[:, None], labels)}
     if problem_type == "multi_label_classification":
         most = np.broadcast_to(train_labels.mean(0) - 0.5, labels.shape)
-        judge = OneVsRestClassifier(LogisticRegression(max_iter=1_000)).fit(of_training, train_labels)
-        found = judge.predict_proba(features) - 0.5
+        can_learn = True
     else:
         # a part of the training rows may lack a class
         number = int(max(train_labels.max(), labels.max())) + 1
         most = np.broadcast_to(np.bincount(train_labels, minlength=number), (len(labels), number))
-        judge = LogisticRegression(max_iter=1_000).fit(of_training, train_labels)
+        can_learn = len(np.unique(train_labels)) > 1
+    floors = {"majority": score_classification(most, labels)}
+    if inputs is None or not can_learn:
+        return floors
+    judge = LogisticRegression(max_iter=1_000)
+    if problem_type == "multi_label_classification":
+        found = OneVsRestClassifier(judge).fit(inputs[0], train_labels).predict_proba(inputs[1]) - 0.5
+    else:
         found = np.zeros((len(labels), number))
-        found[:, judge.classes_] = judge.predict_proba(features)
-    return {"majority": score_classification(most, labels), "TF-IDF": score_classification(found, labels)}
+        judge.fit(inputs[0], train_labels)
+        found[:, judge.classes_] = judge.predict_proba(inputs[1])
+    return {**floors, "TF-IDF": score_classification(found, labels)}
+
+
+def _features(train_texts: Sequence[Sequence[str]], texts: Sequence[Sequence[str]]):
+    """TF-IDF of the training texts and of `texts`, from the columns that have words in training; None if none has."""
+    from scipy.sparse import hstack
+
+    of_training, features = [], []
+    for column, train_column in zip(texts, train_texts, strict=True):
+        words = _words_like(train_texts)
+        if any(map(words.build_analyzer(), train_column)):
+            of_training.append(words.fit_transform(train_column))
+            features.append(words.transform(column))
+    return (hstack(of_training).tocsr(), hstack(features).tocsr()) if features else None
 
 
 def choice_floors(

@@ -1,11 +1,13 @@
 """One fine-tuning run as an offline page: scores beside floors, confusions, mistakes, learning curves."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 
@@ -283,18 +285,21 @@ def curves_figure(curves: Mapping[str, Mapping]) -> Figure:
         split = "test" if all("test" in one for one in points) else "validation"
         rows = [one["train_rows"] for one in points]
         spreads = [one[split][main] for one in points]
+        # what is not defined stands as null in results.json
         axes.errorbar(
             rows,
-            [one["mean"] for one in spreads],
-            [one["std"] for one in spreads],
+            np.array([one["mean"] for one in spreads], dtype=float),
+            np.array([one["std"] for one in spreads], dtype=float),
             marker="o",
             capsize=3,
             label=f"{name}, {split} {main}",
         )
         if number == 0:
-            for floor, scores in points[0][split]["floors"].items():
-                if main in scores:
-                    axes.plot(rows, [one[split]["floors"][floor][main]["mean"] for one in points], "--", label=floor)
+            floors = dict.fromkeys(floor for one in points for floor, of in one[split]["floors"].items() if main in of)
+            for floor in floors:
+                # rows of one class have no TF-IDF
+                means = [one[split]["floors"].get(floor, {}).get(main, {"mean": math.nan})["mean"] for one in points]
+                axes.plot(rows, np.array(means, dtype=float), "--", label=floor)
     axes.set(xlabel="training rows", xscale="log", ylabel="score")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

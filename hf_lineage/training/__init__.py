@@ -15,7 +15,7 @@ from hf_lineage.training.schedules import flat_then_decay, inverse_time, noam
 from hf_lineage.training.tbptt import TruncatedBPTTTrainer
 from hf_lineage.training.trainer import LineageTrainer
 from hf_lineage.training.training_arguments import LineageTrainingArguments
-from hf_lineage.training.transfer import Transfer, load_for_task, with_new_head
+from hf_lineage.training.transfer import Transfer, load_for_task, open_for_task, with_new_head
 from hf_lineage.training.translation_trainer import TranslationTrainer, TranslationTrainingArguments
 from hf_lineage.training.weight_averages import MovingAverage
 from hf_lineage.training.word2vec import Word2VecTrainer
@@ -53,6 +53,7 @@ __all__ = [
     "load_for_task",
     "loss_by_frequency",
     "noam",
+    "open_for_task",
     "page_command",
     "prepare_output_dir",
     "run_recipe",

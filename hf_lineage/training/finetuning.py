@@ -73,8 +73,10 @@ class FineTuningRun:
 
         Without folds, all runs draw the same training rows, and a larger number includes the smaller ones.
 
+        Where there are fewer training rows than asked for, all are taken, and a printed line says so.
+
         Raises:
-            ValueError: there are fewer training rows than folds, or than `label_counts` asks for.
+            ValueError: there are fewer training rows than folds.
         """
         rows = dict(splits)
         if self.fold is not None:
@@ -88,10 +90,13 @@ class FineTuningRun:
             is_here = [place % folds == number for place in range(len(whole))]
             rows["validation"] = rows_at(whole, [row for row, here in zip(order, is_here, strict=True) if here])
             rows["train"] = rows_at(whole, [row for row, here in zip(order, is_here, strict=True) if not here])
-        if self.label_count is not None and self.label_count > len(rows["train"]):
-            raise ValueError(
-                f"label_counts has {self.label_count}, but there are only {len(rows['train'])} training rows"
-            )
+        for name, number in (
+            ("label_counts has", self.label_count),
+            ("max_train_samples is", self.model_args.max_train_samples),
+        ):
+            if number is not None and number > len(rows["train"]):
+                there = len(rows["train"])
+                PartialState().print(f"{name} {number}, but there are only {there} training rows: all are taken")
         rows["train"] = draw_rows(rows["train"], self.label_count or self.model_args.max_train_samples)
         self._train_rows = len(rows["train"])
         return rows
@@ -152,7 +157,7 @@ class FineTuningRun:
         scores = {name: round(value, 4) for name, value in scores.items()}
         if self.model_args.random_weights_floor:
             untrained = read_results(self.folder / RANDOM_WEIGHTS)[split]
-            floors = {**floors, "random weights": {name: untrained[name] for name in scores}}
+            floors = {**floors, "random weights": {name: _number(untrained[name]) for name in scores}}
         self.results[split] = {**scores, **counts, "floors": floors}
         PartialState().print(f"\n{split}\n{score_table(scores, floors)}")
         self._lines += [{"split": split, **line} for line in predictions]
@@ -207,9 +212,14 @@ def finetune_all(
     A killed command continues where it stopped.
 
     Raises:
-        ValueError: the folder holds a finished run or one with other settings, or `compare_with` names a folder
-            without such results.
+        ValueError: the folder holds a finished run or one with other settings, `compare_with` names a folder without
+            such results, early stopping has no evaluations to look at, or a file of the data is missing.
     """
+    _check_stopping(model_args, training_args)
+    data_args.check_files(grid.folds)
+    if grid.folds is not None and data_args.validation_split not in data_args.files and data_args.dataset is None:
+        # the folds are cut from the training rows alone
+        data_args = dataclasses.replace(data_args, validation_split="train")
     saved_config(model_args.model_name_or_path)
     others = {folder: _curve_of(folder) for folder in grid.compare_with or ()}
     folder = prepare_output_dir(
@@ -264,7 +274,7 @@ def finetune_all(
             for split in ("validation", "test"):
                 if split in results[cell]:
                     floor = results[cell][split]["floors"]["random weights"]
-                    floor |= {name: reached[split][name] for name in floor}
+                    floor |= {name: _number(reached[split][name]) for name in floor}
         return rate
 
     results = {
@@ -293,11 +303,21 @@ def finetune_all(
         curve = {"main_score": main, "points": points}
         write_json(folder / "results.json", curve)
         PartialState().print("\n" + curve_table(points, main))
+        PartialState().print("".join(f"{line}\n" for line in _undefined(points)), end="")
         shown = _shown(folder, {folder.name: curve, **others}, bool(grid.label_counts or others))
         split = "test" if "test" in points[-1] else "validation"
         score = points[-1][split][main]
         said = f"{split} {main} {score['mean']:.4f} ± {score['std']:.4f}"
         PartialState().print(last_lines(folder, said, page_command(shown)))
+
+
+def _check_stopping(model_args: FineTuningArguments, training_args: LineageTrainingArguments):
+    patience = model_args.early_stopping_patience
+    if patience is not None and not training_args.load_best_model_at_end:
+        raise ValueError(
+            f"early_stopping_patience is {patience}, but load_best_model_at_end is False: set it to true, with "
+            "eval_strategy and save_strategy epoch (or steps)"
+        )
 
 
 @dataclass(frozen=True)
@@ -345,11 +365,17 @@ def point(results: Sequence[Mapping], by_rate: Mapping[float, Sequence[float]]) 
     for split in ("validation", "test"):
         if all(split in result for result in results):
             of_split = [result[split] for result in results]
-            names = [name for name in of_split[0] if all(isinstance(one[name], float) for one in of_split)]
-            found[split] = {name: spread([one[name] for one in of_split]) for name in names}
+            # counts are whole numbers
+            names = [name for name in of_split[0] if all(isinstance(one[name], float | None) for one in of_split)]
+            found[split] = {name: spread([_number(one[name]) for one in of_split]) for name in names}
+            # rows of one class have no TF-IDF
+            shared = [floor for floor in of_split[0]["floors"] if all(floor in one["floors"] for one in of_split)]
             found[split]["floors"] = {
-                floor: {name: spread([_number(one["floors"][floor][name]) for one in of_split]) for name in scores}
-                for floor, scores in of_split[0]["floors"].items()
+                floor: {
+                    name: spread([_number(one["floors"][floor][name]) for one in of_split])
+                    for name in of_split[0]["floors"][floor]
+                }
+                for floor in shared
             }
     return found
 
@@ -360,8 +386,25 @@ def _number(value: float | None) -> float:
 
 
 def spread(values: Sequence[float]) -> dict:
-    """Mean, standard deviation of a sample (0 for one value) and the values."""
-    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else 0.0, "values": list(values)}
+    """Mean, standard deviation of a sample (0 for one value) and the values; NaN if one of these is NaN."""
+    mean = fmean(values)
+    # Python 3.11's stdev fails on NaN
+    std = math.nan if math.isnan(mean) else stdev(values) if len(values) > 1 else 0.0
+    return {"mean": mean, "std": std, "values": list(values)}
+
+
+def _undefined(points: Sequence[Mapping]):
+    """Gives a line for each score that some runs do not have."""
+    for one in points:
+        for split in ("validation", "test"):
+            for name, found in one.get(split, {}).items():
+                missing = sum(map(math.isnan, found["values"])) if name != "floors" else 0
+                if missing:
+                    yield (
+                        f"{split} {name} is not defined in {missing} of {len(found['values'])} runs of "
+                        f"{one['train_rows']} training rows, so that its mean is null in results.json: all labels or "
+                        "all answers are equal there"
+                    )
 
 
 def curve_table(points: Sequence[Mapping], main: str) -> str:
@@ -370,15 +413,15 @@ def curve_table(points: Sequence[Mapping], main: str) -> str:
     A score whose mean is below that of a floor is marked.
     """
     split = "test" if all("test" in one for one in points) else "validation"
-    floors = [name for name, scores in points[0][split]["floors"].items() if main in scores]
+    floors = dict.fromkeys(name for one in points for name, of in one[split]["floors"].items() if main in of)
     lines = [f"| training rows | learning rate | validation {main} | {split} {main} | {' | '.join(floors)} |"]
     lines.append("|---" * (4 + len(floors)) + "|")
     for one in points:
-        of_floors = [one[split]["floors"][name][main]["mean"] for name in floors]
+        of_floors = [one[split]["floors"].get(name, {main: {"mean": math.nan}})[main]["mean"] for name in floors]
         cells = [f"{one[part][main]['mean']:.4f} ± {one[part][main]['std']:.4f}" for part in ("validation", split)]
         if any(one[split][main]["mean"] < floor for floor in of_floors):
             cells[-1] += " (below a floor)"
-        cells += [f"{floor:.4f}" for floor in of_floors]
+        cells += ["–" if math.isnan(floor) else f"{floor:.4f}" for floor in of_floors]
         lines.append(f"| {one['train_rows']} | {one['learning_rate']:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

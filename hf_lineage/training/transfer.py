@@ -8,10 +8,10 @@ from typing import Any, Literal
 import datasets
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from hf_lineage.arguments import FineTuningArguments
+from hf_lineage.arguments import FineTuningArguments, check_opens, check_weights, saved_config, saved_tokenizer
 from hf_lineage.data.kept_layers import KeptStates
 from hf_lineage.data.randomness import updates_per_epoch
 
@@ -45,6 +45,21 @@ def with_new_head(auto_class, name_or_path: str, **fields) -> tuple[PreTrainedMo
             "size than the saved one; do not change fields that set the sizes of the body"
         )
     return model, sorted({*found["missing_keys"], *sizes})
+
+
+def open_for_task(auto_class, arguments: FineTuningArguments) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+    """The configuration and the tokenizer of the model of `arguments`, checked before any other work.
+
+    Raises:
+        ValueError: there is no such model, `auto_class` does not open it, or its folder has no weights (which
+            `random_weights` does not need) or no tokenizer.
+    """
+    name = arguments.model_name_or_path
+    config = saved_config(name)
+    check_opens(auto_class, config, name)
+    if not arguments.random_weights:
+        check_weights(name)
+    return config, saved_tokenizer(name)
 
 
 def load_for_task(

@@ -78,7 +78,7 @@ def test_the_first_line_tells_what_separates(tmp_path, separator):
         ("a.csv", 'text,label\nx,1\n"a, b,0\nb,1\n', r"a\.csv, line 3: .*double quotes"),
         ("a.csv", 'text,label\n"two\nlines",1\n"a" b,0\n', r"a\.csv, line 4: .*double quotes"),
         ("a.csv", "text,text\nx,1\n", r"line 1: two columns are named 'text'"),
-        ("a.csv", "text,label\n", "a.csv has no rows"),
+        ("a.csv", "text,label\n", "a.csv has no rows: .*leave the file out"),
         ("a.csv", "", r"a\.csv is empty"),
         (
             "a.csv",
@@ -88,6 +88,8 @@ def test_the_first_line_tells_what_separates(tmp_path, separator):
         ("a.csv", "text,label\nx,0\n".encode("utf-16"), r"a\.csv, line 1, byte 0 .*0xff is not UTF-8"),
         ("a.csv", "text,label\n\0,0\n", r"a\.csv, line 2, .*NUL"),
         ("a.jsonl", '{"text": "x"}\n\n{"text": }\n', r"a\.jsonl, line 3: not JSON"),
+        ("a.jsonl", '{"text": "x"}\n{"text": "y', r"a\.jsonl, line 2: not JSON .*each line.*cut off: fetch"),
+        ("a.json", '[{"text": "x"}, {"te', r"a\.json: not JSON .*cut off: fetch"),
         ("a.jsonl", '{"text": "x"}\n[1]\n', r"a\.jsonl, line 2: a JSON list"),
         ("a.json", '[{"text": "x"}, 3]', r"a\.json, row 2: a JSON int"),
         ("a.parquet", "no", r"a\.parquet is not a whole Parquet file"),
@@ -205,3 +207,12 @@ def test_a_damaged_name_of_a_column_is_named_with_its_file(tmp_path, byte):
     path.write_bytes(damaged)
     with pytest.raises(CorpusError, match=r"a\.parquet"):
         read_labelled_file(path).texts("text")
+
+
+def test_what_is_not_there_is_named_with_a_remedy(tmp_path):
+    with pytest.raises(CorpusError, match=r"a\.jsonl: there is no such file: give"):
+        read_labelled_file(tmp_path / "a.jsonl")
+    with pytest.raises(CorpusError, match=r"dataset is .*nowhere: no folder, .*; give a folder with files"):
+        read_labelled(tmp_path / "nowhere")
+    with pytest.raises(CorpusError, match=r"dataset is .*: a folder without files train.*; give a folder with files"):
+        read_labelled(tmp_path)

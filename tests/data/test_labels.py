@@ -1,12 +1,14 @@
 """Splits with and without labels: classes, numbers and lists of classes."""
 
 import json
+import re
 
 import datasets
 import pytest
 
 from hf_lineage.data import class_names, labelled_splits, load_labelled
 from hf_lineage.files import CorpusError
+from tests.data.test_questions import write_rows
 
 
 def splits(**labels):
@@ -237,13 +239,90 @@ def test_splits_may_be_of_different_kinds(tmp_path):
     assert [data.splits[split]["label"][:] for split in ("train", "validation")] == [[0.0, 1.0], [1.0, 0.0]]
 
 
-def test_a_test_split_without_labels_is_left_out(tmp_path, capsys):
-    for number, test in enumerate(("text\na\n", "text,label\na,\nb,\n")):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        data = load(folder, train=csv_of(0, 1), validation=csv_of(0), test=test)
-        assert list(data.splits) == ["train", "validation"]
-        assert "The split test is left out" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("test", "why"),
+    [
+        ("text\na\n", r"test\.csv, line 2: there is no column 'label'; it has text"),
+        ("text,Label\na,1\n", r"there is no column 'label'; it has text, Label"),
+        ("text,label\na,\nb,\n", "its column 'label' has no label in any row"),
+        ("text,label\na,-1\nb,-1\n", r"training has none of its labels \(-1\)"),
+    ],
+)
+def test_a_test_split_without_labels_is_left_out_and_says_why(tmp_path, capsys, test, why):
+    data = load(tmp_path, train=csv_of(0, 1), validation=csv_of(0), test=test)
+    assert list(data.splits) == ["train", "validation"]
+    assert re.search(f"The split test is left out: .*{why}", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ((0, 1), (0, -1), r"test\.csv, line 3: label is -1 .*secret"),
+        ((0, 1), (0, ""), r"test\.csv, line 3, column 'label': the label is missing"),
+        ((0, 1), (0, 2), "give --problem_type regression"),
+        # the dash of SNLI
+        (("yes", "no"), ("no", "-"), "label is '-' .*leave those rows out, or add such rows to training$"),
+    ],
+)
+def test_a_partly_secret_test_split_is_named(tmp_path, train, test, message):
+    with pytest.raises(CorpusError, match=message):
+        load(tmp_path, train=csv_of(*train), validation=csv_of(*train), test=csv_of(*test))
+
+
+def test_numbers_that_may_be_secret_are_said(tmp_path, capsys):
+    data = load(tmp_path, train=csv_of(0.5, 2), validation=csv_of(1), test=csv_of(0.5, -1))
+    assert data.splits["test"]["label"][:] == [0.5, -1.0]
+    assert re.search(r"1 rows of the split test have -1.*test\.csv, line 3", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("label", "fields", "message"),
+    [
+        ("lable", None, "label_field is lable, but .* no column lable; it has text, label: set label_field"),
+        ("label", ["txt"], "text_fields is txt, but .* no column txt; it has text, label: set text_fields"),
+        ("label", ["text", "label"], "text_fields is text label, and label_field is label"),
+        ("label", ["text", "text"], "text_fields is text text"),
+    ],
+)
+def test_a_wrong_column_names_its_argument(tmp_path, label, fields, message):
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.csv").write_text(csv_of(0, 1))
+    with pytest.raises(ValueError, match=message):
+        load_labelled(tmp_path, label, fields, (["sentence1", "sentence2"], ["text"]))
+
+
+def test_a_column_that_one_split_lacks_names_its_argument(tmp_path):
+    with pytest.raises(CorpusError, match=r"validation\.csv.*'label' \(label_field\); it has text, Label"):
+        load(tmp_path, train=csv_of(0, 1), validation="text,Label\na,1\n")
+    with pytest.raises(CorpusError, match=r"validation\.csv.*'text' \(text_field\); it has Text, label"):
+        load(tmp_path, train=csv_of(0, 1), validation="Text,label\na,1\n")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_every_format_has_words_and_tags(tmp_path, ending):
+    rows = [{"tokens": ["Ada", "paints", ","], "tags": ["N", "V", "X"]}, {"tokens": ["5", '"'], "tags": ["N", "X"]}]
+    for split in ("train", "validation"):
+        write_rows(tmp_path, ending, rows, split)
+    data = load_labelled(tmp_path, "tags", None, (["tokens"],))
+    assert data.labels.problem_type == "tagging"
+    assert data.splits["train"]["tokens"][:] == [row["tokens"] for row in rows]
+    assert data.splits["train"]["tags"][:] == [row["tags"] for row in rows]
+
+
+def test_a_cell_that_is_no_list_of_words_is_named(tmp_path):
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.tsv").write_text('tokens\ttags\n["Ada"]\t["N"]\nAda\t["N"]\n')
+    with pytest.raises(CorpusError, match=r"train\.tsv, line 3, column 'tokens': 'Ada' is not a JSON list"):
+        load_labelled(tmp_path, "tags", None, (["tokens"],))
+
+
+def test_texts_with_several_classes_stay_texts(tmp_path):
+    rows = [{"text": "[Ada] paints", "label": ["a", "b"]}, {"text": "[1]", "label": ["b"]}]
+    for split in ("train", "validation"):
+        write_rows(tmp_path, "csv", rows, split)
+    data = load_labelled(tmp_path, "label", None, (["text"],))
+    assert data.labels.problem_type == "multi_label_classification"
+    assert data.splits["train"]["text"][:] == ["[Ada] paints", "[1]"]
 
 
 def test_texts_stay_texts(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import TruncatedSVD
 from torch.testing import assert_close
 from transformers import BertModel, pipeline
 
@@ -14,7 +15,7 @@ from hf_lineage import (
     Word2VecConfig,
     Word2VecForPreTraining,
 )
-from hf_lineage.inference.text_vectors import embed_texts
+from hf_lineage.inference.text_vectors import embed_texts, first_component
 from tests.models.test_modeling_bert import TestBERT as BERT
 
 
@@ -115,3 +116,43 @@ def test_bad_options_of_averages_are_named(tiny_tokenizer, options, message):
 def test_only_word2vec_has_the_options_of_averages(model, tiny_tokenizer):
     with pytest.raises(ValueError, match="are for word2vec, not lineage_bert"):
         embed_texts(["the dog"], model, tiny_tokenizer, sif=1e-3)
+
+
+@pytest.mark.parametrize("sif", [None, 1e-2])
+def test_the_component_of_many_texts_serves_new_ones(tiny_tokenizer, tiny_corpus, sif):
+    """As scikit-learn takes it from the corpus and leaves it out of another one."""
+    model, corpus, new = words_model(tiny_tokenizer), tiny_corpus[:20], tiny_corpus[20:23]
+    component = first_component(corpus, model, tiny_tokenizer, sif=sif)
+    own = embed_texts(corpus, model, tiny_tokenizer, sif=sif).numpy()
+    theirs = TruncatedSVD(1, algorithm="arpack").fit(own)
+    [direction] = theirs.components_
+    assert abs(component.numpy() @ direction) == pytest.approx(1, abs=1e-5)
+    for texts in (corpus, new, new[:1]):
+        before = embed_texts(texts, model, tiny_tokenizer, sif=sif).numpy()
+        after = embed_texts(texts, model, tiny_tokenizer, sif=sif, remove_first_component=component).numpy()
+        np.testing.assert_allclose(after, before - theirs.inverse_transform(theirs.transform(before)), atol=1e-5)
+        assert np.abs(after).max() > 0.1 * np.abs(before).max()
+    with_own = embed_texts(corpus, model, tiny_tokenizer, sif=sif, remove_first_component=True)
+    assert_close(with_own, embed_texts(corpus, model, tiny_tokenizer, sif=sif, remove_first_component=component))
+
+
+@pytest.mark.parametrize("texts", [["the dog"], ["the dog", "the dog"], ["the dog", "\u2603"], ["\u2603"]])
+def test_too_few_texts_have_no_component(tiny_tokenizer, texts):
+    """It would be all that they have."""
+    model = words_model(tiny_tokenizer)
+    for call in (
+        lambda: embed_texts(texts, model, tiny_tokenizer, remove_first_component=True),
+        lambda: first_component(texts, model, tiny_tokenizer),
+    ):
+        with pytest.raises(ValueError, match="first component.* must be at least 2: .*remove_first_component"):
+            call()
+
+
+def test_a_component_of_another_model_is_refused(model, tiny_tokenizer):
+    words = words_model(tiny_tokenizer)
+    with pytest.raises(ValueError, match=r"remove_first_component is of shape \[3\]; .* \[12\]"):
+        embed_texts(["the dog"], words, tiny_tokenizer, remove_first_component=torch.ones(3))
+    with pytest.raises(ValueError, match="for word2vec, not lineage_bert"):
+        first_component(["the dog", "a"], model, tiny_tokenizer)
+    with pytest.raises(ValueError, match="for word2vec, not lineage_bert"):
+        embed_texts(["the dog"], model, tiny_tokenizer, remove_first_component=torch.ones(16))

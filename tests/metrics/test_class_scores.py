@@ -31,3 +31,9 @@ def test_several_classes_per_row():
     # 3 of 4 found are right, and 3 of the 4 true ones are found
     assert found["micro_f1"] == pytest.approx(3 / 4)
     assert found["macro_f1"] == pytest.approx((1 + 0 + 2 / 3) / 3)
+
+
+@pytest.mark.parametrize("labels", [[1.0], [2.0, 2.0]])
+def test_numbers_that_do_not_correlate(labels):
+    found = score_classification(np.arange(len(labels))[:, None], np.array(labels))
+    assert np.isnan([found["pearson"], found["spearman"]]).all()

@@ -36,6 +36,21 @@ def test_a_class_may_be_missing_in_training():
     assert floors["TF-IDF"]["accuracy"] == pytest.approx(1 - labels.count(1) / 80)
 
 
+def test_without_classes_or_words_there_is_no_tf_idf():
+    train, test = texts(80), texts(40)
+    for given in (([train[0], [0] * 80]), ([[" "] * 80], train[1])):
+        floors = classification_floors(*given, *test, "single_label_classification")
+        assert floors == {"majority": {**floors["majority"], "accuracy": test[1].count(0) / 40}}
+    # of a pair, the column with words tells the class
+    pairs = [[*train[0], [" "] * 80], [*test[0], [" "] * 40]]
+    floors = classification_floors(pairs[0], train[1], pairs[1], test[1], "single_label_classification")
+    assert floors["TF-IDF"]["accuracy"] == 1
+    assert classification_floors([[" "] * 2], [0.0, 1.0], [["a"]], [0.5], "regression") == {}
+    bits = [[float(label == 0), 1.0] for label in train[1]]
+    floors = classification_floors([[" "] * 80], bits, train[0], bits, "multi_label_classification")
+    assert floors.keys() == {"majority"}
+
+
 def test_floors_of_pairs_and_of_several_labels():
     (first,), labels = texts(80)
     bits = [[float(label == n) for n in range(3)] for label in labels]

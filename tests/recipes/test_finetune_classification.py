@@ -18,6 +18,7 @@ import hf_lineage
 from hf_lineage.tokenization import causal_tokenizer, elmo_tokenizer
 from tests.models.test_modeling_bert import TestBERT as BERT
 from tests.models.test_modeling_gpt import TestGPT as GPT
+from tests.recipes.here import call
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,12 +157,34 @@ def test_a_model_of_three_classes_learns_two_and_says_so(run_here, tmp_path, tin
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "numbers").config.problem_type == "regression"
 
 
-@pytest.mark.parametrize(("other", "named"), [({}, "validation_file"), ({"dataset": "y"}, "both")])
-def test_files_and_data_set_exclude_each_other(run_here, tmp_path, capsys, other, named):
+def test_files_and_data_set_exclude_each_other(run_here, tmp_path, capsys):
+    file = write_rows(tmp_path / "x.csv", [])
     with pytest.raises(SystemExit):
-        run_here(tmp_path, model_name_or_path="x", train_file="x.csv", **other)
+        run_here(tmp_path, model_name_or_path="x", train_file=file, dataset="y")
     message = capsys.readouterr().err
-    assert all(name in message for name in ("dataset", "train_file", named))
+    assert all(name in message for name in ("dataset", "train_file", "both"))
+    with pytest.raises(ValueError, match="train_file is .*x.csv, but .* validation_file, or folds"):
+        run_here(tmp_path, model_name_or_path="x", train_file=file)
+    with pytest.raises(ValueError, match="validation_file is .*y.csv, but there is no such file"):
+        run_here(tmp_path, model_name_or_path="x", train_file=file, validation_file=tmp_path / "y.csv")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (["sentence1", "sentence2", "score"], "text_fields is sentence1 sentence2 score; give one or two"),
+        (["sentence1", "label"], "text_fields is sentence1 label, and label_field is label"),
+        (["sentence1", "sentence1"], "text_fields is sentence1 sentence1"),
+        (["sentence1", "sentence"], "text_fields is sentence1 sentence, .*no column sentence; it has sentence1, "),
+    ],
+)
+def test_columns_of_texts_are_checked(labelled, tmp_path, tiny_tokenizer, fields, message):
+    model = saved(tmp_path / "model", "LSTM", tiny_tokenizer)
+    flags = ["--model_name_or_path", model, "--dataset", labelled, "--text_fields", *fields]
+    result = call("recipes/finetune_classification.py", *flags, "--output_dir", tmp_path / "out")
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert re.search(message, line)
 
 
 @pytest.mark.parametrize("both_orders", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -57,15 +57,21 @@ def write(folder, found):
     return folder
 
 
-def saved(folder, station):
+def saved(folder, station, tokenizer=None):
     marks = {"unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     texts = ["who where the quiet river again " + " ".join(NAMES + PLACES)]
-    tokenizer = train_word_level(texts, special_tokens=marks, lowercase=False, show_progress=False)
+    tokenizer = tokenizer or train_word_level(texts, special_tokens=marks, lowercase=False, show_progress=False)
     sizes = BERT.tiny if station == "BERT" else {"hidden_size": 32, "num_hidden_layers": 1, "bidirectional": True}
     config = getattr(hf_lineage, f"{station}Config")(**{**sizes, "vocab_size": len(tokenizer)})
     getattr(hf_lineage, f"{station}Model")(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def characters_tokenizer():
+    special = {"unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    texts = ["谁？小明在河边画只黄狗。0123456789"]
+    return train_word_level(texts, split_characters=True, special_tokens=special, show_progress=False)
 
 
 SIZES = {"max_length": 24, "stride": 4, "max_question_length": 4, "per_device_train_batch_size": 16}
@@ -102,12 +108,82 @@ def test_questions_without_an_answer_get_a_threshold(run, tmp_path):
     assert all((answers[name] == "") == (odds[name] > results["null_threshold"]) for name in odds)
 
 
+@pytest.mark.parametrize("chinese", [None, True, False])
+def test_the_text_decides_how_answers_are_scored(run, tmp_path, capsys, chinese):
+    """By blanks, a text and its answer have no word in common; by characters they do."""
+    found = [
+        {"question": "谁？", "context": f"小明在河边画{n}只黄狗。", "answers": {"text": ["小明"], "answer_start": [0]}}
+        for n in range(48)
+    ]
+    data, model = write(tmp_path / "qa", found), saved(tmp_path / "gru", "GRU", characters_tokenizer())
+    flags = {} if chinese is None else {"chinese": chinese}
+    results = run(model_name_or_path=model, dataset=data, max_steps=1, **SIZES, **flags)
+    out = capsys.readouterr().out
+    assert ("Answers are scored by characters, as in CMRC 2018; --chinese false changes this" in out) == (
+        chinese is None
+    )
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    test = [line for line in lines if line["split"] == "test"]
+    scores = score_answers(
+        [line["gold"] for line in test], [line["answer"] for line in test], chinese=chinese is not False
+    )
+    assert results["test"]["f1"] == pytest.approx(scores["f1"], abs=1e-3)
+    # the whole text holds the answer, by characters only
+    assert (results["test"]["floors"]["the whole text"]["f1"] > 0) == (chinese is not False)
+
+
+def test_english_is_scored_by_words(run, tmp_path, capsys):
+    data, model = write(tmp_path / "qa", rows(48)), saved(tmp_path / "gru", "GRU")
+    run(model_name_or_path=model, dataset=data, max_steps=1, **SIZES)
+    assert "Answers are scored by words between blanks, as in SQuAD; --chinese true" in capsys.readouterr().out
+
+
+def test_secret_answers_are_not_scored(run, tmp_path, capsys):
+    data, model = write(tmp_path / "qa", rows(48)), saved(tmp_path / "gru", "GRU")
+    secret = [{name: cell for name, cell in row.items() if name != "answers"} for row in rows(4)]
+    (data / "test.jsonl").write_text("\n".join(map(json.dumps, secret)))
+    results = run(model_name_or_path=model, dataset=data, max_steps=1, **SIZES)
+    assert "The split test has no answers and is not scored" in capsys.readouterr().out
+    assert "test" not in results
+    # as of SQuAD 1.1, without means over questions that have answers
+    assert "HasAns_f1" not in results["validation"]
+    assert not (tmp_path / "out" / "validation_null_odds.json").exists()
+
+
+def test_folds_keep_the_answers_of_all_questions(run, tmp_path):
+    """Questions without ids are numbered in each split; a fold joins two."""
+    found = [{name: cell for name, cell in row.items() if name != "id"} for row in rows(48)]
+    data, model = write(tmp_path / "qa", found), saved(tmp_path / "gru", "GRU")
+    (data / "test.jsonl").unlink()
+    run(model_name_or_path=model, dataset=data, max_steps=1, folds=2, **SIZES)
+    answers = [
+        json.loads((tmp_path / "out" / f"fold_{fold}-seed_42" / "validation_predictions.json").read_text())
+        for fold in range(2)
+    ]
+    assert len(answers[0] | answers[1]) == sum(map(len, answers)) == 40
+    for name in ("train", "validation"):
+        (data / f"{name}.jsonl").write_text(
+            "\n".join(json.dumps({**row, "id": f"q{n}"}) for n, row in enumerate(found))
+        )
+    with pytest.raises(ValueError, match="the id 'q.*' stands in the train and in the validation questions"):
+        run(model_name_or_path=model, dataset=data, max_steps=1, folds=2, output_dir=tmp_path / "other", **SIZES)
+
+
+def test_the_columns_have_flags(run, tmp_path):
+    names = {"question": "asked", "context": "passage", "answers": "gold"}
+    found = [{names.get(name, name): cell for name, cell in row.items()} for row in rows(48)]
+    data, model = write(tmp_path / "qa", found), saved(tmp_path / "gru", "GRU")
+    flags = {f"{name}_field": column for name, column in names.items()}
+    assert run(model_name_or_path=model, dataset=data, max_steps=1, **flags, **SIZES)["test"]["questions"] == 8
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "chinese"), [("qa_policyqa_slice", False), ("qa_cmrc2018_slice", True)])
-def test_real_questions_are_read(run, tmp_path, shared_data, tiny_tokenizer, name, chinese):
+@pytest.mark.parametrize(("name", "by"), [("qa_policyqa_slice", "words"), ("qa_cmrc2018_slice", "characters")])
+def test_real_questions_are_read(run, tmp_path, capsys, shared_data, tiny_tokenizer, name, by):
     config = hf_lineage.GRUConfig(vocab_size=len(tiny_tokenizer), hidden_size=16)
     hf_lineage.GRUModel(config).save_pretrained(tmp_path / "gru")
     tiny_tokenizer.save_pretrained(tmp_path / "gru")
-    settings = {"dataset": shared_data / name, "chinese": chinese, "max_steps": 2, "max_train_samples": 32}
+    settings = {"dataset": shared_data / name, "max_steps": 2, "max_train_samples": 32}
     results = run(model_name_or_path=tmp_path / "gru", per_device_eval_batch_size=32, **settings)
     assert results["test"]["rows"] >= results["test"]["questions"] > 900
+    assert f"Answers are scored by {by}" in capsys.readouterr().out

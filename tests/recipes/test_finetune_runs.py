@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from torch.testing import assert_close
 from tests.recipes import test_finetune_multiple_choice as choices
 from tests.recipes import test_finetune_question_answering as answers
 from tests.recipes import test_finetune_tagging as tags
+from tests.recipes.here import call
 from tests.recipes.test_finetune_classification import saved
 from tests.training.test_trainers import contents
 
@@ -120,6 +122,90 @@ def test_several_runs_do_not_replace_a_single_one(inputs, run, tmp_path):
     with pytest.raises(ValueError, match="holds the model.safetensors of a finished run"):
         run("classification", folder, **settings, seeds="0 1")
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_best_weights_are_saved_and_scored(recipe, inputs, run, tmp_path):
+    """Best means the highest loss here: it falls, so that the last weights are not the best."""
+    settings = inputs(recipe) | {"max_steps": 3, "save_steps": 1, "eval_steps": 1, "eval_strategy": "steps"}
+    settings |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    results = run(recipe, tmp_path / "out", **settings, lr_scheduler_type="constant")
+    state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
+    losses = {log["step"]: log["eval_loss"] for log in state["log_history"] if "eval_loss" in log}
+    best = max(losses, key=losses.get)
+    assert losses[best] > losses[3] + 1e-3
+    found, of_best, of_last = (
+        load_file(tmp_path / "out" / folder / "model.safetensors")
+        for folder in (".", f"checkpoint-{best}", "checkpoint-3")
+    )
+    assert all(found[name].equal(tensor) for name, tensor in of_best.items())
+    assert not all(found[name].equal(tensor) for name, tensor in of_last.items())
+    assert results["validation"]["loss"] == pytest.approx(losses[best], abs=1e-4)
+
+
+# before the data are read: there are none
+NO_DATA = ["--dataset", "nowhere", "--report_to", "none"]
+
+
+def refused(recipe, *flags):
+    """The one line on stderr."""
+    result = call(f"recipes/finetune_{recipe}.py", *flags)
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("*token*", "model_name_or_path is .*: no folder with a saved tokenizer"),
+        ("*.safetensors", "model_name_or_path is .*, a folder without weights .*: give the folder of a finished run"),
+    ],
+)
+def test_a_model_without_a_part_is_refused_before_the_data_are_read(
+    recipe, pattern, message, tmp_path, tiny_tokenizer
+):
+    model = saved(tmp_path / "model", "LSTM", tiny_tokenizer)
+    for path in model.glob(pattern):
+        path.unlink()
+    line = refused(recipe, "--model_name_or_path", model, *NO_DATA, "--output_dir", tmp_path / "out")
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_station_without_the_head_is_refused_before_the_data_are_read(recipe, tmp_path, tiny_tokenizer):
+    station = "Word2Vec" if recipe == "question_answering" else "NNLM"
+    model = saved(tmp_path / "model", station, tiny_tokenizer)
+    line = refused(recipe, "--model_name_or_path", model, *NO_DATA, "--output_dir", tmp_path / "out")
+    assert re.search(
+        f"of type lineage_{station.lower()}, which AutoModelFor.* does not open: give .*lineage_bert", line
+    )
+    assert len(line) < 600
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_data_that_are_not_there_are_named(recipe, tmp_path, tiny_tokenizer):
+    model = saved(tmp_path / "model", "LSTM", tiny_tokenizer)
+    line = refused(recipe, "--model_name_or_path", model, *NO_DATA, "--output_dir", tmp_path / "out")
+    assert re.search("dataset is nowhere: no folder, and the Hub gives .*; give a folder", line)
+    files = ["--train_file", tmp_path / "nix.jsonl", "--validation_file", tmp_path / "nix.jsonl"]
+    line = refused(recipe, "--model_name_or_path", model, *files, "--output_dir", tmp_path / "out")
+    assert re.search(r"train_file is .*nix\.jsonl, but there is no such file", line)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flag"),
+    [
+        ("tagging", "problem_type"),
+        ("multiple_choice", "problem_type"),
+        ("question_answering", "problem_type"),
+        ("question_answering", "label_field"),
+    ],
+)
+def test_options_that_do_nothing_are_not_taken(recipe, flag, tmp_path):
+    flags = ["--model_name_or_path", "x", *NO_DATA, f"--{flag}", "regression", "--output_dir", tmp_path]
+    assert f"unknown arguments: --{flag}" in refused(recipe, *flags)
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ def test_words_with_a_crf(run):
     assert found == ["O", "B-PER", "I-PER", "O"]
 
 
-def test_every_word_is_scored_where_the_tokenizer_cuts_it(run, tmp_path):
+def test_every_word_is_scored_where_the_tokenizer_cuts_it(run, tmp_path, capsys):
     """Tags that depend on the word alone, some words of several tokens: scored one by one, by their first token."""
     tags = {
         "U.S.": "A",
@@ -153,7 +153,8 @@ def test_every_word_is_scored_where_the_tokenizer_cuts_it(run, tmp_path):
     rows = [{"tokens": row, "ner": [tags.get(word, "C") for word in row]} for row in rows]
     overrides = '{"word_vector_size": 8, "task_size": 8, "elmo_dropout": 0.0}'
     settings = {"label_field": "ner", "config_overrides": overrides, "num_train_epochs": 10, "learning_rate": 3e-2}
-    results, folder = run(rows, "none", **settings, model_name_or_path=tmp_path / "cutting")
+    results, folder = run(rows, "none", **settings, num_train=500, model_name_or_path=tmp_path / "cutting")
+    assert "num_train is 500, but there are only 96 training rows" in capsys.readouterr().out
     test = rows[112:]
     total = sum(len(row["tokens"]) for row in test)
     assert results["test"]["words"] == total
@@ -191,7 +192,7 @@ def test_missing_columns_are_named(run):
 def test_a_test_split_with_secret_labels_is_left_out(run, capsys):
     rows = [{"sentence": "the", "label": number % 2 if number < 112 else -1} for number in range(128)]
     results, _ = run(rows, "none", num_train_epochs=1)
-    assert "The split test is left out, since training has none of its labels" in capsys.readouterr().out
+    assert "The split test is left out: training has none of its labels (-1)" in capsys.readouterr().out
     assert "accuracy" in results["validation"]
     assert "test" not in results
     rows[-1]["label"] = 1

@@ -1,6 +1,7 @@
 """Several fine-tuning runs in one command: what is chosen, on which text, and what is reported."""
 
 import json
+import math
 import random
 import runpy
 from pathlib import Path
@@ -50,6 +51,8 @@ def run(monkeypatch, tmp_path, model):
         settings |= {"disable_tqdm": True, "report_to": "none"}
         flags = []
         for name, value in settings.items():
+            if value is None:
+                continue
             flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         monkeypatch.setattr("sys.argv", ["finetune_classification.py", *flags])
         script["main"]()
@@ -137,15 +140,73 @@ def test_few_labels_are_a_curve_beside_others(run, tmp_path, capsys):
     assert [point["train_rows"] for point in results["points"]] == [8, 32]
     assert (tmp_path / "out" / "curve.png").stat().st_size > 5_000
     assert "| 8 | 0.5 |" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="label_counts has 49, but there are only 48"):
-        run(tmp_path / "more", label_counts=[49, 8])
     with pytest.raises(ValueError, match="compare_with names .*model"):
         run(tmp_path / "more", compare_with=[tmp_path / "model"])
 
 
-def test_folds_are_parts_of_all_rows(run, tmp_path):
-    write(tmp_path / "data", {"train": 30})
-    results = run(folds=3, validation_split="train", per_device_train_batch_size=4)
+def test_more_rows_than_there_are_means_all_and_is_said(run, tmp_path, capsys):
+    write(tmp_path / "data", {"train": 48, "validation": 16})
+    [point] = run(tmp_path / "counts", label_counts=[49], max_steps=1)["points"]
+    assert point["train_rows"] == 48
+    assert "label_counts has 49, but there are only 48 training rows" in capsys.readouterr().out
+    assert run(tmp_path / "most", max_train_samples=50, max_steps=1)["train_rows"] == 48
+    assert "max_train_samples is 50, but there are only 48 training rows" in capsys.readouterr().out
+    run(tmp_path / "all", max_train_samples=48, max_steps=1)
+    assert "there are only" not in capsys.readouterr().out
+
+
+def test_scores_that_do_not_exist_are_said_and_stand_as_null(run, tmp_path, capsys):
+    """A correlation with labels that are all equal."""
+    (tmp_path / "data").mkdir()
+    for split, size in (("train", 8), ("validation", 4)):
+        rows = [json.dumps({"text": "quiet dog", "label": number / 8 * (split == "train")}) for number in range(size)]
+        (tmp_path / "data" / f"{split}.jsonl").write_text("\n".join(rows))
+    # 0.0 in all validation rows is also among the numbers of training
+    settings = {"seeds": [0, 1], "problem_type": "regression", "max_steps": 1, "random_weights_floor": True}
+    [point] = run(**settings)["points"]
+    found = point["validation"]["spearman"]
+    assert found == {"mean": None, "std": None, "values": [None, None]}
+    assert point["validation"]["loss"]["mean"] is not None
+    assert "validation spearman is not defined in 2 of 2 runs" in capsys.readouterr().out
+    # finished runs are read from their files, where NaN is null
+    (tmp_path / "out" / "results.json").unlink()
+    assert run(**settings)["points"] == [point]
+    # and plots of other commands, too
+    run(tmp_path / "other", compare_with=[tmp_path / "out"], **settings)
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_a_score_that_one_run_lacks_has_no_mean(missing):
+    """It is null in the file of a finished run, and NaN in that of one that has just ended."""
+    results = [
+        {"train_rows": 8, "learning_rate": 0.1, "validation": {"spearman": value, "loss": 0.5, "floors": {}}}
+        for value in (0.5, missing)
+    ]
+    found = finetuning.point(results, {0.1: [0.5, math.nan]})["validation"]
+    assert math.isnan(found["spearman"]["mean"])
+    assert math.isnan(found["spearman"]["std"])
+    assert found["spearman"]["values"][0] == 0.5
+    assert found["loss"]["mean"] == 0.5
+
+
+def test_rows_of_one_class_have_no_tf_idf_and_that_is_said(run, tmp_path, capsys):
+    write(tmp_path / "data", {"train": 48, "validation": 16, "test": 16})
+    small, large = run(label_counts=[1, 32], max_steps=1, per_device_train_batch_size=1)["points"]
+    assert "TF-IDF" not in small["test"]["floors"]
+    assert large["test"]["floors"]["TF-IDF"]["accuracy"]["mean"] == 1
+    out = capsys.readouterr().out
+    assert "test: TF-IDF is no floor" in out
+    assert "| – |" in out
+
+
+@pytest.mark.parametrize("flag", ["dataset", "train_file"])
+def test_folds_are_parts_of_all_rows(run, tmp_path, flag):
+    folder = write(tmp_path / "data", {"train": 30})
+    # of a folder one cannot tell whether its validation rows were forgotten
+    source = {"dataset": folder, "validation_split": "train"}
+    if flag == "train_file":
+        source = {"dataset": None, "train_file": folder / "train.jsonl"}
+    results = run(folds=3, per_device_train_batch_size=4, **source)
     [point] = results["points"]
     assert len(point["validation"]["accuracy"]["values"]) == 3
     lines = [
@@ -177,6 +238,13 @@ def test_folds_join_training_and_validation(make, tmp_path):
         for n in (2, 3)
     ]
     assert draws[0] < draws[1]
+
+
+def test_early_stopping_needs_evaluations(run, tmp_path):
+    write(tmp_path / "data", {"train": 8, "validation": 8})
+    with pytest.raises(ValueError, match="early_stopping_patience is 2, but load_best_model_at_end is False"):
+        run(early_stopping_patience=2)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
