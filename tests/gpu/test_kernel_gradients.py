@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_lineage import GRUConfig, GRUForCausalLM, LSTMConfig, LSTMForCausalLM, RNNConfig, RNNForCausalLM
-from tests.gpu.comparing import DEVICE, gradient_of, relative_error
+from tests.gpu.comparing import DEVICE, language_model_gradients, relative_error
 
 
 pytestmark = pytest.mark.gpu
@@ -27,14 +27,8 @@ def test_gradients_in_bfloat16_are_within_a_hundredth(station, scale):
     model = model_class(config_class(vocab_size=10_000, hidden_size=650, num_hidden_layers=2, dropout=0.0, **fields))
     model = model.train().to(DEVICE)
     ids = torch.randint(10_000, (128, 70), device=DEVICE)
-    found = []
-    for is_low in (False, True):
-        model.zero_grad()
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=is_low):
-            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-        (loss * scale).backward()
-        found.append(gradient_of(model))
-    assert relative_error(found[1], found[0]) < 1e-2
+    expected, found = language_model_gradients(model, ids, scale)
+    assert relative_error(found, expected) < 1e-2
     recurrent = [p.grad for name, p in model.named_parameters() if "weight_ih" in name or "weight_hh" in name]
     assert recurrent
     assert max(float((gradient == 0).float().mean()) for gradient in recurrent) < 0.01
