@@ -209,11 +209,12 @@ def saved_tokenizer(name_or_path: str, argument: str = "model_name_or_path") -> 
     return _opened(open_tokenizer, "tokenizer", name_or_path, argument)
 
 
-def check_weights(name_or_path: str, argument: str = "model_name_or_path"):
-    """Refuses a folder that has a configuration, but no weights.
+def tokenizer_of_model(name_or_path: str, argument: str = "model_name_or_path") -> PreTrainedTokenizerBase:
+    """The tokenizer of a saved model that has its weights, so that a run without either stops before any other work.
 
     Raises:
-        ValueError: it has none; the message names the argument.
+        ValueError: a folder has a configuration, but no weights, or as `saved_tokenizer`; the message names the
+            argument.
     """
     folder = Path(name_or_path)
     if folder.is_dir() and not any((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
@@ -221,6 +222,7 @@ def check_weights(name_or_path: str, argument: str = "model_name_or_path"):
             f"{argument} is {name_or_path}, a folder without weights (model.safetensors): give the folder of a "
             "finished run, or one of its checkpoint-… folders"
         )
+    return saved_tokenizer(name_or_path, argument)
 
 
 def _opened(opener, what, name_or_path, argument):

@@ -18,7 +18,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import check_weights, parse, run, saved_config, saved_tokenizer
+from hf_lineage.arguments import parse, run, saved_config, tokenizer_of_model
 from hf_lineage.data import pair_files, read_labelled_file
 from hf_lineage.files import json_text, write_json, write_text
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
@@ -58,8 +58,7 @@ def main():
     config = saved_config(args.model_name_or_path)
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ValueError(f"model_name_or_path is {args.model_name_or_path}: {config.model_type} is not causal")
-    check_weights(args.model_name_or_path)
-    tokenizer = saved_tokenizer(args.model_name_or_path)
+    tokenizer = tokenizer_of_model(args.model_name_or_path)
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. tasks: of minimal pairs one for each phenomenon

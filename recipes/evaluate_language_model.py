@@ -22,7 +22,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, check_opens, check_weights, parse, run, saved_config, saved_tokenizer
+from hf_lineage.arguments import DataArguments, check_opens, parse, run, saved_config, tokenizer_of_model
 from hf_lineage.data import encode_corpus, load_splits, segment_words
 from hf_lineage.metrics import (
     dynamic_log_probabilities,
@@ -72,8 +72,7 @@ def main():
     folder = Path(args.output_dir or args.model_name_or_path)
     prepare_output_dir(folder, args.overwrite_output_dir, finished=("evaluation.json",))
     check_opens(AutoModelForCausalLM, saved_config(args.model_name_or_path), args.model_name_or_path)
-    check_weights(args.model_name_or_path)
-    tokenizer = saved_tokenizer(args.model_name_or_path)
+    tokenizer = tokenizer_of_model(args.model_name_or_path)
     model = AutoModelForCausalLM.from_pretrained(args.model_name_or_path)
     corpora = load_splits(**data_args.text, longest=LONGEST)
     if is_word_level(tokenizer):

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import check_opens, check_weights, parse, run, saved_config, saved_tokenizer
+from hf_lineage.arguments import check_opens, parse, run, saved_config, tokenizer_of_model
 from hf_lineage.data import pair_files, read_minimal_pairs
 from hf_lineage.files import save_figure
 from hf_lineage.metrics import measure_minimal_pairs
@@ -57,9 +57,7 @@ def main():
     # a wrong path stops the run before anything is made
     pair_files(args.pairs)
     openers = {name: opener_of(saved_config(name, "models"), name) for name in args.models}
-    for name in args.models:
-        check_weights(name, "models")
-    tokenizers = {name: saved_tokenizer(name, "models") for name in args.models}
+    tokenizers = {name: tokenizer_of_model(name, "models") for name in args.models}
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. pairs

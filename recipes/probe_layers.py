@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModel
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import check_weights, parse, run, saved_config, saved_tokenizer
+from hf_lineage.arguments import parse, run, saved_config, tokenizer_of_model
 from hf_lineage.data import LabelledRows, draw_rows, read_labelled
 from hf_lineage.files import save_figure
 from hf_lineage.training import Results, last_lines, page_command, prepare_output_dir
@@ -65,9 +65,7 @@ def main():
     (args,) = parse(*ARGUMENTS, description=__doc__)
     for name in args.models:
         saved_config(name, "models")
-        check_weights(name, "models")
-    tokenizers = {name: saved_tokenizer(name, "models") for name in args.models}
-
+    tokenizers = {name: tokenizer_of_model(name, "models") for name in args.models}
     output_dir = prepare_output_dir(args.output_dir, args.overwrite_output_dir)
 
     # 2. data: the columns decide the question

@@ -31,11 +31,10 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import (
     LabelledDataArguments,
     check_opens,
-    check_weights,
     parse,
     run,
     saved_config,
-    saved_tokenizer,
+    tokenizer_of_model,
 )
 from hf_lineage.data import KeptLayers, Rows, draw_rows, load_labelled
 from hf_lineage.data.blocks import IGNORED
@@ -86,8 +85,7 @@ def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
     args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
     check_opens(AutoModelForSequenceClassification, saved_config(args.model_name_or_path), args.model_name_or_path)
-    check_weights(args.model_name_or_path)
-    tokenizer = saved_tokenizer(args.model_name_or_path)
+    tokenizer = tokenizer_of_model(args.model_name_or_path)
     data_args.check_files()
     set_seed(training_args.seed)
     output_dir = prepare_output_dir(

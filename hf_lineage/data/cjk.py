@@ -99,6 +99,11 @@ def lacks_blanks(text: str) -> bool:
     return bool(WITHOUT_BLANKS.search(text)) and (len(_chunks(text)) == 1 or WordCount.of(text).without_blanks)
 
 
+def are_without_blanks(texts: Iterable[str]) -> bool:
+    """Whether the texts together are written without blanks: stretches hold more of it than words do on average."""
+    return sum(map(WordCount.of, texts), WordCount()).without_blanks
+
+
 def numbers_of_words(texts: Sequence[str]) -> list[int]:
     """The number of words per text; in a corpus written without blanks, each such character is a word (`WordCount`).
 

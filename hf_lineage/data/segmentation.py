@@ -9,7 +9,7 @@ from typing import Literal
 import datasets
 from accelerate import PartialState
 
-from hf_lineage.data.cjk import CJK, WITHOUT_BLANKS, WordCount
+from hf_lineage.data.cjk import CJK, WITHOUT_BLANKS, are_without_blanks
 
 
 WordSegmentation = Literal["auto", "none", "characters", "rjieba"]
@@ -101,7 +101,7 @@ def segmentation_of(
     if way != "auto":
         return way
     texts = [row[column] for row in corpora["train"].take(_SHOWN)]
-    if not sum(map(WordCount.of, texts), WordCount()).without_blanks:
+    if not are_without_blanks(texts):
         return "none"
     text = "".join(texts)
     number, han, kana = (len(pattern.findall(text)) for pattern in (WITHOUT_BLANKS, _HAN, _KANA))

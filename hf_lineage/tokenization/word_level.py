@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from hf_lineage.data.cjk import WITHOUT_BLANKS, WordCount
+from hf_lineage.data.cjk import WITHOUT_BLANKS, are_without_blanks
 from hf_lineage.tokenization.pruned_counts import PrunedCounts
 from hf_lineage.tokenization.roles import (
     check_at_least_one,
@@ -73,8 +73,8 @@ def refuse_texts_without_blanks(tokenizer: PreTrainedTokenizerBase, texts: Itera
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or not is_word_level(tokenizer):
         return
     first = list(islice(texts, _SHOWN))
-    if sum(map(WordCount.of, first), WordCount()).without_blanks:
-        text = next(text for text in first if WordCount.of(text).without_blanks)
+    if are_without_blanks(first):
+        text = next(text for text in first if are_without_blanks([text]))
         raise ValueError(
             f"the tokens of this model are words between blanks, and texts such as {text[:40]!r} have none: each "
             "would be one unknown word. Pre-train it with --word_segmentation characters, after which it reads texts "

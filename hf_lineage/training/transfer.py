@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from hf_lineage.arguments import FineTuningArguments, check_opens, check_weights, saved_config, saved_tokenizer
+from hf_lineage.arguments import FineTuningArguments, check_opens, saved_config, saved_tokenizer, tokenizer_of_model
 from hf_lineage.data.kept_layers import KeptStates
 from hf_lineage.data.randomness import updates_per_epoch
 
@@ -57,9 +57,7 @@ def open_for_task(auto_class, arguments: FineTuningArguments) -> tuple[PreTraine
     name = arguments.model_name_or_path
     config = saved_config(name)
     check_opens(auto_class, config, name)
-    if not arguments.random_weights:
-        check_weights(name)
-    return config, saved_tokenizer(name)
+    return config, saved_tokenizer(name) if arguments.random_weights else tokenizer_of_model(name)
 
 
 def load_for_task(

@@ -161,7 +161,7 @@ def test_long_texts_become_several_rows_and_no_word_is_lost(run, tmp_path, tiny_
     """Words of several pieces, rows of six tokens with marks: a word may be cut between two rows."""
     texts = [text.split() for text in tiny_corpus[:24]]
     rows = [{"tokens": words, "tags": ["A" if word[0].isupper() else "B" for word in words]} for words in texts]
-    # of which the tokenizer makes no token
+    # the tokenizer makes no token of this
     rows[20]["tokens"][0] = "\u200d"
     for split, part in (("train", rows[:16]), ("validation", rows[16:])):
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, part)))
