@@ -256,8 +256,13 @@ def configuration_type(name: str) -> str:
     raise ValueError(f"model_type is {name}, which no configuration has; {remedy}")
 
 
-def _check_overrides(config: PreTrainedConfig, saved: dict[str, Any], overrides: dict[str, Any]):
-    """Refuses fields that the configuration lacks, which transformers would keep without a use, and bad values."""
+def check_overrides(config: PreTrainedConfig, saved: dict[str, Any], overrides: dict[str, Any]):
+    """Refuses `overrides` of a configuration that has the fields `saved`.
+
+    Raises:
+        ValueError: `config_overrides` has a field that the configuration lacks, which transformers would keep without
+            a use, or a bad value.
+    """
     known = {*config.to_dict(), *config.attribute_map, "attn_implementation", "dtype", "num_labels"}
     if unknown := [_with_suggestion(name, known) for name in overrides if name not in known]:
         raise ValueError(f"config_overrides has fields that {config.model_type} lacks: {', '.join(unknown)}")
@@ -326,7 +331,7 @@ class ModelArguments:
             raise ValueError(f"this recipe trains {' or '.join(known)}, not {config.model_type}")
         # of a new configuration the fields that follow from others must follow from the overrides
         saved = {} if self.model_type is not None else config.to_dict()
-        _check_overrides(config, saved, self.config_overrides or {})
+        check_overrides(config, saved, self.config_overrides or {})
         return auto_class._model_mapping[type(config)]
 
 

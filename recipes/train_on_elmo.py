@@ -31,6 +31,7 @@ import hf_lineage  # noqa: F401 - registers the stations
 from hf_lineage.arguments import (
     LabelledDataArguments,
     check_opens,
+    check_overrides,
     parse,
     run,
     saved_config,
@@ -84,7 +85,9 @@ ARGUMENTS = (FeatureArguments, LabelledDataArguments, LineageTrainingArguments)
 def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
     args, data_args, training_args = parse(*ARGUMENTS, description=__doc__)
-    check_opens(AutoModelForSequenceClassification, saved_config(args.model_name_or_path), args.model_name_or_path)
+    config = saved_config(args.model_name_or_path)
+    check_opens(AutoModelForSequenceClassification, config, args.model_name_or_path)
+    check_overrides(config, config.to_dict(), args.config_overrides or {})
     tokenizer = tokenizer_of_model(args.model_name_or_path)
     data_args.check_files()
     set_seed(training_args.seed)

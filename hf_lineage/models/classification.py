@@ -10,16 +10,6 @@ from .inputs import IGNORED, check_classes, kind_of
 from .losses import mean_cross_entropy, mean_of
 
 
-def vectors_at_last_token(vectors: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """[B, T, D] -> [B, D]: the vector at each row's last token that is not padding."""
-    if vectors.shape[1] == 0:
-        return vectors.new_zeros(vectors.shape[0], vectors.shape[2])
-    if attention_mask is None:
-        return vectors[:, -1]
-    rows = torch.arange(vectors.shape[0], device=vectors.device)
-    return vectors[rows, vectors.shape[1] - 1 - attention_mask.bool().int().flip(1).argmax(1)]
-
-
 def classification_loss(
     logits: Tensor,
     labels: Tensor,

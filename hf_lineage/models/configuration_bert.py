@@ -1,5 +1,7 @@
 """Configuration of BERT; the defaults are the paper's base model (109,482,240 parameters)."""
 
+from typing import Literal
+
 from huggingface_hub.dataclasses import strict
 
 from .configuration_lineage import LineageConfig
@@ -26,6 +28,8 @@ class BERTConfig(LineageConfig):
         hidden_dropout_prob: after the embeddings and every sub-layer, in [0, 1).
         attention_probs_dropout_prob: on the attention weights, in [0, 1).
         classifier_dropout: before a fine-tuned output layer; default: hidden_dropout_prob.
+        classifier_pooling: what a classifier of texts reads: the vector at [CLS] after the pooler ("cls"), the mean of
+            all vectors ("mean"), or both and the largest values ("concat"; Howard & Ruder, 2018).
         use_crf: whether the tagger scores whole tag sequences by a conditional random field.
         layer_norm_eps: ε of layer normalisation.
         initializer_range: standard deviation of the initial weights, drawn from a truncated normal distribution.
@@ -63,6 +67,7 @@ class BERTConfig(LineageConfig):
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     classifier_dropout: float | int | None = None
+    classifier_pooling: Literal["cls", "mean", "concat"] = "cls"
     use_crf: bool = False
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02

@@ -28,7 +28,9 @@ class GPTConfig(LineageConfig):
         embedding_dropout_of: "vectors" drops from the sum of token and position vectors; "tables" drops entries of
             both embedding tables, and so of the tied output layer, as the released code does.
         attention_dropout: on the attention weights.
-        classifier_dropout: on the vector at the extract token.
+        classifier_dropout: on the vector that a classifier reads.
+        classifier_pooling: what a classifier of texts reads: the vector at the extract token ("last"), the mean of all
+            vectors ("mean"), or both and the largest values ("concat"; Howard & Ruder, 2018).
         use_crf: whether the tagger scores whole tag sequences by a conditional random field.
         lm_loss_weight: λ of equation 5, weight of the language model's loss in classification; 0 or more.
         layer_norm_eps: ε of layer normalisation.
@@ -58,6 +60,7 @@ class GPTConfig(LineageConfig):
     embedding_dropout_of: Literal["vectors", "tables"] = "vectors"
     attention_dropout: float | int = 0.1
     classifier_dropout: float | int = 0.1
+    classifier_pooling: Literal["last", "mean", "concat"] = "last"
     use_crf: bool = False
     lm_loss_weight: float | int = 0.5
     layer_norm_eps: float = 1e-5

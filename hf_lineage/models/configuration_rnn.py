@@ -45,6 +45,8 @@ class RecurrentConfig(LineageConfig):
         activation_penalty: α, adds α times the mean square of the output to the training loss (AR, AWD); 0 or more.
         change_penalty: β, adds β times the mean square of the output's change per step (TAR, AWD); 0 or more.
         classifier_dropout: before the output layer of the classification heads.
+        classifier_pooling: what a classifier of texts reads: the vector at the end of each direction ("last"), the
+            mean of all vectors ("mean"), or both and the largest values ("concat"; Howard & Ruder, 2018).
         use_crf: whether the tagger scores whole tag sequences by a conditional random field.
         initializer_range: all weights start uniform in ± this number.
         tie_word_embeddings: whether the output layer reuses the embeddings; needs embedding_size = output size.
@@ -65,6 +67,7 @@ class RecurrentConfig(LineageConfig):
     activation_penalty: float | int = 0.0
     change_penalty: float | int = 0.0
     classifier_dropout: float | int = 0.0
+    classifier_pooling: Literal["last", "mean", "concat"] = "last"
     use_crf: bool = False
     initializer_range: float = 0.1
     tie_word_embeddings: bool = False

@@ -34,6 +34,7 @@ from .fast_scored import at_scored
 from .inputs import IGNORED, check_classes, check_ids
 from .loss_terms import check_labels
 from .losses import mean_cross_entropy, mean_of
+from .pooling import pooled, pooled_size
 from .reading import read_texts
 from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
@@ -462,14 +463,28 @@ def classifier_dropout(config: BERTConfig) -> nn.Dropout:
     return nn.Dropout(config.dropout if own is None else own)
 
 
-class BERTForSequenceClassification(BERTPreTrainedModel):
+class BERTWithTextVector(BERTPreTrainedModel):
+    """What the heads that judge whole texts share: the model, and the vector of a text."""
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        # the mean of the vectors leaves the pooler without a gradient
+        self.bert = BERTModel(config, add_pooling_layer=config.classifier_pooling != "mean")
+        self.dropout = classifier_dropout(config)
+
+    def summary(
+        self, outputs: BaseModelOutputWithPooling, attention_mask: Tensor | None, cu_seq_lens: Tensor | None = None
+    ) -> Tensor:
+        """[texts, D]: the vector at [CLS] after the pooler, or what `classifier_pooling` says."""
+        return pooled(self.config, outputs.pooler_output, outputs.last_hidden_state, attention_mask, cu_seq_lens)
+
+
+class BERTForSequenceClassification(BERTWithTextVector):
     """BERT that labels a text or a pair of texts by [CLS] (figure 4, a and b)."""
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
-        self.bert = BERTModel(config)
-        self.dropout = classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(pooled_size(config, config.hidden_size), config.num_labels)
         self.post_init()
         refuse_smoothing(self)
 
@@ -491,7 +506,7 @@ class BERTForSequenceClassification(BERTPreTrainedModel):
         outputs = self.bert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cu_seq_lens_q, **kwargs
         )
-        logits = self.classifier(self.dropout(outputs.pooler_output))
+        logits = self.classifier(self.dropout(self.summary(outputs, attention_mask, cu_seq_lens_q)))
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, self.config, num_items_in_batch, smoothing)
@@ -573,14 +588,12 @@ class BERTForQuestionAnswering(BERTPreTrainedModel):
         )
 
 
-class BERTForMultipleChoice(BERTPreTrainedModel):
+class BERTForMultipleChoice(BERTWithTextVector):
     """BERT that chooses one of several continuations, each read with the same first segment (section 4.4)."""
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
-        self.bert = BERTModel(config)
-        self.dropout = classifier_dropout(config)
-        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.classifier = nn.Linear(pooled_size(config, config.hidden_size), 1)
         self.post_init()
 
     @can_return_tuple
@@ -601,9 +614,9 @@ class BERTForMultipleChoice(BERTPreTrainedModel):
         Raises:
             ValueError: the inputs have no dimension for the choices.
         """
-        ids = (in_rows(x, 2) for x in (input_ids, attention_mask, token_type_ids, position_ids))
+        ids = tuple(in_rows(x, 2) for x in (input_ids, attention_mask, token_type_ids, position_ids))
         outputs = self.bert(*ids, in_rows(inputs_embeds, 3), **kwargs)
         shape = choices_in(input_ids=input_ids, inputs_embeds=inputs_embeds)
-        logits = self.classifier(self.dropout(outputs.pooler_output)).view(shape)
+        logits = self.classifier(self.dropout(self.summary(outputs, ids[1]))).view(shape)
         loss = choice_loss(logits, labels, num_items_in_batch, smoothing)
         return MultipleChoiceModelOutput(loss, logits, outputs.hidden_states, outputs.attentions)

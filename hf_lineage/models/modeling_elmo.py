@@ -32,6 +32,7 @@ from .inputs import IGNORED, check_classes, check_mask, embed_inputs, is_recorde
 from .loss_terms import check_labels, check_terms
 from .losses import mean_cross_entropy, mean_of
 from .output_layers import AdaptiveSoftmax, sampled_softmax_loss, weight_and_bias
+from .pooling import largest_and_mean
 from .recurrent_cells import LSTMCell
 from .recurrent_layers import Padding, RecurrentLayer, reversed_time, to_front, to_places
 from .recurrent_state import keep_states, open_cache, states_of
@@ -492,14 +493,7 @@ class ELMoForTask(ELMoPreTrainedModel):
     @staticmethod
     def summary(features: Tensor, attention_mask: Tensor | None) -> Tensor:
         """A text's vector [B, 2·F]: the largest and the mean value of each feature [B, T, F]; zero without tokens."""
-        if features.shape[1] == 0:
-            return features.new_zeros(features.shape[0], 2 * features.shape[2])
-        if attention_mask is None:
-            return torch.cat([features.amax(1), features.mean(1)], dim=1)
-        mask = attention_mask.bool()[..., None]
-        largest = features.masked_fill(~mask, torch.finfo(features.dtype).min).amax(1)
-        mean = (features * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return torch.cat([largest * mask.any(1), mean], dim=1)
+        return torch.cat(largest_and_mean(features, attention_mask), dim=1)
 
     # the cells run in kernels, with almost nothing to compile between them
     @torch.compiler.disable

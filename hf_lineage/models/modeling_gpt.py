@@ -28,12 +28,13 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .cache_argument import CACHE_FIELD, takes_cache
 from .choices import choice_loss, choices_in, in_rows
-from .classification import classification_loss, refuse_smoothing, span_loss, vectors_at_last_token
+from .classification import classification_loss, refuse_smoothing, span_loss
 from .configuration_gpt import GPTConfig
 from .fast_dropout import Dropout
 from .inputs import IGNORED, embed_inputs, kind_of
 from .loss_terms import check_terms
 from .losses import mean_of, next_token_loss, shifts_labels
+from .pooling import pooled, pooled_size, vectors_at_last_token
 from .reading import read_texts
 from .saved_models import LineagePreTrainedModel
 from .token_labels import LabelsTokens
@@ -261,6 +262,7 @@ class GPTWithClassifier(GPTWithOutputLayer):
     ):
         """Texts [..., T] -> the base model's outputs, vectors [..., D] at the last tokens, and λ L1 with `labels` [B].
 
+        `classifier_pooling` may take other vectors.
         The outputs have one row per text.
         """
         ids, mask, embeds = in_rows(input_ids, 2), in_rows(attention_mask, 2), in_rows(inputs_embeds, 3)
@@ -285,7 +287,8 @@ class GPTWithClassifier(GPTWithOutputLayer):
             total = (losses.view(len(labels), -1).mean(1) * has_label).sum()
             loss = weight * mean_of(total, has_label.sum(), num_items, labels.ne(IGNORED).sum())
         texts = input_ids.shape[:-1] if embeds is None else inputs_embeds.shape[:-2]
-        return outputs, vectors_at_last_token(outputs.last_hidden_state, mask).unflatten(0, texts), loss
+        x = outputs.last_hidden_state
+        return outputs, pooled(self.config, vectors_at_last_token(x, mask), x, mask).unflatten(0, texts), loss
 
 
 def language_model_losses(vectors: Tensor, ids: Tensor, mask: Tensor | None, scores: Callable) -> Tensor:
@@ -307,7 +310,7 @@ class GPTForSequenceClassification(GPTWithClassifier):
 
     def __init__(self, config: GPTConfig):
         super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(pooled_size(config, config.hidden_size), config.num_labels)
         self.post_init()
         refuse_smoothing(self)
 
@@ -347,7 +350,7 @@ class GPTForMultipleChoice(GPTWithClassifier):
 
     def __init__(self, config: GPTConfig):
         super().__init__(config)
-        self.scorer = nn.Linear(config.hidden_size, 1)
+        self.scorer = nn.Linear(pooled_size(config, config.hidden_size), 1)
         self.post_init()
 
     @can_return_tuple

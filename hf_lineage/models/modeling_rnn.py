@@ -24,11 +24,12 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 
 from .cache_argument import CACHE_FIELD, WithoutPagedCache, takes_cache
 from .choices import choice_loss, choices_in, in_rows
-from .classification import classification_loss, refuse_smoothing, span_loss, vectors_at_last_token
+from .classification import classification_loss, refuse_smoothing, span_loss
 from .configuration_rnn import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 from .inputs import IGNORED
 from .loss_terms import check_terms
 from .losses import next_token_loss, shifts_labels
+from .pooling import pooled, pooled_size, vectors_at_last_token
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
 from .recurrent_layers import RecurrentCell, RecurrentLayer, to_front, to_places
 from .recurrent_state import keep_states, read_texts, states_of
@@ -303,12 +304,15 @@ class RecurrentModelForTask(RecurrentPreTrainedModel):
         return self.model(input_ids, attention_mask, inputs_embeds=inputs_embeds, **options | {"use_cache": False})
 
     def summary(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """x [B, T, D] -> [B, D]: the forward vector of the last token and the backward vector of the first."""
+        """x [B, T, D] -> [B, D]: the forward vector of the last token and the backward vector of the first, or what
+        `classifier_pooling` says.
+        """
         last = vectors_at_last_token(x, attention_mask)
         # read backwards, the first token comes last
         first = vectors_at_last_token(x.flip(1), None if attention_mask is None else attention_mask.flip(1))
         forward_half = self.config.direction_sizes[-1]
-        return torch.cat([last[:, :forward_half], first[:, forward_half:]], dim=1)
+        ends = torch.cat([last[:, :forward_half], first[:, forward_half:]], dim=1)
+        return pooled(self.config, ends, x, attention_mask)
 
 
 class RNNForSequenceClassification(RecurrentModelForTask):
@@ -316,7 +320,7 @@ class RNNForSequenceClassification(RecurrentModelForTask):
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
-        self.classifier = nn.Linear(config.output_size, config.num_labels)
+        self.classifier = nn.Linear(pooled_size(config, config.output_size), config.num_labels)
         self.post_init()
         refuse_smoothing(self)
 
@@ -396,7 +400,7 @@ class RNNForMultipleChoice(RecurrentModelForTask):
 
     def __init__(self, config: RecurrentConfig):
         super().__init__(config)
-        self.scorer = nn.Linear(config.output_size, 1)
+        self.scorer = nn.Linear(pooled_size(config, config.output_size), 1)
         self.post_init()
 
     @can_return_tuple

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from hf_lineage.arguments import FineTuningArguments, check_opens, saved_config, saved_tokenizer, tokenizer_of_model
+from hf_lineage.arguments import (
+    FineTuningArguments,
+    check_opens,
+    check_overrides,
+    saved_config,
+    saved_tokenizer,
+    tokenizer_of_model,
+)
 from hf_lineage.data.kept_layers import KeptStates
 from hf_lineage.data.randomness import updates_per_epoch
 
@@ -51,12 +58,14 @@ def open_for_task(auto_class, arguments: FineTuningArguments) -> tuple[PreTraine
     """The configuration and the tokenizer of the model of `arguments`, checked before any other work.
 
     Raises:
-        ValueError: there is no such model, `auto_class` does not open it, or its folder has no weights (which
-            `random_weights` does not need) or no tokenizer.
+        ValueError: there is no such model, `auto_class` does not open it, its folder has no weights (which
+            `random_weights` does not need) or no tokenizer, or its configuration lacks a field of `config_overrides`.
     """
     name = arguments.model_name_or_path
     config = saved_config(name)
     check_opens(auto_class, config, name)
+    if arguments.config_overrides:
+        check_overrides(config, config.to_dict(), arguments.config_overrides)
     return config, saved_tokenizer(name) if arguments.random_weights else tokenizer_of_model(name)
 
 

@@ -1,10 +1,12 @@
 """Every recipe as a newcomer meets it: its help, and its answers to mistakes, in the process of the test."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+import hf_lineage
 from hf_lineage.arguments import run
 from tests.recipes.here import call
 
@@ -62,6 +64,7 @@ NEW = {
     "pretrain_word2vec.py": "word2vec",
     "pretrain_translation.py": "seq2seq",
 }
+TASKS = ("classification", "tagging", "question_answering", "multiple_choice")
 SAVED = {
     "finetune_classification.py": ["--dataset", "x"],
     "train_on_elmo.py": ["--dataset", "x"],
@@ -110,6 +113,23 @@ def test_a_run_without_a_folder_is_refused(recipe, tmp_path, monkeypatch):
 def test_a_model_that_is_not_there_is_one_line(recipe, tmp_path):
     flags = ["--model_name_or_path", "nowhere", *SAVED[recipe], "--output_dir", tmp_path]
     assert "model_name_or_path is nowhere" in error_of(recipe, *flags)
+
+
+@pytest.mark.parametrize("recipe", ["train_on_elmo.py", *(f"finetune_{task}.py" for task in TASKS)])
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"claasifier_dropout": 0.1, "mix_l3": 0.1}, "config_overrides has fields"),
+        ({"num_mixes": 0}, "num_mixes is 0"),
+    ],
+)
+def test_a_wrong_field_of_a_saved_model_is_one_line(recipe, fields, named, tmp_path):
+    """transformers would keep a field that no model reads, and train as if it were not there."""
+    hf_lineage.ELMoConfig().save_pretrained(tmp_path / "model")
+    flags = ["--model_name_or_path", tmp_path / "model", "--dataset", "x", "--config_overrides", json.dumps(fields)]
+    error = error_of(recipe, *flags, "--output_dir", tmp_path / "out")
+    assert named in error
+    assert all(name in error for name in fields)
 
 
 def test_a_bug_keeps_its_traceback():
