@@ -1,12 +1,13 @@
-"""Time and memory of an epoch of fine-tuning in each transfer mode: full, partial, frozen, features.
+"""Time and memory of an epoch of fine-tuning in each transfer mode: full, partial, gradual, frozen, features.
 
     OMP_NUM_THREADS=1 python benchmarks/transfer_modes.py [--station BERT] [--rounds 5]
 
 A new model of 4 layers of 256 units learns to label 128 texts of 20 to 64 tokens, in batches of 32 padded rows, by
-AdamW. An epoch reads the rows, makes the batches and updates the weights. In "partial" only the last of the 4 layers
-learns. Rounds alternate; ratios are medians over the rounds; seconds are CPU-seconds. "first" is what features takes
-once, to compute and store the states. For memory, a process runs one epoch alone; the figure is the growth of
-its peak, in MB (Linux).
+AdamW. An epoch reads the rows, makes the batches and updates the weights. "rates" is full with one rate per layer. In
+"partial" only the last of the 4 layers learns. "gradual" is the mean of its first six epochs, from the head alone to
+all weights. Rounds alternate; ratios are medians over the rounds; seconds are
+CPU-seconds. "first" is what features takes once, to compute and store the states. For memory, a process runs one epoch
+alone (of gradual all six); the figure is the growth of its peak, in MB (Linux).
 
 Measured, BERT, one thread of a busy machine, 3 rounds, on texts of the default corpus cut after 64 tokens: an epoch of
 full takes 2.1 times as long as one of partial, 2.7 times frozen's and 115 times that of features, whose states take
@@ -37,8 +38,15 @@ from hf_lineage.training import Transfer
 
 
 datasets.disable_progress_bars()
-# mode -> layers nearest the input that do not learn
-MODES = {"full": None, "partial": 3, "frozen": None, "features": None}
+# name -> mode, layers nearest the input that do not learn, factor on the rate per layer
+MODES = {
+    "full": ("full", None, 1.0),
+    "rates": ("full", None, 1 / 2.6),
+    "partial": ("partial", 3, 1.0),
+    "gradual": ("gradual", None, 1.0),
+    "frozen": ("frozen", None, 1.0),
+    "features": ("features", None, 1.0),
+}
 ATTENTION = {"num_attention_heads": 4, "intermediate_size": 1024}
 SIZES = {"hidden_size": 256, "num_hidden_layers": 4}
 BATCH, TEXTS, VOCABULARY = 32, 128, 4_000
@@ -54,21 +62,23 @@ def make_rows() -> datasets.Dataset:
 
 
 class Mode:
-    """A model that learns in one mode; `epoch` is one pass over all rows."""
+    """A model that learns in the mode `name`; `epoch` is one pass over all rows."""
 
-    def __init__(self, station: str, mode: str, rows: datasets.Dataset):
+    def __init__(self, station: str, name: str, rows: datasets.Dataset):
         torch.manual_seed(0)
         sizes = SIZES | (ATTENTION if station in ("BERT", "GPT") else {})
         config = getattr(hf_lineage, f"{station}Config")(vocab_size=VOCABULARY, **sizes)
         self.model = getattr(hf_lineage, f"{station}ForSequenceClassification")(config).train()
-        transfer = Transfer(self.model, [], mode, MODES[mode])
+        mode, frozen_layers, factor = MODES[name]
+        self.transfer = Transfer(self.model, [], mode, frozen_layers, factor)
         collate, began = TaskCollator(SimpleNamespace(pad_token_id=0)), time.process_time()
         if mode == "features":
-            [rows] = transfer.keep_states({"train": rows}, collate, tempfile.mkdtemp(), BATCH).values()
+            [rows] = self.transfer.keep_states({"train": rows}, collate, tempfile.mkdtemp(), BATCH).values()
             collate = rows.collate
         self.first = time.process_time() - began
         self.batches = DataLoader(rows, BATCH, collate_fn=collate)
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-4)
+        self.transfer.split_groups(self.optimizer)
 
     def epoch(self) -> float:
         """CPU-seconds of an epoch."""
@@ -78,6 +88,16 @@ class Mode:
             self.optimizer.step()
             self.optimizer.zero_grad()
         return time.process_time() - began
+
+    def round(self) -> float:
+        """CPU-seconds of an epoch; of the gradual mode the mean over the epochs in which a layer is added."""
+        if self.transfer.mode != "gradual":
+            return self.epoch()
+        seconds = []
+        for depth in range(SIZES["num_hidden_layers"], -2, -1):
+            self.transfer.freeze(depth)
+            seconds.append(self.epoch())
+        return statistics.mean(seconds)
 
 
 def megabytes(kind: str) -> float:
@@ -99,13 +119,13 @@ def main():
         before = megabytes("VmRSS")
         # resets VmHWM
         Path("/proc/self/clear_refs").write_text("5")
-        mode.epoch()
+        mode.round()
         print(megabytes("VmHWM") - before)
         return
     modes = {name: Mode(args.station, name, rows) for name in MODES}
     for mode in modes.values():
-        mode.epoch()
-    rounds = [{name: mode.epoch() for name, mode in modes.items()} for _ in range(args.rounds)]
+        mode.round()
+    rounds = [{name: mode.round() for name, mode in modes.items()} for _ in range(args.rounds)]
     print(f"{args.station:10}{'s an epoch':>12}{'full / it':>12}{'first, s':>12}{'MB':>8}   {args.rounds} rounds")
     for name in MODES:
         seconds = statistics.median(one[name] for one in rounds)

@@ -83,6 +83,10 @@ def main():
             f"tag_field), or {', '.join(PAIR_COLUMNS)}"
         )
     train, test = read(data["train"]), read(data["test"])
+    if probe is probe_tags:
+        check_tags(train, data["test"], test, args.tag_field)
+    if args.num_train > len(train):
+        print(f"num_train is {args.num_train}, but there are only {len(train)} training rows: all are taken")
     draws = [draw_rows(train, args.num_train, seed) for seed in args.seeds]
 
     # 3. models
@@ -120,6 +124,18 @@ def read_tags(rows: LabelledRows, tag_field: str) -> datasets.Dataset:
         if len(of_words) != len(of_tags):
             raise ValueError(f"{rows.place(row)}: {len(of_words)} tokens, but {len(of_tags)} tags in {tag_field}")
     return datasets.Dataset.from_dict({"tokens": words, "tags": tags})
+
+
+def check_tags(train: datasets.Dataset, rows: LabelledRows, test: datasets.Dataset, tag_field: str):
+    """Refuses a tag of the test text that no training row has: no probe could give it."""
+    known = {tag for tags in train["tags"] for tag in tags}
+    for row, (words, tags) in enumerate(zip(test["tokens"], test["tags"], strict=True)):
+        for word, tag in zip(words, tags, strict=True):
+            if tag not in known:
+                raise ValueError(
+                    f"{rows.place(row)}: {tag_field} of {word!r} is {tag!r}, which no training row has; there are "
+                    f"{', '.join(sorted(map(str, known)))}: correct it, or give training rows with it"
+                )
 
 
 def read_pairs(rows: LabelledRows) -> datasets.Dataset:

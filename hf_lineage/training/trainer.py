@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, SequentialSampler
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -330,6 +330,18 @@ class LineageTrainer(Trainer):
         finally:
             self.args.dataloader_drop_last, self.data_collator = drop_last, collator
 
+    @property
+    def rows_per_update(self) -> int:
+        """Training examples of all processes and accumulated batches in one update of the weights."""
+        return self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+
+    def _get_train_sampler(self, train_dataset=None):
+        """Trainer's; `dataloader_drop_last` drops the last incomplete update of an epoch, as if it were one batch."""
+        sampler = super()._get_train_sampler(train_dataset)
+        if self.args.dataloader_drop_last and isinstance(sampler, SequentialSampler):
+            return SequentialSampler(range(len(sampler) // self.rows_per_update * self.rows_per_update))
+        return sampler
+
     def given_to(self, collator: Callable, dataset, is_training: bool) -> Callable:
         """`collator`, whose training batches also say what a GPU would have to be asked in every step.
 
@@ -393,7 +405,7 @@ class LineageTrainer(Trainer):
 
         Raises:
             ValueError: the checkpoint is not whole or comes from a run with other settings (`ignore_changed` accepts
-                some), or there is none; another run is at work in output_dir; the training set has no full batch, or
+                some), or there is none; another run is at work in output_dir; the training set has no full update, or
                 no label.
             SystemExit: SIGTERM or SIGINT came (`StopOnSignal`).
         """
@@ -539,12 +551,14 @@ class LineageTrainer(Trainer):
                 callback.on_train_end(self.args, self.state, self.control, model=self.model)
 
     def check_data(self):
-        """Refuses a training set without a full batch, or without a label (which it reads up to the first one)."""
-        size, batch_size = len(self.train_dataset), self.args.train_batch_size * self.args.world_size
-        if self.args.dataloader_drop_last and size < batch_size:
+        """Refuses a training set without a full update, or without a label (which it reads up to the first one)."""
+        size, accumulated = len(self.train_dataset), self.args.gradient_accumulation_steps > 1
+        if self.args.dataloader_drop_last and size < self.rows_per_update:
             raise ValueError(
-                f"the {size} training examples do not fill one batch of {batch_size}: lower "
-                "per_device_train_batch_size, use more text, or set dataloader_drop_last=False"
+                f"the {size} training examples do not fill one {'update' if accumulated else 'batch'} of "
+                f"{self.rows_per_update}: lower per_device_train_batch_size"
+                f"{' or gradient_accumulation_steps' if accumulated else ''}, use more text, or set "
+                "dataloader_drop_last=False"
             )
         for position in range(size):
             labels = self.train_dataset[position].get("labels")

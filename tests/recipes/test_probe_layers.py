@@ -156,3 +156,16 @@ def test_rows_that_cannot_be_scored_are_named(run, elmo, tmp_path, rows, place):
     data = save(tmp_path / "data", train=rows, test=rows)
     with pytest.raises(ValueError, match=rf"train\.jsonl, {place}"):
         run("--models", elmo, "--dataset", data, "--output_dir", tmp_path / "out")
+
+
+def test_a_tag_that_only_the_test_text_has_is_an_error(run, elmo, tmp_path):
+    rows = [{"tokens": ["river", "bank"], "upos": ["X", "Y"]}]
+    data = save(tmp_path / "data", train=rows, test=[*rows, {"tokens": ["money"], "upos": ["Z"]}])
+    with pytest.raises(ValueError, match=r"test\.jsonl, line 2: upos of 'money' is 'Z', .*there are X, Y: correct"):
+        run("--models", elmo, "--dataset", data, "--output_dir", tmp_path / "out")
+
+
+def test_fewer_training_rows_than_asked_are_said(run, elmo, tmp_path, capsys):
+    rows = [{"tokens": WORDS, "upos": ["X", "Y", "X", "Y"]}] * 3
+    scores(run, save(tmp_path / "data", train=rows, test=rows), tmp_path / "out", elmo)
+    assert "num_train is 2000, but there are only 3 training rows: all are taken" in capsys.readouterr().out

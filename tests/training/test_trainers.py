@@ -201,6 +201,34 @@ def test_accumulated_streams_keep_their_states(tmp_path, sum_over_time):
     assert_close(dict(whole.named_parameters()), dict(accumulated.named_parameters()))
 
 
+def test_accumulated_batches_end_an_epoch_as_one_batch_does(tmp_path):
+    """Of 22 rows a batch of 8 drops 6; so do 4 accumulated batches of 2, which could make a smaller last update."""
+    models, steps = [], []
+    for rows in (8, 2):
+        models.append(lstm())
+        data = ContiguousBlocks(stream(22 * (BLOCK - 1) + 1), BLOCK)
+        assert len(data) == 22
+        settings = arguments(
+            tmp_path / str(rows),
+            per_device_train_batch_size=rows,
+            gradient_accumulation_steps=8 // rows,
+            num_train_epochs=3,
+        )
+        trainer = LineageTrainer(models[-1], settings, train_dataset=data)
+        assert len(trainer.get_train_dataloader()) == 16 // rows
+        trainer.train()
+        steps.append(trainer.state.global_step)
+    assert steps == [6, 6]
+    assert_close(dict(models[0].named_parameters()), dict(models[1].named_parameters()))
+
+
+def test_an_update_that_the_data_do_not_fill_is_refused(tmp_path):
+    settings = arguments(tmp_path, gradient_accumulation_steps=3)
+    message = "the 8 training examples do not fill one update of 12: lower .*batch_size or gradient_accumulation_steps"
+    with pytest.raises(ValueError, match=message):
+        LineageTrainer(lstm(), settings, train_dataset=examples(*[True] * 8)).train()
+
+
 def test_evaluation_carries_a_state_of_its_own(tmp_path):
     model, data = lstm(), ParallelStreams(stream(), 1, BLOCK)
     trainer = TruncatedBPTTTrainer(
