@@ -86,6 +86,8 @@ ORDERS = {"unigram": 1, "Kneser-Ney, order 5": 5}
 RANDOM = "random weights"
 # what the presets are made for
 PRESET_WORDS = 10_000_000
+# the smallest batches: BERT scores few of its tokens, ELMo computes a vector for each word of a batch from its letters
+LEAST_ROWS = {"bert": 8, "elmo": 64}
 # rates of fine-tuning, chosen on validation: one vector per word wants a hundred times those of a Transformer
 TASK_LEARNING_RATES = {"word2vec": (1e-2, 1e-1), "gpt": (3e-4, 1e-3), "bert": (3e-4, 1e-3)}
 RECURRENT_TASK_LEARNING_RATES = (1e-3, 3e-3)
@@ -242,12 +244,12 @@ class Bench:
         return budget.epochs or float(settings_of(self.args.tier, budget.station)["num_train_epochs"])
 
     def rows(self, budget: Budget) -> int:
-        """Rows of a batch, so that less text makes as many updates as the preset's."""
+        """Rows of a batch, so that less text makes as many updates as the preset's, down to `LEAST_ROWS`."""
         settings = settings_of(self.args.tier, budget.station)
         full = PRESET_WORDS * settings["num_train_epochs"]
         read = (budget.words or PRESET_WORDS) * self.passes(budget)
         rows = settings["per_device_train_batch_size"]
-        return min(rows, max(2, round(rows * read / full)))
+        return min(rows, max(LEAST_ROWS.get(budget.station, 2), round(rows * read / full)))
 
     def score(self, budget: Budget) -> dict:
         """Everything that is measured on one pre-trained station."""
