@@ -30,7 +30,7 @@ report = {"world": state.num_processes, "backend": state.backend, "device": stat
 pathlib.Path(sys.argv[1], f"rank{state.process_index}.json").write_text(json.dumps(report))
 state.destroy_process_group()
 """
-# their tests are in training/test_launches.py; DeepSpeed needs a GPU
+# their tests are in training/test_launches.py
 SHARDED = ("fsdp2", "deepspeed_zero2", "deepspeed_zero3")
 TWO_CPU_RANKS = [{"world": 2, "backend": "gloo", "device": "cpu", "sum": 3.0}] * 2
 

@@ -110,10 +110,12 @@ def main():
     given.folder.mkdir(parents=True, exist_ok=True)
     compiled_blocks.OPTIONS["backend"] = "aot_eager"
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    # DeepSpeed runs on what it takes for an accelerator: DS_ACCELERATOR=cpu
+    is_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     for station in given.stations:
         args = LineageTrainingArguments(
             output_dir=str(given.folder / station),
-            use_cpu=True,
+            use_cpu=not is_deepspeed,
             precision="fp32",
             compile_blocks="always" if given.compiled else "never",
             max_steps=given.steps,
@@ -142,7 +144,11 @@ def main():
         trainer.push_to_hub() if given.push else trainer.save_model()
         if trainer.is_world_process_zero():
             losses = {row["step"]: row["loss"] for row in trainer.state.log_history if "loss" in row}
-            report = {"losses": losses, "sharded": trainer.is_fsdp_enabled, "processes": args.world_size}
+            report = {
+                "losses": losses,
+                "sharded": trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+                "processes": args.world_size,
+            }
             report["graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
             (given.folder / station / "losses.json").write_text(json.dumps(report))
     if torch.distributed.is_initialized():

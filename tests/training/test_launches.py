@@ -109,6 +109,17 @@ def test_shards_train_save_and_continue_as_one_process(alone, sharded_config, tm
         assert configs[0] == configs[1]
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_trains_saves_and_continues_as_one_process(alone, stage, tmp_path):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    flags = CONFIGS / f"deepspeed_zero{stage}.yaml", "--num_processes", 2, SCRIPT, tmp_path
+    for steps in (4, STEPS):
+        finish(launch(*flags, steps, *STATIONS, DS_ACCELERATOR="cpu"))
+    for station in STATIONS:
+        assert report_of(tmp_path, station)["sharded"]
+        assert_trained_alike(tmp_path, alone, station)
+
+
 OPEN = """
 import sys
 from safetensors.torch import save_file
