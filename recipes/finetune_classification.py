@@ -116,6 +116,10 @@ def finetune(
     # 1. what is trained
     set_seed(training_args.seed)
     config, tokenizer = open_for_task(AutoModelForSequenceClassification, model_args)
+    if args.both_orders and config.model_type != "lineage_gpt":
+        raise ValueError(
+            f"both_orders is for GPT, which reads from left to right, not {config.model_type}: leave it out"
+        )
 
     # 2. data: texts, and labels that are classes or numbers
     with training_args.main_process_first(desc="data"):
@@ -127,8 +131,13 @@ def finetune(
             data_args.validation_split,
             problem_type=data_args.problem_type,
             encoding=data_args.encoding,
+            folds=tuning.fold is not None,
         )
         fields, labels = data.text_fields, data.labels
+        if args.both_orders and len(fields) != 2:
+            raise ValueError(
+                f"both_orders reads pairs, but text_fields is {fields}: name two columns, or leave it out"
+            )
         if labels.problem_type == "tagging":
             raise ValueError(f"{data_args.label_field} has a tag per word: recipes/finetune_tagging.py trains taggers")
         raw = datasets.DatasetDict(tuning.rows_of(data.splits, data_args.validation_split))

@@ -101,6 +101,7 @@ def finetune(
             TEXT_FIELDS,
             data_args.validation_split,
             encoding=data_args.encoding,
+            folds=tuning.fold is not None,
         )
         labels, (text_field,) = data.labels, data.text_fields
         if labels.problem_type != "tagging":

@@ -472,6 +472,19 @@ class BERTWithTextVector(BERTPreTrainedModel):
         self.bert = BERTModel(config, add_pooling_layer=config.classifier_pooling != "mean")
         self.dropout = classifier_dropout(config)
 
+    def check_tensors(self, info, load_config):
+        """As in other models; says why a model that was trained on the mean of its vectors has no pooler."""
+        missing = sorted(
+            name for name in info.missing_keys if name.startswith("bert.pooler.") and self.is_needed(name)
+        )
+        if missing:
+            raise ValueError(
+                f"{missing[0]} is missing in the weights of {load_config.pretrained_model_name_or_path}, but "
+                f"classifier_pooling is {self.config.classifier_pooling!r}: a model saved with 'mean' has no pooler; "
+                "keep 'mean', or begin with the pretrained model"
+            )
+        super().check_tensors(info, load_config)
+
     def summary(
         self, outputs: BaseModelOutputWithPooling, attention_mask: Tensor | None, cu_seq_lens: Tensor | None = None
     ) -> Tensor:

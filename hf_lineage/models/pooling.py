@@ -19,19 +19,23 @@ def largest_and_mean(
 ) -> tuple[Tensor, Tensor]:
     """[B, T, D] -> two of [B, D]: the largest and the mean value of each feature; zero without tokens.
 
-    Packed texts [1, T, D] with the bounds `cu_seq_lens` [texts + 1] give [texts, D].
+    Packed texts [1, T, D] with the bounds `cu_seq_lens` [texts + 1], none of them empty, give [texts, D]. Sums are in
+    float32: a sum in bfloat16 stops growing, one in float16 overflows.
     """
+    dtype, vectors = vectors.dtype, vectors.float()
     if cu_seq_lens is not None:
         bounds = cu_seq_lens.long()
-        return tuple(torch.segment_reduce(vectors[0], kind, offsets=bounds) for kind in ("max", "mean"))
+        largest, mean = (torch.segment_reduce(vectors[0], kind, offsets=bounds) for kind in ("max", "mean"))
+        return largest.to(dtype), mean.to(dtype)
     if vectors.shape[1] == 0:
-        nothing = vectors.new_zeros(vectors.shape[0], vectors.shape[2])
+        nothing = vectors.new_zeros(vectors.shape[0], vectors.shape[2], dtype=dtype)
         return nothing, nothing
     if attention_mask is None:
-        return vectors.amax(1), vectors.mean(1)
+        return vectors.amax(1).to(dtype), vectors.mean(1).to(dtype)
     mask = attention_mask.bool()[..., None]
-    largest = vectors.masked_fill(~mask, torch.finfo(vectors.dtype).min).amax(1)
-    return largest * mask.any(1), (vectors * mask).sum(1) / mask.sum(1).clamp(min=1)
+    largest = vectors.masked_fill(~mask, torch.finfo(vectors.dtype).min).amax(1) * mask.any(1)
+    mean = (vectors * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return largest.to(dtype), mean.to(dtype)
 
 
 def pooled(

@@ -254,14 +254,15 @@ def format_spread(spread: Mapping) -> str:
 
 
 def spreads_section(scores: Mapping) -> str:
-    """A row for each score: the runs' mean ± standard deviation and the floors' means; below a floor is marked."""
+    """A row for each score: the runs' mean ± standard deviation and the floors' means; what misses one is marked."""
     floors, rows = scores["floors"], []
     for name, spread in scores.items():
         if name == "floors":
             continue
         of_floors = {floor: of_floor[name]["mean"] for floor, of_floor in floors.items() if name in of_floor}
-        below = [floor for floor, value in of_floors.items() if spread["mean"] < value]
-        kind = f' class="below" title="below {escape(", ".join(below), quote=True)}"' if below else ""
+        missed = [floor for floor, value in of_floors.items() if misses_floor(name, spread["mean"], value)]
+        title = f"{side_of_floor(name)} {', '.join(missed)}"
+        kind = f' class="below" title="{escape(title, quote=True)}"' if missed else ""
         cells = "".join(f"<td>{of_floors[floor]:.4f}</td>" if floor in of_floors else "<td>–</td>" for floor in floors)
         rows.append(f"<tr><td>{escape(name)}</td><td{kind}>{format_spread(spread)}</td>{cells}</tr>")
     head = "".join(f"<th>{escape(title)}</th>" for title in ("", "model", *floors))

@@ -19,7 +19,7 @@ from hf_lineage.data.randomness import permutation
 from hf_lineage.data.rows import draw_rows, joined_rows, rows_at
 from hf_lineage.files import json_text, write_json, write_text
 from hf_lineage.hub.model_card import RunFacts, last_lines, page_command, read_results
-from hf_lineage.metrics.score_table import score_table
+from hf_lineage.metrics.score_table import misses_floor, score_table, side_of_floor
 from hf_lineage.training.checkpoints import (
     FINISHED,
     check_same_settings,
@@ -154,7 +154,11 @@ class FineTuningRun:
         `main` is the score by which runs are compared. Each prediction has "gold" and "answer", and the input.
         """
         self.results["main_score"] = main
+        # both rounded, so that a score that equals its floor is not below it
         scores = {name: round(value, 4) for name, value in scores.items()}
+        floors = {
+            floor: {name: round(value, 4) for name, value in of_floor.items()} for floor, of_floor in floors.items()
+        }
         if self.model_args.random_weights_floor:
             untrained = read_results(self.folder / RANDOM_WEIGHTS)[split]
             floors = {**floors, "random weights": {name: _number(untrained[name]) for name in scores}}
@@ -216,6 +220,7 @@ def finetune_all(
             such results, early stopping has no evaluations to look at, or a file of the data is missing.
     """
     _check_stopping(model_args, training_args)
+    _check_counts(model_args, grid, training_args)
     data_args.check_files(grid.folds)
     if grid.folds is not None and data_args.validation_split not in data_args.files and data_args.dataset is None:
         # the folds are cut from the training rows alone
@@ -288,6 +293,9 @@ def finetune_all(
             # the test text has no part in the choice of a rate
             results[cell] = run_one(cell, splits=("validation",) if several_rates else None)
     main = results[cells[0]]["main_score"]
+    if unlike := {folder: one["main_score"] for folder, one in others.items() if one["main_score"] != main}:
+        other, score = next(iter(unlike.items()))
+        raise ValueError(f"compare_with names {other}, whose score is {score}; here it is {main}: leave it out")
     points = []
     for count in sorted({cell.label_count for cell in cells}, key=lambda count: count or 0):
         of_count = [cell for cell in cells if cell.label_count == count]
@@ -298,7 +306,10 @@ def finetune_all(
             results |= {cell: run_one(cell, is_trained=True) for cell in chosen if "test" not in results[cell]}
             if model_args.random_weights_floor:
                 twin_rate = {"learning_rate_of_random_weights": choose_for_random_weights(chosen, of_count)}
-        points.append(point([results[cell] for cell in chosen], by_rate) | twin_rate)
+        found = point([results[cell] for cell in chosen], by_rate) | twin_rate
+        # two numbers of labels may both be all that there are
+        if not points or points[-1]["train_rows"] != found["train_rows"]:
+            points.append(found)
     if PartialState().is_main_process:
         curve = {"main_score": main, "points": points}
         write_json(folder / "results.json", curve)
@@ -318,6 +329,18 @@ def _check_stopping(model_args: FineTuningArguments, training_args: LineageTrain
             f"early_stopping_patience is {patience}, but load_best_model_at_end is False: set it to true, with "
             "eval_strategy and save_strategy epoch (or steps)"
         )
+
+
+def _check_counts(model_args: FineTuningArguments, grid: GridArguments, training_args: LineageTrainingArguments):
+    """Refuses numbers of training rows that fill no update, before the first run trains."""
+    rows = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
+    for name, counts in (("label_counts", grid.label_counts), ("max_train_samples", [model_args.max_train_samples])):
+        least = min((count for count in counts or () if count is not None), default=rows)
+        if training_args.dataloader_drop_last and least < rows:
+            raise ValueError(
+                f"{name} is {least}, but an update of the weights reads {rows} rows: give at least as many, lower "
+                "per_device_train_batch_size, or set dataloader_drop_last to false"
+            )
 
 
 @dataclass(frozen=True)
@@ -410,17 +433,19 @@ def _undefined(points: Sequence[Mapping]):
 def curve_table(points: Sequence[Mapping], main: str) -> str:
     """A row for each number of training rows, in Markdown: mean ± standard deviation of `main`, and the floors' means.
 
-    A score whose mean is below that of a floor is marked.
+    A score whose mean misses that of a floor is marked.
     """
     split = "test" if all("test" in one for one in points) else "validation"
     floors = dict.fromkeys(name for one in points for name, of in one[split]["floors"].items() if main in of)
-    lines = [f"| training rows | learning rate | validation {main} | {split} {main} | {' | '.join(floors)} |"]
-    lines.append("|---" * (4 + len(floors)) + "|")
+    # without a test text there is one column
+    parts = dict.fromkeys(("validation", split))
+    header = ["training rows", "learning rate", *(f"{part} {main}" for part in parts), *floors]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for one in points:
         of_floors = [one[split]["floors"].get(name, {main: {"mean": math.nan}})[main]["mean"] for name in floors]
-        cells = [f"{one[part][main]['mean']:.4f} ± {one[part][main]['std']:.4f}" for part in ("validation", split)]
-        if any(one[split][main]["mean"] < floor for floor in of_floors):
-            cells[-1] += " (below a floor)"
+        cells = [f"{one[part][main]['mean']:.4f} ± {one[part][main]['std']:.4f}" for part in parts]
+        if any(misses_floor(main, one[split][main]["mean"], floor) for floor in of_floors):
+            cells[-1] += f" ({side_of_floor(main)} a floor)"
         cells += ["–" if math.isnan(floor) else f"{floor:.4f}" for floor in of_floors]
         lines.append(f"| {one['train_rows']} | {one['learning_rate']:g} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -269,12 +269,12 @@ class LineageTrainer(Trainer):
             self.add_callback(self.average)
 
     def create_model_card(self, language=None, license=None, tags=None, model_name=None, **others):
-        """README.md from the run's arguments, `facts` and results.json; of other models than stations Trainer's.
+        """README.md from the run's arguments, `facts` and results.json; of other models without `facts` Trainer's.
 
         Without results.json the scores are those of the last evaluation. `push_to_hub` calls it. A card that an
         earlier command finished stays while its scores do: people may have written into it.
         """
-        if not self.is_station:
+        if not self.is_station and self.facts is None:
             super().create_model_card(language=language, license=license, tags=tags, model_name=model_name, **others)
         elif self.is_world_process_zero():
             folder = Path(self.args.output_dir)

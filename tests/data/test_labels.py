@@ -269,6 +269,20 @@ def test_a_partly_secret_test_split_is_named(tmp_path, train, test, message):
         load(tmp_path, train=csv_of(*train), validation=csv_of(*train), test=csv_of(*test))
 
 
+def test_a_fraction_that_is_a_class_must_be_one_of_training(tmp_path):
+    """The line that decides on regression names problem_type, which makes classes of fractions."""
+    rows = {"train": [0.5, 1.5], "validation": [1.5], "test": [0.5, 4.5]}
+    for split, labels in rows.items():
+        write_rows(tmp_path, "jsonl", [{"text": "a", "label": label} for label in labels], split)
+    kinds = {"problem_type": "single_label_classification"}
+    with pytest.raises(ValueError, match=r"test\.jsonl, line 2.*4\.5.*0\.5, 1\.5"):
+        load_labelled(tmp_path, "label", None, [["text"]], **kinds)
+    write_rows(tmp_path, "jsonl", [{"text": "a", "label": 0.5}], "test")
+    found = load_labelled(tmp_path, "label", None, [["text"]], **kinds)
+    assert found.labels.classes == (0.5, 1.5)
+    assert found.labels.encode(1.5) == 1
+
+
 def test_numbers_that_may_be_secret_are_said(tmp_path, capsys):
     data = load(tmp_path, train=csv_of(0.5, 2), validation=csv_of(1), test=csv_of(0.5, -1))
     assert data.splits["test"]["label"][:] == [0.5, -1.0]

@@ -1,10 +1,14 @@
 """`classifier_pooling`: what a classifier of texts reads, compared with the vectors of each text read alone."""
 
+import datasets
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 import hf_lineage
 from hf_lineage.data import TaskCollator
+from hf_lineage.models.modeling_word2vec import mean_of_words
+from hf_lineage.models.pooling import largest_and_mean
 from hf_lineage.training import Transfer
 
 
@@ -94,8 +98,6 @@ class TestTrainingWithPooling:
             assert torch.equal(again.eval()(**inputs).logits, model(**inputs).logits)
 
     def test_features_are_pooled_as_the_frozen_body_is(self, station, pooling, tmp_path):
-        import datasets
-
         fields = {"lm_loss_weight": 0} if station == "GPT" else {}
         model = make(station, "ForSequenceClassification", classifier_pooling=pooling, **fields)
         inputs, labels = padded(TEXTS, "right"), torch.tensor([0, 1, 1])
@@ -122,6 +124,24 @@ def test_packed_texts_have_their_vectors(pooling):
         packed = model(row, cu_seq_lens_q=bounds).logits
         expected = model(**padded(TEXTS, "right")).logits
     torch.testing.assert_close(packed, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_long_texts_have_their_mean_in_low_precision(dtype):
+    """A sum of 500 ones in bfloat16 ends at 256; one of 1,000 hundreds is infinite in float16."""
+    vectors = torch.full((1, 2_000, 1), 100.0, dtype=dtype)
+    bounds = torch.tensor([0, 1_000, 2_000], dtype=torch.int32)
+    for inputs in ((None, bounds), (torch.ones(1, 2_000), None), (None, None)):
+        for found in largest_and_mean(vectors, *inputs):
+            assert found.dtype is dtype
+            assert found.unique().tolist() == [100]
+    assert mean_of_words(vectors, torch.ones(1, 2_000)).tolist() == [[100]]
+
+
+def test_a_pooler_that_was_not_saved_is_named(tmp_path):
+    make("BERT", "ForSequenceClassification", classifier_pooling="mean").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="classifier_pooling is 'cls': a model saved with 'mean' has no pooler; keep"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path, classifier_pooling="cls")
 
 
 def test_gpt_adds_the_vectors_of_both_orders():

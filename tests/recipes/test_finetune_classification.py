@@ -187,6 +187,15 @@ def test_columns_of_texts_are_checked(labelled, tmp_path, tiny_tokenizer, fields
     assert re.search(message, line)
 
 
+def test_both_orders_are_for_gpt_and_pairs(run_here, labelled, tmp_path, tiny_tokenizer):
+    settings = {"dataset": labelled, "both_orders": True, "max_steps": 1}
+    with pytest.raises(ValueError, match="both_orders is for GPT.* not lineage_bert"):
+        run_here(tmp_path / "out", model_name_or_path=saved(tmp_path / "bert", "BERT", tiny_tokenizer), **settings)
+    model = saved(tmp_path / "gpt", "GPT", tiny_tokenizer)
+    with pytest.raises(ValueError, match=r"both_orders reads pairs, but text_fields is \['sentence1'\]"):
+        run_here(tmp_path / "out", model_name_or_path=model, text_fields="sentence1", **settings)
+
+
 @pytest.mark.parametrize("both_orders", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_gpt_reads_its_marks(run, labelled, tmp_path, tiny_tokenizer, both_orders):
     tokenizer = causal_tokenizer(tiny_tokenizer)

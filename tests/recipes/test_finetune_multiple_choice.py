@@ -57,7 +57,7 @@ def test_choices_are_learned(run, tmp_path, tiny_tokenizer, station):
     rate = {"Word2Vec": 5e-2, "BERT": 5e-3}[station]
     results = run(model_name_or_path=model, dataset=data, num_train_epochs=6, learning_rate=rate)
     assert results["test"]["accuracy"] > 0.9
-    assert results["test"]["floors"]["chance"]["accuracy"] == pytest.approx(1 / 3)
+    assert results["test"]["floors"]["chance"]["accuracy"] == pytest.approx(1 / 3, abs=1e-4)
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     test = [line for line in lines if line["split"] == "test"]
     assert [line["gold"] for line in test] == [row["label"] for row in rows(96)[-16:]]

@@ -1,5 +1,7 @@
 """recipes/finetune_tagging.py: any station tags words; every word is scored, beside floors."""
 
+import contextlib
+import io
 import json
 import random
 import runpy
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from seqeval.metrics import f1_score
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertConfig, BertModel, pipeline
 
@@ -145,7 +148,7 @@ def test_pipeline_decode_and_predictions_agree(run, tmp_path, tiny_tokenizer, ti
     assert differs
 
 
-def test_a_model_of_transformers_is_tuned_and_has_no_chain(run, tmp_path, words_tokenizer):
+def test_a_model_of_transformers_is_tuned_and_has_no_chain(run, tmp_path, words_tokenizer, monkeypatch):
     folder, model = write_conll(tmp_path / "ner", sentences(96)), tmp_path / "theirs"
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=len(words_tokenizer), **sizes)).save_pretrained(model)
@@ -153,6 +156,17 @@ def test_a_model_of_transformers_is_tuned_and_has_no_chain(run, tmp_path, words_
     results, _ = run(model_name_or_path=model, dataset=folder, max_steps=1)
     assert results["model_type"] == "bert"
     assert results["parameters"]["loaded"] > results["parameters"]["new"]
+    # its card has what a station's has
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert {result.metric_type for result in card.data.eval_results} >= {"f1", "accuracy"}
+    for part in ("finetune_tagging.py", "ner", "## Scores", "## Limits"):
+        assert part in card.text
+    # a repository has code of its own only for a station
+    monkeypatch.chdir(tmp_path)
+    [code] = [block.partition("```")[0] for block in card.text.split("```python\n")[1:]]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code)
+    assert printed.getvalue().startswith("[[")
     with pytest.raises(ValueError, match="use_crf is True, but a bert"):
         run(model_name_or_path=model, dataset=folder, max_steps=1, use_crf=True, output_dir=tmp_path / "chain")
 

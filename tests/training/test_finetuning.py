@@ -11,6 +11,7 @@ import datasets
 import pytest
 
 from hf_lineage.arguments import FineTuningArguments, GridArguments
+from hf_lineage.reports.task_report import spreads_section
 from hf_lineage.training import FineTuningRun, LineageTrainer, LineageTrainingArguments, finetuning
 from tests.recipes.test_finetune_classification import saved
 
@@ -142,6 +143,41 @@ def test_few_labels_are_a_curve_beside_others(run, tmp_path, capsys):
     assert "| 8 | 0.5 |" in capsys.readouterr().out
     with pytest.raises(ValueError, match="compare_with names .*model"):
         run(tmp_path / "more", compare_with=[tmp_path / "model"])
+    unlike = tmp_path / "other" / "results.json"
+    unlike.write_text(json.dumps(other | {"main_score": "spearman"}))
+    with pytest.raises(ValueError, match="compare_with names .*other, whose score is spearman; here it is"):
+        run(tmp_path / "more", seeds=[0], compare_with=[tmp_path / "other"])
+
+
+@pytest.mark.parametrize("settings", [{"label_counts": [4, 16]}, {"max_train_samples": 4, "seeds": [0, 1]}])
+def test_too_few_rows_for_an_update_are_refused_before_any_run(run, tmp_path, settings):
+    write(tmp_path / "data", {"train": 48, "validation": 16})
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} is 4, but an update of the weights reads 8 rows"):
+        run(**settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_score_that_equals_its_floor_is_not_below_it(tmp_path, capsys):
+    arguments = FineTuningArguments("x"), LineageTrainingArguments(str(tmp_path))
+    tuning = FineTuningRun(tmp_path, *arguments)
+    tuning.results = {}
+    for third, is_below in ((1 / 3, False), (1 / 3 - 1e-3, True)):
+        tuning.report("test", {"accuracy": third}, {"majority": {"accuracy": 1 / 3}}, [], "accuracy")
+        assert ("below its floor" in capsys.readouterr().out) == is_below
+    assert tuning.results["test"]["floors"] == {"majority": {"accuracy": 0.3333}}
+
+
+@pytest.mark.parametrize(("main", "is_missed"), [("loss", "above a floor"), ("accuracy", "below a floor")])
+def test_the_table_of_several_runs_marks_what_misses_a_floor(main, is_missed):
+    worse, better = (0.9, 0.4) if main == "loss" else (0.4, 0.9)
+    for mean_score, floor, marks in ((worse, better, 1), (better, worse, 0), (better, better, 0)):
+        scores = {main: {"mean": mean_score, "std": 0.0}, "floors": {"majority": {main: {"mean": floor}}}}
+        points = [{"train_rows": 8, "learning_rate": 0.1, "validation": scores}]
+        table = finetuning.curve_table(points, main)
+        assert table.count(is_missed) == marks
+        # without a test text its column is not the validation text's once more
+        assert table.splitlines()[0] == f"| training rows | learning rate | validation {main} | majority |"
+        assert spreads_section(scores).count('class="below"') == marks
 
 
 def test_more_rows_than_there_are_means_all_and_is_said(run, tmp_path, capsys):
@@ -149,6 +185,9 @@ def test_more_rows_than_there_are_means_all_and_is_said(run, tmp_path, capsys):
     [point] = run(tmp_path / "counts", label_counts=[49], max_steps=1)["points"]
     assert point["train_rows"] == 48
     assert "label_counts has 49, but there are only 48 training rows" in capsys.readouterr().out
+    [point] = run(tmp_path / "twice", label_counts=[48, 49], max_steps=1)["points"]
+    assert point["train_rows"] == 48
+    capsys.readouterr()
     assert run(tmp_path / "most", max_train_samples=50, max_steps=1)["train_rows"] == 48
     assert "max_train_samples is 50, but there are only 48 training rows" in capsys.readouterr().out
     run(tmp_path / "all", max_train_samples=48, max_steps=1)
@@ -216,6 +255,16 @@ def test_folds_are_parts_of_all_rows(run, tmp_path, flag):
     ]
     rows = [json.loads(line) for line in (tmp_path / "data" / "train.jsonl").read_text().splitlines()]
     assert sorted(line["texts"][0] for line in lines) == sorted(row["text"] for row in rows)
+
+
+def test_a_class_of_the_validation_rows_alone_is_learnt_in_folds(run, tmp_path):
+    folder = write(tmp_path / "data", {"train": 20, "validation": 10})
+    path = folder / "validation.jsonl"
+    path.write_text(path.read_text().replace('"label": "yes"', '"label": "maybe"'))
+    results = run(folds=2)
+    assert len(results["points"][0]["validation"]["accuracy"]["values"]) == 2
+    with pytest.raises(ValueError, match="label is 'maybe' in some rows of the split 'validation'"):
+        run(tmp_path / "one")
 
 
 @pytest.mark.parametrize("make", [datasets.Dataset.from_list, list], ids=["data set", "list"])
