@@ -8,11 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
+from hf_lineage.data import TextEncoder
+from hf_lineage.data.encoded_shards import facts_of, write_shard
 from hf_lineage.training import LineageTrainer, last_complete_checkpoint
 from tests.recipes.here import call, run_in_forks, succeed
 
@@ -115,6 +118,31 @@ def test_a_model_that_carries_its_state_does_not_grow(corpus, tmp_path):
     result = call(*arguments(corpus, tmp_path, "lstm", long_block_size=16, max_steps=4))
     assert result.returncode == 2
     assert "long_block_size and first_batch_size are for blocks that are read by themselves" in result.stderr
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize("sizes", [(30, 3, 1), (40,)], ids=["uneven files", "fewer files than processes"])
+def test_two_processes_read_files_of_token_ids_and_continue(corpus, tmp_path, tiny_tokenizer, tiny_corpus, sizes):
+    """The longest file lasts for all updates; the others begin again and again, or the rows of one are dealt out."""
+    encoded, encode = tmp_path / "encoded", TextEncoder(tiny_tokenizer)
+    encoded.mkdir()
+    end, texts = np.array([tiny_tokenizer.eos_token_id], np.int32), iter(tiny_corpus)
+    for number, size in enumerate(sizes):
+        documents = [[ids, end] for ids in encode([next(texts) for _ in range(size)])]
+        write_shard(encoded / f"{number:05d}.parquet", documents, facts_of(tiny_tokenizer), sentences=False)
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    options = {"encoded_corpus": encoded, "tokenizer_name": tmp_path / "tokenizer", "per_device_train_batch_size": 2}
+    options |= {"lr_scheduler_type": "constant", "eval_strategy": "no", "save_steps": 2}
+
+    def run(name, max_steps, **more):
+        command = arguments(corpus, tmp_path / name, "gpt", **options, max_steps=max_steps, **more)
+        del command[command.index("--vocab_size") : command.index("--vocab_size") + 2]
+        run_two(command, tmp_path / name)
+        return load_file(tmp_path / name / "model.safetensors")
+
+    unbroken = run("unbroken", 8)
+    run("broken", 4)
+    assert_close(run("broken", 8, ignore_changed="max_steps"), unbroken, rtol=0, atol=0)
 
 
 def logged_losses(output_dir) -> list[float]:
