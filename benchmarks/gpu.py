@@ -33,7 +33,8 @@ from hf_lineage.inference.fast_decoding import fast_decoding
 
 
 # seconds of each section, of 480 in all
-SECTIONS = {"bert": 110, "gpt": 80, "recurrent": 110, "elmo": 30, "rnnsearch": 40, "decoding": 90}
+SECTIONS = {"bert": 100, "gpt": 70, "recurrent": 130, "elmo": 30, "rnnsearch": 40, "decoding": 90}
+ROUNDS = 5
 # bf16 flops per second of an H100 or H200, dense
 PEAK = 989e12
 
@@ -62,7 +63,7 @@ class Bench:
         self.synchronize()
         return (time.perf_counter() - started) / times
 
-    def compare(self, title: str, sides: dict[str, Callable], units: float, flops: float = 0.0, rounds: int = 5):
+    def compare(self, title: str, sides: dict[str, Callable], units: float, flops: float = 0.0):
         """Times the calls that the functions of `sides` make, and prints units per second; the first is the peer."""
         print(f"\n{title}", flush=True)
         calls, times, seconds = {}, {}, {}
@@ -85,7 +86,7 @@ class Bench:
                 continue
             calls[name], seconds[name] = call, []
             times[name] = 1 if self.dry_run else max(1, min(30, round(0.15 / once)))
-        for number in range(1 if self.dry_run else rounds):
+        for number in range(1 if self.dry_run else ROUNDS):
             for name, call in calls.items():
                 if number == 0 or time.monotonic() < self.ends:
                     seconds[name].append(self.seconds_of(call, times[name]))
@@ -257,30 +258,44 @@ def recurrent(bench: Bench):
 
         return without_fused_steps
 
-    clips = {"projection_size": size // 2, "cell_clip": 3.0, "projection_clip": 3.0}
-    variants = {
-        "LSTM": ("LSTM", {}),
-        "LSTM, peephole": ("LSTM", {"peephole": "diagonal"}),
-        "LSTM, coupled gates": ("LSTM", {"coupled_gates": "input"}),
-        "LSTM, projection with clips": ("LSTM", clips),
-        "GRU, reset after the product": ("GRU", {}),
-        "GRU, reset before it (the paper's)": ("GRU", {"reset_mode": "before"}),
-        "RNN, tanh": ("RNN", {"hidden_act": "tanh"}),
-        "RNN, sigmoid": ("RNN", {"hidden_act": "sigmoid"}),
+    half = {"projection_size": size // 2}
+    clips = {**half, "cell_clip": 3.0, "projection_clip": 3.0}
+    # peer -> our cells of its kind
+    families = {
+        nn.LSTM: {
+            "LSTM": ("LSTM", {}),
+            "LSTM, peephole": ("LSTM", {"peephole": "diagonal"}),
+            "LSTM, full peephole": ("LSTM", {"peephole": "full"}),
+            "LSTM, coupled gates": ("LSTM", {"coupled_gates": "input"}),
+            "LSTM, coupled gates with peephole": ("LSTM", {"coupled_gates": "input", "peephole": "diagonal"}),
+            "LSTM, projection": ("LSTM", half),
+            "LSTM, projection with clips": ("LSTM", clips),
+        },
+        nn.GRU: {
+            "GRU, reset after the product": ("GRU", {}),
+            "GRU, reset before it (the paper's)": ("GRU", {"reset_mode": "before"}),
+        },
+        nn.RNN: {
+            "RNN, tanh": ("RNN", {"hidden_act": "tanh"}),
+            "RNN, sigmoid": ("RNN", {"hidden_act": "sigmoid"}),
+        },
     }
+    rows, steps = ids.shape
     for dtype in (torch.bfloat16, torch.float32):
-        sides = {"nn.LSTM": lambda dtype=dtype: training_step(TorchLM(words, size, 2), batch, bench.device, dtype)}
-        for name, (kind, fields) in variants.items():
-            sides[name] = lambda kind=kind, fields=fields, dtype=dtype: ours(kind, dtype, **fields)
-        if dtype is torch.bfloat16:
-            # without cuDNN's kernels: steps of one or two launches compared with steps of many
-            for name in ("LSTM, peephole", "LSTM, projection with clips", "GRU, reset before it (the paper's)"):
-                kind, fields = variants[name]
-                sides[f"{name}, HF_LINEAGE_FUSED=0"] = lambda kind=kind, fields=fields: in_a_loop(
-                    kind, torch.bfloat16, **fields
+        for peer, variants in families.items():
+            sides = {
+                f"nn.{peer.__name__}": lambda peer=peer, dtype=dtype: training_step(
+                    TorchLM(words, size, 2, peer), batch, bench.device, dtype
                 )
-        rows, steps = ids.shape
-        bench.compare(f"2 layers of {size} units, {rows} rows of {steps} tokens, {dtype}", sides, ids.numel())
+            }
+            for name, (kind, fields) in variants.items():
+                sides[name] = lambda kind=kind, fields=fields, dtype=dtype: ours(kind, dtype, **fields)
+                # without cuDNN's kernels: steps of one or two launches compared with steps of many
+                if dtype is torch.bfloat16 and name.endswith(("LSTM, peephole", "clips", "(the paper's)")):
+                    sides[f"{name}, HF_LINEAGE_FUSED=0"] = lambda kind=kind, fields=fields: in_a_loop(
+                        kind, torch.bfloat16, **fields
+                    )
+            bench.compare(f"2 layers of {size} units, {rows} rows of {steps} tokens, {dtype}", sides, ids.numel())
     mask = (torch.arange(ids.shape[1]) < torch.linspace(2, ids.shape[1], len(ids))[:, None]).long()
     padded = {**batch, "attention_mask": mask}
     sides = {
@@ -290,6 +305,32 @@ def recurrent(bench: Bench):
         ),
     }
     bench.compare("the same with padding; all tokens count", sides, ids.numel())
+    large_recurrent(bench, words)
+
+
+def large_recurrent(bench: Bench, words: int):
+    """The large model of Zaremba et al. (2014), and AWD-LSTM with all its regularisers, compared with nn.LSTM."""
+    awd = {"dropout_mask": "locked", "input_dropout": 0.4, "hidden_dropout": 0.25, "embedding_dropout": 0.1}
+    awd |= {"weight_dropout": 0.5, "activation_penalty": 2.0, "change_penalty": 1.0}
+    for name, size, layers, rows, steps, fields in (
+        ("large", bench.size(1_500, 32), 2, bench.size(128, 3), bench.size(35, 5), {}),
+        ("AWD-LSTM's regularisers", bench.size(1_150, 32), 3, bench.size(80, 3), bench.size(70, 5), awd),
+    ):
+        ids = torch.randint(words, (rows, steps))
+        batch = {"input_ids": ids, "labels": ids, "use_cache": False}
+        config = hf_lineage.LSTMConfig(
+            vocab_size=words, hidden_size=size, num_hidden_layers=layers, **{"dropout": 0.1} | fields
+        )
+        sides = {
+            "nn.LSTM": lambda size=size, layers=layers, batch=batch: training_step(
+                TorchLM(words, size, layers), batch, bench.device
+            ),
+            f"LSTM, {name}": lambda config=config, batch=batch: training_step(
+                hf_lineage.LSTMForCausalLM(config), batch, bench.device
+            ),
+        }
+        title = f"{layers} layers of {size} units, {rows} rows of {steps} tokens, bf16"
+        bench.compare(title, sides, ids.numel())
 
 
 def elmo(bench: Bench):
@@ -376,7 +417,7 @@ def rnnsearch(bench: Bench):
 
 
 def decoding(bench: Bench):
-    """Greedy decoding in bf16 at batch 1 and 64, prompts of 32 tokens."""
+    """Decoding in bf16 at batch 1 and 64, prompts of 32 tokens, greedy, and with 4 beams."""
     words, size, layers = bench.size(40_478, 300), bench.size(768, 32), bench.size(12, 2)
     heads, new = bench.size(12, 2), bench.size(64, 4)
     blocks = {"num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": 4 * size}
@@ -402,6 +443,10 @@ def decoding(bench: Bench):
     def transformer():
         config = hf_lineage.TransformerConfig(**shape, **blocks, decoder_layers=layers)
         return hf_lineage.TransformerForConditionalGeneration(config)
+
+    def rnnsearch_model():
+        config = hf_lineage.RNNSearchConfig(**shape, embedding_size=size)
+        return hf_lineage.RNNSearchForConditionalGeneration(config)
 
     def marian():
         config = MarianConfig(
@@ -435,7 +480,7 @@ def decoding(bench: Bench):
             "GPT, static cache": lambda p=prompt, s=static: decoder(lineage_gpt(), p, **s),
             "LSTM, static cache": lambda p=prompt, s=static: decoder(lstm(), p, **s),
         }
-        bench.compare(f"Continuations of {new} tokens, batch {batch}, bf16", sides, batch * new, rounds=3)
+        bench.compare(f"Continuations of {new} tokens, batch {batch}, bf16", sides, batch * new)
         sides = {
             "transformers' Marian": lambda prompt=prompt: decoder(marian(), prompt),
             "Transformer": lambda prompt=prompt: decoder(transformer(), prompt),
@@ -443,7 +488,18 @@ def decoding(bench: Bench):
             "transformers' Marian, static cache": lambda p=prompt, s=static: decoder(marian(), p, **s),
             "Transformer, static cache": lambda p=prompt, s=static: decoder(transformer(), p, **s),
         }
-        bench.compare(f"Translations of {new} tokens, batch {batch}, bf16", sides, batch * new, rounds=3)
+        sides |= {
+            "RNNsearch": lambda prompt=prompt: decoder(rnnsearch_model(), prompt),
+            "RNNsearch, fast_decoding": lambda prompt=prompt, fast=fast: decoder(rnnsearch_model(), prompt, **fast),
+        }
+        bench.compare(f"Translations of {new} tokens, batch {batch}, bf16", sides, batch * new)
+    beams = {"num_beams": 4}
+    sides = {
+        "transformers' Marian": lambda: decoder(marian(), prompt, **beams),
+        "Transformer": lambda: decoder(transformer(), prompt, **beams),
+        "Transformer, fast_decoding": lambda: decoder(transformer(), prompt, **beams, **fast),
+    }
+    bench.compare(f"Translations of {new} tokens, batch {batch}, 4 beams, bf16", sides, batch * new)
 
 
 def main():
@@ -457,7 +513,7 @@ def main():
     if not args.dry_run and not torch.cuda.is_available():
         print("there is no GPU, so nothing is measured; --dry_run shows on a CPU that the script runs")
         return
-    share = args.seconds / sum(SECTIONS[name] for name in args.sections)
+    share, ends = args.seconds / sum(SECTIONS[name] for name in args.sections), time.monotonic() + args.seconds
     if args.in_this_process:
         [name] = args.sections
         torch.manual_seed(0)
@@ -471,8 +527,9 @@ def main():
         command = [sys.executable, __file__, "--sections", name, "--in_this_process", "--peak", str(args.peak)]
         command += ["--seconds", str(seconds)] + (["--dry_run"] if args.dry_run else [])
         try:
-            # a side that compiles may pass the end
-            status = subprocess.run(command, timeout=1.5 * seconds + 60).returncode
+            # a side that compiles may pass its section's end, but not that of all
+            left = max(1.0, ends - time.monotonic())
+            status = subprocess.run(command, timeout=min(1.5 * seconds + 60, left)).returncode
         except subprocess.TimeoutExpired:
             status = "stopped: no time left"
         if status:
