@@ -384,6 +384,19 @@ class DataArguments:
         }
 
 
+def refuse_epochs(training_args: Any, reason: str):
+    """Refuses settings that count epochs, where a run has only one.
+
+    Raises:
+        ValueError: flat_epochs is set, or an evaluation or a checkpoint is to end each epoch.
+    """
+    if getattr(training_args, "flat_epochs", None) is not None:
+        raise ValueError(f"flat_epochs is {training_args.flat_epochs}, but {reason}: leave it out, with epoch_decay")
+    for name in ("eval_strategy", "save_strategy"):
+        if getattr(training_args, name) == "epoch":
+            raise ValueError(f"{name} is epoch, but {reason}: set it to steps")
+
+
 @dataclass
 class GrowthArguments:
     """How texts and batches grow within the run, and which curve it is expected to follow.
@@ -413,6 +426,25 @@ class GrowthArguments:
     @property
     def is_used(self) -> bool:
         return self.long_block_size is not None or self.first_batch_size is not None
+
+    def check(self, training_args: Any, block_size: int, longest: int | None):
+        """Refuses, before training, what does not go with blocks or batches that grow.
+
+        `longest` is the longest text that the model reads.
+
+        Raises:
+            ValueError: `long_block_size` is no longer than `block_size` or longer than `longest`, or a setting counts
+                epochs, of which such a run has one.
+        """
+        if self.long_block_size is not None and self.long_block_size <= block_size:
+            raise ValueError(f"long_block_size is {self.long_block_size}; it must be above block_size {block_size}")
+        if self.long_block_size is not None and longest is not None and self.long_block_size > longest:
+            raise ValueError(
+                f"long_block_size is {self.long_block_size}, but the model reads {longest} tokens "
+                "(max_position_embeddings): lower it, or give the model more positions"
+            )
+        if self.is_used:
+            refuse_epochs(training_args, "long_block_size and first_batch_size make one epoch of the whole run")
 
     def steps(self, steps: int) -> list[int]:
         """Updates of short and, if there are any, of long blocks."""

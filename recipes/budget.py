@@ -19,6 +19,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from statistics import fmean, stdev
@@ -40,6 +41,7 @@ from hf_lineage.arguments import parse, run
 from hf_lineage.data import TokenStream, encode_corpus, load_splits, read_minimal_pairs
 from hf_lineage.data.cjk import WordCount, numbers_of_words
 from hf_lineage.files import save_figure, write_text
+from hf_lineage.hub.model_card import read_results
 from hf_lineage.metrics import judge_minimal_pairs, perplexity_of
 from hf_lineage.metrics.ngrams import KneserNey
 from hf_lineage.models.replaced_files import replaced_together
@@ -235,8 +237,8 @@ class Bench:
             options += ["--tokenizer_name", self.tokenizer(budget.words)]
         if budget.epochs is not None:
             options += ["--num_train_epochs", budget.epochs]
-        if budget.station != "word2vec" and (budget.words or budget.epochs):
-            options += ["--per_device_train_batch_size", self.rows(budget)]
+        if budget.station != "word2vec":
+            options += ["--per_device_train_batch_size", self.rows(budget), *self.growth(budget)]
         return self.runs.run(budget.name, RECIPE_OF[budget.station], *options, continues=True)
 
     def passes(self, budget: Budget) -> float:
@@ -247,9 +249,27 @@ class Bench:
         """Rows of a batch, so that less text makes as many updates as the preset's, down to `LEAST_ROWS`."""
         settings = settings_of(self.args.tier, budget.station)
         full = PRESET_WORDS * settings["num_train_epochs"]
-        read = (budget.words or PRESET_WORDS) * self.passes(budget)
+        read = min(budget.words or PRESET_WORDS, self.num_words) * self.passes(budget)
         rows = settings["per_device_train_batch_size"]
         return min(rows, max(LEAST_ROWS.get(budget.station, 2), round(rows * read / full)))
+
+    @cached_property
+    def num_words(self) -> int:
+        """Words of the training text, counted up to those that the presets are made for."""
+        counted = 0
+        for text in self.corpora["train"]["text"]:
+            counted += WordCount.of(text).words
+            if counted >= PRESET_WORDS:
+                break
+        return counted
+
+    def growth(self, budget: Budget) -> list:
+        """Options for batches that grow: the first one shrinks as the whole one does."""
+        settings = settings_of(self.args.tier, budget.station)
+        if "first_batch_size" not in settings:
+            return []
+        share = self.rows(budget) / settings["per_device_train_batch_size"]
+        return ["--first_batch_size", max(1, round(settings["first_batch_size"] * share))]
 
     def score(self, budget: Budget) -> dict:
         """Everything that is measured on one pre-trained station."""
@@ -300,13 +320,21 @@ class Bench:
         options += ["--learning_rates", *(self.args.task_learning_rates or rates)]
         if self.args.label_counts:
             options += ["--label_counts", *self.args.label_counts]
-        found = self.runs.run(f"{budget.name}-{Path(task).name}", f"finetune_{kind}.py", *options, continues=True)
+        name = f"{budget.name}-task-{self.name_of(task)}"
+        found = self.runs.run(name, f"finetune_{kind}.py", *options, continues=True, replaces=True)
         main, points = found["main_score"], []
         for point in found["points"]:
             scores = point["test" if "test" in point else "validation"]
             floors = {name: floor[main]["mean"] for name, floor in scores["floors"].items() if main in floor}
             points.append({"labels": point["train_rows"], "score": main, **scores[main], "floors": floors})
         return points
+
+    def name_of(self, task: str) -> str:
+        """The name of a task's folder; with the folder above it, if another task has the same name."""
+        all_tasks = itertools.chain.from_iterable(getattr(self.args, kind) or () for kind in TASKS)
+        names = [Path(other).name for other in all_tasks]
+        parts = Path(task).parts[-2:] if names.count(Path(task).name) > 1 else Path(task).parts[-1:]
+        return "-".join(part for part in parts if part != "/")
 
     def opponents(self, words: int | None) -> dict[str, dict]:
         """What counting the same text gives: unigrams, and Kneser-Ney."""
@@ -389,7 +417,7 @@ def table(rows: Mapping[str, dict], opponents: Mapping[str, dict]) -> tuple[list
         cells = [name, f"{first['parameters']:,}", spread(row["train_seconds"] / 60 for row in of_seeds)]
         cells += [spread(row[key] for row in of_seeds) if key in first else "" for key in names]
         for task, place in tasks:
-            points = [row["tasks"][task][place] for row in of_seeds if task in row["tasks"]]
+            points = [row["tasks"][task][place] for row in of_seeds if len(row["tasks"].get(task, ())) > place]
             if not points:
                 cells += [""] * 3
                 continue
@@ -454,7 +482,10 @@ def main():
     ]
 
     # 2. the opponents count the largest text
-    results = Results(output_dir / "results.json")
+    # a station that fails keeps the row that it had
+    before = {} if args.overwrite_output_dir else read_results(output_dir).get("models", {})
+    kept = {budget.name: before[budget.name] for budget in budgets if budget.name in before}
+    results = Results(output_dir / "results.json", models=kept)
     results["opponents"] = bench.opponents(max(args.words) if args.words else None)
     total = sum(numbers_of_words(bench.corpora["train"]["text"]))
 
@@ -468,10 +499,10 @@ def main():
             failed.append(budget.name)
             continue
         row["words_read"] = bench.passes(budget) * min(budget.words or total, total)
-        results["models"] = {**results.get("models", {}), budget.name: row}
+        results["models"] = {**results["models"], budget.name: row}
         shown = [f"{name} {row[name]:.3f}" for name in ("bits_per_character", "pairs") if name in row]
         print(f"{budget.name}: {', '.join(shown) or 'done'}", flush=True)
-    if "models" not in results:
+    if not results["models"]:
         sys.exit(f"failed: {', '.join(failed)}")
 
     # 4. table, plot and page

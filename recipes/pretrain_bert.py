@@ -13,11 +13,12 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from transformers import AutoConfig, AutoModelForPreTraining, pipeline, set_seed
 from transformers import DataCollatorForTokenClassification as PaddingCollator
 
 import hf_lineage  # noqa: F401 - registers the stations
-from hf_lineage.arguments import DataArguments, GrowthArguments, ModelArguments, parse, run
+from hf_lineage.arguments import DataArguments, GrowthArguments, ModelArguments, parse, refuse_epochs, run
 from hf_lineage.data import (
     Masking,
     PackingCollator,
@@ -30,6 +31,7 @@ from hf_lineage.data import (
     growing_data,
     load_splits,
     short_sentences,
+    steps_to_read,
     with_a_mask,
 )
 from hf_lineage.metrics import measure_bert_pretraining
@@ -170,12 +172,25 @@ def main():
         train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
         train_settings["show_progress"] = not training_args.disable_tqdm
     train_data = pairs("train", data_args.block_size, bert_args.mask_probability, **train_settings)
+    pairs_per_step = training_args.train_batch_size * training_args.world_size
+    pairs_per_step *= training_args.gradient_accumulation_steps
+
+    def tokens_until(steps):
+        """Places for tokens in the pairs after each update, int64 [steps]."""
+        phases = growth.steps(steps)
+        lengths = np.repeat([data_args.block_size, growth.long_block_size or 0][: len(phases)], phases)
+        growth_steps = min(growth.growth_steps, steps)
+        return np.cumsum(batch_sizes(steps, pairs_per_step, growth.first_batch_size, growth_steps) * lengths)
+
     if growth.is_used or last_share is not None:
         # short and long pairs, small and whole batches make one epoch of max_steps under one schedule
-        pairs_per_step = training_args.train_batch_size * training_args.world_size
-        pairs_per_step *= training_args.gradient_accumulation_steps
+        if last_share is not None:
+            refuse_epochs(training_args, "last_mask_probability makes one epoch of the whole run")
         if training_args.max_steps <= 0:
-            training_args.max_steps = math.ceil(training_args.num_train_epochs * len(train_data) / pairs_per_step)
+            # a long pair is as much text as several short ones
+            amount = training_args.num_train_epochs * len(train_data) * data_args.block_size
+            most = math.ceil(amount / (pairs_per_step * data_args.block_size)) + growth.growth_steps
+            training_args.max_steps = steps_to_read(amount, lambda steps: tokens_until(steps)[-1], most)
         sizes = batch_sizes(training_args.max_steps, pairs_per_step, growth.first_batch_size, growth.growth_steps)
         steps, parts = growth.steps(training_args.max_steps), [train_data]
         if growth.long_block_size:
@@ -198,6 +213,7 @@ def main():
         fields |= model_args.config_overrides or {}
         model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
     tokenizer.model_max_length = model.config.max_position_embeddings
+    growth.check(training_args, data_args.block_size, model.config.max_position_embeddings)
 
     # 4. trainer
     collator = PackingCollator() if bert_args.packing else PaddingCollator(tokenizer)
@@ -206,10 +222,14 @@ def main():
         counted = streams.get("train", streams["validation"]).tokens
         # of masked words, and of the pairs, which are as often random as not
         chance = loss_by_frequency(counted, streams["validation"].tokens, len(tokenizer))
-        per_update = training_args.train_batch_size * training_args.world_size * data_args.block_size
-        per_update *= training_args.gradient_accumulation_steps
+        folder = Path(__file__).parent / "configs"
         callbacks.append(
-            ExpectedCurve(growth.expected_curve, chance + math.log(2), per_update, Path(__file__).parent / "configs")
+            ExpectedCurve(
+                growth.expected_curve,
+                chance + math.log(2),
+                lambda step: tokens_until(max(step, training_args.max_steps))[step - 1],
+                folder,
+            )
         )
     optimizer = None
     if bert_args.paper_exact:

@@ -9,7 +9,6 @@ After an interruption, run the same command again: training continues from the l
 
 import inspect
 import math
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -40,6 +39,7 @@ from hf_lineage.data import (
     load_splits,
     segment_words,
     segmentation_of,
+    steps_to_read,
 )
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
@@ -171,18 +171,25 @@ def main():
     block_size = data_args.block_size
     batch_size = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
 
+    # the context at a block's start is read, not predicted; streams predict each of their tokens
+    only_read = 0 if carry_state else context_size
+
+    growth.check(training_args, block_size, positions)
+
     def tokens_until(steps):
         """Tokens predicted after each update, int64 [steps]."""
         phases = growth.steps(steps)
         lengths = np.repeat([data_args.block_size, growth.long_block_size or 0][: len(phases)], phases)
-        # the context at a block's start is read, not predicted
         sizes = batch_sizes(steps, batch_size, growth.first_batch_size, min(growth.growth_steps, steps))
-        return np.cumsum(sizes * (lengths - context_size + 1))
+        return np.cumsum(sizes * (lengths - only_read))
+
+    def steps_for(tokens):
+        """Updates that predict so many tokens."""
+        most = math.ceil(tokens / (batch_size * (block_size - only_read))) + growth.growth_steps
+        return steps_to_read(tokens, lambda steps: tokens_until(steps)[-1], most)
 
     if lm_args.train_tokens:
-        most = math.ceil(lm_args.train_tokens / (batch_size * (block_size - context_size + 1))) + growth.growth_steps
-        steps = range(1, most + 1)
-        training_args.max_steps = steps[bisect_left(steps, lm_args.train_tokens, key=lambda n: tokens_until(n)[-1])]
+        training_args.max_steps = steps_for(lm_args.train_tokens)
     if lm_args.variable_blocks and not carry_state:
         raise ValueError("variable_blocks is for truncated BPTT; it needs a recurrent model and carry_state")
     if growth.is_used and carry_state:
@@ -227,7 +234,8 @@ def main():
                 # short and long blocks, small and whole batches make one epoch of max_steps
                 parts = [train_data, *([blocks_of(growth.long_block_size)] if growth.long_block_size else [])]
                 if training_args.max_steps <= 0:
-                    training_args.max_steps = math.ceil(training_args.num_train_epochs * len(train_data) / batch_size)
+                    tokens = len(train_data) * (block_size - only_read)
+                    training_args.max_steps = steps_for(training_args.num_train_epochs * tokens)
                 steps = training_args.max_steps
                 sizes = batch_sizes(steps, batch_size, growth.first_batch_size, growth.growth_steps)
                 train_data = growing_data(parts, growth.steps(steps), batch_size, sizes)
@@ -239,8 +247,15 @@ def main():
     if growth.expected_curve:
         counted = streams.get("train", streams["validation"]).tokens
         chance = loss_by_frequency(counted, streams["validation"].tokens, len(tokenizer))
-        per_update = batch_size * (data_args.block_size - context_size + 1)
-        callbacks.append(ExpectedCurve(growth.expected_curve, chance, per_update, Path(__file__).parent / "configs"))
+        folder = Path(__file__).parent / "configs"
+        callbacks.append(
+            ExpectedCurve(
+                growth.expected_curve,
+                chance,
+                lambda step: tokens_until(max(step, training_args.max_steps))[step - 1],
+                folder,
+            )
+        )
     trainer = trainer_class(
         model=model,
         args=training_args,

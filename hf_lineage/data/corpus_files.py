@@ -85,12 +85,20 @@ def _named(folder, split):
 
 
 def listed_shards(path):
-    """The files of its folder that a text file lists, one per line; none if it is a text, or no file."""
+    """The files of its folder that a text file lists, one per line; none if it is a text, or no file.
+
+    Raises:
+        CorpusError: a file of the list is not there.
+    """
     if path.suffix != ".txt" or not path.is_file() or path.stat().st_size > LONGEST_LIST:
         return []
-    names = path.read_text(encoding="utf-8", errors="replace").split()
-    shards = [path.parent / name for name in names if name.lower().endswith(SUFFIXES) and "/" not in name]
-    return shards if shards and len(shards) == len(names) and all(shard.is_file() for shard in shards) else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    names = [name.removeprefix("./") for line in lines if (name := line.strip()) and not name.startswith("#")]
+    if not names or not all(name.lower().endswith(SUFFIXES) and not set(name) & set("/ ") for name in names):
+        return []
+    if missing := [name for name in names if not (path.parent / name).is_file()]:
+        raise CorpusError(f"{path} lists {missing[0]}, but {path.parent} has no such file: correct the list")
+    return [path.parent / name for name in names]
 
 
 def _files_of_folder(folder):

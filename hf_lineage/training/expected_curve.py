@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,14 @@ class ExpectedCurve(TrainerCallback):
     The file at `path` has {"points": [[tokens, share], …]}. A point gives a number of training tokens, and the
     validation loss after them as a share of `chance`. `chance` is the loss of a model that knows the words'
     frequencies alone, so the curve holds for other texts and vocabularies too. The callback says nothing before the
-    first point. `tokens_per_update` counts a whole update. A file that is not at `path` is sought in `folder`, where
-    the presets have theirs.
+    first point. `tokens_after(updates)` are those that the model was trained on. A file that is not at `path` is
+    sought in `folder`, where the presets have theirs.
 
     Raises:
         ValueError: the file is missing or holds something else.
     """
 
-    def __init__(self, path: str | Path, chance: float, tokens_per_update: float, folder: Path = Path()):
+    def __init__(self, path: str | Path, chance: float, tokens_after: Callable[[int], float], folder: Path = Path()):
         path = path if Path(path).is_file() else folder / path
         try:
             points = json.loads(Path(path).read_text(encoding="utf-8"))["points"]
@@ -41,11 +42,20 @@ class ExpectedCurve(TrainerCallback):
             raise ValueError(
                 f'expected_curve is {path}, which has no {{"points": [[tokens, share], …]}}: {error}'
             ) from error
-        self.path, self.chance, self.tokens_per_update = Path(path), chance, tokens_per_update
+        self.path, self.chance, self.tokens_after = Path(path), chance, tokens_after
         self.has_warned = False
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.eval_strategy == "no" and state.is_world_process_zero:
+            warnings.warn(
+                f"expected_curve is {self.path}, but eval_strategy is no: nothing is compared; set it to steps",
+                stacklevel=2,
+            )
+
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        tokens, loss = state.global_step * self.tokens_per_update, metrics["eval_loss"]
+        if not state.global_step:
+            return
+        tokens, loss = float(self.tokens_after(state.global_step)), metrics["eval_loss"]
         if self.has_warned or tokens < self.tokens[0] or not state.is_world_process_zero:
             return
         expected = self.chance * float(np.interp(np.log(tokens), np.log(self.tokens), self.shares))

@@ -1,6 +1,5 @@
 """SGD that averages the weights once validation stalls (NT-ASGD; Merity et al., 2017, algorithm 1)."""
 
-import torch
 from torch import nn
 
 from hf_lineage.training.weight_averages import WeightAverage
@@ -28,14 +27,16 @@ class NonMonotonicAverage(WeightAverage):
         self.losses.append(loss)
         # with n = patience: t > n and v_t > min(v_0, …, v_{t − n − 1})
         if self.mean is None and earlier and loss > min(earlier):
-            self.mean = {name: torch.zeros_like(parameter) for name, parameter in self.parameters().items()}
+            self.mean = {}
 
     def update(self):
         if self.mean is None:
             return
         self.num_averaged += 1
         for name, parameter in self.parameters().items():
-            self.mean[name].lerp_(parameter.detach(), 1 / self.num_averaged)
+            # gradual unfreezing lets one layer after the other learn
+            mean = self.mean.setdefault(name, parameter.detach().clone())
+            mean.lerp_(parameter.detach(), 1 / self.num_averaged)
 
     def facts(self):
         return super().facts() | {"losses": " ".join(map(repr, self.losses))}

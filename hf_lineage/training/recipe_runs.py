@@ -34,8 +34,8 @@ def run_recipe(name: str, command: Sequence[str], log: Path) -> float:
 class RecipeRuns:
     """Runs of recipes, each in a folder of `output_dir`, with their logs; a finished one is not repeated.
 
-    runs.json has the command and the seconds of each finished run; with `anew` those of an older command are done
-    again. `recipes` is the folder of the scripts.
+    runs.json has the command of each run, and the seconds of finished ones; with `anew` all are done again.
+    `recipes` is the folder of the scripts.
     """
 
     def __init__(self, output_dir: Path, recipes: Path, *, anew: bool = False):
@@ -63,19 +63,28 @@ class RecipeRuns:
             )
         write_json(path, before | digests)
 
-    def run(self, name: str, recipe: str, *options, continues: bool = False) -> dict:
+    def run(self, name: str, recipe: str, *options, continues: bool = False, replaces: bool = False) -> dict:
         """Runs a recipe with these options and returns its results.
 
-        With `continues`, an interrupted recipe continues from its last checkpoint; otherwise it starts anew.
+        With `continues`, an interrupted recipe continues from its last checkpoint; otherwise it starts anew. What
+        another command left in the folder is then an error of the recipe, or with `replaces` it is done again.
 
         Raises:
             RuntimeError: the recipe failed; the message has the end of its log.
         """
         folder, command = self.output_dir / name, [recipe, *map(str, options)]
-        if self.finished.get(name, {}).get("command") != command:
-            tqdm.write(f"{name}: {' '.join(command)}")
-            call = [sys.executable, str(self.recipes / recipe), *command[1:], "--output_dir", str(folder)]
-            call += ["--disable_tqdm", "true"] + ([] if continues else ["--overwrite_output_dir", "true"])
-            seconds = run_recipe(name, call, self.output_dir / "logs" / f"{name}.log")
-            self.finished[name] = {"command": command, "seconds": round(seconds, 1)}
+        before = self.finished.get(name, {"command": command})
+        if "seconds" in before and before["command"] == command:
+            return read_results(folder)
+        tqdm.write(f"{name}: {' '.join(command)}")
+        is_same = before["command"] == command
+        # a model without checkpoints cannot be continued: of its run this command did not see the end
+        is_whole = is_same and (folder / "model.safetensors").is_file() and not any(folder.glob("checkpoint-*"))
+        goes_on = continues and not self.anew and not is_whole and (is_same or not replaces)
+        if is_same or not goes_on:
+            self.finished[name] = {"command": command}
+        call = [sys.executable, str(self.recipes / recipe), *command[1:], "--output_dir", str(folder)]
+        call += ["--disable_tqdm", "true"] + ([] if goes_on else ["--overwrite_output_dir", "true"])
+        seconds = run_recipe(name, call, self.output_dir / "logs" / f"{name}.log")
+        self.finished[name] = {"command": command, "seconds": round(seconds, 1)}
         return read_results(folder)

@@ -67,5 +67,7 @@ class StopOnSignal(TrainerCallback):
         if number := self.agreed():
             # an evaluation may come before the first update
             if self.trainer.state.global_step:
+                if self.trainer.average is not None:
+                    self.trainer.average.put_raw_back()
                 self.trainer._save_checkpoint(self.trainer.model, trial=None)
             raise SystemExit(128 + number)

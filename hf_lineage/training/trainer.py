@@ -516,7 +516,7 @@ class LineageTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint):
         """As in Trainer, but rates and the like that `ignore_changed` accepts are those of this run."""
         hyperparameters = {
-            "learning_rate": ("lr", "initial_lr"),
+            **dict.fromkeys(("learning_rate", "muon_learning_rate"), ("lr", "initial_lr")),
             "weight_decay": ("weight_decay",),
             **dict.fromkeys(("adam_beta1", "adam_beta2"), ("betas",)),
             "adam_epsilon": ("eps",),
@@ -530,7 +530,7 @@ class LineageTrainer(Trainer):
         for group, group_before in zip(self.optimizer.param_groups, new, strict=True):
             for name in accepted & hyperparameters.keys():
                 group |= {key: group_before[key] for key in hyperparameters[name] if key in group_before}
-        if "learning_rate" in accepted and isinstance(self.lr_scheduler, LambdaLR):
+        if accepted & {"learning_rate", "muon_learning_rate"} and isinstance(self.lr_scheduler, LambdaLR):
             self.lr_scheduler.base_lrs = rates
             factors = [factor(self.lr_scheduler.last_epoch) for factor in self.lr_scheduler.lr_lambdas]
             self.lr_scheduler._last_lr = [rate * factor for rate, factor in zip(rates, factors, strict=True)]

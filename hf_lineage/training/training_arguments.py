@@ -161,6 +161,11 @@ class LineageTrainingArguments(TrainingArguments):
             raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in (0, 1)")
         if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
             raise ValueError(f"muon_learning_rate is {self.muon_learning_rate}; it must be above 0")
+        if self.muon_learning_rate is not None and not str(self.optim.value).startswith("adamw_torch"):
+            raise ValueError(
+                f"muon_learning_rate is {self.muon_learning_rate}, but optim is {self.optim.value}: Muon trains the "
+                "hidden matrices, and AdamW the rest; leave optim out"
+            )
 
     def choose_compilation(self):
         """Sets `compile_blocks` "auto" to what was chosen."""

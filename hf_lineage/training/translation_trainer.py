@@ -73,6 +73,9 @@ class TranslationTrainingArguments(LineageTrainingArguments, Seq2SeqTrainingArgu
             self.truth_share(0)
         if self.average_checkpoints and self.load_best_model_at_end:
             raise ValueError("average_checkpoints and load_best_model_at_end exclude each other: choose one")
+        for name in ("ema_decay", "average_after"):
+            if self.average_checkpoints and getattr(self, name) is not None:
+                raise ValueError(f"average_checkpoints and {name} are two averages: give one of them")
         if self.tokens_per_update < 1 or self.average_checkpoints < 0:
             raise ValueError(
                 f"tokens_per_update is {self.tokens_per_update} and average_checkpoints {self.average_checkpoints}; "

@@ -24,6 +24,8 @@ class WeightAverage(TrainerCallback):
         # name -> mean of that parameter
         self.mean: dict[str, torch.Tensor] | None = None
         self.num_averaged = 0
+        # the raw weights, while the mean ones stand in their place
+        self.raw: dict[str, torch.Tensor] | None = None
 
     @abstractmethod
     def update(self):
@@ -41,17 +43,25 @@ class WeightAverage(TrainerCallback):
         if not self.num_averaged:
             yield
             return
-        raw = {name: parameter.detach().clone() for name, parameter in self.parameters().items()}
+        self.raw = {name: parameter.detach().clone() for name, parameter in self.parameters().items()}
         self.put(self.mean)
         try:
             yield
         finally:
-            self.put(raw)
+            self.put_raw_back()
+
+    def put_raw_back(self):
+        """Ends `in_place_of` early, before a checkpoint: training continues from the raw weights."""
+        if self.raw is not None:
+            self.put(self.raw)
+            self.raw = None
 
     @torch.no_grad()
     def put(self, weights: dict[str, torch.Tensor]):
         for name, parameter in self.parameters().items():
-            parameter.copy_(weights[name])
+            # one that has just begun to learn has no mean yet
+            if name in weights:
+                parameter.copy_(weights[name])
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.mean is not None and self.num_averaged:
@@ -108,9 +118,12 @@ class MovingAverage(WeightAverage):
         self.decay = decay
 
     def update(self):
-        if self.mean is None:
-            self.mean = {name: parameter.detach().clone() for name, parameter in self.parameters().items()}
+        self.mean = {} if self.mean is None else self.mean
         self.num_averaged += 1
         decay = min(self.decay, (1 + self.num_averaged) / (10 + self.num_averaged))
         for name, parameter in self.parameters().items():
-            self.mean[name].lerp_(parameter.detach(), 1 - decay)
+            # gradual unfreezing lets one layer after the other learn
+            if name in self.mean:
+                self.mean[name].lerp_(parameter.detach(), 1 - decay)
+            else:
+                self.mean[name] = parameter.detach().clone()

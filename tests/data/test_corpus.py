@@ -224,9 +224,14 @@ def test_the_shards_of_a_split_are_read_in_order(tmp_path):
     splits = load_splits(tmp_path / "train_small.txt", test_split="validation")
     assert texts(splits["validation"]) == texts(splits["test"]) == ["held out"]
     assert texts(splits["train"]) == ["text 0", "text 2"]
-    # a text that only looks like a list
+    write(tmp_path / "train_small.txt", "# half of it\n./train-00.txt.gz\n\ntrain-02.txt.gz\n")
+    assert texts(load_corpus(tmp_path / "train_small.txt")) == ["text 0", "text 2"]
     write(tmp_path / "train_small.txt", "train-00.txt.gz\nnone.txt\n")
-    assert texts(load_corpus(tmp_path / "train_small.txt")) == ["train-00.txt.gz", "none.txt"]
+    with pytest.raises(CorpusError, match=r"train_small\.txt lists none\.txt, but .* has no such file"):
+        load_corpus(tmp_path / "train_small.txt")
+    # a text that only looks like a list
+    write(tmp_path / "train_small.txt", "see train-00.txt.gz\n")
+    assert texts(load_corpus(tmp_path / "train_small.txt")) == ["see train-00.txt.gz"]
 
 
 def test_shards_of_two_kinds_are_refused(tmp_path):

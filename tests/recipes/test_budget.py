@@ -189,11 +189,33 @@ def test_less_text_makes_as_many_updates(recipe, corpus, tmp_path, words, epochs
     settings = recipe["settings_of"]("cpu", "gpt")
     assert settings["num_train_epochs"] == 2
     bench = recipe["Bench"](recipe["BudgetArguments"](corpus=str(corpus)), tmp_path)
+    # a small corpus is little text whatever was asked for
+    assert bench.rows(recipe["Budget"]("gpt", words, epochs, 0)) == 2
+    bench.num_words = 10_000_000
     rows = bench.rows(recipe["Budget"]("gpt", words, epochs, 0))
     assert rows == settings["per_device_train_batch_size"] * share
     # however little text: a batch of one row trains too slowly, and some stations want more
     for station, least in {"gpt": 2, "lstm": 2, "bert": 8, "elmo": 64}.items():
         assert bench.rows(recipe["Budget"](station, 1_000, 1, 0)) == least
+
+
+def test_a_first_batch_shrinks_with_the_whole_one(recipe, corpus, tmp_path):
+    bench = recipe["Bench"](recipe["BudgetArguments"](corpus=str(corpus), tier="gpu"), tmp_path)
+    settings, budget = recipe["settings_of"]("gpu", "gpt"), recipe["Budget"]("gpt", None, 1, 0)
+    bench.num_words = 10_000_000
+    _, first = bench.growth(budget)
+    assert 1 <= first < bench.rows(budget) < settings["per_device_train_batch_size"]
+    assert first / bench.rows(budget) == pytest.approx(
+        settings["first_batch_size"] / settings["per_device_train_batch_size"], rel=0.2
+    )
+    assert bench.growth(recipe["Budget"]("lstm", None, 1, 0)) == []
+
+
+def test_tasks_of_one_name_have_folders_of_their_own(recipe, corpus, tmp_path):
+    tasks = {"classification": ["en/sst2", "data/layers"], "tagging": ["zh/sst2"]}
+    bench = recipe["Bench"](recipe["BudgetArguments"](corpus=str(corpus), **tasks), tmp_path)
+    names = [bench.name_of(task) for task in ("en/sst2", "zh/sst2", "data/layers")]
+    assert names == ["en-sst2", "zh-sst2", "layers"]
 
 
 @pytest.mark.reliability("A11")

@@ -103,7 +103,7 @@ def test_blocks_and_batches_may_grow(corpus, tmp_path, station, monkeypatch):
     assert seen == [(1, 8), (2, 8), (3, 8), *[(4, 8)] * 3, *[(4, 16)] * 2]
     context = 1 if station == "gpt" else TINY_NNLM["context_size"]
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["trained_tokens"] == sum(rows * (length - context + 1) for rows, length in seen)
+    assert results["trained_tokens"] == sum(rows * (length - context) for rows, length in seen)
     # the same budget in tokens takes the same updates
     succeed(
         *arguments(corpus, tmp_path / "again", station, **growth, train_tokens=results["trained_tokens"], max_steps=-1)
@@ -111,6 +111,39 @@ def test_blocks_and_batches_may_grow(corpus, tmp_path, station, monkeypatch):
     again = json.loads((tmp_path / "again" / "results.json").read_text())
     assert again["trained_tokens"] == results["trained_tokens"]
     assert len(again["train_curve"]) == 8
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(
+    "growth", [{"long_block_size": 16, "long_share": 0.5}, {"first_batch_size": 1, "growth_steps": 6}]
+)
+def test_an_epoch_is_the_whole_text_however_it_grows(corpus, tmp_path, growth):
+    """Long blocks read more of it per update, small batches less."""
+    options = {"max_steps": -1, "num_train_epochs": 2, "eval_strategy": "no", "save_strategy": "no"}
+    succeed(*arguments(corpus, tmp_path / "plain", "gpt", **options))
+    succeed(*arguments(corpus, tmp_path / "grown", "gpt", **options, **growth))
+    read = [
+        json.loads((tmp_path / name / "results.json").read_text())["trained_tokens"] for name in ("plain", "grown")
+    ]
+    # up to an update more; a plain epoch leaves out what does not fill one
+    assert read[0] <= read[1] < read[0] + 3 * 4 * 15
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"long_block_size": 8}, "long_block_size is 8; it must be above block_size 8"),
+        ({"long_block_size": 32}, "long_block_size is 32, but the model reads 16 tokens"),
+        ({"long_block_size": 16, "flat_epochs": 1, "epoch_decay": 0.5}, "flat_epochs is 1.0, but long_block_size"),
+        ({"first_batch_size": 1, "growth_steps": 1, "eval_strategy": "epoch"}, "eval_strategy is epoch, but"),
+    ],
+)
+def test_what_does_not_go_with_growth_is_refused(corpus, tmp_path, settings, message):
+    result = call(*arguments(corpus, tmp_path, "gpt", **settings))
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert not [*tmp_path.glob("checkpoint-*")]
 
 
 @pytest.mark.recipe

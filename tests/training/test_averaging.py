@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hf_lineage import TransformerConfig, TransformerForConditionalGeneration
-from hf_lineage.training import AverageCheckpoints, average_checkpoints, load_average
+from hf_lineage.training import AverageCheckpoints, TranslationTrainingArguments, average_checkpoints, load_average
 from hf_lineage.training.checkpoints import seal
 
 
@@ -87,6 +87,12 @@ def test_checkpoints_must_be_kept(tmp_path, settings):
         AverageCheckpoints(3).on_train_begin(args, TrainerState(), TrainerControl())
     with pytest.raises(ValueError, match="last is 0"):
         AverageCheckpoints(0)
+
+
+@pytest.mark.parametrize("other", [{"ema_decay": 0.9}, {"average_after": 2, "eval_strategy": "steps"}])
+def test_there_is_one_average(tmp_path, other):
+    with pytest.raises(ValueError, match=f"average_checkpoints and {next(iter(other))} are two averages"):
+        TranslationTrainingArguments(str(tmp_path), use_cpu=True, average_checkpoints=3, **other)
 
 
 def test_a_changed_checkpoint_is_skipped(run):

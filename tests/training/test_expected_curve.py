@@ -29,7 +29,7 @@ def path(tmp_path):
 
 
 def test_only_a_loss_above_the_curve_is_warned_of_and_once(path):
-    curve = ExpectedCurve(path, chance=6.0, tokens_per_update=10)
+    curve = ExpectedCurve(path, chance=6.0, tokens_after=lambda step: 10 * step)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # before the first point, and on the curve: between the points it is straight over the logarithm
@@ -44,10 +44,16 @@ def test_only_a_loss_above_the_curve_is_warned_of_and_once(path):
         evaluated(curve, 200, 9.0)
 
 
+def test_without_evaluations_it_says_that_nothing_is_compared(path):
+    curve, state = ExpectedCurve(path, 6.0, float), SimpleNamespace(is_world_process_zero=True)
+    with pytest.warns(UserWarning, match="eval_strategy is no: nothing is compared"):
+        curve.on_train_begin(SimpleNamespace(eval_strategy="no"), state, None)
+
+
 def test_a_presets_curve_lies_beside_it():
     for path in CONFIGS.glob("budget_*.yaml"):
         if name := yaml.safe_load(path.read_text(encoding="utf-8")).get("expected_curve"):
-            curve = ExpectedCurve(name, 6.0, 1, CONFIGS)
+            curve = ExpectedCurve(name, 6.0, float, CONFIGS)
             assert (np.diff(curve.tokens) > 0).all()
             # a model learns more than how frequent words are, and never unlearns it
             assert curve.shares[0] < 1
@@ -60,7 +66,7 @@ def test_a_presets_curve_lies_beside_it():
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(ValueError, match=r"expected_curve is .*a\.json"):
-        ExpectedCurve(tmp_path / "a.json", 6.0, 1)
+        ExpectedCurve(tmp_path / "a.json", 6.0, float)
 
 
 def test_loss_by_frequency_is_the_cross_entropy_of_counts():

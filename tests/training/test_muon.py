@@ -67,7 +67,7 @@ def test_a_step_is_that_of_torchs_two_optimizers():
 def train(folder, resume=None, **settings):
     data = ContiguousBlocks(stream(), BLOCK)
     settings = {"optim": "adamw_torch", "learning_rate": 0.01, "muon_learning_rate": 0.02, "max_steps": 8, **settings}
-    args = arguments(folder, save_strategy="steps", save_steps=4, lr_scheduler_type="linear", **settings)
+    args = arguments(folder, save_strategy="steps", save_steps=4, **{"lr_scheduler_type": "linear"} | settings)
     trainer = LineageTrainer(lstm(), args, train_dataset=data, data_collator=default_data_collator)
     trainer.train(resume)
     return trainer
@@ -91,9 +91,19 @@ def test_the_rate_is_part_of_the_run(tmp_path):
         train(tmp_path, resume=True, muon_learning_rate=0.03, max_steps=4)
 
 
+def test_an_accepted_rate_is_that_of_the_matrices(tmp_path):
+    train(tmp_path, max_steps=4, lr_scheduler_type="constant")
+    settings = {"max_steps": 5, "lr_scheduler_type": "constant", "ignore_changed": ["muon_learning_rate", "max_steps"]}
+    trainer = train(tmp_path, resume=True, muon_learning_rate=0.001, **settings)
+    rates = {group["muon"]: group["lr"] for group in trainer.optimizer.param_groups}
+    assert rates == {True: 0.001, False: 0.01}
+
+
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(ValueError, match="muon_learning_rate is -1"):
         arguments(tmp_path, muon_learning_rate=-1)
     options = {"train_dataset": ContiguousBlocks(stream(), BLOCK), "optimizer_cls_and_kwargs": (BertAdam, {"lr": 1.0})}
     with pytest.raises(ValueError, match="muon_learning_rate is set, but this run has an optimizer"):
-        LineageTrainer(lstm(), arguments(tmp_path, muon_learning_rate=0.1), **options)
+        LineageTrainer(lstm(), arguments(tmp_path, muon_learning_rate=0.1, optim="adamw_torch"), **options)
+    with pytest.raises(ValueError, match="muon_learning_rate is 0.1, but optim is sgd"):
+        arguments(tmp_path, muon_learning_rate=0.1, optim="sgd")

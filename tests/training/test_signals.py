@@ -79,8 +79,10 @@ def handlers():
         (Send(signal.SIGINT, 13), {"save_strategy": "no"}),
         (Send(signal.SIGTERM, 13), {"eval_strategy": "steps", "eval_steps": 13}),
         (Send(signal.SIGTERM, 13, in_evaluation=True), {"eval_strategy": "steps", "eval_steps": 13}),
+        # the mean weights stand in the model then
+        (Send(signal.SIGTERM, 13, in_evaluation=True), {"eval_strategy": "steps", "eval_steps": 13, "ema_decay": 0.9}),
     ],
-    ids=["SIGTERM", "SIGINT without other checkpoints", "evaluation due", "in evaluation"],
+    ids=["SIGTERM", "SIGINT without other checkpoints", "evaluation due", "in evaluation", "of the mean weights"],
 )
 def test_signal_saves_exits_and_resumes_identically(tmp_path, trainer_class, send, settings, handlers):
     expected = train(tmp_path / "unbroken", trainer_class, **settings)

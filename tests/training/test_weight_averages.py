@@ -25,6 +25,24 @@ def test_mean_moves_as_the_recurrence_says():
     assert torch.equal(model.weight.double(), weight)
 
 
+def test_a_layer_that_begins_to_learn_later_is_averaged_from_then_on():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    average = MovingAverage(model, 0.5)
+    average.on_step_end(None, None, None)
+    model[0].requires_grad_(True)
+    thawed = model[0].weight.detach().clone()
+    with average.in_place_of():
+        assert torch.equal(model[0].weight, thawed)
+    average.on_step_end(None, None, None)
+    nn.init.zeros_(model[0].weight)
+    average.on_step_end(None, None, None)
+    with average.in_place_of():
+        # decay min(0.5, 4 / 13)
+        assert_close(model[0].weight, thawed * 4 / 13)
+    assert not model[0].weight.any()
+
+
 def train(folder, resume=None, watch=None, **settings):
     defaults = {
         "ema_decay": 0.9,
