@@ -434,7 +434,7 @@ class GrowthArguments:
 
         Raises:
             ValueError: `long_block_size` is no longer than `block_size` or longer than `longest`, or a setting counts
-                epochs, of which such a run has one.
+                epochs, and such a run has one.
         """
         if self.long_block_size is not None and self.long_block_size <= block_size:
             raise ValueError(f"long_block_size is {self.long_block_size}; it must be above block_size {block_size}")

@@ -184,7 +184,7 @@ def main():
         return np.cumsum(sizes * (lengths - only_read))
 
     def steps_for(tokens):
-        """Updates that predict so many tokens."""
+        """Updates that predict this number of tokens."""
         most = math.ceil(tokens / (batch_size * (block_size - only_read))) + growth.growth_steps
         return steps_to_read(tokens, lambda steps: tokens_until(steps)[-1], most)
 
