@@ -427,24 +427,29 @@ class GrowthArguments:
     def is_used(self) -> bool:
         return self.long_block_size is not None or self.first_batch_size is not None
 
-    def check(self, training_args: Any, block_size: int, longest: int | None):
-        """Refuses, before training, what does not go with blocks or batches that grow.
-
-        `longest` is the longest text that the model reads.
+    def check(self, training_args: Any, block_size: int):
+        """Refuses, before any work, what does not go with blocks or batches that grow.
 
         Raises:
-            ValueError: `long_block_size` is no longer than `block_size` or longer than `longest`, or a setting counts
-                epochs, and such a run has one.
+            ValueError: `long_block_size` is no longer than `block_size`, or a setting counts epochs, and such a run
+                has one.
         """
         if self.long_block_size is not None and self.long_block_size <= block_size:
             raise ValueError(f"long_block_size is {self.long_block_size}; it must be above block_size {block_size}")
+        if self.is_used:
+            refuse_epochs(training_args, "long_block_size and first_batch_size make one epoch of the whole run")
+
+    def check_longest(self, longest: int | None):
+        """Refuses, before training, blocks that are longer than `longest`, the longest text that the model reads.
+
+        Raises:
+            ValueError: `long_block_size` is above it.
+        """
         if self.long_block_size is not None and longest is not None and self.long_block_size > longest:
             raise ValueError(
                 f"long_block_size is {self.long_block_size}, but the model reads {longest} tokens "
                 "(max_position_embeddings): lower it, or give the model more positions"
             )
-        if self.is_used:
-            refuse_epochs(training_args, "long_block_size and first_batch_size make one epoch of the whole run")
 
     def steps(self, steps: int) -> list[int]:
         """Updates of short and, if there are any, of long blocks."""

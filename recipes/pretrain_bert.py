@@ -103,6 +103,7 @@ def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
     model_args, data_args, bert_args, growth, training_args = parse(*ARGUMENTS, description=__doc__)
     model_args.check(AutoModelForPreTraining, "lineage_bert", "bert")
+    growth.check(training_args, data_args.block_size)
     set_seed(training_args.seed)
     output_dir = prepare_output_dir(
         training_args.output_dir,
@@ -132,6 +133,7 @@ def main():
             )
         if not 0 <= last_share <= 1:
             raise ValueError(f"last_mask_probability is {last_share}; it must lie in [0, 1]")
+        refuse_epochs(training_args, "last_mask_probability makes one epoch of the whole run")
 
     # 2. tokenizer and data: the first process does the work, the others read its cache
     with training_args.main_process_first(desc="tokenizer and data"):
@@ -184,8 +186,6 @@ def main():
 
     if growth.is_used or last_share is not None:
         # short and long pairs, small and whole batches make one epoch of max_steps under one schedule
-        if last_share is not None:
-            refuse_epochs(training_args, "last_mask_probability makes one epoch of the whole run")
         if training_args.max_steps <= 0:
             # a long pair is as much text as several short ones
             amount = training_args.num_train_epochs * len(train_data) * data_args.block_size
@@ -213,7 +213,7 @@ def main():
         fields |= model_args.config_overrides or {}
         model = AutoModelForPreTraining.from_config(AutoConfig.for_model(**fields))
     tokenizer.model_max_length = model.config.max_position_embeddings
-    growth.check(training_args, data_args.block_size, model.config.max_position_embeddings)
+    growth.check_longest(model.config.max_position_embeddings)
 
     # 4. trainer
     collator = PackingCollator() if bert_args.packing else PaddingCollator(tokenizer)

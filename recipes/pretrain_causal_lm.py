@@ -104,6 +104,7 @@ def main():
     # 1. arguments: flags beat the YAML file, which beats the defaults
     model_args, data_args, lm_args, growth, training_args = parse(*ARGUMENTS, description=__doc__)
     model_class = model_args.check(AutoModelForCausalLM)
+    growth.check(training_args, data_args.block_size)
     if lm_args.encoded_corpus:
         if not model_args.tokenizer_name:
             raise ValueError("encoded_corpus needs tokenizer_name, the tokenizer that encoded it")
@@ -174,7 +175,7 @@ def main():
     # the context at a block's start is read, not predicted; streams predict each of their tokens
     only_read = 0 if carry_state else context_size
 
-    growth.check(training_args, block_size, positions)
+    growth.check_longest(positions)
 
     def tokens_until(steps):
         """Tokens predicted after each update, int64 [steps]."""

@@ -151,15 +151,15 @@ def load_labelled(
     argument = _text_argument(usual_fields)
     texts = {split: {field: part.texts(field, argument) for field in fields} for split, part in rows.items()}
     columns = _labels_by_split(rows, label_field, problem_type)
-    learnt = ("train", "validation") if folds else ("train",)
+    learned = ("train", "validation") if folds else ("train",)
     if any(isinstance(cell, list) for cell in columns["train"]):
         texts = _words_in_json(rows, texts)
     are_words = _are_words(rows, texts)
     if are_words and any(isinstance(cell, list) for cell in columns["train"]):
-        labels = _tags(rows, columns, label_field, learnt)
+        labels = _tags(rows, columns, label_field, learned)
         _check_tags(rows, texts, columns, fields[0], label_field)
     else:
-        columns, labels = _decide(rows, columns, label_field, problem_type, learnt)
+        columns, labels = _decide(rows, columns, label_field, problem_type, learned)
     places = {split: rows[split].place for split in columns}
     words = {split: of_split[fields[0]] for split, of_split in texts.items()}
     kept = _splits_with_labels(
@@ -168,7 +168,7 @@ def load_labelled(
         places,
         words if labels.problem_type == "tagging" else None,
         are_numbers=labels.problem_type == "regression",
-        learnt=learnt,
+        learned=learned,
     )
     notes = [*labels.notes, *_empty_texts(rows, texts)]
     if "test" in rows and "test" not in kept:
@@ -384,7 +384,7 @@ def _is_json(text: str) -> bool:
 # what the labels are
 
 
-def _decide(rows, columns, column, problem_type, learnt) -> tuple[dict[str, list], Labels]:
+def _decide(rows, columns, column, problem_type, learned) -> tuple[dict[str, list], Labels]:
     """The labels of each split as they stand in the data set, and what kind they are."""
     given = "" if problem_type is None else ", as problem_type says"
     are_lists = any(isinstance(cell, list) for cells in columns.values() for cell in cells)
@@ -400,8 +400,8 @@ def _decide(rows, columns, column, problem_type, learnt) -> tuple[dict[str, list
             "number, but problem_type is regression"
         )
     if are_lists or problem_type == "multi_label_classification":
-        return _decide_lists(rows, columns, column, kind, given, learnt)
-    distinct = _members_of(columns, learnt)
+        return _decide_lists(rows, columns, column, kind, given, learned)
+    distinct = _members_of(columns, learned)
     are_whole = kind is not str and all(float(label).is_integer() for cells in columns.values() for label in cells)
     are_many = kind is float and not (are_whole and len(distinct) <= _MOST_CLASSES_OF_FLOATS)
     if problem_type == "regression" or (problem_type is None and are_many):
@@ -412,16 +412,16 @@ def _decide(rows, columns, column, problem_type, learnt) -> tuple[dict[str, list
         columns = {split: list(map(int, cells)) for split, cells in columns.items()}
         source += f", which are all whole, such as {min(distinct):.1f}"
         given = given or _FOR_REGRESSION
-    return columns, _named("single_label_classification", rows, columns, column, source + given, learnt)
+    return columns, _named("single_label_classification", rows, columns, column, source + given, learned)
 
 
-def _decide_lists(rows, columns, column, kind, given, learnt) -> tuple[dict[str, list], Labels]:
+def _decide_lists(rows, columns, column, kind, given, learned) -> tuple[dict[str, list], Labels]:
     """Several classes per row: lists of classes, or lists with a 1 or 0 per class."""
     problem_type = "multi_label_classification"
     columns = {s: [cell if isinstance(cell, list) else [cell] for cell in cells] for s, cells in columns.items()}
     length = _length_of_vectors(columns) if _class_label(rows["train"], column) is None else None
     if length is None:
-        return columns, _named(problem_type, rows, columns, column, f"lists of {_source(kind)}{given}", learnt)
+        return columns, _named(problem_type, rows, columns, column, f"lists of {_source(kind)}{given}", learned)
     columns = {split: [[n for n, bit in enumerate(row) if bit] for row in cells] for split, cells in columns.items()}
     names = tuple(map(str, range(length)))
     return columns, _classes(problem_type, range(length), names, column, f"lists of {length} zeros and ones{given}")
@@ -431,10 +431,10 @@ def _source(kind) -> str:
     return {str: "text", bool: "truth values", float: "numbers"}.get(kind, "whole numbers")
 
 
-def _named(problem_type, rows, columns, column, source, learnt) -> Labels:
+def _named(problem_type, rows, columns, column, source, learned) -> Labels:
     """The classes of training, named by the data set or by themselves."""
     feature = _class_label(rows["train"], column)
-    classes = sorted(_members_of(columns, learnt))
+    classes = sorted(_members_of(columns, learned))
     return _classes(problem_type, classes, tuple(_name(label, feature) for label in classes), column, source)
 
 
@@ -532,14 +532,14 @@ def _class_label(part: LabelledRows, column) -> datasets.ClassLabel | None:
 # tags
 
 
-def _tags(rows, columns, column, learnt) -> Labels:
+def _tags(rows, columns, column, learned) -> Labels:
     """Tags of words."""
     for split, cells in columns.items():
         for row, cell in enumerate(cells):
             if not isinstance(cell, list):
                 raise CorpusError(f"{rows[split].place(row)}, column {column!r}: {cell!r:.80} is not a list of tags")
     _kind(rows, columns, column)
-    return _named("tagging", rows, columns, column, "tags of words", learnt)
+    return _named("tagging", rows, columns, column, "tags of words", learned)
 
 
 def _check_tags(rows, texts, columns, field, column):
@@ -598,13 +598,13 @@ def labelled_splits(dataset: datasets.DatasetDict, column: str) -> datasets.Data
     return datasets.DatasetDict({s: dataset[s] for s in _splits_with_labels(columns, column, places)})
 
 
-def _splits_with_labels(columns, column, places, words=None, are_numbers=None, learnt=("train",)) -> list[str]:
+def _splits_with_labels(columns, column, places, words=None, are_numbers=None, learned=("train",)) -> list[str]:
     """The splits that are kept.
 
     `words`, of each split, are those that have tags. `are_numbers` says that the labels are no classes; None: if some
-    are floats. Training reads the splits in `learnt`.
+    are floats. Training reads the splits in `learned`.
     """
-    trained, kept = _members_of(columns, learnt), []
+    trained, kept = _members_of(columns, learned), []
     if are_numbers is None:
         are_numbers = any(isinstance(label, float) for label in trained)
     for split, cells in columns.items():

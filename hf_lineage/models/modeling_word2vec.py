@@ -161,7 +161,7 @@ def mean_of_words(x: Tensor, attention_mask: Tensor | None) -> Tensor:
     """x [B, T, D], zero over padding -> the mean of each row's words [B, D]; zero for a row without words."""
     count = max(x.shape[1], 1) if attention_mask is None else attention_mask.sum(1, keepdim=True).clamp(min=1)
     # a sum in float16 overflows
-    return (x.sum(1, dtype=torch.float32) / count).to(x.dtype)
+    return (x.sum(1, dtype=torch.promote_types(x.dtype, torch.float32)) / count).to(x.dtype)
 
 
 class Word2VecForPreTraining(Word2VecPreTrainedModel):

@@ -19,10 +19,10 @@ def largest_and_mean(
 ) -> tuple[Tensor, Tensor]:
     """[B, T, D] -> two of [B, D]: the largest and the mean value of each feature; zero without tokens.
 
-    Packed texts [1, T, D] with the bounds `cu_seq_lens` [texts + 1], none of them empty, give [texts, D]. Sums are in
-    float32: a sum in bfloat16 stops growing, one in float16 overflows.
+    Packed texts [1, T, D] with the bounds `cu_seq_lens` [texts + 1], none of them empty, give [texts, D]. Sums are at
+    least in float32: a sum in bfloat16 stops growing, one in float16 overflows.
     """
-    dtype, vectors = vectors.dtype, vectors.float()
+    dtype, vectors = vectors.dtype, vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     if cu_seq_lens is not None:
         bounds = cu_seq_lens.long()
         largest, mean = (torch.segment_reduce(vectors[0], kind, offsets=bounds) for kind in ("max", "mean"))
