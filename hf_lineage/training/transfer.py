@@ -210,7 +210,8 @@ class Transfer:
                 f"transfer is 'features', but {below[0]} of the body is not pretrained and would learn: "
                 "use a pretrained body, or another transfer"
             )
-        if getattr(self.model.config, "lm_loss_weight", 0):
+        # GPT's tagger and its head for answers have no language model
+        if getattr(self.model.config, "lm_loss_weight", 0) and self.model.get_output_embeddings() is not None:
             raise ValueError(
                 f"transfer is 'features', but lm_loss_weight is {self.model.config.lm_loss_weight}: the language "
                 "model's loss needs the words; set it to 0 in config_overrides"

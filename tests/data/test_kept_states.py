@@ -158,3 +158,11 @@ def test_what_needs_the_texts_is_refused(mode, new, fields, message, tiny_tokeni
     rows = rows_of("SequenceClassification", tiny_tokenizer)
     with pytest.raises(ValueError, match=message):
         transfer.keep_states({"train": rows}, TaskCollator(tiny_tokenizer), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["TokenClassification", "QuestionAnswering"])
+def test_a_gpt_head_without_a_language_model_needs_no_texts(kind, tiny_tokenizer, tmp_path):
+    config = hf_lineage.GPTConfig(vocab_size=len(tiny_tokenizer), **{**SIZES["GPT"], "lm_loss_weight": 0.5})
+    transfer = Transfer(getattr(hf_lineage, f"GPTFor{kind}")(config), [], "features")
+    rows = rows_of("SequenceClassification", tiny_tokenizer)
+    assert transfer.keep_states({"train": rows}, TaskCollator(tiny_tokenizer), tmp_path)
