@@ -5,13 +5,9 @@
 A new model of 4 layers of 256 units learns to label 128 texts of 20 to 64 tokens, in batches of 32 padded rows, by
 AdamW. An epoch reads the rows, makes the batches and updates the weights. "rates" is full with one rate per layer. In
 "partial" only the last of the 4 layers learns. "gradual" is the mean of its first six epochs, from the head alone to
-all weights. Rounds alternate; ratios are medians over the rounds; seconds are
-CPU-seconds. "first" is what features takes once, to compute and store the states. For memory, a process runs one epoch
-alone (of gradual all six); the figure is the growth of its peak, in MB (Linux).
-
-Measured, BERT, one thread of a busy machine, 3 rounds, on texts of the default corpus cut after 64 tokens: an epoch of
-full takes 2.1 times as long as one of partial, 2.7 times frozen's and 115 times that of features, whose states take
-0.9 seconds once. Memory, on the texts above: full 339 MB, partial 110, frozen 62, features 9.
+all weights. Rounds alternate; ratios are medians over the rounds; seconds are CPU-seconds. "first" is what features
+takes once, to compute and store the states. For memory, a process runs one epoch alone (of gradual all six); the
+figure is the growth of its peak, in MB (Linux). docs/benchmarks.md has what was measured.
 """
 
 import argparse
