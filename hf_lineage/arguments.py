@@ -2,11 +2,13 @@
 
 import argparse
 import atexit
+import bisect
 import dataclasses
 import difflib
 import inspect
 import json
 import logging
+import math
 import re
 import sys
 import traceback
@@ -18,6 +20,7 @@ from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import datasets
+import numpy as np
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
@@ -31,6 +34,7 @@ from transformers import (
     TrainerCallback,
 )
 
+from hf_lineage.data.phases import batch_sizes
 from hf_lineage.data.segmentation import WordSegmentation
 from hf_lineage.files import CorpusError, read_text
 from hf_lineage.models import LINEAGE
@@ -457,6 +461,20 @@ class GrowthArguments:
             return [steps]
         long_steps = round(steps * self.long_share)
         return [steps - long_steps, long_steps]
+
+    def tokens_until(self, steps: int, batch_size: int, block_size: int, only_read: int = 0) -> np.ndarray:
+        """Tokens after each of `steps` updates, int64 [steps]; the first `only_read` of a block do not count."""
+        phases = self.steps(steps)
+        lengths = np.repeat([block_size, self.long_block_size or 0][: len(phases)], phases)
+        sizes = batch_sizes(steps, batch_size, self.first_batch_size, min(self.growth_steps, steps))
+        return np.cumsum(sizes * (lengths - only_read))
+
+    def steps_for(self, tokens: float, batch_size: int, block_size: int, only_read: int = 0) -> int:
+        """The fewest updates with this number of tokens, counted as in `tokens_until`."""
+        sizes = batch_size, block_size, only_read
+        updates = range(1, math.ceil(tokens / (batch_size * (block_size - only_read))) + self.growth_steps + 1)
+        place = bisect.bisect_left(updates, tokens, key=lambda steps: self.tokens_until(steps, *sizes)[-1])
+        return updates[min(place, len(updates) - 1)]
 
 
 @dataclass

@@ -255,13 +255,8 @@ class Bench:
 
     @cached_property
     def num_words(self) -> int:
-        """Words of the training text, counted up to those that the presets are made for."""
-        counted = 0
-        for text in self.corpora["train"]["text"]:
-            counted += WordCount.of(text).words
-            if counted >= PRESET_WORDS:
-                break
-        return counted
+        """Words of the training text."""
+        return sum(numbers_of_words(self.corpora["train"]["text"]))
 
     def growth(self, budget: Budget) -> list:
         """Options for batches that grow: the first one shrinks as the whole one does."""
@@ -487,7 +482,6 @@ def main():
     kept = {budget.name: before[budget.name] for budget in budgets if budget.name in before}
     results = Results(output_dir / "results.json", models=kept)
     results["opponents"] = bench.opponents(max(args.words) if args.words else None)
-    total = sum(numbers_of_words(bench.corpora["train"]["text"]))
 
     # 3. every station under every budget
     failed = []
@@ -498,7 +492,7 @@ def main():
             print(f"{budget.name}: {error}")
             failed.append(budget.name)
             continue
-        row["words_read"] = bench.passes(budget) * min(budget.words or total, total)
+        row["words_read"] = bench.passes(budget) * min(budget.words or bench.num_words, bench.num_words)
         results["models"] = {**results["models"], budget.name: row}
         shown = [f"{name} {row[name]:.3f}" for name in ("bits_per_character", "pairs") if name in row]
         print(f"{budget.name}: {', '.join(shown) or 'done'}", flush=True)
@@ -520,7 +514,7 @@ def main():
     page = PAGE.format(
         title="The lineage under one budget",
         style=STYLE,
-        summary=escape(f"{note} Text: {Path(args.corpus).name}, {total:,} words."),
+        summary=escape(f"{note} Text: {Path(args.corpus).name}, {bench.num_words:,} words."),
         sections=f'<div class="wide">{html_table(header, lines)}</div>\n{sections}',
     )
     write_text(output_dir / "report.html", page)

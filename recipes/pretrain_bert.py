@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from transformers import AutoConfig, AutoModelForPreTraining, pipeline, set_seed
 from transformers import DataCollatorForTokenClassification as PaddingCollator
 
@@ -31,7 +30,6 @@ from hf_lineage.data import (
     growing_data,
     load_splits,
     short_sentences,
-    steps_to_read,
     with_a_mask,
 )
 from hf_lineage.metrics import measure_bert_pretraining
@@ -174,23 +172,13 @@ def main():
         train_settings = {"duplicates": bert_args.duplicates, "dynamic_masking": bert_args.dynamic_masking}
         train_settings["show_progress"] = not training_args.disable_tqdm
     train_data = pairs("train", data_args.block_size, bert_args.mask_probability, **train_settings)
-    pairs_per_step = training_args.train_batch_size * training_args.world_size
-    pairs_per_step *= training_args.gradient_accumulation_steps
-
-    def tokens_until(steps):
-        """Places for tokens in the pairs after each update, int64 [steps]."""
-        phases = growth.steps(steps)
-        lengths = np.repeat([data_args.block_size, growth.long_block_size or 0][: len(phases)], phases)
-        growth_steps = min(growth.growth_steps, steps)
-        return np.cumsum(batch_sizes(steps, pairs_per_step, growth.first_batch_size, growth_steps) * lengths)
-
+    pairs_per_step = training_args.rows_per_update
     if growth.is_used or last_share is not None:
         # short and long pairs, small and whole batches make one epoch of max_steps under one schedule
         if training_args.max_steps <= 0:
             # a long pair is as much text as several short ones
-            amount = training_args.num_train_epochs * len(train_data) * data_args.block_size
-            most = math.ceil(amount / (pairs_per_step * data_args.block_size)) + growth.growth_steps
-            training_args.max_steps = steps_to_read(amount, lambda steps: tokens_until(steps)[-1], most)
+            tokens = training_args.num_train_epochs * len(train_data) * data_args.block_size
+            training_args.max_steps = growth.steps_for(tokens, pairs_per_step, data_args.block_size)
         sizes = batch_sizes(training_args.max_steps, pairs_per_step, growth.first_batch_size, growth.growth_steps)
         steps, parts = growth.steps(training_args.max_steps), [train_data]
         if growth.long_block_size:
@@ -222,15 +210,13 @@ def main():
         counted = streams.get("train", streams["validation"]).tokens
         # of masked words, and of the pairs, which are as often random as not
         chance = loss_by_frequency(counted, streams["validation"].tokens, len(tokenizer))
+
+        def tokens_after(step):
+            last = max(step, training_args.max_steps)
+            return growth.tokens_until(last, pairs_per_step, data_args.block_size)[step - 1]
+
         folder = Path(__file__).parent / "configs"
-        callbacks.append(
-            ExpectedCurve(
-                growth.expected_curve,
-                chance + math.log(2),
-                lambda step: tokens_until(max(step, training_args.max_steps))[step - 1],
-                folder,
-            )
-        )
+        callbacks.append(ExpectedCurve(growth.expected_curve, chance + math.log(2), tokens_after, folder))
     optimizer = None
     if bert_args.paper_exact:
         betas = (training_args.adam_beta1, training_args.adam_beta2)

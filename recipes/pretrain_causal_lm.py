@@ -8,12 +8,10 @@ After an interruption, run the same command again: training continues from the l
 """
 
 import inspect
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -39,7 +37,6 @@ from hf_lineage.data import (
     load_splits,
     segment_words,
     segmentation_of,
-    steps_to_read,
 )
 from hf_lineage.metrics import measure_perplexity
 from hf_lineage.text_parts import LONGEST
@@ -170,7 +167,7 @@ def main():
 
     # 4. trainer
     block_size = data_args.block_size
-    batch_size = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
+    batch_size = training_args.rows_per_update
 
     # the context at a block's start is read, not predicted; streams predict each of their tokens
     only_read = 0 if carry_state else context_size
@@ -179,18 +176,10 @@ def main():
 
     def tokens_until(steps):
         """Tokens predicted after each update, int64 [steps]."""
-        phases = growth.steps(steps)
-        lengths = np.repeat([data_args.block_size, growth.long_block_size or 0][: len(phases)], phases)
-        sizes = batch_sizes(steps, batch_size, growth.first_batch_size, min(growth.growth_steps, steps))
-        return np.cumsum(sizes * (lengths - only_read))
-
-    def steps_for(tokens):
-        """Updates that predict this number of tokens."""
-        most = math.ceil(tokens / (batch_size * (block_size - only_read))) + growth.growth_steps
-        return steps_to_read(tokens, lambda steps: tokens_until(steps)[-1], most)
+        return growth.tokens_until(steps, batch_size, data_args.block_size, only_read)
 
     if lm_args.train_tokens:
-        training_args.max_steps = steps_for(lm_args.train_tokens)
+        training_args.max_steps = growth.steps_for(lm_args.train_tokens, batch_size, block_size, only_read)
     if lm_args.variable_blocks and not carry_state:
         raise ValueError("variable_blocks is for truncated BPTT; it needs a recurrent model and carry_state")
     if growth.is_used and carry_state:
@@ -236,7 +225,8 @@ def main():
                 parts = [train_data, *([blocks_of(growth.long_block_size)] if growth.long_block_size else [])]
                 if training_args.max_steps <= 0:
                     tokens = len(train_data) * (block_size - only_read)
-                    training_args.max_steps = steps_for(training_args.num_train_epochs * tokens)
+                    tokens *= training_args.num_train_epochs
+                    training_args.max_steps = growth.steps_for(tokens, batch_size, block_size, only_read)
                 steps = training_args.max_steps
                 sizes = batch_sizes(steps, batch_size, growth.first_batch_size, growth.growth_steps)
                 train_data = growing_data(parts, growth.steps(steps), batch_size, sizes)

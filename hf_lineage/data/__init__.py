@@ -25,14 +25,7 @@ from hf_lineage.data.labels import LabelledData, Labels, class_names, labelled_s
 from hf_lineage.data.masking import Masking
 from hf_lineage.data.packing import PackedDocuments
 from hf_lineage.data.parallel_corpus import load_parallel_corpus, load_parallel_splits
-from hf_lineage.data.phases import (
-    GrowingBatches,
-    Phases,
-    WithoutBlanks,
-    batch_sizes,
-    growing_data,
-    steps_to_read,
-)
+from hf_lineage.data.phases import GrowingBatches, Phases, WithoutBlanks, batch_sizes, growing_data
 from hf_lineage.data.questions import Question, Window, question_rows, read_questions
 from hf_lineage.data.randomness import EpochCallback, EpochDataset, generator, permutation
 from hf_lineage.data.rows import Rows, draw_rows
@@ -137,7 +130,6 @@ __all__ = [
     "short_sentences",
     "split_sentences",
     "splits_for_training",
-    "steps_to_read",
     "tagged_rows",
     "tags_of_tokens",
     "task_tokenizer",

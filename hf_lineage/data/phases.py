@@ -53,12 +53,6 @@ def batch_sizes(steps: int, batch_size: int, first_batch_size: int | None = None
     return sizes
 
 
-def steps_to_read(amount: float, read_after: Callable[[int], float], most: int) -> int:
-    """The fewest updates, at most `most`, after which `read_after(updates)` is at least `amount`."""
-    updates = range(1, most + 1)
-    return updates[min(bisect.bisect_left(updates, amount, key=read_after), most - 1)]
-
-
 class GrowingBatches(torch.utils.data.Dataset):
     """Examples of `data` for batches that grow: an update asks for `batch_size` examples and gets `sizes[update]`.
 

@@ -318,14 +318,10 @@ def model_card(
         "Versions: " + ", ".join([f"python {platform.python_version()}", *map(_with_version, LIBRARIES)]) + ".",
         "## How to use it",
         _block(code_for(model, opened_as, sample)),
-        *(
-            (
-                "`import hf_lineage` registers the station. Without the package, the code of the repository runs:",
-                _block(code_for(model, opened_as, sample, with_package=False)),
-            )
-            if station
-            else ()
-        ),
+        "`import hf_lineage` registers the station. Without the package, the code of the repository runs:"
+        if station
+        else "",
+        _block(code_for(model, opened_as, sample, with_package=False)) if station else "",
         "It reads each pair in both orders, as in its training and for its scores. A pipeline reads one order."
         if isinstance(sample, dict) and "both_orders" in sample
         else "",

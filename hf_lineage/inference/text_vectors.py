@@ -121,10 +121,8 @@ def _component(vectors: Tensor) -> Tensor:
             f"the first component is that of texts with different known words, here {number}; there must be at least "
             "2: take it from many texts by first_component, and give it as remove_first_component"
         )
-    [first] = torch.linalg.svd(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), full_matrices=False).Vh[
-        :1
-    ]
-    return first.to(vectors.dtype)
+    precise = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    return torch.linalg.svd(precise, full_matrices=False).Vh[0].to(vectors.dtype)
 
 
 def _rows(lengths: list[int], tokens_per_row: int) -> Iterator[list[int]]:

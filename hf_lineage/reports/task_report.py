@@ -254,7 +254,10 @@ def format_spread(spread: Mapping) -> str:
 
 
 def spreads_section(scores: Mapping) -> str:
-    """A row for each score: the runs' mean ± standard deviation and the floors' means; what misses one is marked."""
+    """A row for each score: the runs' mean ± standard deviation and the floors' means.
+
+    Marks each mean that is worse than a floor's.
+    """
     floors, rows = scores["floors"], []
     for name, spread in scores.items():
         if name == "floors":

@@ -333,7 +333,7 @@ def _check_stopping(model_args: FineTuningArguments, training_args: LineageTrain
 
 def _check_counts(model_args: FineTuningArguments, grid: GridArguments, training_args: LineageTrainingArguments):
     """Refuses numbers of training rows that fill no update, before the first run trains."""
-    rows = training_args.train_batch_size * training_args.world_size * training_args.gradient_accumulation_steps
+    rows = training_args.rows_per_update
     for name, counts in (("label_counts", grid.label_counts), ("max_train_samples", [model_args.max_train_samples])):
         least = min((count for count in counts or () if count is not None), default=rows)
         if training_args.dataloader_drop_last and least < rows:
@@ -433,7 +433,7 @@ def _undefined(points: Sequence[Mapping]):
 def curve_table(points: Sequence[Mapping], main: str) -> str:
     """A row for each number of training rows, in Markdown: mean ± standard deviation of `main`, and the floors' means.
 
-    A score whose mean misses that of a floor is marked.
+    Marks each score whose mean is worse than a floor's mean.
     """
     split = "test" if all("test" in one for one in points) else "validation"
     floors = dict.fromkeys(name for one in points for name, of in one[split]["floors"].items() if main in of)

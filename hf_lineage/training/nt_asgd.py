@@ -33,10 +33,7 @@ class NonMonotonicAverage(WeightAverage):
         if self.mean is None:
             return
         self.num_averaged += 1
-        for name, parameter in self.parameters().items():
-            # gradual unfreezing lets one layer after the other learn
-            mean = self.mean.setdefault(name, parameter.detach().clone())
-            mean.lerp_(parameter.detach(), 1 / self.num_averaged)
+        self.move(1 / self.num_averaged)
 
     def facts(self):
         return super().facts() | {"losses": " ".join(map(repr, self.losses))}

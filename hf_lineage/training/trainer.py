@@ -330,16 +330,12 @@ class LineageTrainer(Trainer):
         finally:
             self.args.dataloader_drop_last, self.data_collator = drop_last, collator
 
-    @property
-    def rows_per_update(self) -> int:
-        """Training examples of all processes and accumulated batches in one update of the weights."""
-        return self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-
     def _get_train_sampler(self, train_dataset=None):
         """Trainer's; `dataloader_drop_last` drops the last incomplete update of an epoch, as if it were one batch."""
         sampler = super()._get_train_sampler(train_dataset)
         if self.args.dataloader_drop_last and isinstance(sampler, SequentialSampler):
-            return SequentialSampler(range(len(sampler) // self.rows_per_update * self.rows_per_update))
+            rows = self.args.rows_per_update
+            return SequentialSampler(range(len(sampler) // rows * rows))
         return sampler
 
     def given_to(self, collator: Callable, dataset, is_training: bool) -> Callable:
@@ -553,10 +549,10 @@ class LineageTrainer(Trainer):
     def check_data(self):
         """Refuses a training set without a full update, or without a label (which it reads up to the first one)."""
         size, accumulated = len(self.train_dataset), self.args.gradient_accumulation_steps > 1
-        if self.args.dataloader_drop_last and size < self.rows_per_update:
+        if self.args.dataloader_drop_last and size < self.args.rows_per_update:
             raise ValueError(
                 f"the {size} training examples do not fill one {'update' if accumulated else 'batch'} of "
-                f"{self.rows_per_update}: lower per_device_train_batch_size"
+                f"{self.args.rows_per_update}: lower per_device_train_batch_size"
                 f"{' or gradient_accumulation_steps' if accumulated else ''}, use more text, or set "
                 "dataloader_drop_last=False"
             )

@@ -114,6 +114,11 @@ class LineageTrainingArguments(TrainingArguments):
         metadata={"help": "Muon at this rate for the matrices between embeddings and output; AdamW for the rest."},
     )
 
+    @property
+    def rows_per_update(self) -> int:
+        """Training examples of all processes and accumulated batches in one update of the weights."""
+        return self.train_batch_size * self.world_size * self.gradient_accumulation_steps
+
     def __post_init__(self):
         for name, least in LEAST.items():
             if (value := getattr(self, name)) < least:

@@ -31,6 +31,15 @@ class WeightAverage(TrainerCallback):
     def update(self):
         """Takes the weights after an update into the mean."""
 
+    def move(self, share: float):
+        """mean ← (1 − share) · mean + share · weights; a weight that has just begun to learn is its own mean."""
+        assert self.mean is not None
+        for name, parameter in self.parameters().items():
+            if name in self.mean:
+                self.mean[name].lerp_(parameter.detach(), share)
+            else:
+                self.mean[name] = parameter.detach().clone()
+
     def parameters(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
@@ -120,10 +129,4 @@ class MovingAverage(WeightAverage):
     def update(self):
         self.mean = {} if self.mean is None else self.mean
         self.num_averaged += 1
-        decay = min(self.decay, (1 + self.num_averaged) / (10 + self.num_averaged))
-        for name, parameter in self.parameters().items():
-            # gradual unfreezing lets one layer after the other learn
-            if name in self.mean:
-                self.mean[name].lerp_(parameter.detach(), 1 - decay)
-            else:
-                self.mean[name] = parameter.detach().clone()
+        self.move(1 - min(self.decay, (1 + self.num_averaged) / (10 + self.num_averaged)))
